@@ -1,0 +1,35 @@
+"""The import contracts of pyproject.toml hold, and no stray package escapes them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LINTER = Path(sys.executable).with_name("lint-imports")
+
+
+def test_import_contracts_hold():
+    run = subprocess.run([LINTER], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_package_has_a_module_docstring():
+    without = []
+    for path in sorted(ROOT.glob("ustack/**/*.py")):
+        text = path.read_text()
+        if text.strip() and not text.startswith(('"""', 'r"""')):
+            without.append(str(path.relative_to(ROOT)))
+    assert not without
+
+
+def test_init_files_hold_no_code():
+    with_code = []
+    for path in sorted(ROOT.glob("ustack/**/__init__.py")):
+        for node in ast.parse(path.read_text()).body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if not docstring and not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign):
+                with_code.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not with_code

@@ -1,0 +1,26 @@
+"""Fixtures that every test may ask for, and a clean end when the run is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("ustack", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "long", parent=hypothesis.settings.get_profile("ustack"), max_examples=2000
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ustack"))
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"signal {signum}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A SIGTERM ends the run as Ctrl-C does: fixtures take down what they made."""
+    del config
+    signal.signal(signal.SIGTERM, _stop)

@@ -1,0 +1,266 @@
+"""The real Linux side: network namespaces of our own, processes in them, a running ustackd.
+
+Whatever is started here is ended here, by its process id, when the ``with`` block is left by
+any way. Traffic stays inside the namespace. New namespaces begin with the machine's default
+congestion control; ours say which one they use (``RENO`` unless told otherwise).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+HOST_ADDRESS = "10.0.0.1"
+STACK_ADDRESS = "10.0.0.2"
+CONGESTION_CONTROL = "reno"
+CI = os.environ.get("CI") == "true"
+
+
+class LabError(RuntimeError):
+    """The machine did not do what the lab needs; the text says what."""
+
+
+def wait_for(done: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
+    """Return the first true value of ``done()``, asked every 10 ms.
+
+    Raises:
+        LabError: it did not come true in ``timeout_s``.
+    """
+    end = time.monotonic() + timeout_s
+    while not (value := done()):
+        if time.monotonic() > end:
+            raise LabError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.01)
+    return value
+
+
+def _run(*command: str) -> str:
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise LabError(f"{' '.join(command)}: {run.stderr.strip() or run.returncode}")
+    return run.stdout
+
+
+class Namespace:
+    """One network namespace; a context manager."""
+
+    def __init__(self, label: str = "h") -> None:
+        self.name = f"ustack-{label}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.folder = Path()
+        self._children: list[subprocess.Popen[Any]] = []
+
+    def __enter__(self) -> Namespace:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        try:
+            _run("ip", "netns", "add", self.name)
+            self.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
+            self.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+            self.sysctl("net.ipv4.tcp_congestion_control", CONGESTION_CONTROL)
+            self.output("ip", "link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what was started here, delete the namespace and its folder."""
+        for child in reversed(self._children):
+            stop(child)
+        if self.name in _run("ip", "netns", "list"):
+            for pid in _run("ip", "netns", "pids", self.name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)  # a child of one of our children
+            _run("ip", "netns", "delete", self.name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self, *command: str) -> list[str]:
+        """Return the command that runs ``command`` in here."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def run(self, *command: str, timeout_s: float = 60, **options: Any) -> Any:
+        """Run a command to its end, output captured as text; its exit status is not checked."""
+        options = {"stdin": subprocess.DEVNULL, "text": True, **options}
+        if "input" in options:
+            del options["stdin"]
+        return subprocess.run(
+            self.command(*command), capture_output=True, timeout=timeout_s, check=False, **options
+        )
+
+    def output(self, *command: str, timeout_s: float = 60) -> str:
+        """Run a command that must succeed and return what it printed."""
+        run = self.run(*command, timeout_s=timeout_s)
+        if run.returncode:
+            raise LabError(f"{' '.join(command)}: exit {run.returncode}\n{run.stdout}{run.stderr}")
+        return str(run.stdout)
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a command in the background; it is ended with the namespace."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
+                   "stderr": subprocess.STDOUT, **options}  # fmt: skip
+        child = subprocess.Popen(self.command(*command), **options)
+        self._children.append(child)
+        return child
+
+    def python(self, code: str, *args: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a Python program given as text."""
+        return self.start(sys.executable, "-c", code, *args, **options)
+
+    def sysctl(self, name: str, value: int | str) -> None:
+        """Set a sysctl of this namespace."""
+        self.output("sysctl", "-qw", f"{name}={value}")
+
+    def nstat(self) -> dict[str, int]:
+        """Return the kernel's counters in here, as ``TcpInCsumErrors``."""
+        values: dict[str, int] = {}
+        for path in ("/proc/net/snmp", "/proc/net/netstat"):
+            lines = self.output("cat", path).splitlines()
+            for names, numbers in zip(lines[::2], lines[1::2], strict=True):
+                table, *keys = names.replace(":", "").split()
+                values |= {
+                    table + k: int(v) for k, v in zip(keys, numbers.split()[1:], strict=True)
+                }
+        return values
+
+    def link_exists(self, name: str) -> bool:
+        """Whether an interface of this name is in here."""
+        return bool(self.run("ip", "link", "show", "dev", name).returncode == 0)
+
+    @contextlib.contextmanager
+    def capture(self, device: str, *filter_words: str, snaplen: int = 262144) -> Iterator[Path]:
+        """Capture with tcpdump while the block runs; the pcap file is complete behind it."""
+        path = self.folder / f"{secrets.token_hex(4)}.pcap"
+        dump = self.start(
+            "tcpdump", "-i", device, "-U", "-n", "-B", "65536", "-s", str(snaplen),
+            "-Z", "root", "--immediate-mode", "-w", str(path), *filter_words,
+        )  # fmt: skip
+        wait_for(lambda: path.exists() and path.stat().st_size >= 24, "tcpdump's first bytes")
+        try:
+            yield path
+            # What was sent last is still on its way through tcpdump.
+            wait_for(_still(path), "tcpdump coming to rest")
+        finally:
+            stop(dump, signal.SIGINT)
+
+
+def _still(path: Path) -> Callable[[], bool]:
+    """Return a test of whether the file has not grown for a fifth of a second."""
+    seen = (-1, time.monotonic())
+
+    def still() -> bool:
+        nonlocal seen
+        size = path.stat().st_size
+        if size != seen[0]:
+            seen = (size, time.monotonic())
+        return time.monotonic() - seen[1] > 0.2
+
+    return still
+
+
+def stop(child: subprocess.Popen[Any], signum: int = signal.SIGTERM, timeout_s: float = 5) -> None:
+    """End one process: politely, then not; its pipes are closed."""
+    if child.poll() is None:
+        child.send_signal(signum)
+        try:
+            child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    pipes: list[IO[Any] | None] = [child.stdin, child.stdout, child.stderr]
+    for pipe in pipes:
+        if pipe is not None:
+            pipe.close()
+
+
+class Daemon:
+    """A running ustackd in a namespace, and the ``ustack`` command against it."""
+
+    def __init__(
+        self, ns: Namespace, *extra: str, serve: str = "echo,discard,chargen", tap: str = "tap0",
+        address: str = STACK_ADDRESS, host_address: str = HOST_ADDRESS, offloads: bool = True,
+    ) -> None:  # fmt: skip
+        self.ns = ns
+        self.offloads = offloads
+        self.tap = tap
+        self.address = address
+        self.socket_path = ns.folder / f"{tap}.sock"
+        self.log_path = ns.folder / f"{tap}.log"
+        self.arguments = [
+            "--tap", tap, "--address", f"{address}/24", "--host-address", f"{host_address}/24",
+            "--serve", serve, "--socket", str(self.socket_path),
+            *([] if offloads else ["--offloads", "off"]), *extra,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[Any] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[Any]:
+        """The daemon's process."""
+        assert self._process is not None, "the daemon has not been started"
+        return self._process
+
+    def __enter__(self) -> Daemon:
+        with self.log_path.open("wb") as log:
+            self._process = self.ns.start(script("ustackd"), *self.arguments, stdout=log)
+        wait_for(self._answers, f"ustackd's control socket ({self.log()})", 20)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        stop(self.process, timeout_s=10)
+
+    def _answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise LabError(f"ustackd ended at once, exit {self.process.returncode}: {self.log()}")
+        return self.socket_path.exists() and self.ns.link_exists(self.tap)
+
+    def log(self) -> str:
+        """Return what the daemon has printed so far."""
+        return self.log_path.read_text().strip() if self.log_path.exists() else ""
+
+    def cli(self, *arguments: str, timeout_s: float = 20) -> str:
+        """Return what ``ustack ARGUMENTS`` prints; it must succeed."""
+        run = self.ns.run(
+            script("ustack"), *arguments, timeout_s=timeout_s,
+            env={**os.environ, "USTACK_SOCKET": str(self.socket_path)},
+        )  # fmt: skip
+        if run.returncode:
+            raise LabError(f"ustack {' '.join(arguments)}: exit {run.returncode}: {run.stderr}")
+        return str(run.stdout)
+
+    def connections(self) -> list[str]:
+        """Return ``ustack ss -ant`` without its head and without listeners and TIME-WAIT."""
+        lines = self.cli("ss", "-ant").splitlines()[1:]
+        return [x for x in lines if x.strip() and not x.startswith(("LISTEN", "TIME-WAIT"))]
+
+
+def script(name: str) -> str:
+    """Return the console script of the interpreter that runs us.
+
+    Raises:
+        LabError: this tree is not installed there.
+    """
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        raise LabError(f"{path} is missing: pip install this tree first")
+    return str(path)
+
+
+def tools_missing(names: Sequence[str]) -> list[str]:
+    """Return what keeps the lab from working here: no root, no TAP, no command."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if os.geteuid() != 0:
+        missing.append("root")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        missing.append("/dev/net/tun")
+    return missing

@@ -1,0 +1,320 @@
+"""Leader and followers: who drives, who is woken, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from unit.runtime.fake_stack import FakeStack
+from ustack.runtime.clock import monotonic_us
+from ustack.runtime.threaded import ThreadedRuntime
+from ustack.runtime.waiter import NOT_YET
+from ustack.sock.wait import EPOLLIN, WaitQueue
+
+JOIN_S = 10
+
+
+class Box:
+    """Something to wait for: a list that grows."""
+
+    def __init__(self) -> None:
+        self.wq = WaitQueue()
+        self.items: list[object] = []
+        self.holders = 0
+
+    def hold(self) -> None:
+        self.holders += 1
+
+    def release(self) -> None:
+        self.holders -= 1
+
+    def put(self, item: object) -> None:
+        self.items.append(item)
+        self.wq.wake_up(EPOLLIN)
+
+    def take(self) -> object:
+        return self.items.pop(0) if self.items else NOT_YET
+
+
+@pytest.fixture(params=[0, 1, 2], ids=lambda n: f"{n} wires")
+def runtime(request):
+    stack = FakeStack(wires=request.param)
+    runtime = ThreadedRuntime(stack)
+    yield runtime
+    runtime.close()
+    stack.close()
+
+
+@pytest.fixture
+def wired():
+    stack = FakeStack()
+    runtime = ThreadedRuntime(stack)
+    yield runtime
+    runtime.close()
+    stack.close()
+
+
+def start(fn, *args):
+    """Run ``fn`` in a thread; the list it returns is filled with the result or the error."""
+    out = []
+
+    def body():
+        try:
+            out.append(fn(*args))
+        except BaseException as exc:
+            out.append(exc)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread, out
+
+
+def until(condition):
+    """Give other threads time, within reason, to make ``condition`` true."""
+    limit = time.monotonic() + JOIN_S
+    while not condition():
+        assert time.monotonic() < limit
+        threading.Event().wait(0.0005)
+
+
+def wait(runtime, box, timeout_us=None, exclusive=False):
+    return runtime.wait_for(box, timeout_us, exclusive, box.take)
+
+
+def asleep(runtime):
+    """How many threads sleep in the runtime, the background thread not counted."""
+    with runtime._lock:
+        leads = runtime._leader is not None and runtime._leader is not runtime._background.waiter
+        return len(runtime._sleepers) + (leads and runtime._leader.asleep)
+
+
+def test_a_call_has_fresh_time_and_its_work_is_done_when_it_returns(runtime):
+    box = Box()
+    before = monotonic_us()
+
+    def work():
+        assert before <= runtime.stack.clock.now_us <= monotonic_us()
+        runtime.stack.pending.append(lambda: box.put("done"))
+        return "result"
+
+    assert runtime.call(work) == "result"
+    assert box.items == ["done"]
+
+
+def test_what_a_call_raises_reaches_the_caller_and_the_lock_is_free(runtime):
+    def fail():
+        raise ConnectionResetError("x")
+
+    with pytest.raises(ConnectionResetError):
+        runtime.call(fail)
+    assert runtime.call(lambda: 1) == 1
+
+
+def test_the_waiter_takes_the_packet_in_itself(wired):
+    box = Box()
+    drivers = []
+
+    def arrive():
+        drivers.append(threading.current_thread())
+        box.put("data")
+
+    thread, out = start(wait, wired, box)
+    until(lambda: asleep(wired) == 1)
+    wired.stack.packet(arrive)
+    thread.join(JOIN_S)
+    assert out == ["data"]
+    assert drivers == [thread]
+    assert box.holders == 0 and len(box.wq) == 0
+
+
+def test_another_threads_call_wakes_the_waiter(runtime):
+    box = Box()
+    thread, out = start(wait, runtime, box)
+    until(lambda: asleep(runtime) == 1)
+    runtime.call(box.put, "data")
+    thread.join(JOIN_S)
+    assert out == ["data"]
+
+
+def test_followers_are_woken_by_the_leader_and_one_leads_when_it_leaves(wired):
+    boxes = [Box() for _ in range(4)]
+    threads = [start(wait, wired, box) for box in boxes]
+    until(lambda: asleep(wired) == 4)
+    for box, (thread, out) in zip(boxes, threads, strict=True):
+        wired.stack.packet(lambda box=box: box.put("data"))
+        thread.join(JOIN_S)
+        assert out == ["data"]
+    assert wired._leader in (None, wired._background.waiter)
+
+
+def test_the_time_limit_ends_a_wait_for_leader_and_follower(runtime):
+    results = [start(wait, runtime, Box(), 20_000) for _ in range(3)]
+    for thread, out in results:
+        thread.join(JOIN_S)
+        assert out == [NOT_YET]
+
+
+def test_zero_time_looks_at_the_wires_once(wired):
+    box = Box()
+    assert wait(wired, box, 0) is NOT_YET
+    with wired._lock:  # keep the background thread from taking it in
+        wired.stack.packet(lambda: box.put("data"))
+        wired._leader = object.__new__(type(wired._background.waiter))
+    try:
+        with wired._lock:
+            wired._leader.asleep = False
+            wired._leader.bell = wired._bell
+    finally:
+        assert wait(wired, box, 0) == "data"
+        with wired._lock:
+            wired._leader = None
+
+
+def test_a_timer_runs_although_nobody_waits(runtime):
+    fired = threading.Event()
+    runtime.call(lambda: runtime.stack.timers.append((monotonic_us() + 10_000, fired.set)))
+    assert fired.wait(JOIN_S)
+
+
+def test_an_earlier_timer_reaches_a_leader_that_is_asleep(runtime):
+    box = Box()
+    thread, out = start(wait, runtime, box)
+    until(lambda: asleep(runtime) == 1)
+    runtime.call(
+        lambda: runtime.stack.timers.append((monotonic_us() + 5_000, lambda: box.put("timer")))
+    )
+    thread.join(JOIN_S)
+    assert out == ["timer"]
+
+
+def test_packets_are_taken_in_although_nobody_waits(wired):
+    arrived = threading.Event()
+    wired.stack.packet(arrived.set)
+    assert arrived.wait(JOIN_S)
+
+
+def test_an_idle_stack_is_not_polled(wired):
+    until(lambda: wired._leader is wired._background.waiter and wired._leader.asleep)
+    before = wired.stack.polls
+    threading.Event().wait(0.02)
+    assert wired.stack.polls == before
+
+
+def test_one_of_several_exclusive_waiters_is_woken_by_an_event(runtime):
+    box = Box()
+    threads = [start(wait, runtime, box, None, True) for _ in range(3)]
+    until(lambda: asleep(runtime) == 3)
+    for n in range(3):
+        runtime.call(box.put, n)
+        until(lambda n=n: sum(len(out) for _, out in threads) == n + 1)
+        assert asleep(runtime) == 2 - n
+    assert sorted(out[0] for _, out in threads) == [0, 1, 2]
+
+
+def test_close_ends_every_wait(runtime):
+    threads = [start(wait, runtime, Box()) for _ in range(3)]
+    until(lambda: asleep(runtime) == 3)
+    runtime.close()
+    for thread, out in threads:
+        thread.join(JOIN_S)
+        assert isinstance(out[0], OSError)
+    with pytest.raises(OSError):
+        runtime.call(lambda: None)
+
+
+def test_a_finalizer_may_defer_while_its_thread_holds_the_lock(runtime):
+    done = threading.Event()
+    runtime.call(lambda: runtime.defer(done.set))
+    assert done.is_set()
+    runtime.defer(done.clear)
+    runtime.call(lambda: None)
+    assert not done.is_set()
+
+
+def test_ctrl_c_in_a_blocked_call_leaves_the_runtime_usable(runtime):
+    box = Box()
+    follower = []
+
+    def interrupt():
+        until(lambda: asleep(runtime) == 1)
+        follower.append(start(wait, runtime, box))
+        until(lambda: asleep(runtime) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    helper, _ = start(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wait(runtime, Box())
+    helper.join(JOIN_S)
+    runtime.call(box.put, "data")
+    thread, out = follower[0]
+    thread.join(JOIN_S)
+    assert out == ["data"]
+
+
+def test_ctrl_c_within_the_core_waits_until_the_core_is_left(runtime):
+    finished = []
+
+    def core():
+        os.kill(os.getpid(), signal.SIGINT)
+        finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime.call(core)
+    assert finished == [True]
+
+
+def test_pythons_own_handler_comes_back_with_the_last_runtime():
+    stack = FakeStack()
+    runtime = ThreadedRuntime(stack)
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    runtime.close()
+    stack.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_forked_child_lets_go_of_the_wires_and_of_the_stack(wired):
+    reader = wired.stack.filenos()[0]
+    pid = os.fork()
+    if pid == 0:
+        is_null = os.path.samestat(os.fstat(reader), os.stat(os.devnull))
+        try:
+            wired.call(lambda: None)
+        except OSError:
+            os._exit(0 if is_null else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert wired.call(lambda: 1) == 1
+
+
+def test_a_bug_in_the_background_thread_is_heard_of_in_the_next_call(wired, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+    def bug():
+        raise ZeroDivisionError
+
+    wired.stack.packet(bug)
+    until(lambda: wired.closed)
+    with pytest.raises(RuntimeError, match="failed"):
+        wired.call(lambda: None)
+
+
+def test_many_threads_pass_everything_on_without_loss(runtime):
+    boxes = [Box() for _ in range(8)]
+    rounds = 100
+
+    def relay(n):
+        for _ in range(rounds):
+            item = wait(runtime, boxes[n])
+            runtime.call(boxes[(n + 1) % 8].put, item)
+
+    threads = [start(relay, n) for n in range(8)]
+    for token in range(3):
+        runtime.call(boxes[token * 2].put, token)
+    until(lambda: any(out for _, out in threads) or sum(len(b.items) for b in boxes) == 3)
+    for thread, _ in threads:
+        thread.join(0.5)
+    assert not [out for _, out in threads if out and out[0] is not None]

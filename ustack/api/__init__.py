@@ -1,0 +1,1 @@
+"""What programs call: sockets, epoll and asyncio transports that mirror the standard library."""

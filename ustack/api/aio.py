@@ -1,0 +1,189 @@
+"""asyncio's streams and protocols on ustack; ``ustack.aio`` is its public name.
+
+The functions are asyncio's own, with the stack's runtime as an extra argument. Without one
+they use the runtime of the running loop: ``up()`` puts it on a TAP, otherwise it is a stack
+that has only its loopback device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from os import strerror
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from ustack.api.aio_server import StackServer
+from ustack.api.aio_transport import WRITABLE, StackTransport
+from ustack.api.names import resolve_host
+from ustack.lib.addresses import INADDR_LOOPBACK
+from ustack.runtime.inline import InlineRuntime
+from ustack.sock.wait import WaitEntry
+
+if TYPE_CHECKING:
+    from ustack.inet.sockets import InetSocket
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+SOL_SOCKET = 1
+SO_REUSEADDR = 2
+SO_ERROR = 4
+STREAM_LIMIT_BYTES = 64 * 1024
+
+_runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, InlineRuntime] = WeakKeyDictionary()
+"""The runtime of each loop; like asyncio's running loop it belongs to the process's edge."""
+
+
+def up(tap: str | None = None, address: str | None = None, **options: Any) -> InlineRuntime:
+    """Make the running loop's stack, with ``ustack.up()``'s arguments; it is then the default.
+
+    Raises:
+        OSError: the TAP cannot be had (permission, busy).
+        RuntimeError: no loop is running, or it has a stack.
+    """
+    from ustack.api.stacks import build_stack
+
+    loop = asyncio.get_running_loop()
+    if loop in _runtimes and not _runtimes[loop].closed:
+        raise RuntimeError("this loop has a stack; close its runtime first")
+    runtime = InlineRuntime(build_stack(tap, address, **options), loop)
+    _runtimes[loop] = runtime
+    return runtime
+
+
+def current_runtime() -> InlineRuntime:
+    """Return the running loop's runtime; make one of a loopback-only stack if there is none."""
+    runtime = _runtimes.get(asyncio.get_running_loop())
+    if runtime is None or runtime.closed:
+        runtime = up()
+    return runtime
+
+
+async def create_server(
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str | None = None,
+    port: int = 0,
+    *,
+    backlog: int = 100,
+    reuse_address: bool = True,
+    start_serving: bool = True,
+    runtime: InlineRuntime | None = None,
+) -> StackServer:
+    """Serve TCP connections on ``host`` (None: any address) and ``port`` (0: a free one).
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    runtime = runtime or current_runtime()
+    sock = runtime.call(runtime.stack.socket)
+    try:
+        if reuse_address:
+            runtime.call(sock.setsockopt, SOL_SOCKET, SO_REUSEADDR, 1)
+        runtime.call(sock.bind, await _resolve(host), port)
+        server = StackServer(runtime, sock, protocol_factory, backlog)
+        if start_serving:
+            server.listen()
+    except BaseException:
+        runtime.call(sock.close)
+        raise
+    return server
+
+
+async def start_server(
+    client_connected_cb: ClientConnected,
+    host: str | None = None,
+    port: int = 0,
+    *,
+    limit: int = STREAM_LIMIT_BYTES,
+    **options: Any,
+) -> StackServer:
+    """Serve connections with ``client_connected_cb(reader, writer)``, as asyncio's does.
+
+    Args:
+        limit: bytes that a reader holds before the connection's window closes.
+        options: create_server's, ``runtime`` among them.
+    """
+    loop = asyncio.get_running_loop()
+
+    def factory() -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
+
+    return await create_server(factory, host, port, **options)
+
+
+async def create_connection(
+    protocol_factory: Callable[[], P],
+    host: str,
+    port: int,
+    *,
+    local_addr: tuple[str, int] | None = None,
+    runtime: InlineRuntime | None = None,
+) -> tuple[StackTransport, P]:
+    """Connect to ``host`` and ``port``; return the transport and its protocol.
+
+    Raises:
+        OSError: the connection could not be made (ConnectionRefusedError, TimeoutError, ...).
+    """
+    runtime = runtime or current_runtime()
+    addr = await _resolve(host) or INADDR_LOOPBACK
+    local = None if local_addr is None else (await _resolve(local_addr[0]), local_addr[1])
+    sock = runtime.call(runtime.stack.socket)
+    try:
+        if local is not None:
+            runtime.call(sock.bind, *local)
+        await _connect(runtime, sock, addr, port)
+        protocol = protocol_factory()
+        transport = StackTransport(runtime, sock, protocol)
+    except BaseException:
+        runtime.call(sock.close)
+        raise
+    transport.start()
+    return transport, protocol
+
+
+async def open_connection(
+    host: str, port: int, *, limit: int = STREAM_LIMIT_BYTES, **options: Any
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect and return (reader, writer), as asyncio's does; options: create_connection's."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    transport, protocol = await create_connection(
+        lambda: asyncio.StreamReaderProtocol(reader, loop=loop), host, port, **options
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def _connect(runtime: InlineRuntime, sock: InetSocket, addr: int, port: int) -> None:
+    """Connect a non-blocking core socket and wait for the outcome."""
+    connected = runtime.loop.create_future()
+
+    def check() -> None:
+        if sock.poll() & WRITABLE and not connected.done():
+            connected.set_result(None)
+
+    def wake(events: int) -> bool:
+        runtime.defer(check)
+        return True
+
+    entry = WaitEntry(wake)
+    sock.wq.add(entry)
+    try:
+        runtime.call(sock.connect, addr, port)
+    except BlockingIOError:
+        check()
+        await connected
+        error = runtime.call(sock.getsockopt, SOL_SOCKET, SO_ERROR)
+        if isinstance(error, int) and error:
+            raise OSError(error, strerror(error)) from None
+    finally:
+        sock.wq.remove(entry)
+
+
+async def _resolve(host: str | None) -> int:
+    """Look up ``host``; a name that needs the C library's resolver is asked for in a thread."""
+    if host is None or host == "" or host.replace(".", "").isdigit():
+        return resolve_host(host)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, resolve_host, host)

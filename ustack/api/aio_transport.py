@@ -1,0 +1,383 @@
+"""An asyncio transport over one connected core socket, on the inline runtime.
+
+Waking is one wait queue entry for the connection's life: the softirq queues ``_service`` with
+the runtime, which reads as long as the protocol wants and sends what is buffered. Writing
+tries the socket at once and keeps only what it did not take; flow control is asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as _socket
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ustack.api.names import api_address
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
+
+if TYPE_CHECKING:
+    from ustack.api.aio_server import StackServer
+    from ustack.inet.sockets import InetSocket
+    from ustack.runtime.inline import InlineRuntime
+
+HIGH_WATER_BYTES = 64 * 1024
+"""asyncio's own default for pause_writing."""
+READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
+WRITABLE = EPOLLOUT | EPOLLERR | EPOLLHUP
+
+
+class TransportSocket:
+    """What ``get_extra_info("socket")`` hands out: names and options, no data."""
+
+    __slots__ = ("_runtime", "_sock")
+
+    family = _socket.AF_INET
+    type = _socket.SOCK_STREAM
+    proto = _socket.IPPROTO_TCP
+
+    def __init__(self, runtime: InlineRuntime, sock: InetSocket) -> None:
+        self._runtime = runtime
+        self._sock = sock
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the local address."""
+        return api_address(self._sock.getsockname())
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return the remote address."""
+        return api_address(self._sock.getpeername())
+
+    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
+        """Set an option of the core socket."""
+        self._runtime.call(self._sock.setsockopt, level, optname, value)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
+        """Return an option of the core socket."""
+        return self._runtime.call(self._sock.getsockopt, level, optname, buflen)
+
+
+class StackTransport(asyncio.Transport):
+    """A connection; ``protocol`` may be a Protocol or a BufferedProtocol."""
+
+    _start_tls_compatible = True
+
+    def __init__(
+        self,
+        runtime: InlineRuntime,
+        sock: InetSocket,
+        protocol: asyncio.BaseProtocol,
+        server: StackServer | None = None,
+    ) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._loop = runtime.loop
+        self._sock: InetSocket | None = sock
+        self._server = server
+        self._sockname = api_address(sock.getsockname())
+        self._peername = api_address(sock.getpeername())
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._high_bytes = HIGH_WATER_BYTES
+        self._low_bytes = HIGH_WATER_BYTES // 4
+        self._protocol_paused = False
+        self._reading = True
+        self._eof_seen = False
+        self._eof_asked = False
+        self._closing = False
+        self._queued = False
+        self._entry = WaitEntry(self._wake)
+        self.set_protocol(protocol)
+        runtime.call(sock.setsockopt, _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        sock.wq.add(self._entry)
+        if server is not None:
+            server.attach(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._sock is None else "closing" if self._closing else "open"
+        return f"<StackTransport {state} {self._sockname} -> {self._peername}>"
+
+    def start(self) -> None:
+        """Tell the protocol that it is connected, then read what may already be there."""
+        try:
+            self._protocol.connection_made(self)
+        except Exception as exc:
+            self._fatal(exc, "protocol.connection_made() failed")
+            return
+        self._queue_service()
+
+    # Where it is and what carries it.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``peername``, ``sockname`` or ``socket`` (options only), else ``default``."""
+        if name == "peername":
+            return self._peername
+        if name == "sockname":
+            return self._sockname
+        if name == "socket" and self._sock is not None:
+            return TransportSocket(self._runtime, self._sock)
+        return default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand the connection to another protocol (as start_tls does)."""
+        self._protocol: Any = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the present protocol."""
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """Whether close() or abort() was called, or the connection is gone."""
+        return self._closing
+
+    # Being woken.
+
+    def _wake(self, events: int) -> bool:
+        self._queue_service()
+        return True
+
+    def _queue_service(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._runtime.defer(self._service)
+
+    def _service(self) -> None:
+        """Do what the socket is ready for; the runtime calls this after a poll."""
+        self._queued = False
+        if self._unsent and self._sock is not None:
+            self._send_unsent()
+        if self._reading and self._sock is not None and self._sock.rcv_ready(1):
+            self._receive()
+
+    # Receiving.
+
+    def is_reading(self) -> bool:
+        """Whether data goes to the protocol as it comes."""
+        return self._reading and not self._eof_seen
+
+    def pause_reading(self) -> None:
+        """Leave received data in the socket, whose window then closes."""
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        """Deliver data again, also what has come meanwhile."""
+        if self._closing or self._reading or self._eof_seen:
+            return
+        self._reading = True
+        self._queue_service()
+
+    def _receive(self) -> None:
+        """Read once, up to a buffer's worth, and come back if there is more."""
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            n = self._receive_buffered(sock) if self._buffered else self._receive_bytes(sock)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self._fatal(exc, "receiving failed")
+            return
+        except Exception as exc:
+            self._fatal(exc, "the protocol failed on received data")
+            return
+        if n == 0:
+            self._receive_eof()
+        elif self._reading and self._sock is not None and self._sock.rcv_ready(1):
+            self._queue_service()
+
+    def _receive_bytes(self, sock: InetSocket) -> int:
+        buffer = self._runtime.read_buffer
+        n = sock.recv_into(buffer)
+        if n:
+            self._protocol.data_received(bytes(buffer[:n]))
+        return n
+
+    def _receive_buffered(self, sock: InetSocket) -> int:
+        buffer = self._protocol.get_buffer(-1)
+        if not len(buffer):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        n = sock.recv_into(buffer)
+        if n:
+            self._protocol.buffer_updated(n)
+        return n
+
+    def _receive_eof(self) -> None:
+        self._reading = False
+        self._eof_seen = True
+        try:
+            keep_open = self._protocol.eof_received()
+        except Exception as exc:
+            self._fatal(exc, "protocol.eof_received() failed")
+            return
+        if not keep_open:
+            self.close()
+
+    # Sending.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data``, keeping a copy of what the socket does not take now."""
+        if self._eof_asked:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._sock is None or self._closing or not data:
+            return
+        if not self._unsent:
+            try:
+                n = self._runtime.call(self._sock.send, data)
+            except BlockingIOError:
+                n = 0
+            except OSError as exc:
+                self._fatal(exc, "sending failed")
+                return
+            if n == len(data) and not (type(data) is memoryview and data.nbytes != n):
+                return
+        else:
+            n = 0
+        rest = memoryview(data).cast("B")[n:]
+        self._keep(rest if type(data) is bytes else memoryview(bytes(rest)))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """TCP can: return True."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send FIN behind what is buffered; receiving goes on."""
+        if self._closing or self._eof_asked:
+            return
+        self._eof_asked = True
+        if not self._unsent:
+            self._shutdown_write()
+
+    def _keep(self, rest: memoryview) -> None:
+        if rest.nbytes:
+            self._unsent.append(rest)
+            self._unsent_bytes += rest.nbytes
+            self._pause_protocol_if_full()
+
+    def _send_unsent(self) -> None:
+        """Send what is buffered as far as the socket takes it (it has just become writable)."""
+        sock, unsent = self._sock, self._unsent
+        while unsent and sock is not None:
+            piece = unsent[0]
+            try:
+                n = self._runtime.call(sock.send, piece)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                self._fatal(exc, "sending failed")
+                return
+            self._unsent_bytes -= n
+            if n < piece.nbytes:
+                unsent[0] = piece[n:]
+                break
+            unsent.popleft()
+        self._resume_protocol_if_drained()
+        if unsent or self._sock is None:
+            return
+        if self._closing:
+            self._detach(None)
+        elif self._eof_asked:
+            self._shutdown_write()
+
+    def _shutdown_write(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            self._runtime.call(self._sock.shutdown, _socket.SHUT_WR)
+        except OSError as exc:
+            self._fatal(exc, "shutdown failed")
+
+    # Flow control of the protocol's writing.
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that the socket has not yet taken."""
+        return self._unsent_bytes
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return (low, high) water in bytes."""
+        return self._low_bytes, self._high_bytes
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set when the protocol is paused and resumed, in bytes, with asyncio's defaults."""
+        if high is None:
+            high = HIGH_WATER_BYTES if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_bytes, self._low_bytes = high, low
+        self._pause_protocol_if_full()
+
+    def _pause_protocol_if_full(self) -> None:
+        if self._unsent_bytes > self._high_bytes and not self._protocol_paused:
+            self._protocol_paused = True
+            self._tell(self._protocol.pause_writing, "protocol.pause_writing() failed")
+
+    def _resume_protocol_if_drained(self) -> None:
+        if self._protocol_paused and self._unsent_bytes <= self._low_bytes:
+            self._protocol_paused = False
+            self._tell(self._protocol.resume_writing, "protocol.resume_writing() failed")
+
+    # The end.
+
+    def close(self) -> None:
+        """Send what is buffered, then close; the protocol hears of it by connection_lost."""
+        if self._closing:
+            return
+        self._closing = True
+        self._reading = False
+        if not self._unsent:
+            self._detach(None)
+
+    def abort(self) -> None:
+        """Close without sending what is buffered."""
+        self._drop(None)
+
+    def _fatal(self, exc: Exception, message: str) -> None:
+        """End the connection; what the network did is no news, the protocol's bugs are."""
+        if not isinstance(exc, OSError):
+            self._report(exc, message)
+        self._drop(exc)
+
+    def _drop(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._reading = False
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._detach(exc)
+
+    def _detach(self, exc: Exception | None) -> None:
+        """Close the socket now, tell the protocol in the loop's next turn."""
+        sock = self._sock
+        if sock is None:
+            return
+        self._sock = None
+        sock.wq.remove(self._entry)
+        self._runtime.call(sock.close)
+        self._loop.call_soon(self._connection_lost, exc)
+
+    def _connection_lost(self, exc: Exception | None) -> None:
+        try:
+            self._tell(lambda: self._protocol.connection_lost(exc), "connection_lost() failed")
+        finally:
+            if self._server is not None:
+                self._server.detach(self)
+                self._server = None
+
+    def _tell(self, callback: Any, message: str) -> None:
+        try:
+            callback()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except Exception as exc:
+            self._report(exc, message)
+
+    def _report(self, exc: Exception, message: str) -> None:
+        self._loop.call_exception_handler(
+            {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
+        )

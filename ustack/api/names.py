@@ -1,0 +1,59 @@
+"""Addresses between the socket API's text and the core's integers.
+
+Numbers and ``localhost`` are read here; other names go to the C library's resolver, that is
+to the host's own network, as long as the stack has no resolver.
+"""
+
+from __future__ import annotations
+
+import socket as _socket
+from typing import Any
+
+from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4, parse_ipv4
+
+
+def resolve_host(host: str | bytes | None) -> int:
+    """Return the IPv4 address of ``host``; '' and None mean any address.
+
+    Raises:
+        socket.gaierror: there is no such host.
+        TypeError: ``host`` is not text.
+    """
+    if isinstance(host, bytes | bytearray):
+        host = host.decode("ascii")
+    if host is None or host == "":
+        return INADDR_ANY
+    if not isinstance(host, str):
+        raise TypeError("str, bytes or bytearray expected, not " + type(host).__name__)
+    try:
+        return parse_ipv4(host)
+    except ValueError:
+        pass
+    if host == "<broadcast>":
+        return INADDR_BROADCAST
+    return parse_ipv4(_socket.getaddrinfo(host, None, _socket.AF_INET)[0][4][0])
+
+
+def core_address(address: Any, caller: str) -> tuple[int, int]:
+    """Turn the application's ``(host, port)`` into the core's, or complain as ``caller``.
+
+    Raises:
+        TypeError: not a pair of text and number.
+        OverflowError: the port is not within 0-65535.
+        socket.gaierror: there is no such host.
+    """
+    if not isinstance(address, tuple):
+        kind = type(address).__name__
+        raise TypeError(f"{caller}(): AF_INET address must be tuple, not {kind}")
+    if len(address) != 2:
+        raise TypeError("AF_INET address must be a pair (host, port)")
+    host, port = address
+    port = port.__index__()
+    if not 0 <= port <= 65535:
+        raise OverflowError(f"{caller}(): port must be 0-65535.")
+    return resolve_host(host), port
+
+
+def api_address(address: tuple[int, int]) -> tuple[str, int]:
+    """Turn the core's address into the application's."""
+    return format_ipv4(address[0]), address[1]

@@ -1,0 +1,530 @@
+"""The standard library's ``socket.socket``, on the stack: AF_INET and SOCK_STREAM.
+
+The core's sockets never block. Here a call is attempted under the runtime's lock and, unless
+the socket is non-blocking, attempted again each time the socket's wait queue is woken, until
+its timeout. Names, arguments, return values and errors are the standard library's.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket as _socket
+import struct
+import warnings
+from typing import Any
+
+from ustack.api import attempts
+from ustack.api.files import FILES, SocketFile
+from ustack.api.names import api_address, core_address
+from ustack.api.stacks import default_runtime
+from ustack.runtime.waiter import NOT_YET
+
+SOCK_TYPE_MASK = 0xF
+TIMEVAL = struct.Struct("@ll")
+MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
+MSG_WAITALL = int(_socket.MSG_WAITALL)
+MSG_TRUNC = int(_socket.MSG_TRUNC)
+SENDFILE_BYTES = 256 * 1024
+GLOBAL_DEFAULT_TIMEOUT: Any = object()
+
+
+class socket:
+    """A TCP socket of this process's stack (see ``ustack.up``).
+
+    Raises:
+        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only TCP
+            over IPv4; EBADF: ``fileno`` is none of ours.
+    """
+
+    __slots__ = (
+        "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_proto", "_timeout_us",
+    )  # fmt: skip
+
+    def __init__(
+        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
+    ) -> None:
+        self._closed = True
+        self._io_refs = 0
+        self._file: SocketFile | None = None
+        self._fd = -1
+        self._proto = max(proto, 0)
+        nonblocking = False
+        if fileno is None:
+            nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
+            kind = _check_kind(family, type, proto)
+            runtime = default_runtime()
+            core = runtime.call(runtime.stack.socket, kind, self._proto)
+            self._adopt(FILES.install(SocketFile(runtime, core)))
+        else:
+            self._adopt(fileno)
+        default = _socket.getdefaulttimeout()
+        self._timeout_us: int | None = 0 if nonblocking else _to_us(default)
+
+    def _adopt(self, fd: int) -> None:
+        file = FILES.lookup(fd)
+        if not isinstance(file, SocketFile):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        self._file = file
+        self._fd = fd
+        self._closed = False
+
+    @property
+    def family(self) -> _socket.AddressFamily:
+        """AF_INET."""
+        return _socket.AF_INET
+
+    @property
+    def type(self) -> _socket.SocketKind:
+        """SOCK_STREAM."""
+        return _socket.SOCK_STREAM
+
+    @property
+    def proto(self) -> int:
+        """The protocol number that the socket was made with."""
+        return self._proto
+
+    @property
+    def timeout(self) -> float | None:
+        """The timeout in seconds: None blocks for ever, 0.0 never."""
+        return self.gettimeout()
+
+    def __repr__(self) -> str:
+        text = f"<ustack.socket.socket{' [closed]' if self._file is None else ''} fd={self._fd}, "
+        text += f"family={self.family:d}, type={self.type:d}, proto={self._proto}"
+        for name, query in (("laddr", self.getsockname), ("raddr", self.getpeername)):
+            try:
+                text += f", {name}={query()}"
+            except OSError:
+                continue
+        return text + ">"
+
+    def __enter__(self) -> socket:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._closed:
+            self.close()
+
+    def __getstate__(self) -> None:
+        raise TypeError(f"cannot pickle {self.__class__.__name__!r} object")
+
+    def __del__(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is None:
+            return
+        fd, self._file = self._fd, None
+        file.runtime.defer(lambda: _close_quietly(fd, file))
+        warnings.warn(f"unclosed ustack socket fd={fd}", ResourceWarning, source=self, stacklevel=2)
+
+    # Waiting.
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Set how long calls may block, in seconds; None: for ever, 0: not at all."""
+        if timeout is not None and timeout < 0:
+            raise ValueError("Timeout value out of range")
+        self._timeout_us = _to_us(timeout)
+
+    def gettimeout(self) -> float | None:
+        """Return the timeout in seconds, None if there is none."""
+        return None if self._timeout_us is None else self._timeout_us / 1e6
+
+    def setblocking(self, flag: bool) -> None:
+        """Block for ever, or not at all."""
+        self._timeout_us = None if flag else 0
+
+    def getblocking(self) -> bool:
+        """Return False when calls return at once."""
+        return self._timeout_us != 0
+
+    def _open_file(self) -> SocketFile:
+        if self._file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._file
+
+    def _wait_us(self, flags: int, option_us: int | None) -> int | None:
+        """Return how long a call may wait: MSG_DONTWAIT, our timeout, or SO_xxxTIMEO."""
+        if flags & MSG_DONTWAIT:
+            return 0
+        return option_us if self._timeout_us is None else self._timeout_us
+
+    def _expired(self, timeout_us: int | None) -> OSError:
+        """Return the error of a call whose time is over."""
+        if self._timeout_us and timeout_us:
+            return TimeoutError("timed out")
+        return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    # Names and connections.
+
+    def bind(self, address: Any) -> None:
+        """Give the socket its local (host, port)."""
+        file = self._open_file()
+        file.runtime.call(file.core.bind, *core_address(address, "bind"))
+
+    def listen(self, backlog: int = 128) -> None:
+        """Accept connections; ``backlog`` of them may wait for accept()."""
+        file = self._open_file()
+        file.runtime.call(file.core.listen, max(0, backlog))
+
+    def accept(self) -> tuple[socket, tuple[str, int]]:
+        """Wait for a connection; return its socket and the peer's address."""
+        file = self._open_file()
+        timeout_us = self._wait_us(0, file.rcvtimeo_us)
+        core = file.runtime.wait_for(file, timeout_us, True, attempts.try_accept, file.core)
+        if core is NOT_YET:
+            raise self._expired(timeout_us)
+        conn = socket(fileno=FILES.install(SocketFile(file.runtime, core)))
+        conn._proto = self._proto
+        return conn, api_address(core.getpeername())
+
+    def connect(self, address: Any) -> None:
+        """Connect to (host, port).
+
+        Raises:
+            OSError: ConnectionRefusedError, TimeoutError, BlockingIOError (EINPROGRESS: the
+                socket does not block), ...
+        """
+        error = self._connect(core_address(address, "connect"))
+        if error == errno.EAGAIN and self._timeout_us:
+            raise TimeoutError("timed out")
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def connect_ex(self, address: Any) -> int:
+        """Connect as connect() does, but return the error number, 0 if there is none."""
+        return self._connect(core_address(address, "connect_ex"))
+
+    def _connect(self, address: tuple[int, int]) -> int:
+        file = self._open_file()
+        try:
+            file.runtime.call(file.core.connect, *address)
+            return 0
+        except OSError as exc:
+            error = exc.errno or errno.EINVAL
+        timeout_us = self._wait_us(0, file.sndtimeo_us)
+        if timeout_us == 0 or error not in (errno.EINPROGRESS, errno.EALREADY):
+            return error
+        if error == errno.EALREADY and self._timeout_us is not None:
+            return error
+        done = file.runtime.wait_for(file, timeout_us, False, attempts.connect_done, file.core)
+        if done is NOT_YET:
+            return errno.EAGAIN if self._timeout_us else errno.EINPROGRESS
+        return int(self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR))
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the local (host, port)."""
+        file = self._open_file()
+        return api_address(file.runtime.call(file.core.getsockname))
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return the remote (host, port)."""
+        file = self._open_file()
+        return api_address(file.runtime.call(file.core.getpeername))
+
+    # Receiving.
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        if flags & MSG_WAITALL:
+            buffer = bytearray(bufsize)
+            return bytes(buffer[: self._recv_all(memoryview(buffer), flags)])
+        file = self._open_file()
+        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.try_recv if timeout_us == 0 else attempts.wait_recv
+        data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
+        if data is NOT_YET:
+            data = self._rest(file, timeout_us, attempts.try_recv, bufsize, flags)
+        return data  # type: ignore[no-any-return]
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
+        with memoryview(buffer) as whole, whole.cast("B") as view:
+            if nbytes < 0:
+                raise ValueError("negative buffersize in recv_into")
+            if nbytes > view.nbytes:
+                raise ValueError("buffer too small for requested bytes")
+            n = nbytes or view.nbytes
+            if flags & MSG_WAITALL:
+                return self._recv_all(view[:n], flags)
+            return self._recv_into(view, n, flags)
+
+    def _recv_into(self, view: memoryview, n: int, flags: int) -> int:
+        file = self._open_file()
+        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.try_recv_into if timeout_us == 0 else attempts.wait_recv_into
+        got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
+        if got is NOT_YET:
+            got = self._rest(file, timeout_us, attempts.try_recv_into, view, n, flags)
+        return got  # type: ignore[no-any-return]
+
+    def _rest(self, file: SocketFile, timeout_us: int | None, attempt: Any, *args: Any) -> Any:
+        """SO_RCVTIMEO is over: return the little that there is, if any (SO_RCVLOWAT)."""
+        if self._timeout_us is None and timeout_us:
+            got = file.runtime.call(attempt, file.core, *args)
+            if got is not NOT_YET:
+                return got
+        raise self._expired(timeout_us)
+
+    def _recv_all(self, view: memoryview, flags: int) -> int:
+        file = self._open_file()
+        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        recv_all = attempts.RecvAll(view)
+        got = file.runtime.wait_for(file, timeout_us, False, recv_all, file.core, flags)
+        if got is NOT_YET and not recv_all.copied:
+            raise self._expired(timeout_us)
+        return recv_all.copied
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
+        """Receive; a stream has no address of origin."""
+        return self.recv(bufsize, flags), None
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
+        """Receive into a buffer; a stream has no address of origin."""
+        return self.recv_into(buffer, nbytes, flags), None
+
+    # Sending.
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send; return how many bytes were taken: all of them if the socket blocks for ever."""
+        file = self._open_file()
+        timeout_us = self._wait_us(flags, file.sndtimeo_us)
+        if self._timeout_us is None and timeout_us != 0:
+            return self._send_blocking(file, data, flags, timeout_us)
+        sent = file.runtime.wait_for(
+            file, timeout_us, False, attempts.try_send, file.core, data, flags
+        )
+        if sent is NOT_YET:
+            raise self._expired(timeout_us)
+        return sent  # type: ignore[no-any-return]
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of ``data``, or raise; the timeout is for the whole."""
+        file = self._open_file()
+        timeout_us = self._wait_us(flags, file.sndtimeo_us)
+        with memoryview(data) as whole, whole.cast("B") as view:
+            send_all = attempts.SendAll(view)
+            sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
+        if sent is NOT_YET:
+            raise self._expired(timeout_us)
+
+    def _send_blocking(
+        self, file: SocketFile, data: Any, flags: int, timeout_us: int | None
+    ) -> int:
+        """As Linux's: return early, with what was sent, only for SO_SNDTIMEO or an error."""
+        with memoryview(data) as whole, whole.cast("B") as view:
+            send_all = attempts.SendAll(view)
+            try:
+                sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
+            except OSError:
+                if not send_all.sent:
+                    raise
+                return send_all.sent
+        if sent is NOT_YET and not send_all.sent:
+            raise self._expired(timeout_us)
+        return send_all.sent
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        """Send; the address is ignored, as for any connected stream."""
+        return self.send(data, args[0] if len(args) > 1 else 0)
+
+    def sendmsg(
+        self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None
+    ) -> int:
+        """Send several pieces as one; ancillary data is not supported."""
+        if ancdata:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return self.send(b"".join(buffers), flags)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a file opened in binary mode; return how many bytes."""
+        if self._timeout_us == 0:
+            raise ValueError("non-blocking sockets are not supported")
+        if count is not None and count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+        if offset:
+            file.seek(offset)
+        sent = 0
+        while count is None or sent < count:
+            left = SENDFILE_BYTES if count is None else min(SENDFILE_BYTES, count - sent)
+            data = file.read(left)
+            if not data:
+                break
+            self.sendall(data)
+            sent += len(data)
+        if hasattr(file, "seek"):
+            file.seek(offset + sent)
+        return sent
+
+    # Options.
+
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
+        """Set an option; SO_RCVTIMEO and SO_SNDTIMEO take a struct timeval."""
+        file = self._open_file()
+        if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
+            timeout_us = _timeval_us(value)
+            if optname == _socket.SO_RCVTIMEO:
+                file.rcvtimeo_us = timeout_us
+            else:
+                file.sndtimeo_us = timeout_us
+            return
+        if value is None and optlen is not None:
+            value = bytes(optlen)
+        file.runtime.call(file.core.setsockopt, level, optname, value)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """Return an option: a number, or ``buflen`` bytes at most."""
+        file = self._open_file()
+        if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
+            recv = optname == _socket.SO_RCVTIMEO
+            timeout_us = (file.rcvtimeo_us if recv else file.sndtimeo_us) or 0
+            packed = TIMEVAL.pack(*divmod(timeout_us, 1_000_000))
+            return packed[:buflen] if buflen else timeout_us // 1_000_000
+        return file.runtime.call(file.core.getsockopt, level, optname, buflen)
+
+    # Descriptors and the end.
+
+    def fileno(self) -> int:
+        """Return the stack's number for the socket, -1 once closed; no kernel descriptor."""
+        return self._fd
+
+    def shutdown(self, how: int) -> None:
+        """Shut down reading, writing or both, whoever else holds the connection."""
+        file = self._open_file()
+        file.runtime.call(file.core.shutdown, how)
+
+    def close(self) -> None:
+        """Give up the socket; the connection ends when nobody else holds it."""
+        self._closed = True
+        if self._io_refs <= 0:
+            self._real_close()
+
+    def _real_close(self) -> None:
+        if self._file is not None:
+            self._file, fd, self._fd = None, self._fd, -1
+            FILES.close(fd)
+
+    def _decref_socketios(self) -> None:
+        """A file made by makefile() was closed."""
+        if self._io_refs > 0:
+            self._io_refs -= 1
+        if self._closed:
+            self.close()
+
+    def detach(self) -> int:
+        """Let go of the descriptor without closing it; return its number."""
+        self._closed = True
+        self._file, fd, self._fd = None, self._fd, -1
+        return fd
+
+    def dup(self) -> socket:
+        """Return another socket for the same connection."""
+        copy = socket(fileno=dup(self._fd))
+        copy._timeout_us = self._timeout_us
+        copy._proto = self._proto
+        return copy
+
+    def get_inheritable(self) -> bool:
+        """Return False: the stack ends with the process."""
+        return False
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Accept False only.
+
+        Raises:
+            OSError: EOPNOTSUPP: a program that is executed cannot have the stack's sockets.
+        """
+        if inheritable:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """Return a file object on the connection, as open() would for ``mode``."""
+        if not set(mode) <= {"r", "w", "b"}:
+            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
+        writing = "w" in mode
+        reading = "r" in mode or not writing
+        raw = _socket.SocketIO(self, ("r" if reading else "") + ("w" if writing else ""))  # type: ignore[arg-type]
+        self._io_refs += 1
+        if buffering == 0:
+            if "b" not in mode:
+                raise ValueError("unbuffered streams must be binary")
+            return raw
+        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
+        buffered: Any
+        if reading and writing:
+            buffered = io.BufferedRWPair(raw, raw, size)
+        else:
+            buffered = io.BufferedReader(raw, size) if reading else io.BufferedWriter(raw, size)
+        if "b" in mode:
+            return buffered
+        text = io.TextIOWrapper(buffered, io.text_encoding(encoding), errors, newline)
+        text.mode = mode  # type: ignore[misc]
+        return text
+
+
+def close(fd: int) -> None:
+    """Close one of the stack's descriptors.
+
+    Raises:
+        OSError: EBADF: it is none of ours.
+    """
+    FILES.close(fd)
+
+
+def dup(fd: int) -> int:
+    """Return a second number for the file behind ``fd``.
+
+    Raises:
+        OSError: EBADF: it is none of ours.
+    """
+    file = FILES.lookup(fd)
+    file.runtime.call(file.hold)
+    return FILES.install(file)
+
+
+def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
+    """Return a socket for a duplicate of ``fd``."""
+    return socket(family, type, proto, fileno=dup(fd))
+
+
+def _check_kind(family: int, type: int, proto: int) -> int:
+    """Return the socket type without its flags, or say what is not supported."""
+    if family not in (-1, _socket.AF_INET):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
+    if kind != _socket.SOCK_STREAM:
+        raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
+    if proto not in (-1, 0, _socket.IPPROTO_TCP):
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+    return kind
+
+
+def _to_us(timeout: float | None) -> int | None:
+    """Turn seconds into microseconds, rounded up so that a short timeout is not none."""
+    return None if timeout is None else -int(-timeout * 1_000_000 // 1)
+
+
+def _timeval_us(value: Any) -> int | None:
+    """Read a struct timeval; zero means for ever."""
+    if not isinstance(value, bytes | bytearray | memoryview) or len(value) < TIMEVAL.size:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    seconds, microseconds = TIMEVAL.unpack_from(value)
+    if not 0 <= microseconds < 1_000_000:
+        raise OSError(errno.EDOM, os.strerror(errno.EDOM))
+    return seconds * 1_000_000 + microseconds or None
+
+
+def _close_quietly(fd: int, file: SocketFile) -> None:
+    """Close for a finalizer, under the runtime's lock."""
+    if FILES.remove(fd) is file:
+        file.release()

@@ -1,0 +1,197 @@
+"""The stack of this process: ``ustack.up()`` builds it, sockets find it here.
+
+Without ``up()`` the first socket makes a stack that has only its loopback device, which needs
+no permission. At exit the stack is taken down in good order: sockets are closed and what
+they still have to send is sent, as a kernel would do for a process that is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import random
+import time
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ustack.api.files import FILES
+from ustack.lib.addresses import parse_interface, parse_ipv4, parse_mac
+from ustack.runtime.clock import monotonic_us
+from ustack.runtime.threaded import ThreadedRuntime
+
+if TYPE_CHECKING:
+    from ustack.config import StackConfig
+    from ustack.stack import Stack
+
+DRAIN_US = 5_000_000
+"""How long down() waits for the peers to acknowledge what was sent, in microseconds."""
+STALL_US = 1_000_000
+"""How long it goes on without any progress."""
+DRAIN_STEP_US = 5_000
+UNFINISHED_STATES = ("FIN_WAIT1", "CLOSING", "LAST_ACK")
+
+
+class StackHandle:
+    """A stack that threads share; closing it takes it down."""
+
+    def __init__(self, runtime: ThreadedRuntime) -> None:
+        self.runtime = runtime
+        self.stack = runtime.stack
+
+    def __enter__(self) -> StackHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the stack's sockets, let them finish sending, and end it."""
+        if _default.handle is self:
+            _default.handle = None
+        if self.runtime.closed:
+            return
+        for fd in FILES.of_runtime(self.runtime):
+            FILES.close(fd)
+        _drain(self.runtime)
+        self.runtime.close()
+        self.stack.close()
+
+
+class _Default:
+    """The process's stack: the one place where the edge keeps process-wide state."""
+
+    def __init__(self) -> None:
+        self.handle: StackHandle | None = None
+        self.implicit = False
+        """Nobody called up(): it may be replaced."""
+        self.lock = Lock()
+
+
+_default = _Default()
+
+
+def build_stack(
+    tap: str | None = None,
+    address: str | None = None,
+    *,
+    gateway: str | None = None,
+    host_address: str | None = None,
+    mac: str | None = None,
+    name: str = "eth0",
+    config: StackConfig | None = None,
+) -> Stack:
+    """Make a stack, on a TAP device if one is named; arguments as ``up()``."""
+    from ustack.stack import Stack
+
+    stack = Stack(config, rng=random.SystemRandom(), now_us=monotonic_us())
+    if tap is None:
+        if address or gateway or host_address:
+            raise ValueError("an address needs a tap to be reached by")
+        return stack
+    try:
+        _attach_tap(stack, tap, address, gateway, host_address, mac, name)
+    except BaseException:
+        stack.close()
+        raise
+    return stack
+
+
+def _attach_tap(
+    stack: Stack,
+    tap: str,
+    address: str | None,
+    gateway: str | None,
+    host_address: str | None,
+    mac: str | None,
+    name: str,
+) -> None:
+    from ustack.nic.tap import TapWire
+    from ustack.runtime.hostlink import set_up_host
+
+    interface = None if address is None else parse_interface(address)
+    router = None if gateway is None else parse_ipv4(gateway)
+    host = None if host_address is None else parse_interface(host_address)
+    wire = TapWire(tap)
+    try:
+        set_up_host(wire.name, host)
+        stack.add_igb(
+            wire,
+            name=name,
+            mac=None if mac is None else parse_mac(mac),
+            address=interface,
+            gateway=router,
+        )
+    except BaseException:
+        wire.close()
+        raise
+
+
+def up(tap: str | None = None, address: str | None = None, **options: Any) -> StackHandle:
+    """Give this process its stack; ``ustack.socket`` and ``ustack.epoll`` use it from now on.
+
+    Args:
+        tap: name of a TAP device, made if there is none; None: loopback only.
+        address: the stack's own, as "10.0.0.2/24".
+        gateway: default router, as "10.0.0.1".
+        host_address: given to the kernel's side of the TAP, as "10.0.0.1/24".
+        mac: the interface's hardware address; None: a random local one.
+        name: the interface's name in the stack.
+        config: a StackConfig.
+
+    Raises:
+        OSError: the TAP cannot be had (EPERM, EBUSY) or set up.
+        ValueError: an address is none.
+        RuntimeError: the process has a stack; take it down() first.
+    """
+    with _default.lock:
+        if _default.handle is not None and not _default.implicit:
+            raise RuntimeError("the stack is up already: call ustack.down() first")
+        _default.handle = StackHandle(ThreadedRuntime(build_stack(tap, address, **options)))
+        _default.implicit = False
+        return _default.handle
+
+
+def down() -> None:
+    """Take this process's stack down, if it has one."""
+    handle = _default.handle
+    if handle is not None:
+        handle.close()
+
+
+def use(handle: StackHandle) -> None:
+    """Make ``handle`` the stack that new sockets of this process belong to."""
+    with _default.lock:
+        _default.handle = handle
+        _default.implicit = False
+
+
+def default_runtime() -> ThreadedRuntime:
+    """Return the runtime of the process's stack; make a loopback-only one if there is none."""
+    handle = _default.handle
+    if handle is None or handle.runtime.closed:
+        with _default.lock:
+            handle = _default.handle
+            if handle is None or handle.runtime.closed:
+                handle = _default.handle = StackHandle(ThreadedRuntime(build_stack()))
+                _default.implicit = True
+    return handle.runtime
+
+
+def _drain(runtime: ThreadedRuntime) -> None:
+    """Wait while connections that nobody holds any more still have something to send."""
+    give_up_us = monotonic_us() + DRAIN_US
+    stalled_us = 0
+    left = runtime.call(_unfinished, runtime.stack)
+    while left and stalled_us < STALL_US and monotonic_us() < give_up_us:
+        time.sleep(DRAIN_STEP_US / 1e6)
+        before, left = left, runtime.call(_unfinished, runtime.stack)
+        stalled_us = stalled_us + DRAIN_STEP_US if left == before else 0
+
+
+def _unfinished(stack: Stack) -> int:
+    """Return how many bytes and FINs await their acknowledgement."""
+    return sum(
+        row["send_q"] + 1 for row in stack.tcp.diag() if row["state"] in UNFINISHED_STATES
+    )
+
+
+atexit.register(down)

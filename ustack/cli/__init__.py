@@ -1,0 +1,1 @@
+"""The ``ustack`` command: Linux's own views of a running daemon."""

@@ -1,0 +1,206 @@
+"""``ustack ip``: neigh, route, addr and link in iproute2's words, only looking.
+
+Commands and objects may be shortened as in iproute2 (``ip r``, ``ip a s dev lo``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+
+from ustack.cli.client import Client, ClientError
+from ustack.daemon.messages import (
+    AddressRow,
+    LinkRow,
+    LinksRequest,
+    NeighbourRow,
+    NeighboursRequest,
+    RouteRow,
+    RoutesRequest,
+)
+
+STATS_RX = (
+    ("bytes", "rx_bytes"),
+    ("packets", "rx_packets"),
+    ("errors", "rx_errors"),
+    ("dropped", "rx_dropped"),
+    ("missed", "rx_missed_errors"),
+    ("mcast", "multicast"),
+)
+STATS_TX = (
+    ("bytes", "tx_bytes"),
+    ("packets", "tx_packets"),
+    ("errors", "tx_errors"),
+    ("dropped", "tx_dropped"),
+    ("carrier", "tx_carrier_errors"),
+    ("collsns", "collisions"),
+)
+STATS_MIN_WIDTHS = (10, 7, 6, 7, 7, 7)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ip's options."""
+    parser.add_argument("-s", "--stats", action="store_true", help="with link: counters")
+    parser.add_argument("-4", dest="ipv4", action="store_true", help="IPv4, as always here")
+    parser.add_argument("object", metavar="OBJECT", help="neigh, route, addr or link")
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="show, list; dev NAME; for route: table local"
+    )
+
+
+def run(args: argparse.Namespace, client: Client) -> int:
+    """Print one object's list.
+
+    Raises:
+        ClientError: the object or a word is unknown.
+    """
+    # iproute2 takes the longest object that begins with the letters given, in this order.
+    for name, view in OBJECTS.items():
+        if name.startswith(args.object):
+            for line in view(client, parse_words(args.words, name), bool(args.stats)):
+                print(line)
+            return 0
+    raise ClientError(f'Object "{args.object}" is unknown, try neigh, route, addr or link.')
+
+
+def parse_words(words: list[str], name: str) -> dict[str, str]:
+    """Read ``show dev eth0 table local`` into ``{"dev": ..., "table": ...}``.
+
+    Raises:
+        ClientError: a command that is not there, or a word that means nothing here.
+    """
+    rest = list(words)
+    if rest and any(verb.startswith(rest[0]) for verb in ("show", "list", "lst")):
+        rest.pop(0)
+    keywords = ("dev", "table") if name == "route" else ("dev",)
+    selection: dict[str, str] = {}
+    while rest:
+        word = rest.pop(0)
+        if word in keywords and rest:
+            selection[word] = rest.pop(0)
+        elif name in ("address", "link") and "dev" not in selection and word not in keywords:
+            selection["dev"] = word
+        else:
+            raise ClientError(f'ip {name}: "{word}" is not supported (try "ustack ip {name} show")')
+    return selection
+
+
+def neighbour_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
+    """Yield ``ip neigh``; entries without need of resolution are not shown."""
+    for neigh in client.rows(NeighboursRequest(), NeighbourRow):
+        if neigh.state != "NOARP" and selection.get("dev") in (None, neigh.device):
+            yield format_neighbour(neigh)
+
+
+def format_neighbour(neigh: NeighbourRow) -> str:
+    """Write ``10.0.0.1 dev eth0 lladdr 02:... REACHABLE``."""
+    lladdr = f"lladdr {neigh.mac} " if neigh.mac else ""
+    return f"{neigh.address} dev {neigh.device} {lladdr}{neigh.state} "
+
+
+def route_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
+    """Yield ``ip route`` of one table."""
+    table = selection.get("table", "main")
+    for route in client.rows(RoutesRequest(table), RouteRow):
+        if selection.get("dev") in (None, route.device):
+            yield format_route(route)
+
+
+def format_route(route: RouteRow) -> str:
+    """Write one route; the type is left out where it is unicast."""
+    words = [] if route.type == "unicast" else [route.type]
+    words.append(route.destination)
+    for keyword, value in (
+        ("via", route.gateway),
+        ("dev", route.device),
+        ("proto", route.protocol),
+        ("scope", route.scope),
+        ("src", route.source),
+    ):
+        if value:
+            words += [keyword, value]
+    return " ".join(words) + " "
+
+
+def address_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
+    """Yield ``ip addr``."""
+    for link in chosen_links(client, selection):
+        yield from link_header(link)
+        for address in link.addresses:
+            yield format_address(address, link.name)
+            yield "       valid_lft forever preferred_lft forever"
+
+
+def format_address(address: AddressRow, device: str) -> str:
+    """Write one ``inet`` line."""
+    broadcast = f" brd {address.broadcast}" if address.broadcast else ""
+    return (
+        f"    inet {address.address}/{address.prefix_len}{broadcast} scope {address.scope} {device}"
+    )
+
+
+def link_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
+    """Yield ``ip link``, with ``-s`` its counters."""
+    for link in chosen_links(client, selection):
+        yield from link_header(link, mode=" mode DEFAULT")
+        if stats:
+            yield from statistics_lines("RX", STATS_RX, link.stats)
+            yield from statistics_lines("TX", STATS_TX, link.stats)
+
+
+def chosen_links(client: Client, selection: dict[str, str]) -> list[LinkRow]:
+    """Return the devices that were asked for.
+
+    Raises:
+        ClientError: there is none of that name.
+    """
+    links = list(client.rows(LinksRequest(), LinkRow))
+    name = selection.get("dev")
+    chosen = [link for link in links if name in (None, link.name)]
+    if name and not chosen:
+        raise ClientError(f'Device "{name}" does not exist.')
+    return chosen
+
+
+def link_header(link: LinkRow, mode: str = "") -> Iterator[str]:
+    """Yield the two lines that begin a device."""
+    if "UP" not in link.flags:
+        state = "DOWN"
+    else:
+        state = "UNKNOWN" if link.loopback else "UP"
+    yield (
+        f"{link.ifindex}: {link.name}: <{','.join(link.flags)}> mtu {link.mtu} "
+        f"qdisc {link.qdisc} state {state}{mode} group default qlen {link.qlen}"
+    )
+    kind, broadcast = (
+        ("loopback", "00:00:00:00:00:00") if link.loopback else ("ether", "ff:ff:ff:ff:ff:ff")
+    )
+    yield f"    link/{kind} {link.mac} brd {broadcast}"
+
+
+def statistics_lines(
+    direction: str, columns: tuple[tuple[str, str], ...], stats: dict[str, int]
+) -> Iterator[str]:
+    """Yield the heading and the numbers of one direction, right-aligned below it."""
+    titles = [title for title, _ in columns]
+    values = [str(stats.get(name, 0)) for _, name in columns]
+    widths = [
+        max(len(title), len(value), least)
+        for title, value, least in zip(titles, values, STATS_MIN_WIDTHS, strict=True)
+    ]
+    titles[0] = f"{direction}:" + titles[0].rjust(widths[0] - len(direction) - 1)
+    for cells in (titles, values):
+        line = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        yield f"    {line} "
+
+
+View = Callable[[Client, dict[str, str], bool], Iterator[str]]
+
+OBJECTS: dict[str, View] = {
+    "address": address_lines,
+    "route": route_lines,
+    "neighbour": neighbour_lines,
+    "neighbor": neighbour_lines,
+    "link": link_lines,
+}
+"""By iproute2's full names, in its order of preference for abbreviations."""

@@ -1,0 +1,85 @@
+"""``ustack``: one command, a subcommand per Linux tool, each against a running ustackd.
+
+Each subcommand is a module with ``add_arguments(parser)`` and ``run(args, client)``. They
+print plain text in the original's columns, because scripts read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ustack.cli.client import Client, ClientError, find_socket
+
+SUBCOMMANDS = {
+    "ss": "list sockets",
+    "netstat": "counters (-s) and drop reasons (--drops)",
+    "nstat": "counters by name",
+    "ethtool": "the emulated NIC",
+    "ip": "neighbours, routes, addresses, links",
+    "tcpdump": "packets as they pass",
+}
+"""Each is the module of that name in this package."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line on stderr, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave."""
+        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def load(name: str) -> Any:
+    """Return a subcommand's module; only the one in use is imported (dpkt takes its time)."""
+    return importlib.import_module(f"ustack.cli.{name}")
+
+
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the whole command, complete for what ``argv`` names."""
+    parser = OneLineParser(prog="ustack", description="Look into a running ustackd.")
+    socket_help = "control socket (default: USTACK_SOCKET, or the only one)"
+    parser.add_argument("--socket", metavar="PATH", help=socket_help)
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for name, text in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, description=text)
+        subparser.add_argument(
+            "--socket", default=argparse.SUPPRESS, metavar="PATH", help=socket_help
+        )
+        if name in argv:
+            load(name).add_arguments(subparser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the console script ``ustack``.
+
+    Returns:
+        0; 1 if the daemon cannot be asked or refuses; argparse leaves with 2 by itself.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser(words).parse_args(words)
+    try:
+        with Client(find_socket(args.socket)) as client:
+            status: int = load(args.subcommand).run(args, client)
+        sys.stdout.flush()
+        return status
+    except ClientError as error:
+        print(f"ustack: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output is gone, as in `ustack ss | head`: no message, and nothing
+        # left for the interpreter to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

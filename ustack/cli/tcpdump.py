@@ -1,0 +1,177 @@
+"""``ustack tcpdump``: packets as the stack's taps see them, decoded live or into a file.
+
+The daemon streams frames until -c packets have come or we send a stop, which Ctrl-C and
+SIGTERM do; it then delivers what is queued and says how many were lost. Messages about the
+capture go to stderr, packets to stdout or the file, as with tcpdump.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import dpkt
+
+from ustack.cli.client import Client, ClientError
+from ustack.cli.decode import Decoder, format_time
+from ustack.daemon.messages import CaptureRequest, Done, PacketPiece, Started, StopRequest
+
+DEFAULT_SNAPLEN = 262_144
+DECODE_SNAPLEN = 512
+"""Enough for every header; what is only printed need not travel."""
+
+
+class PacketPrinter:
+    """Prints packets as they come."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._decoder = Decoder(link_header=args.link_header, absolute=args.absolute)
+        self._no_time = args.no_time
+
+    def start(self) -> None:
+        """There is no heading."""
+
+    def packet(self, ts_us: int, length: int, data: bytes) -> None:
+        """Print one packet of ``length`` bytes, ``data`` being what was captured of it."""
+        line = self._decoder.line(data, length)
+        print(line if self._no_time else f"{format_time(ts_us)} {line}", flush=True)
+
+
+class PcapWriter:
+    """Writes packets in pcap format; the file is complete after each of them."""
+
+    def __init__(self, stream: BinaryIO, snaplen: int) -> None:
+        self._stream = stream
+        self._snaplen = snaplen
+
+    def start(self) -> None:
+        """Write the file header: whoever sees it knows that the capture is running."""
+        header = dpkt.pcap.LEFileHdr(
+            magic=dpkt.pcap.TCPDUMP_MAGIC,
+            snaplen=self._snaplen,
+            linktype=dpkt.pcap.DLT_EN10MB,
+        )
+        self._stream.write(bytes(header))
+        self._stream.flush()
+
+    def packet(self, ts_us: int, length: int, data: bytes) -> None:
+        """Write one record."""
+        seconds, micros = divmod(ts_us, 1_000_000)
+        record = dpkt.pcap.LEPktHdr(tv_sec=seconds, tv_usec=micros, caplen=len(data), len=length)
+        self._stream.write(bytes(record) + data)
+        self._stream.flush()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare tcpdump's options."""
+    flag = parser.add_argument
+    flag("-i", "--interface", default="", metavar="DEVICE", help="only this device; default all")
+    flag("-w", dest="file", metavar="FILE", help="write pcap instead of text; - is stdout")
+    flag("-c", dest="count", type=int, default=0, metavar="N", help="stop after N packets")
+    flag("-s", dest="snaplen", type=int, default=0, metavar="BYTES", help="bytes a packet")
+    flag("-e", dest="link_header", action="store_true", help="print the Ethernet header")
+    flag("-S", dest="absolute", action="store_true", help="absolute sequence numbers")
+    flag("-t", dest="no_time", action="store_true", help="no time")
+    flag("-n", dest="numeric", action="count", help="numbers, as always here")
+    flag("-l", dest="line_buffered", action="store_true", help="flush each line, as always here")
+    flag("-U", dest="unbuffered", action="store_true", help="flush each packet, as always here")
+    flag("filter", nargs="*", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace, client: Client) -> int:
+    """Capture until told to stop.
+
+    Raises:
+        ClientError: a filter was given, the file cannot be written, no such device.
+    """
+    if args.filter:
+        raise ClientError(f"tcpdump filters are not supported: {' '.join(args.filter)}")
+    if args.count < 0 or args.snaplen < 0:
+        raise ClientError("tcpdump: -c and -s take positive numbers")
+    snaplen = args.snaplen or DEFAULT_SNAPLEN
+    with open_output(args.file) as stream:
+        sink: PacketPrinter | PcapWriter
+        if stream is None:
+            sink, wanted = PacketPrinter(args), min(snaplen, DECODE_SNAPLEN)
+        else:
+            sink, wanted = PcapWriter(stream, snaplen), snaplen
+        client.wait_forever()
+        client.send(CaptureRequest(args.interface, wanted, args.count))
+        with stop_signals(client):
+            capture(client, sink, args.interface or "any", snaplen)
+    return 0
+
+
+def capture(client: Client, sink: PacketPrinter | PcapWriter, device: str, snaplen: int) -> None:
+    """Hand every packet to ``sink``, report at the end."""
+    captured = 0
+    pieces: list[bytes] = []
+    while True:
+        reply = client.receive()
+        if isinstance(reply, PacketPiece):
+            pieces.append(reply.data)
+            if reply.last:
+                captured += 1
+                sink.packet(reply.ts_us, reply.length, b"".join(pieces))
+                pieces.clear()
+        elif isinstance(reply, Started):
+            sink.start()
+            note(
+                f"listening on {device}, link-type EN10MB (Ethernet), "
+                f"snapshot length {snaplen} bytes"
+            )
+        elif isinstance(reply, Done):
+            break
+    note(f"{captured} packet{'' if captured == 1 else 's'} captured")
+    note(f"{reply.received} packet{'' if reply.received == 1 else 's'} received by filter")
+    note(f"{reply.dropped} packet{'' if reply.dropped == 1 else 's'} dropped by kernel")
+
+
+def note(text: str) -> None:
+    """Say something about the capture."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def stop_signals(client: Client) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the capture in order, the second at once."""
+
+    def stop(signum: int, frame: object) -> None:
+        for number in previous:
+            signal.signal(number, signal.default_int_handler)
+        with contextlib.suppress(ClientError):
+            client.send(StopRequest())
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def open_output(name: str | None) -> Iterator[BinaryIO | None]:
+    """Open the capture file; None where packets are printed.
+
+    Raises:
+        ClientError: it cannot be written.
+    """
+    if name is None:
+        yield None
+    elif name == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        try:
+            stream = open(name, "wb")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise ClientError(f"{name}: {error.strerror}") from error
+        with stream:
+            yield stream

@@ -1,0 +1,118 @@
+"""What a stack can be told: one tree of frozen dataclasses, built once, passed down.
+
+Each layer gets only its own part. Defaults are Linux 6's; a field that Linux has as a
+sysctl names it. Later changes go through the sysctl interface, which replaces the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class NicConfig:
+    """The emulated igb and what the wire may do for it."""
+
+    rx_ring: int = 256
+    """Receive descriptors, 64 to 4096; one stays unused (igb default 256)."""
+    tx_ring: int = 256
+    """Transmit descriptors, 64 to 4096 (igb default 256)."""
+    rx_checksum: bool = True
+    """ethtool -K rx: the device verifies TCP and UDP checksums."""
+    tx_checksum: bool = True
+    """ethtool -K tx: the device completes TCP and UDP checksums."""
+    tso: bool = True
+    """ethtool -K tso: the device cuts super-frames of up to 64 KiB."""
+    large_receive: bool = True
+    """ethtool -K lro: the wire may hand over super-frames (vnet_hdr; real igb has none)."""
+    pause: bool = True
+    """ethtool -A rx: at a full ring leave frames on the wire instead of dropping them."""
+    mtu: int = 1500
+    """Bytes of IP packet per frame, 68 to 65535."""
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """The softirq and what stands before the protocols (net.core.*)."""
+
+    netdev_budget: int = 300
+    """net.core.netdev_budget: packets one net_rx_action may take."""
+    dev_weight: int = 64
+    """net.core.dev_weight: packets one NAPI poll may take."""
+    netdev_max_backlog: int = 1000
+    """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
+    somaxconn: int = 4096
+    """net.core.somaxconn: upper limit of listen()'s backlog."""
+    arena_bytes: int = 256 << 20
+    """Memory for rings, objects and socket buffers, in bytes."""
+
+
+@dataclass(frozen=True)
+class NeighConfig:
+    """The neighbour table (net.ipv4.neigh.default.*), times in microseconds."""
+
+    base_reachable_time_us: int = 30_000_000
+    retrans_time_us: int = 1_000_000
+    delay_first_probe_time_us: int = 5_000_000
+    mcast_solicit: int = 3
+    ucast_solicit: int = 3
+    gc_stale_time_us: int = 60_000_000
+    unres_qlen_bytes: int = 212_992
+    gc_thresh3: int = 1024
+    """Entries at most."""
+
+
+@dataclass(frozen=True)
+class IpConfig:
+    """IPv4 and ICMP (net.ipv4.*)."""
+
+    ip_default_ttl: int = 64
+    """net.ipv4.ip_default_ttl (RFC 1700)."""
+    icmp_ratelimit_us: int = 1_000_000
+    """net.ipv4.icmp_ratelimit: least time between two errors to one host."""
+    icmp_msgs_per_sec: int = 1000
+    """net.ipv4.icmp_msgs_per_sec: errors sent in all."""
+    icmp_echo_ignore_all: bool = False
+    """net.ipv4.icmp_echo_ignore_all."""
+    neigh: NeighConfig = field(default_factory=NeighConfig)
+
+
+@dataclass(frozen=True)
+class TcpConfig:
+    """TCP (net.ipv4.tcp_*), times in microseconds."""
+
+    tcp_syn_retries: int = 6
+    tcp_synack_retries: int = 5
+    tcp_syn_linear_timeouts: int = 4
+    """linux-6: SYNs repeated at a constant second before the back-off begins."""
+    tcp_retries2: int = 15
+    tcp_orphan_retries: int = 0
+    """0 means 8, as in Linux."""
+    tcp_keepalive_time_us: int = 7_200_000_000
+    tcp_keepalive_intvl_us: int = 75_000_000
+    tcp_keepalive_probes: int = 9
+    tcp_fin_timeout_us: int = 60_000_000
+    tcp_max_syn_backlog: int = 2048
+    tcp_max_tw_buckets: int = 131_072
+    tcp_max_orphans: int = 65_536
+    tcp_abort_on_overflow: bool = False
+    tcp_window_scaling: bool = True
+    tcp_timestamps: bool = True
+    tcp_sack: bool = True
+    tcp_rmem: tuple[int, int, int] = (4096, 131_072, 6_291_456)
+    """Receive buffer in bytes: least, first, largest by autotuning."""
+    tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
+    """Send buffer in bytes: least, first, largest by autotuning."""
+    ip_local_port_range: tuple[int, int] = (32_768, 60_999)
+    init_cwnd: int = 10
+    """Initial congestion window in segments (RFC 6928)."""
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Everything that a stack is built from."""
+
+    nic: NicConfig = field(default_factory=NicConfig)
+    core: CoreConfig = field(default_factory=CoreConfig)
+    ip: IpConfig = field(default_factory=IpConfig)
+    tcp: TcpConfig = field(default_factory=TcpConfig)

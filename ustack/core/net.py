@@ -1,0 +1,128 @@
+"""One network namespace: its devices, its softirq state, its counters (struct net).
+
+``Stack`` makes one and hands it to every layer. Drivers register devices here, protocols
+register the EtherTypes they take (``dev_add_pack``), and captures the taps that see all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ustack.core.netdevice import IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP, NetDevice
+from ustack.core.qdisc import Qdisc
+from ustack.core.receive import netif_receive_skb
+from ustack.core.skb import Skb
+from ustack.core.softirq import SoftnetData
+from ustack.core.timer import TimerQueue
+from ustack.core.transmit import qdisc_purge
+from ustack.lib.counters import NetMib
+from ustack.lib.drop_reason import DropCounters
+from ustack.lib.trace import TracePoint
+from ustack.wire.ethernet import ETH_P_ALL
+
+if TYPE_CHECKING:
+    from ustack.config import StackConfig
+    from ustack.lib.clock import StackClock
+    from ustack.native.mem import Mem
+
+PacketHandler = Callable[[Skb], None]
+PacketTap = Callable[[Skb, NetDevice, bool], None]
+"""``tap(skb, dev, outgoing)``; a tap that keeps the packet copies it (``skb_bytes``)."""
+
+
+class Rng(Protocol):
+    """The randomness that the edge injects."""
+
+    def getrandbits(self, n: int, /) -> int:
+        """Return ``n`` random bits."""
+
+    def randrange(self, start: int, /) -> int:
+        """Return a number from 0 to ``start`` - 1."""
+
+
+class Net:
+    """Everything that belongs to one stack below the protocols."""
+
+    def __init__(self, clock: StackClock, rng: Any, config: StackConfig, mem: Mem) -> None:
+        self.clock = clock
+        self.rng: Rng = rng
+        self.config = config
+        self.mem = mem
+        self.mib = NetMib()
+        self.drops = DropCounters()
+        self.timers = TimerQueue()
+        self.devices: dict[str, NetDevice] = {}
+        """By name, in the order of registration."""
+        self.loopback_dev: NetDevice | None = None
+        self.netdev_notifiers: list[Callable[[NetDevice, bool], None]] = []
+        """``notifier(dev, up)`` after a device went up, or before it goes down."""
+        self.ptype_base: dict[int, PacketHandler] = {}
+        self.ptype_all: tuple[PacketTap, ...] = ()
+        self.trace_drop = TracePoint("kfree_skb")
+        """Fires with (skb, reason) at every drop."""
+        self.softnet = SoftnetData(self)
+
+    netif_receive_skb = netif_receive_skb
+
+    def register_netdev(self, dev: NetDevice) -> None:
+        """Add ``dev`` (down) and give it its ifindex, from 1.
+
+        Raises:
+            KeyError: there is a device of this name; the caller chose it.
+        """
+        if dev.name in self.devices:
+            raise KeyError(f"device {dev.name} exists")
+        dev.ifindex = len(self.devices) + 1
+        self.devices[dev.name] = dev
+        if dev.flags & IFF_LOOPBACK:
+            self.loopback_dev = dev
+
+    def dev_by_index(self, ifindex: int) -> NetDevice | None:
+        """Return the device with this ifindex, None if there is none."""
+        for dev in self.devices.values():
+            if dev.ifindex == ifindex:
+                return dev
+        return None
+
+    def dev_open(self, dev: NetDevice) -> None:
+        """Bring ``dev`` up (``ip link set up``); nothing happens if it is."""
+        if dev.is_up:
+            return
+        if dev.qdisc is None and dev.qdisc_name != "noqueue":
+            dev.qdisc = Qdisc(dev, dev.tx_queue_len)
+        dev.ndo_open()
+        dev.flags |= IFF_UP | IFF_RUNNING | IFF_LOWER_UP
+        for notifier in self.netdev_notifiers:
+            notifier(dev, True)
+
+    def dev_close(self, dev: NetDevice) -> None:
+        """Bring ``dev`` down; what waits in its queue is dropped."""
+        if not dev.is_up:
+            return
+        for notifier in self.netdev_notifiers:
+            notifier(dev, False)
+        dev.flags &= ~(IFF_UP | IFF_RUNNING | IFF_LOWER_UP)
+        if dev.qdisc is not None:
+            qdisc_purge(self, dev.qdisc)
+        dev.ndo_stop()
+
+    def dev_add_pack(self, ptype: int | None, func: Any) -> None:
+        """Register the handler of an EtherType, or a tap (None or ETH_P_ALL).
+
+        Raises:
+            KeyError: the EtherType has a handler; a bug of the composition.
+        """
+        if ptype is None or ptype == ETH_P_ALL:
+            self.ptype_all = (*self.ptype_all, func)
+        elif ptype in self.ptype_base:
+            raise KeyError(f"EtherType {ptype:#06x} has a handler")
+        else:
+            self.ptype_base[ptype] = func
+
+    def dev_remove_pack(self, ptype: int | None, func: Any) -> None:
+        """Take back what ``dev_add_pack`` registered."""
+        if ptype is None or ptype == ETH_P_ALL:
+            self.ptype_all = tuple(tap for tap in self.ptype_all if tap != func)
+        else:
+            del self.ptype_base[ptype]

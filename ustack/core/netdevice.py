@@ -1,0 +1,113 @@
+"""A network device as the stack above the drivers sees it (Linux's struct net_device).
+
+Drivers subclass it and fill in the ``ndo_*`` operations and, where they have hardware, the
+``ethtool_*`` ones. Feature bits are NETIF_F_*; statistics are struct rtnl_link_stats64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ustack.core.net import Net
+    from ustack.core.qdisc import Qdisc
+    from ustack.core.skb import Skb
+
+IFF_UP = 0x1
+IFF_BROADCAST = 0x2
+IFF_LOOPBACK = 0x8
+IFF_RUNNING = 0x40
+IFF_MULTICAST = 0x1000
+IFF_LOWER_UP = 0x10000
+
+NETIF_F_IP_CSUM = 1 << 1
+NETIF_F_TSO = 1 << 16
+NETIF_F_LRO = 1 << 15
+NETIF_F_RXCSUM = 1 << 29
+NETIF_F_GSO = 1 << 11
+NETIF_F_GRO = 1 << 14
+
+NETDEV_TX_OK = 0
+NETDEV_TX_BUSY = 0x10
+
+ARPHRD_ETHER = 1
+ARPHRD_LOOPBACK = 772
+
+
+@dataclass(slots=True)
+class NetDeviceStats:
+    """Packet counts of one device, as ``ip -s link`` prints them."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    rx_missed_errors: int = 0
+    rx_fifo_errors: int = 0
+    rx_crc_errors: int = 0
+    rx_length_errors: int = 0
+    multicast: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+
+
+class NetDevice:
+    """One interface of a stack; ``ifindex`` is given by ``Net.register_netdev``."""
+
+    type = ARPHRD_ETHER
+    hard_header_len = 14
+    min_mtu = 68
+    max_mtu = 65535
+    qdisc_name = "pfifo_fast"
+
+    def __init__(self, net: Net, name: str, dev_addr: bytes, mtu: int = 1500) -> None:
+        self.net = net
+        self.name = name
+        self.dev_addr = dev_addr
+        self.mtu = mtu
+        self.ifindex = 0
+        self.flags = IFF_BROADCAST | IFF_MULTICAST
+        self.features = 0
+        self.hw_features = 0
+        """What may be switched with ethtool -K."""
+        self.tx_queue_len = 1000
+        self.gso_max_size = 65536
+        self.stats = NetDeviceStats()
+        self.qdisc: Qdisc | None = None
+        """Given by dev_open; None for a device without a queue (qdisc_name "noqueue")."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the interface is administratively up."""
+        return bool(self.flags & IFF_UP)
+
+    def ndo_open(self) -> None:
+        """Bring the hardware up (called by dev_open)."""
+
+    def ndo_stop(self) -> None:
+        """Bring the hardware down (called by dev_close)."""
+
+    def ndo_start_xmit(self, skb: Skb) -> int:
+        """Hand a complete frame to the hardware.
+
+        Returns:
+            NETDEV_TX_OK: the driver owns ``skb`` now (sent or counted as dropped);
+            NETDEV_TX_BUSY: no room, the caller still owns it and the queue is stopped.
+        """
+        raise NotImplementedError
+
+    @property
+    def queue_stopped(self) -> bool:
+        """Whether the driver has stopped its transmit queue for want of descriptors."""
+        return False
+
+    def ethtool_stats(self) -> dict[str, int]:
+        """Return the statistics of ``ethtool -S`` in the driver's order."""
+        return {}
+
+    def ethtool_drvinfo(self) -> dict[str, str]:
+        """Return the fields of ``ethtool -i``."""
+        return {}

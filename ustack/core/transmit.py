@@ -1,0 +1,146 @@
+"""From the protocols to the driver: ``dev_queue_xmit`` and the qdisc (net/core/dev.c).
+
+The neighbour layer calls it with complete frames. A packet that finds an empty queue and a
+willing device bypasses the queue; a device without queue (lo) is called at once. What the
+device cannot do, checksums and segmentation, is done here just before ``ndo_start_xmit``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.core.checksum import skb_checksum_help
+from ustack.core.gso import skb_gso_segment
+from ustack.core.napi import NET_TX_BIT
+from ustack.core.netdevice import (
+    IFF_UP,
+    NETDEV_TX_BUSY,
+    NETIF_F_IP_CSUM,
+    NETIF_F_TSO,
+    NetDevice,
+)
+from ustack.core.qdisc import Qdisc
+from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb
+from ustack.lib.drop_reason import DropReason
+
+if TYPE_CHECKING:
+    from ustack.core.net import Net
+
+
+def dev_queue_xmit(net: Net, skb: Skb) -> DropReason | None:
+    """Send the frame ``skb`` through ``skb.dev``; it is consumed.
+
+    Returns:
+        None if it was sent or waits its turn, otherwise why it was dropped.
+    """
+    dev = skb.dev
+    assert dev is not None
+    if not dev.flags & IFF_UP:
+        return _drop(net, dev, skb, DropReason.DEV_READY)
+    qdisc = dev.qdisc
+    if qdisc is None:
+        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
+            return _drop(net, dev, skb, DropReason.FULL_RING)
+        return None
+    if skb.gso_size and not dev.features & NETIF_F_TSO:
+        return _xmit_segments(net, dev, qdisc, skb)
+    return __dev_xmit_skb(net, dev, qdisc, skb)
+
+
+def __dev_xmit_skb(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReason | None:
+    """Bypass an empty queue, or join it and let it run."""
+    if not qdisc.qlen and not dev.queue_stopped:
+        length = len(skb)
+        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
+            _requeue(net, qdisc, skb)
+            return None
+        stats = qdisc.stats
+        stats.sent_packets += skb.gso_segs
+        stats.sent_bytes += length
+        return None
+    if not qdisc.enqueue(skb):
+        return _drop(net, dev, skb, DropReason.QDISC_DROP)
+    qdisc_run(net, qdisc)
+    return None
+
+
+def dev_hard_start_xmit(net: Net, dev: NetDevice, skb: Skb) -> int:
+    """Show ``skb`` to the taps and give it to the driver; return its NETDEV_TX_*."""
+    if skb.ip_summed == CHECKSUM_PARTIAL and not dev.features & NETIF_F_IP_CSUM:
+        skb_checksum_help(net, skb)
+    if net.ptype_all:
+        for tap in net.ptype_all:
+            tap(skb, dev, True)
+    return dev.ndo_start_xmit(skb)
+
+
+def qdisc_run(net: Net, qdisc: Qdisc) -> None:
+    """Send waiting packets until the queue or the quota is exhausted or the device is busy.
+
+    The quota is dev_weight (3.10's weight_p). With packets left, NET_TX goes on
+    (__netif_schedule); a busy device runs the queue again by ``netif_wake_queue``.
+    """
+    dev = qdisc.dev
+    for _ in range(net.config.core.dev_weight):
+        if dev.queue_stopped:
+            return
+        skb = qdisc.dequeue()
+        if skb is None:
+            return
+        length = len(skb)
+        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
+            _requeue(net, qdisc, skb)
+            return
+        qdisc.stats.sent_packets += skb.gso_segs
+        qdisc.stats.sent_bytes += length
+    if qdisc.qlen:
+        netif_schedule(net, qdisc)
+
+
+def netif_schedule(net: Net, qdisc: Qdisc) -> None:
+    """Let the NET_TX softirq run ``qdisc`` (__netif_schedule)."""
+    if not qdisc.scheduled:
+        qdisc.scheduled = True
+        net.softnet.output_queue.append(qdisc)
+    net.softnet.softirq_pending |= NET_TX_BIT
+
+
+def netif_wake_queue(dev: NetDevice) -> None:
+    """The driver has descriptors again: what waits will be sent by NET_TX."""
+    if dev.qdisc is not None and dev.qdisc.qlen:
+        netif_schedule(dev.net, dev.qdisc)
+
+
+def net_tx_action(net: Net) -> None:
+    """Run every queue on softnet_data's output_queue."""
+    queue = net.softnet.output_queue
+    for _ in range(len(queue)):
+        qdisc = queue.popleft()
+        qdisc.scheduled = False
+        qdisc_run(net, qdisc)
+
+
+def qdisc_purge(net: Net, qdisc: Qdisc) -> None:
+    """Drop all that waits (dev_deactivate)."""
+    while (skb := qdisc.dequeue()) is not None:
+        _drop(net, qdisc.dev, skb, DropReason.DEV_READY)
+
+
+def _requeue(net: Net, qdisc: Qdisc, skb: Skb) -> None:
+    """The device refused ``skb``: it goes first when there is room (dev_requeue_skb)."""
+    qdisc.requeue(skb)
+    if not qdisc.dev.queue_stopped:
+        netif_schedule(net, qdisc)
+
+
+def _xmit_segments(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReason | None:
+    result = None
+    for segment in skb_gso_segment(net, skb):
+        result = __dev_xmit_skb(net, dev, qdisc, segment) or result
+    return result
+
+
+def _drop(net: Net, dev: NetDevice, skb: Skb, reason: DropReason) -> DropReason:
+    dev.stats.tx_dropped += 1
+    kfree_skb(net, skb, reason)
+    return reason

@@ -1,0 +1,1 @@
+"""ustackd: a stack on a TAP, its services and its control socket."""

@@ -1,0 +1,297 @@
+"""What travels over the control socket: JSON structs, one per SOCK_SEQPACKET message.
+
+A client sends one request; the daemon answers with any number of row messages and ends with
+``Done`` or ``Failure``. Every message stays under ``MAX_MESSAGE_BYTES``, so that a list of
+any length costs either side only one message of memory. The first byte of a JSON message
+is ``{``: the fixed binary layout of socket calls can share the socket later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+MAX_MESSAGE_BYTES = 64 * 1024 - 1
+"""Nothing larger is sent or accepted, in either direction."""
+CHUNK_BYTES = 48 * 1024
+"""Rows are gathered into a message until it has about this size."""
+PACKET_PIECE_BYTES = 32 * 1024
+"""Captured bytes in one message; base64 makes it 43 KiB."""
+
+
+class Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, frozen=True):
+    """What every request has in common: its tag, ``op``."""
+
+
+class SocketsRequest(Request, tag="sockets", frozen=True):
+    """The sockets of ``ss``; ``states`` are Linux's names (ESTAB), empty for all."""
+
+    states: tuple[str, ...] = ()
+
+
+class SocketSummaryRequest(Request, tag="socket-summary", frozen=True):
+    """How many sockets are in each state (``ss -s``), without listing them."""
+
+
+class CountersRequest(Request, tag="counters", frozen=True):
+    """The SNMP and Linux counter tables (``netstat -s``, ``nstat``)."""
+
+
+class DropsRequest(Request, tag="drops", frozen=True):
+    """Packets lost by drop reason."""
+
+
+class EthtoolRequest(Request, tag="ethtool", frozen=True):
+    """One view of a device: ``stats``, ``drvinfo``, ``ring`` or ``features``."""
+
+    device: str
+    view: str
+
+
+class NeighboursRequest(Request, tag="neighbours", frozen=True):
+    """The neighbour table."""
+
+
+class RoutesRequest(Request, tag="routes", frozen=True):
+    """One routing table: ``main`` or ``local``."""
+
+    table: str = "main"
+
+
+class LinksRequest(Request, tag="links", frozen=True):
+    """The devices with flags, counters and addresses (``ip addr``, ``ip -s link``)."""
+
+
+class CaptureRequest(Request, tag="capture", frozen=True):
+    """Packets as they pass, until ``StopRequest``, ``count`` or the client goes away."""
+
+    device: str = ""
+    """Empty for all devices."""
+    snaplen: int = 262_144
+    """Bytes of each packet to send."""
+    count: int = 0
+    """End after so many packets; 0 for no limit."""
+
+
+class StopRequest(Request, tag="stop", frozen=True):
+    """End a capture: the daemon answers with what is queued, then ``Done``."""
+
+
+AnyRequest = (
+    SocketsRequest
+    | SocketSummaryRequest
+    | CountersRequest
+    | DropsRequest
+    | EthtoolRequest
+    | NeighboursRequest
+    | RoutesRequest
+    | LinksRequest
+    | CaptureRequest
+    | StopRequest
+)
+
+
+class Reply(msgspec.Struct, tag_field="reply", frozen=True):
+    """What every reply has in common: its tag, ``reply``."""
+
+
+class Rows(Reply, tag="rows", frozen=True):
+    """Some of the rows; which struct they are follows from the request."""
+
+    rows: list[msgspec.Raw]
+
+
+class PacketPiece(Reply, tag="packet", frozen=True):
+    """A captured packet, or a part of a large one: ``last`` ends it."""
+
+    ts_us: int
+    """Wall-clock time of capture, microseconds since the epoch."""
+    length: int
+    """Bytes on the wire."""
+    data: bytes
+    outgoing: bool = False
+    last: bool = True
+
+
+class Started(Reply, tag="started", frozen=True):
+    """A capture is running: packets from now on are seen."""
+
+
+class Done(Reply, tag="done", frozen=True):
+    """The last message of an answer."""
+
+    received: int = 0
+    """Captures: packets that passed the tap."""
+    dropped: int = 0
+    """Captures: packets lost because the client read too slowly."""
+
+
+class Failure(Reply, tag="failure", frozen=True):
+    """The request could not be answered; the last message."""
+
+    message: str
+
+
+AnyReply = Rows | PacketPiece | Started | Done | Failure
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """What ``ss -o`` shows: name (on, keepalive, timewait, persist), time left, retries."""
+
+    name: str
+    expires_us: int
+    retries: int = 0
+
+
+class SocketRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One socket of ``ss``; addresses are dotted quads."""
+
+    state: str
+    recv_q: int
+    send_q: int
+    local: tuple[str, int]
+    peer: tuple[str, int]
+    timer: Timer | None = None
+    skmem: dict[str, int] = {}
+    """ss's letters to bytes or packets: r rb t tb f w o bl d."""
+    info: dict[str, Any] = {}
+    """struct tcp_info's fields without the ``tcpi_`` prefix."""
+    extended: dict[str, Any] = {}
+    """What ``-e`` adds: inode, queue lengths of a listener."""
+
+
+class CounterRow(msgspec.Struct, frozen=True):
+    """One counter: table is the kernel's row name (``TcpExt``), empty where there is none."""
+
+    table: str
+    name: str
+    value: int
+
+
+class ValueRow(msgspec.Struct, frozen=True):
+    """A named value of a device, in the driver's order."""
+
+    name: str
+    value: int | str | bool
+
+
+class NeighbourRow(msgspec.Struct, frozen=True):
+    """One entry of the neighbour table."""
+
+    address: str
+    device: str
+    mac: str
+    """Empty while unresolved."""
+    state: str
+
+
+class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One route; ``destination`` as iproute2 prints it (``default``, ``10.0.0.0/24``)."""
+
+    type: str
+    destination: str
+    device: str
+    gateway: str = ""
+    source: str = ""
+    scope: str = ""
+    protocol: str = ""
+
+
+class AddressRow(msgspec.Struct, frozen=True):
+    """One IPv4 address of a device."""
+
+    address: str
+    prefix_len: int
+    broadcast: str = ""
+    scope: str = "global"
+
+
+class LinkRow(msgspec.Struct, frozen=True):
+    """One device."""
+
+    ifindex: int
+    name: str
+    flags: tuple[str, ...]
+    mtu: int
+    qdisc: str
+    qlen: int
+    loopback: bool
+    mac: str
+    addresses: tuple[AddressRow, ...]
+    stats: dict[str, int]
+    """struct rtnl_link_stats64's names."""
+
+
+# Codecs without state, compiled once.
+_encoder = msgspec.json.Encoder()
+_request_decoder = msgspec.json.Decoder(AnyRequest)
+_reply_decoder = msgspec.json.Decoder(AnyReply)
+
+
+def encode(message: Request | Reply | msgspec.Struct) -> bytes:
+    """Write one message or row as JSON."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes) -> AnyRequest:
+    """Read a request.
+
+    Raises:
+        ValueError: it is not one (msgspec's texts say where); the client's fault.
+    """
+    try:
+        request: AnyRequest = _request_decoder.decode(data)
+        return request
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def decode_reply(data: bytes) -> AnyReply:
+    """Read a reply.
+
+    Raises:
+        ValueError: it is not one: client and daemon are of different versions.
+    """
+    try:
+        reply: AnyReply = _reply_decoder.decode(data)
+        return reply
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def row_messages(rows: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+    """Pack rows into as few messages as their limit allows; ends with ``Done``.
+
+    A row that alone exceeds the limit is replaced by a ``Failure`` that ends the answer.
+    """
+    chunk: list[msgspec.Raw] = []
+    size = 0
+    for row in rows:
+        encoded = encode(row)
+        if len(encoded) > CHUNK_BYTES:
+            yield encode(Failure("a row is too large for a control message"))
+            return
+        if size + len(encoded) > CHUNK_BYTES:
+            yield encode(Rows(chunk))
+            chunk, size = [], 0
+        chunk.append(msgspec.Raw(encoded))
+        size += len(encoded) + 1
+    if chunk:
+        yield encode(Rows(chunk))
+    yield encode(Done())
+
+
+def packet_messages(
+    ts_us: int, length: int, data: bytes, *, outgoing: bool = False
+) -> Iterator[bytes]:
+    """Pack one captured packet, in several pieces where it is large."""
+    start = 0
+    while True:
+        piece = data[start : start + PACKET_PIECE_BYTES]
+        start += PACKET_PIECE_BYTES
+        last = start >= len(data)
+        yield encode(PacketPiece(ts_us, length, piece, outgoing, last))
+        if last:
+            return

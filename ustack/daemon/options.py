@@ -1,0 +1,172 @@
+"""ustackd's command line: text in, a checked ``DaemonOptions`` out.
+
+Everything that can be found wrong without touching the system is found here, so that a
+mistake costs one line and exit status 2. What the system refuses is startup's business.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ustack.config import NicConfig, StackConfig
+from ustack.daemon.services.registry import ServiceSpec, parse_services
+from ustack.lib.addresses import (
+    INADDR_BROADCAST,
+    Ipv4Interface,
+    format_ipv4,
+    is_loopback,
+    is_multicast,
+    is_zeronet,
+    parse_interface,
+    parse_ipv4,
+    parse_mac,
+)
+
+CONTROL_FOLDER = Path("/run/ustack")
+"""Where control sockets live unless ``--socket`` says otherwise: TAP.sock."""
+MAX_TAP_NAME_BYTES = 15
+"""IFNAMSIZ without its terminator."""
+
+_TAP_NAME = re.compile(r"[^\s/:%]+\Z")
+
+
+@dataclass(frozen=True)
+class DaemonOptions:
+    """What ustackd was told."""
+
+    tap: str
+    address: Ipv4Interface
+    host_address: Ipv4Interface | None
+    gateway: int | None
+    mac: bytes | None
+    services: tuple[ServiceSpec, ...]
+    control_path: Path
+    config: StackConfig
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on stderr, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave."""
+        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ustackd's arguments."""
+    parser = OneLineParser(
+        prog="ustackd", description="Run a user-space network stack on a TAP device."
+    )
+    add = parser.add_argument
+    add("--tap", required=True, type=checked(_tap_name), help="TAP device to create, e.g. tap0")
+    add(
+        "--address",
+        required=True,
+        type=checked(_host_interface),
+        metavar="ADDR/LEN",
+        help="the stack's own address, e.g. 10.0.0.2/24",
+    )
+    add(
+        "--host-address",
+        type=checked(_host_interface),
+        metavar="ADDR/LEN",
+        help="address to give to the kernel's side of the TAP",
+    )
+    add("--gateway", type=checked(parse_ipv4), metavar="ADDR", help="default gateway")
+    add("--mac", type=checked(_mac), help="the stack's MAC address (default: a random local one)")
+    add("--mtu", type=checked(_mtu), default=1500, help="bytes of IP packet per frame")
+    add(
+        "--offloads",
+        choices=("on", "off"),
+        default="on",
+        help="checksum offload and super-frames on the TAP",
+    )
+    add(
+        "--serve",
+        type=checked(parse_services),
+        default=(),
+        metavar="SERVICE,...",
+        help="echo, discard, chargen, http=FOLDER; each with :PORT behind its name if need be",
+    )
+    add(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help=f"control socket (default {CONTROL_FOLDER}/TAP.sock)",
+    )
+    return parser
+
+
+def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse show a ``ValueError``'s own text."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def _tap_name(text: str) -> str:
+    if not _TAP_NAME.match(text) or text in (".", "..") or len(text) > MAX_TAP_NAME_BYTES:
+        raise ValueError(f"not a device name: {text!r}")
+    return text
+
+
+def _host_interface(text: str) -> Ipv4Interface:
+    """Read an address that a host can have."""
+    interface = parse_interface(text)
+    addr = interface.addr
+    if is_loopback(addr) or is_multicast(addr) or is_zeronet(addr) or addr == INADDR_BROADCAST:
+        raise ValueError(f"not a host's address: {text!r}")
+    if interface.prefix_len < 31 and addr in (interface.network, interface.broadcast):
+        raise ValueError(f"not a host's address in its network: {text!r}")
+    return interface
+
+
+def _mac(text: str) -> bytes:
+    mac = parse_mac(text)
+    if mac[0] & 1 or not any(mac):
+        raise ValueError(f"not a station's MAC address: {text!r}")
+    return mac
+
+
+def _mtu(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 68 <= int(text) <= 65535:
+        raise ValueError(f"MTU must be from 68 to 65535: {text!r}")
+    return int(text)
+
+
+def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
+    """Read the command line.
+
+    Raises:
+        SystemExit: it is wrong (status 2, one line on stderr) or only asked for help.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.gateway is not None:
+        address = args.address
+        if args.gateway & address.mask != address.network or args.gateway == address.addr:
+            parser.error(f"gateway {format_ipv4(args.gateway)} is not a neighbour of {address}")
+    on = args.offloads == "on"
+    nic = NicConfig(mtu=args.mtu, rx_checksum=on, tx_checksum=on, tso=on, large_receive=on)
+    return DaemonOptions(
+        tap=args.tap,
+        address=args.address,
+        host_address=args.host_address,
+        gateway=args.gateway,
+        mac=args.mac,
+        services=args.serve,
+        control_path=args.socket or CONTROL_FOLDER / f"{args.tap}.sock",
+        config=StackConfig(nic=nic),
+    )

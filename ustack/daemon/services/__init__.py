@@ -1,0 +1,1 @@
+"""What ustackd serves to the network, written on the public API (ustack.aio)."""

@@ -1,0 +1,209 @@
+"""Putting a daemon together, and taking it apart again without a trace.
+
+``Daemon.start`` goes from what is most likely refused to what is least: the TAP, the control
+socket, the kernel's side, the address probe, the services. Each refusal becomes one
+``StartError`` whose text is the line that the user sees. ``Daemon.stop`` is the reverse and
+is safe after a start that stopped half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from ustack.daemon.capture import Capture
+from ustack.daemon.control import ControlError, ControlServer, claim_path
+from ustack.daemon.options import DaemonOptions
+from ustack.daemon.services.registry import start_services
+from ustack.daemon.status import status_text
+from ustack.daemon.views import Views
+from ustack.ipv4.devinet import add_route
+from ustack.lib.addresses import format_ipv4, format_mac
+from ustack.nic.tap import TapWire
+from ustack.runtime.clock import monotonic_us
+from ustack.runtime.hostlink import set_up_host
+from ustack.runtime.inline import InlineRuntime
+from ustack.stack import Stack
+
+if TYPE_CHECKING:
+    from ustack.api.aio_server import StackServer
+    from ustack.driver.igb import IgbAdapter
+
+ETH_DATA_LEN = 1500
+"""The MTU that a new TAP has."""
+FIN_WAIT_S = 2.0
+"""How long stop() waits for connections to finish in order."""
+FIN_POLL_S = 0.01
+
+
+class StartError(Exception):
+    """The daemon cannot start; the text is one line for the user."""
+
+
+class Daemon:
+    """One stack on one TAP, with its services and its control socket."""
+
+    def __init__(self, options: DaemonOptions) -> None:
+        self.options = options
+        self._wire: TapWire | None = None
+        self._control: ControlServer | None = None
+        self._stack: Stack | None = None
+        self._runtime: InlineRuntime | None = None
+        self._servers: list[StackServer] = []
+
+    async def start(self) -> None:
+        """Bring everything up; packets flow when it returns.
+
+        Raises:
+            StartError: something was refused; ``stop`` cleans up.
+        """
+        options = self.options
+        loop = asyncio.get_running_loop()
+        self._wire = open_tap(options.tap)
+        claim_control_path(options.control_path)
+        started_us = monotonic_us()
+        stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
+        adapter = stack.add_igb(self._wire, mac=options.mac or random_mac())
+        runtime = self._runtime = InlineRuntime(stack, loop)
+        configure_host(options)
+        await self._take_address(stack, runtime, adapter)
+        try:
+            self._servers = await start_services(
+                options.services, runtime, lambda: status_text(stack, started_us)
+            )
+        except OSError as error:
+            raise StartError(f"cannot start the services: {error.strerror or error}") from error
+        self._start_control(stack, runtime, loop)
+
+    def _start_control(
+        self, stack: Stack, runtime: InlineRuntime, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Open the control socket, last of all: once it is there the daemon is ready."""
+        self._control = ControlServer(
+            self.options.control_path,
+            Views(stack, runtime.call).answer,
+            lambda request, notify: Capture(stack.net, request, notify),
+        )
+        try:
+            self._control.start(loop)
+        except ControlError as error:
+            raise StartError(str(error)) from error
+
+    async def _take_address(self, stack: Stack, runtime: InlineRuntime, device: IgbAdapter) -> None:
+        """Make sure that nobody has our address, then use and announce it (RFC 5227 §2)."""
+        address = self.options.address
+        answered = asyncio.get_running_loop().create_future()
+        probe = runtime.call(
+            lambda: stack.ip.arp.arp_probe(
+                device, address.addr, lambda probe: answered.done() or answered.set_result(None)
+            )
+        )
+        await answered
+        if probe.conflict is not None:
+            owner = format_mac(probe.conflict)
+            raise StartError(
+                f"address {format_ipv4(address.addr)} is already in use by {owner} "
+                f"on {self.options.tap}"
+            )
+        runtime.call(stack.ip.add_address, device, address)
+        if self.options.gateway is not None:
+            runtime.call(lambda: add_route(stack.ip, 0, 0, gateway=self.options.gateway or 0))
+        runtime.call(stack.ip.arp.arp_announce, device, address.addr)
+
+    async def stop(self) -> None:
+        """Close connections with FIN, then everything else; nothing of us stays behind."""
+        for server in self._servers:
+            server.close()
+            server.close_connections()
+        if self._stack is not None and self._servers:
+            await self._wait_for_fins(self._stack)
+        if self._control is not None:
+            self._control.close()
+        if self._runtime is not None:
+            self._runtime.close()
+        if self._stack is not None:
+            self._stack.close()
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _wait_for_fins(self, stack: Stack) -> None:
+        """Wait until all connections are over or only wait for their last minute."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + FIN_WAIT_S
+        while stack.tcp.ehash and loop.time() < deadline_s:
+            await asyncio.sleep(FIN_POLL_S)
+
+
+def open_tap(name: str) -> TapWire:
+    """Create the TAP device.
+
+    Raises:
+        StartError: we may not, somebody has it, or it is no TAP.
+    """
+    try:
+        return TapWire(name)
+    except OSError as error:
+        reasons = {
+            errno.EBUSY: f"TAP {name} is busy: another process has it open",
+            errno.EPERM: f"no permission to open TAP {name} (needs root or CAP_NET_ADMIN)",
+            errno.EACCES: f"no permission to open TAP {name} (needs root or CAP_NET_ADMIN)",
+            errno.EINVAL: f"{name} exists and is not a TAP device",
+            errno.ENOENT: "there is no /dev/net/tun (is the tun module loaded?)",
+            errno.ENODEV: "there is no /dev/net/tun (is the tun module loaded?)",
+        }
+        code = error.errno or 0
+        raise StartError(reasons.get(code, f"cannot open TAP {name}: {error}")) from error
+
+
+def claim_control_path(path: Path) -> None:
+    """See early that nobody else has the control socket.
+
+    Raises:
+        StartError: somebody has.
+    """
+    try:
+        claim_path(path)
+    except ControlError as error:
+        raise StartError(str(error)) from error
+
+
+def configure_host(options: DaemonOptions) -> None:
+    """Set up the kernel's side of the TAP: address, MTU, link up.
+
+    Raises:
+        StartError: the kernel refuses.
+    """
+    try:
+        set_up_host(options.tap, options.host_address)
+        if options.config.nic.mtu != ETH_DATA_LEN:
+            set_host_mtu(options.tap, options.config.nic.mtu)
+    except OSError as error:
+        raise StartError(
+            f"cannot set up the host's side of {options.tap}: {error.strerror or error}"
+        ) from error
+
+
+def set_host_mtu(tap: str, mtu: int) -> None:
+    """Give the kernel's side of the TAP our MTU, which a wire's two ends must share.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    with IPRoute() as ipr:
+        try:
+            for index in ipr.link_lookup(ifname=tap):
+                ipr.link("set", index=index, mtu=mtu)
+        except NetlinkError as error:
+            raise OSError(error.code, str(error.args[-1])) from None
+
+
+def random_mac() -> bytes:
+    """Return a random locally administered unicast address (IEEE 802-2014 §8.4)."""
+    return bytes([0x02, *os.urandom(5)])

@@ -1,0 +1,237 @@
+"""The daemon's answers: a running stack's tables as the rows of ``messages.py``.
+
+Each view is an iterator over rows taken at one moment. What the stack keeps as int or bytes
+becomes text here, at the edge; the texts and columns are the command line's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ustack.core import netdevice
+from ustack.daemon.messages import (
+    AddressRow,
+    AnyRequest,
+    CounterRow,
+    CountersRequest,
+    DropsRequest,
+    EthtoolRequest,
+    LinkRow,
+    LinksRequest,
+    NeighbourRow,
+    NeighboursRequest,
+    RouteRow,
+    RoutesRequest,
+    SocketRow,
+    SocketsRequest,
+    SocketSummaryRequest,
+    Timer,
+    ValueRow,
+    row_messages,
+)
+from ustack.ipv4.devinet import AddressRecord, address_records
+from ustack.ipv4.fib import (
+    PROTOCOL_NAMES,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    RTN_NAMES,
+    RTPROT_BOOT,
+    SCOPE_NAMES,
+    FibEntry,
+)
+from ustack.lib.addresses import format_ipv4, format_mac
+
+if TYPE_CHECKING:
+    from ustack.core.netdevice import NetDevice
+    from ustack.link.neighbour import NeighRecord
+    from ustack.stack import Stack
+
+Row = msgspec.Struct
+
+TABLES = {"main": RT_TABLE_MAIN, "local": RT_TABLE_LOCAL}
+"""Routing tables by iproute2's names."""
+
+FLAG_NAMES = (
+    (netdevice.IFF_LOOPBACK, "LOOPBACK"),
+    (netdevice.IFF_BROADCAST, "BROADCAST"),
+    (netdevice.IFF_MULTICAST, "MULTICAST"),
+    (netdevice.IFF_UP, "UP"),
+    (netdevice.IFF_LOWER_UP, "LOWER_UP"),
+)
+"""In iproute2's order."""
+
+FEATURE_NAMES = (
+    ("rx-checksumming", netdevice.NETIF_F_RXCSUM),
+    ("tx-checksumming", netdevice.NETIF_F_IP_CSUM),
+    ("tcp-segmentation-offload", netdevice.NETIF_F_TSO),
+    ("generic-segmentation-offload", netdevice.NETIF_F_GSO),
+    ("generic-receive-offload", netdevice.NETIF_F_GRO),
+    ("large-receive-offload", netdevice.NETIF_F_LRO),
+)
+"""In the order of ``ethtool -k``."""
+
+
+class Views:
+    """Answers management requests from one stack."""
+
+    def __init__(self, stack: Stack, call: Callable[[Callable[[], Any]], Any]) -> None:
+        """``call`` runs a function of the stack with fresh time (``InlineRuntime.call``)."""
+        self._stack = stack
+        self._call = call
+        self._views: dict[type[Any], Callable[[Any], Iterable[Row]]] = {
+            SocketsRequest: self._sockets,
+            SocketSummaryRequest: self._socket_summary,
+            CountersRequest: self._counters,
+            DropsRequest: self._drops,
+            EthtoolRequest: self._ethtool,
+            NeighboursRequest: self._neighbours,
+            RoutesRequest: self._routes,
+            LinksRequest: self._links,
+        }
+
+    def answer(self, request: AnyRequest) -> Iterator[bytes]:
+        """Return the encoded messages that answer ``request``, made as they are read.
+
+        Raises:
+            LookupError: (while iterating) no such device, view or table: the client's fault.
+        """
+        yield from row_messages(self._views[type(request)](request))
+
+    def _sockets(self, request: SocketsRequest) -> Iterator[Row]:
+        wanted = frozenset(request.states)
+        for sock in self._call(self._stack.tcp.diag):
+            if not wanted or sock["state"] in wanted:
+                yield socket_row(sock)
+
+    def _socket_summary(self, request: SocketSummaryRequest) -> Iterator[Row]:
+        states = Counter(sock["state"] for sock in self._call(self._stack.tcp.diag))
+        yield from (CounterRow("", name, n) for name, n in sorted(states.items()))
+
+    def _counters(self, request: CountersRequest) -> Iterator[Row]:
+        for table, counters in self._stack.net.mib.snapshot().items():
+            yield from (CounterRow(table, name, value) for name, value in counters.items())
+
+    def _drops(self, request: DropsRequest) -> Iterator[Row]:
+        drops = self._stack.net.drops.nonzero()
+        yield from (CounterRow("", name, value) for name, value in drops.items())
+
+    def _ethtool(self, request: EthtoolRequest) -> Iterator[Row]:
+        device = self._stack.net.devices.get(request.device)
+        if device is None:
+            raise LookupError("No such device")
+        values = ETHTOOL_VIEWS.get(request.view)
+        if values is None:
+            raise LookupError(f"unknown ethtool view {request.view!r}")
+        yield from (ValueRow(name, value) for name, value in values(device).items())
+
+    def _neighbours(self, request: NeighboursRequest) -> Iterator[Row]:
+        for neigh in self._call(self._stack.ip.arp.table.records):
+            yield neighbour_row(neigh)
+
+    def _routes(self, request: RoutesRequest) -> Iterator[Row]:
+        number = TABLES.get(request.table)
+        if number is None:
+            raise LookupError(f'argument "{request.table}" is wrong: "table" value is invalid')
+        for entry in self._stack.ip.fib.table(number).entries():
+            yield route_row(entry)
+
+    def _links(self, request: LinksRequest) -> Iterator[Row]:
+        for device in tuple(self._stack.net.devices.values()):
+            yield link_row(device, address_records(self._stack.ip, device))
+
+
+def socket_row(sock: Mapping[str, Any]) -> SocketRow:
+    """Turn one record of ``stack.tcp.diag()`` into a row."""
+    timer = sock.get("timer")
+    return SocketRow(
+        state=sock["state"],
+        recv_q=sock["recv_q"],
+        send_q=sock["send_q"],
+        local=_endpoint(sock["local"]),
+        peer=_endpoint(sock["peer"]),
+        timer=Timer(*timer) if timer else None,
+        skmem=sock.get("skmem") or {},
+        info=sock.get("info") or {},
+        extended=sock.get("extended") or {},
+    )
+
+
+def _endpoint(address: tuple[int, int]) -> tuple[str, int]:
+    return format_ipv4(address[0]), address[1]
+
+
+def device_flags(device: NetDevice) -> tuple[str, ...]:
+    """Return the names of a device's flags in iproute2's order."""
+    return tuple(name for bit, name in FLAG_NAMES if device.flags & bit)
+
+
+def ethtool_features(device: NetDevice) -> dict[str, bool]:
+    """Return the switches of ``ethtool -k``."""
+    return {name: bool(device.features & bit) for name, bit in FEATURE_NAMES}
+
+
+def neighbour_row(neigh: NeighRecord) -> NeighbourRow:
+    """Turn one record of the neighbour table into a row."""
+    mac = format_mac(neigh.lladdr) if neigh.lladdr else ""
+    return NeighbourRow(format_ipv4(neigh.addr), neigh.dev, mac, neigh.state)
+
+
+def route_row(entry: FibEntry) -> RouteRow:
+    """Turn one route into a row."""
+    if entry.prefix_len == 32:
+        destination = format_ipv4(entry.network)
+    elif entry.prefix_len == 0:
+        destination = "default"
+    else:
+        destination = f"{format_ipv4(entry.network)}/{entry.prefix_len}"
+    return RouteRow(
+        type=RTN_NAMES.get(entry.rt_type, str(entry.rt_type)),
+        destination=destination,
+        device=entry.dev.name if entry.dev is not None else "",
+        gateway=format_ipv4(entry.gateway) if entry.gateway else "",
+        source=format_ipv4(entry.prefsrc) if entry.prefsrc else "",
+        scope=SCOPE_NAMES.get(entry.scope, "") if entry.scope != RT_SCOPE_UNIVERSE else "",
+        # iproute2 leaves out what "ip route add" itself enters.
+        protocol=PROTOCOL_NAMES.get(entry.protocol, "") if entry.protocol != RTPROT_BOOT else "",
+    )
+
+
+def link_row(device: NetDevice, addresses: Iterable[AddressRecord]) -> LinkRow:
+    """Turn one device and its addresses into a row."""
+    stats = device.stats
+    return LinkRow(
+        ifindex=device.ifindex,
+        name=device.name,
+        flags=device_flags(device),
+        mtu=device.mtu,
+        qdisc=device.qdisc_name,
+        qlen=device.tx_queue_len,
+        loopback=bool(device.flags & netdevice.IFF_LOOPBACK),
+        mac=format_mac(device.dev_addr),
+        addresses=tuple(address_row(record) for record in addresses),
+        stats={f.name: getattr(stats, f.name) for f in fields(stats)},
+    )
+
+
+def address_row(record: AddressRecord) -> AddressRow:
+    """Turn one address of a device into a row."""
+    return AddressRow(
+        format_ipv4(record.interface.addr),
+        record.interface.prefix_len,
+        format_ipv4(record.broadcast) if record.broadcast else "",
+        SCOPE_NAMES.get(record.scope, "global") + (" secondary" if record.secondary else ""),
+    )
+
+
+ETHTOOL_VIEWS: dict[str, Callable[[NetDevice], Mapping[str, int | str | bool]]] = {
+    "stats": lambda device: device.ethtool_stats(),
+    "drvinfo": lambda device: device.ethtool_drvinfo(),
+    "ring": lambda device: device.ethtool_ringparam(),  # type: ignore[attr-defined]
+    "features": ethtool_features,
+}

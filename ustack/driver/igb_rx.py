@@ -1,0 +1,109 @@
+"""The receive half of the igb driver: from finished descriptors to packets.
+
+``igb_poll`` calls ``igb_clean_rx_irq`` once per poll. One C call returns a batch of frames
+(at most 64), each in one piece in the arena; each becomes an ``Skb`` that looks into its
+receive buffer and goes to ``netif_receive_skb``. Only then are the buffers posted again,
+so a packet that is kept must be copied (``Skb.own``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from ustack.core.ethernet import eth_type_trans
+from ustack.core.skb import Skb
+from ustack.driver.igb_ethtool import QueueStats
+from ustack.native.lib import ffi, lib
+from ustack.nic.igb import MAX_FRAME
+
+if TYPE_CHECKING:
+    from ustack.driver.igb import IgbAdapter
+    from ustack.native.mem import Mem
+
+_FRAME = Struct("=QIHHII")
+"""struct us_igb_rx_frame: addr, len, gso_size, gso_segs, ip_summed, rss."""
+_VLAN_HLEN = 4
+
+
+@dataclass(slots=True)
+class IgbRxRing:
+    """One receive ring and what Python needs to read its batches."""
+
+    ring: Any
+    """``struct us_igb_rx_ring *``"""
+    frames: Any
+    """Buffer over ``ring.frames``; slices are copies."""
+
+
+def igb_setup_rx_resources(mem: Mem, count: int, large_receive: bool) -> IgbRxRing:
+    """Allocate a ring of ``count`` descriptors, without buffers.
+
+    Raises:
+        MemoryError: The arena is too small.
+        ValueError: ``count`` is not a multiple of 8 from 64 to 4096.
+    """
+    check_ring_size(count)
+    size = lib.US_IGB_RXBUFFER_LARGE if large_receive else lib.US_IGB_RXBUFFER_2048
+    ring = lib.us_igb_setup_rx_resources(mem.ptr, count, size)
+    if ring == ffi.NULL:
+        raise MemoryError(f"no memory for a receive ring of {count}")
+    return IgbRxRing(ring, ffi.buffer(ring.frames))
+
+
+def check_ring_size(count: int) -> None:
+    """Raise ValueError unless the hardware can have a ring of ``count`` descriptors."""
+    if not 64 <= count <= 4096 or count % 8:
+        raise ValueError(f"ring of {count}: not a multiple of 8 from 64 to 4096")
+
+
+def igb_free_rx_resources(rx: IgbRxRing, total: QueueStats) -> None:
+    """Give the ring back; its counts are added to ``total``."""
+    total.add_rx(rx.ring)
+    rx.frames = None
+    lib.us_igb_free_rx_resources(rx.ring)
+
+
+def igb_configure_rx(adapter: IgbAdapter, rx: IgbRxRing) -> None:
+    """Tell the device where the ring is and what to accept, and post the first buffers."""
+    ring, regs = rx.ring, adapter.nic.regs
+    rxq = adapter.rxq
+    rxq.RDBAL = ring.dma & 0xFFFFFFFF
+    rxq.RDBAH = ring.dma >> 32
+    rxq.RDLEN = ring.count * 16
+    rxq.SRRCTL = ring.buffer_bytes
+    rxq.RDH = rxq.RDT = 0
+    rxq.RXDCTL = lib.US_E1000_RXDCTL_QUEUE_ENABLE
+    large = ring.buffer_bytes == lib.US_IGB_RXBUFFER_LARGE
+    regs.RLPML = MAX_FRAME if large else adapter.mtu + adapter.hard_header_len + _VLAN_HLEN
+    regs.RXCSUM = 0
+    if adapter.config.rx_checksum:
+        regs.RXCSUM = lib.US_E1000_RXCSUM_IPOFL | lib.US_E1000_RXCSUM_TUOFL
+    regs.RCTL = lib.US_E1000_RCTL_EN
+    lib.us_igb_alloc_rx_buffers(ring, rxq)
+
+
+def igb_clean_rx_irq(adapter: IgbAdapter, budget: int) -> int:
+    """Hand at most ``budget`` received frames to the stack; return how many."""
+    rx = adapter.rx
+    assert rx is not None
+    ring = rx.ring
+    count: int = lib.us_igb_clean_rx_irq(ring, budget)
+    try:
+        if count:
+            net = adapter.net
+            view, receive = net.mem.view, net.netif_receive_skb
+            batch = rx.frames[: count * _FRAME.size]
+            for addr, length, gso_size, gso_segs, ip_summed, _ in _FRAME.iter_unpack(batch):
+                skb = Skb(view[addr : addr + length], adapter)
+                skb.ip_summed = ip_summed
+                if gso_size:
+                    skb.gso_size = gso_size
+                    skb.gso_segs = gso_segs
+                eth_type_trans(skb)
+                receive(skb)
+    finally:
+        if adapter.rx is rx:
+            lib.us_igb_alloc_rx_buffers(ring, adapter.rxq)
+    return count

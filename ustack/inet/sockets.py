@@ -1,0 +1,326 @@
+"""The socket as the application holds it, on top of TCP (net/ipv4/af_inet.c).
+
+Every call here returns at once: what would wait raises BlockingIOError, and ``wq`` tells
+when it is worth asking again. The runtimes and the public API add waiting, timeouts and
+names on top. Addresses are (int, port), flags and options Linux's numbers.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
+from ustack.lib.socket_error import socket_error
+from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
+from ustack.sock.wait import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRNORM,
+    WaitQueue,
+)
+from ustack.tcp.ack import sk_stream_is_writeable
+from ustack.tcp.close import tcp_done, tcp_shutdown_write
+from ustack.tcp.connect import tcp_v4_connect
+from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
+from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
+from ustack.tcp.ports import inet_csk_get_port
+from ustack.tcp.recvmsg import tcp_recvmsg
+from ustack.tcp.release import tcp_close
+from ustack.tcp.sendmsg import tcp_sendmsg
+from ustack.tcp.states import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TcpEvent,
+)
+
+if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.sock import TcpSock
+
+AF_INET = 2
+SOCK_STREAM = 1
+IPPROTO_TCP = 6
+SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
+
+MSG_OOB = 0x1
+MSG_PEEK = 0x2
+MSG_TRUNC = 0x20
+MSG_DONTWAIT = 0x40
+MSG_WAITALL = 0x100
+MSG_NOSIGNAL = 0x4000
+MSG_MORE = 0x8000
+SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
+RECV_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
+
+CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
+
+
+class InetSocket:
+    """A non-blocking TCP socket (struct socket with inet_stream_ops)."""
+
+    __slots__ = ("_sk", "closed", "connecting", "family", "on_release", "protocol", "type", "wq")
+
+    def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
+        self._sk = sk if sk is not None else prot.create()
+        self._sk.socket = self
+        self.wq: WaitQueue = self._sk.wq
+        self.family = AF_INET
+        self.type = SOCK_STREAM
+        self.protocol = IPPROTO_TCP
+        self.closed = False
+        self.connecting = False
+        """connect() was called and its outcome not yet reported (SS_CONNECTING)."""
+        self.on_release: list[Callable[[InetSocket], None]] = []
+        """Called at the last close: eventpoll takes its item away (eventpoll_release)."""
+
+    def _live(self) -> TcpSock:
+        if self.closed:
+            raise socket_error(errno.EBADF)
+        return self._sk
+
+    # Opening.
+
+    def bind(self, addr: int, port: int) -> None:
+        """Give the socket a local address and port, a free port if 0 (inet_bind).
+
+        Raises:
+            OSError: EINVAL, it has one; EADDRNOTAVAIL, not an address of this stack;
+                EADDRINUSE, another socket has the port.
+        """
+        sk = self._live()
+        if sk.tp.state != TCP_CLOSE or sk.bind_bucket is not None:
+            raise socket_error(errno.EINVAL)
+        if not 0 <= port <= 65535:
+            raise socket_error(errno.EINVAL)
+        if addr and not sk.prot.ip.is_local_address(addr):
+            raise socket_error(errno.EADDRNOTAVAIL)
+        if addr and (is_multicast(addr) or addr == INADDR_BROADCAST):
+            raise socket_error(errno.EADDRNOTAVAIL)
+        inet_csk_get_port(sk.prot, sk, addr, port)
+
+    def listen(self, backlog: int = 128) -> None:
+        """Become a listener, or change the queue length of one (inet_listen)."""
+        inet_listen(self._live(), backlog)
+
+    def accept(self) -> InetSocket:
+        """Take the connection that has waited longest.
+
+        Raises:
+            BlockingIOError: none waits. OSError: EINVAL, not a listener.
+        """
+        sk = self._live()
+        return InetSocket(sk.prot, inet_csk_accept(sk))
+
+    def connect(self, addr: int, port: int) -> None:
+        """Begin to connect, or report how the attempt ended (inet_stream_connect).
+
+        Raises:
+            BlockingIOError: EINPROGRESS, the SYN is out; EALREADY, it still is.
+            OSError: EISCONN, EINVAL (a listener), or why it failed: ECONNREFUSED, ETIMEDOUT,
+                EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL.
+        """
+        sk = self._live()
+        state = sk.tp.state
+        if state == TCP_LISTEN:
+            raise socket_error(errno.EISCONN)
+        if self.connecting:
+            if state in CONNECTING:
+                raise socket_error(errno.EALREADY)
+            self.connecting = False
+            if state == TCP_CLOSE:
+                raise socket_error(sk.take_error() or errno.ECONNABORTED)
+            return
+        if state != TCP_CLOSE:
+            raise socket_error(errno.EISCONN)
+        if sk.sk_err:
+            raise socket_error(sk.take_error())
+        if not 0 < port <= 65535:
+            raise socket_error(errno.ECONNREFUSED if port == 0 else errno.EINVAL)
+        self._reopen(sk)
+        tcp_v4_connect(sk, addr, port)
+        self.connecting = True
+        raise socket_error(errno.EINPROGRESS)
+
+    def _reopen(self, sk: TcpSock) -> None:
+        """Make a socket whose connection is over usable again (tcp_disconnect)."""
+        tp = sk.tp
+        if not tp.snd_shutdown and not tp.iss:
+            return
+        fresh = sk.prot.create()
+        old_tp = tp
+        for name in ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "sport"):
+            setattr(fresh.tp, name, getattr(old_tp, name))
+        sk.prot.tcp_cache.free(old_tp)
+        sk.tp, sk.rcvq, sk.sndq = fresh.tp, fresh.rcvq, fresh.sndq
+
+    # Moving bytes.
+
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """Queue bytes for sending; return how many were taken.
+
+        Raises:
+            BlockingIOError: the send buffer is full. OSError: EPIPE, ECONNRESET ...;
+                EOPNOTSUPP, a flag that is not supported.
+        """
+        if flags & ~SEND_FLAGS:
+            raise socket_error(errno.EOPNOTSUPP)
+        return tcp_sendmsg(self._live(), data, flags)
+
+    def recv(self, n: int, flags: int = 0) -> bytes:
+        """Return up to ``n`` bytes, b"" at the end of the stream."""
+        sk = self._live()
+        if n < 0:
+            raise socket_error(errno.EINVAL)
+        if flags & ~RECV_FLAGS:
+            raise socket_error(errno.EOPNOTSUPP)
+        size = min(n, sk.tp.receive_queue.len)
+        buffer = bytearray(size)
+        got = tcp_recvmsg(sk, buffer, size, flags) if size or n else 0
+        return bytes(buffer) if got == size else bytes(buffer[:got])
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Fill ``buffer`` (at most ``nbytes`` of it, 0: all); return how many bytes came."""
+        sk = self._live()
+        if flags & ~RECV_FLAGS:
+            raise socket_error(errno.EOPNOTSUPP)
+        view = memoryview(buffer).cast("B")
+        if nbytes < 0 or nbytes > len(view):
+            raise socket_error(errno.EINVAL)
+        length = nbytes or len(view)
+        return tcp_recvmsg(sk, view, length, flags) if length else 0
+
+    def rcv_ready(self, target: int) -> bool:
+        """Whether a read that wants ``target`` bytes need not wait (or FIN, or an error, is here)."""
+        sk = self._live()
+        tp = sk.tp
+        if tp.receive_queue.len >= target or sk.sk_err:
+            return True
+        return bool(tp.rcv_shutdown & RCV_SHUTDOWN) or tp.state in (TCP_CLOSE, TCP_LISTEN)
+
+    # Closing.
+
+    def shutdown(self, how: int) -> None:
+        """Close one direction or both, whoever else holds the socket (inet_shutdown).
+
+        Raises:
+            OSError: EINVAL, not SHUT_RD, SHUT_WR or SHUT_RDWR; ENOTCONN, not connected.
+        """
+        sk = self._live()
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise socket_error(errno.EINVAL)
+        mask = how + 1
+        tp = sk.tp
+        if tp.state == TCP_CLOSE:
+            raise socket_error(errno.ENOTCONN)
+        if tp.state == TCP_LISTEN:
+            if mask & RCV_SHUTDOWN:
+                self._unlisten(sk)
+        elif tp.state == TCP_SYN_SENT:
+            tcp_done(sk)
+        else:
+            if mask & RCV_SHUTDOWN:
+                tp.rcv_shutdown |= RCV_SHUTDOWN
+            if mask & SEND_SHUTDOWN and not tp.snd_shutdown:
+                tcp_shutdown_write(sk)
+            sk.sk_state_change()
+
+    def _unlisten(self, sk: TcpSock) -> None:
+        """SHUT_RD on a listener: its queues go, and it may bind its port to listen again."""
+        inet_csk_listen_stop(sk)
+        sk.prot.listening_hash.pop((sk.bind_addr, sk.tp.sport), None)
+        bucket, sk.bind_bucket = sk.bind_bucket, None
+        sk.set_state(TcpEvent.CLOSE)
+        sk.bind_bucket = bucket
+        sk.sk_state_change()
+
+    def close(self) -> None:
+        """Let go of the socket; what was sent still arrives (tcp_close). Twice is once."""
+        if self.closed:
+            return
+        sk = self._sk
+        for release in tuple(self.on_release):
+            release(self)
+        self.closed = True
+        tcp_close(sk)
+
+    # Asking.
+
+    def poll(self) -> int:
+        """Return the poll events that are true now (tcp_poll)."""
+        if self.closed:
+            return EPOLLERR | EPOLLHUP
+        sk = self._sk
+        tp = sk.tp
+        state = tp.state
+        if state == TCP_LISTEN:
+            waiting = sk.listen is not None and sk.listen.accept_queue
+            return EPOLLIN | EPOLLRDNORM if waiting else 0
+        mask = EPOLLERR if sk.sk_err else 0
+        rcv_shut = tp.rcv_shutdown & RCV_SHUTDOWN
+        if state == TCP_CLOSE or (rcv_shut | tp.snd_shutdown) == SHUTDOWN_MASK:
+            mask |= EPOLLHUP
+        if rcv_shut:
+            mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
+        if state in CONNECTING:
+            return mask
+        if tp.receive_queue.len >= sk.rcvlowat:
+            mask |= EPOLLIN | EPOLLRDNORM
+        if tp.snd_shutdown or state == TCP_CLOSE or sk_stream_is_writeable(sk):
+            mask |= EPOLLOUT | EPOLLWRNORM
+        else:
+            sk.nospace = True
+        return mask
+
+    @property
+    def rcvlowat(self) -> int:
+        """SO_RCVLOWAT, in bytes."""
+        return self._live().rcvlowat
+
+    @property
+    def linger_s(self) -> int | None:
+        """SO_LINGER's seconds, None if it is off: the edge waits in close()."""
+        return self._live().linger_s
+
+    def send_queue_empty(self) -> bool:
+        """Whether everything sent, our FIN included, has been acknowledged."""
+        tp = self._live().tp
+        return bool(tp.snd_una == tp.write_seq)
+
+    def getsockname(self) -> tuple[int, int]:
+        """Return the local address and port; zeros while there are none."""
+        sk = self._live()
+        tp = sk.tp
+        return (tp.saddr or sk.bind_addr, tp.sport)
+
+    def getpeername(self) -> tuple[int, int]:
+        """Return the peer's address and port.
+
+        Raises:
+            OSError: ENOTCONN.
+        """
+        tp = self._live().tp
+        if tp.state in (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT):
+            raise socket_error(errno.ENOTCONN)
+        return (tp.daddr, tp.dport)
+
+    def setsockopt(self, level: int, opt: int, value: int | bytes) -> None:
+        """Set an option; see ``tcp.options``."""
+        tcp_setsockopt(self._live(), level, opt, value)
+
+    def getsockopt(self, level: int, opt: int, buflen: int = 0) -> int | bytes:
+        """Return an option; see ``tcp.options``."""
+        return tcp_getsockopt(self._live(), level, opt, buflen)
+
+    @property
+    def established(self) -> bool:
+        """Whether the connection is ESTABLISHED."""
+        return not self.closed and self._sk.tp.state == TCP_ESTABLISHED

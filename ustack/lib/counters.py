@@ -1,0 +1,182 @@
+"""The SNMP and Linux counters of one stack, under the kernel's exact names.
+
+``/proc/net/snmp`` and ``/proc/net/netstat`` (net/ipv4/proc.c) are the reference: whoever
+knows ``netstat -s`` or ``nstat`` can read them. A counter is a plain attribute, so that
+code writes ``mib.tcp.InSegs += 1``. A counter stands here only once something counts it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(slots=True)
+class IpMib:
+    """The Ip: row of /proc/net/snmp (RFC 4293)."""
+
+    Forwarding: int = 2
+    DefaultTTL: int = 64
+    InReceives: int = 0
+    InHdrErrors: int = 0
+    InAddrErrors: int = 0
+    ForwDatagrams: int = 0
+    InUnknownProtos: int = 0
+    InDiscards: int = 0
+    InDelivers: int = 0
+    OutRequests: int = 0
+    OutDiscards: int = 0
+    OutNoRoutes: int = 0
+    OutTransmits: int = 0
+
+
+@dataclass(slots=True)
+class IpExtMib:
+    """The IpExt: row of /proc/net/netstat."""
+
+    InNoRoutes: int = 0
+    InTruncatedPkts: int = 0
+    InMcastPkts: int = 0
+    InBcastPkts: int = 0
+    OutBcastPkts: int = 0
+    InOctets: int = 0
+    OutOctets: int = 0
+    InCsumErrors: int = 0
+
+
+@dataclass(slots=True)
+class IcmpMib:
+    """The Icmp: row of /proc/net/snmp (RFC 4293)."""
+
+    InMsgs: int = 0
+    InErrors: int = 0
+    InCsumErrors: int = 0
+    InDestUnreachs: int = 0
+    InTimeExcds: int = 0
+    InParmProbs: int = 0
+    InSrcQuenchs: int = 0
+    InRedirects: int = 0
+    InEchos: int = 0
+    InEchoReps: int = 0
+    InTimestamps: int = 0
+    InTimestampReps: int = 0
+    InAddrMasks: int = 0
+    InAddrMaskReps: int = 0
+    OutMsgs: int = 0
+    OutErrors: int = 0
+    OutRateLimitGlobal: int = 0
+    OutRateLimitHost: int = 0
+    OutDestUnreachs: int = 0
+    OutParmProbs: int = 0
+    OutEchos: int = 0
+    OutEchoReps: int = 0
+
+
+@dataclass(slots=True)
+class UdpMib:
+    """The Udp: row of /proc/net/snmp (RFC 4113)."""
+
+    InDatagrams: int = 0
+    NoPorts: int = 0
+    InErrors: int = 0
+    OutDatagrams: int = 0
+    InCsumErrors: int = 0
+
+
+@dataclass(slots=True)
+class TcpMib:
+    """The Tcp: row of /proc/net/snmp (RFC 4022)."""
+
+    RtoAlgorithm: int = 1
+    RtoMin: int = 200
+    RtoMax: int = 120000
+    MaxConn: int = -1
+    ActiveOpens: int = 0
+    PassiveOpens: int = 0
+    AttemptFails: int = 0
+    EstabResets: int = 0
+    CurrEstab: int = 0
+    InSegs: int = 0
+    OutSegs: int = 0
+    RetransSegs: int = 0
+    InErrs: int = 0
+    OutRsts: int = 0
+    InCsumErrors: int = 0
+
+
+@dataclass(slots=True)
+class TcpExtMib:
+    """The TcpExt: row of /proc/net/netstat (include/uapi/linux/snmp.h, LINUX_MIB_*)."""
+
+    EmbryonicRsts: int = 0
+    TW: int = 0
+    PAWSEstab: int = 0
+    TWRecycled: int = 0
+    DelayedACKs: int = 0
+    DelayedACKLocked: int = 0
+    DelayedACKLost: int = 0
+    ListenOverflows: int = 0
+    ListenDrops: int = 0
+    TCPHPHits: int = 0
+    TCPPureAcks: int = 0
+    TCPHPAcks: int = 0
+    TCPFastRetrans: int = 0
+    TCPSlowStartRetrans: int = 0
+    TCPLostRetransmit: int = 0
+    TCPTimeouts: int = 0
+    TCPDSACKOldSent: int = 0
+    TCPDSACKOfoSent: int = 0
+    TCPAbortOnData: int = 0
+    TCPAbortOnClose: int = 0
+    TCPAbortOnMemory: int = 0
+    TCPAbortOnTimeout: int = 0
+    TCPAbortOnLinger: int = 0
+    TCPAbortFailed: int = 0
+    TCPTimeWaitOverflow: int = 0
+    TCPReqQFullDoCookies: int = 0
+    TCPReqQFullDrop: int = 0
+    TCPRcvCoalesce: int = 0
+    TCPRcvQDrop: int = 0
+    TCPOFOQueue: int = 0
+    TCPOFODrop: int = 0
+    TCPOFOMerge: int = 0
+    TCPChallengeACK: int = 0
+    TCPSYNChallenge: int = 0
+    TCPFromZeroWindowAdv: int = 0
+    TCPToZeroWindowAdv: int = 0
+    TCPWantZeroWindowAdv: int = 0
+    TCPSynRetrans: int = 0
+    TCPOrigDataSent: int = 0
+    TCPACKSkippedSynRecv: int = 0
+    TCPACKSkippedTimeWait: int = 0
+    TCPKeepAlive: int = 0
+    TCPWinProbe: int = 0
+    TCPDelivered: int = 0
+    TCPZeroWindowDrop: int = 0
+    TcpTimeoutRehash: int = 0
+
+
+@dataclass(slots=True)
+class NetMib:
+    """Every counter table of one network namespace."""
+
+    ip: IpMib = field(default_factory=IpMib)
+    ip_ext: IpExtMib = field(default_factory=IpExtMib)
+    icmp: IcmpMib = field(default_factory=IcmpMib)
+    udp: UdpMib = field(default_factory=UdpMib)
+    tcp: TcpMib = field(default_factory=TcpMib)
+    tcp_ext: TcpExtMib = field(default_factory=TcpExtMib)
+
+    def snapshot(self) -> dict[str, dict[str, int]]:
+        """Return all tables by the kernel's row name ("Ip", "TcpExt", ...)."""
+        rows = {
+            "Ip": self.ip,
+            "Icmp": self.icmp,
+            "Tcp": self.tcp,
+            "Udp": self.udp,
+            "TcpExt": self.tcp_ext,
+            "IpExt": self.ip_ext,
+        }
+        return {
+            name: {f.name: getattr(table, f.name) for f in fields(table)}
+            for name, table in rows.items()
+        }

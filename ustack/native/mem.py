@@ -1,0 +1,97 @@
+"""The arena: all memory that the NIC can reach, and the socket buffers and objects.
+
+A buddy allocator (orders 0 to 10) hands out its pages; addresses are offsets into it
+(``us_dma_addr_t``). Linux: alloc_pages(), get_page(), put_page(), /proc/buddyinfo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ustack.native.lib import ffi, lib
+
+PAGE_SIZE: int = lib.US_PAGE_SIZE
+"""Bytes of a page."""
+MAX_ORDER: int = lib.US_MAX_ORDER
+"""The largest block is 2**MAX_ORDER pages."""
+NO_PAGE: int = lib.US_NO_PAGE
+"""The address that no page has."""
+
+
+class Mem:
+    """One arena of ``size_bytes``, mapped lazily.
+
+    The mapping lives as long as anything that was cut from ``view``: no slice can come
+    to point at unmapped memory. Pointers from C (slab objects) are not counted and must
+    not be used after ``close``.
+
+    Raises:
+        MemoryError: The address space or the bookkeeping cannot be had.
+    """
+
+    __slots__ = ("_mapping", "_on_close", "ptr", "view")
+
+    def __init__(self, size_bytes: int) -> None:
+        mem = lib.us_mem_create(size_bytes)
+        if mem == ffi.NULL:
+            raise MemoryError(f"no arena of {size_bytes} bytes")
+        self.ptr: Any = mem
+        self._mapping: Any = ffi.gc(lib.us_mem_base(mem), lambda _base: lib.us_mem_destroy(mem))
+        self._on_close: list[Callable[[], None]] = []
+        self.view = memoryview(ffi.buffer(self._mapping, lib.us_mem_size(mem))).cast("B")
+
+    def alloc_pages(self, order: int) -> int:
+        """Return the address of 2**order pages, not zeroed, with one reference.
+
+        Raises:
+            MemoryError: No block of this order is free.
+        """
+        addr: int = lib.us_alloc_pages(self.ptr, order)
+        if addr == NO_PAGE:
+            raise MemoryError(f"no block of order {order}")
+        return addr
+
+    def get_page(self, addr: int) -> None:
+        """Take a reference to the block that ``addr`` lies in.
+
+        Raises:
+            ValueError: There is no allocated block: a bug of the caller.
+        """
+        if lib.us_get_page(self.ptr, addr):
+            raise ValueError(f"get_page of {addr:#x}, which is not allocated")
+
+    def put_page(self, addr: int) -> None:
+        """Drop a reference to the block that ``addr`` lies in; the last one frees it.
+
+        Raises:
+            ValueError: There is no allocated block: a bug of the caller.
+        """
+        if lib.us_put_page(self.ptr, addr):
+            raise ValueError(f"put_page of {addr:#x}, which is not allocated")
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that are not allocated; page 0 never is."""
+        count: int = lib.us_mem_free_pages(self.ptr)
+        return count
+
+    def buddyinfo(self) -> list[int]:
+        """Return the number of free blocks of each order, as /proc/buddyinfo does."""
+        counts = ffi.new("uint32_t[]", MAX_ORDER + 1)
+        lib.us_mem_buddyinfo(self.ptr, counts)
+        return list(counts)
+
+    def keep_mapped(self, on_close: Callable[[], None]) -> object:
+        """Return what keeps the arena mapped while it is held; ``close`` calls ``on_close``."""
+        self._on_close.append(on_close)
+        return self._mapping
+
+    def close(self) -> None:
+        """Give the arena back, as soon as no slice of ``view`` is left."""
+        for on_close in self._on_close:
+            on_close()
+        self._on_close.clear()
+        self.ptr = ffi.NULL
+        self.view.release()
+        self._mapping = None

@@ -1,0 +1,1 @@
+"""The hardware: wires that carry frames, and the emulated igb that moves them by DMA."""

@@ -1,0 +1,151 @@
+"""A stack driven by the application's own asyncio or uvloop loop: no thread, no lock, no hop.
+
+The loop watches the wires; ``_run`` polls the stack, then lets whoever was woken (transports,
+servers) take what is theirs in the same iteration, and arms one loop timer for the stack's
+next deadline. Used by ``ustack.aio`` and the daemon. Everything here runs in the loop's thread.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ustack.runtime.clock import monotonic_us
+
+if TYPE_CHECKING:
+    from ustack.stack import Stack
+
+T = TypeVar("T")
+
+NEVER_US = 1 << 62
+RUN_LIMIT_US = 2000
+"""How long one run may keep the loop from its other work, in microseconds."""
+READ_BUFFER_BYTES = 256 * 1024
+
+
+class InlineRuntime:
+    """Drives ``stack`` from ``loop`` (default: the running one)."""
+
+    def __init__(self, stack: Stack, loop: AbstractEventLoop | None = None) -> None:
+        self.stack = stack
+        self.loop = loop or get_running_loop()
+        self.closed = False
+        self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        """Scratch space that transports receive into; its content lasts until they return."""
+        self._ready: deque[Callable[[], None]] = deque()
+        self._running = False
+        self._scheduled = False
+        self._timer: TimerHandle | None = None
+        self._timer_us = NEVER_US
+        self._filenos: list[int] = []
+        self.watch_wires()
+        self._schedule()
+
+    def watch_wires(self) -> None:
+        """Watch the stack's wires as they are now; call it again after adding one."""
+        wanted = self.stack.filenos()
+        for fd in self._filenos:
+            if fd not in wanted:
+                self.loop.remove_reader(fd)
+        for fd in wanted:
+            if fd not in self._filenos:
+                self.loop.add_reader(fd, self._run)
+        self._filenos = list(wanted)
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run a call into the core with fresh time, and see to the work that it leaves.
+
+        Raises:
+            OSError: whatever ``fn`` raises.
+        """
+        if self._running:
+            return fn(*args)
+        self.stack.clock.now_us = monotonic_us()
+        try:
+            return fn(*args)
+        finally:
+            self._rearm()
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` run once the present poll is over; it must not raise.
+
+        This is what a wait queue entry does when it is woken in the middle of the softirq.
+        """
+        self._ready.append(callback)
+        if not self._running and not self._scheduled:
+            self._schedule()
+
+    def close(self) -> None:
+        """Stop driving the stack; the stack itself stays the caller's to close."""
+        if self.closed:
+            return
+        self.closed = True
+        for fd in self._filenos:
+            self.loop.remove_reader(fd)
+        self._filenos = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._ready.clear()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self.loop.call_soon(self._run)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_us = NEVER_US
+        self._run()
+
+    def _run(self) -> None:
+        """Poll and deliver until the stack is idle or the loop's other work has waited enough."""
+        self._scheduled = False
+        if self.closed or self._running:
+            return
+        self._running = True
+        try:
+            self._poll_and_deliver()
+        finally:
+            self._running = False
+        if not self.closed:
+            self._rearm()
+
+    def _poll_and_deliver(self) -> None:
+        stack, clock, ready = self.stack, self.stack.clock, self._ready
+        now_us = monotonic_us()
+        limit_us = now_us + RUN_LIMIT_US
+        while True:
+            clock.now_us = now_us
+            more = stack.poll(now_us)
+            for _ in range(len(ready)):
+                ready.popleft()()
+            if self.closed:
+                return
+            now_us = monotonic_us()
+            if now_us >= limit_us:
+                return
+            if not more and not ready:
+                deadline_us = stack.next_deadline_us()
+                if deadline_us is None or deadline_us > now_us:
+                    return
+
+    def _rearm(self) -> None:
+        """Come back when the stack wants to; a timer that fires early re-arms itself."""
+        if self._scheduled or self.closed:
+            return
+        if self._ready:
+            self._schedule()
+            return
+        deadline_us = self.stack.next_deadline_us()
+        if deadline_us is None or deadline_us >= self._timer_us:
+            return
+        delay_us = deadline_us - monotonic_us()
+        if delay_us <= 0:
+            self._schedule()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_us = deadline_us
+        self._timer = self.loop.call_later(delay_us / 1e6, self._on_timer)

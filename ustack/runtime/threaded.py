@@ -1,0 +1,386 @@
+"""A stack for blocking calls from any thread: one lock, never held while waiting.
+
+Leader and followers: the thread that has to wait drives the stack itself. It leads, asleep on
+the wires, takes the packet in, and returns with its own data without another thread on the
+way; threads that wait meanwhile follow, asleep until the leader's softirq wakes them, and one
+of them leads when the leader leaves. A background thread polls only while nobody waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, current_thread, main_thread
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakMethod
+
+from ustack.runtime.background import DOZE_US, BackgroundThread
+from ustack.runtime.clock import monotonic_us
+from ustack.runtime.interrupt import exposed, guard, protected, unguard
+from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
+from ustack.runtime.wires import Doorbell, WireSet
+
+if TYPE_CHECKING:
+    from ustack.stack import Stack
+
+T = TypeVar("T")
+
+NEVER_US = 1 << 62
+NOBODY_SLEEPS_US = -1
+POLL_EVERY_US = 200
+"""A thread that calls without ever waiting polls this often, in microseconds."""
+YIELD_US = 50
+"""How long a busy leader lets others have the lock, in microseconds."""
+FLUSH_POLLS = 16
+"""Bounded polls that one call makes for the work it caused; the leader does the rest."""
+
+
+class ThreadedRuntime:
+    """Drives ``stack`` for threads; ``close()`` ends it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.closed = False
+        self.interrupted = False
+        """Ctrl-C came while the core ran; raised when the core is left."""
+        self.failure: BaseException | None = None
+        """A bug that ended the background thread."""
+        self.crew = Crew()
+        self._clock = stack.clock
+        self._lock = Lock()
+        self._leader: Waiter | None = None
+        self._sleepers: dict[Waiter, None] = {}
+        """Followers asleep, longest first."""
+        self._queueing: deque[None] = deque()
+        """One item for each thread that waits for the lock (a deque counts atomically)."""
+        self._asleep_until_us = NOBODY_SLEEPS_US
+        """When the sleeping leader wakes by itself."""
+        self._last_poll_us = 0
+        self._last_call_us = 0
+        self._deferred: deque[Callable[[], Any]] = deque()
+        self._wires = WireSet(stack.filenos())
+        self._bell = Doorbell()
+        self._background = BackgroundThread(self)
+        self._background.start()
+        guard(self)
+        after_fork = WeakMethod(self._abandon_after_fork)
+        os.register_at_fork(after_in_child=lambda: (after_fork() or _nothing)())
+
+    # What callers use.
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run a call into the core, alone and with fresh time, and see to the work it leaves.
+
+        Raises:
+            OSError: ENETDOWN: the runtime is closed; otherwise whatever ``fn`` raises.
+        """
+        result: T = self._call_locked(fn, args)
+        if self.interrupted:
+            self._raise_interrupt()
+        return result
+
+    def wait_for(
+        self,
+        target: Waitable,
+        timeout_us: int | None,
+        exclusive: bool,
+        attempt: Callable[..., Any],
+        *args: Any,
+    ) -> Any:
+        """Call ``attempt(*args)`` under the lock until it returns something but NOT_YET.
+
+        Args:
+            target: woken when a further attempt is worth making.
+            timeout_us: how long at most in microseconds; None: for ever; 0: do not wait,
+                but look at the wires once before giving up.
+            exclusive: of several that wait so, an event wakes one.
+
+        Returns:
+            The attempt's result; NOT_YET when the time is over.
+
+        Raises:
+            OSError: ENETDOWN: the runtime is closed; otherwise whatever ``attempt`` raises.
+            KeyboardInterrupt: Ctrl-C; the runtime goes on without this thread.
+        """
+        result = self._wait_locked(target, timeout_us, exclusive, attempt, args)
+        if self.interrupted:
+            self._raise_interrupt()
+        return result
+
+    def defer(self, fn: Callable[[], Any]) -> None:
+        """Run ``fn`` under the lock soon; callable from finalizers, which may hold the lock."""
+        self._deferred.append(fn)
+        leader = self._leader
+        if leader is not None:
+            leader.bell.ring()
+
+    def watch_wires(self) -> None:
+        """Watch the stack's wires as they are now; call it after adding one."""
+        with self._lock:
+            old, self._wires = self._wires, WireSet(self.stack.filenos())
+            if self._leader is not None:
+                self._leader.bell.ring()
+            old.close()
+
+    def close(self) -> None:
+        """Stop driving the stack; blocked calls end with ENETDOWN. The stack stays open."""
+        with self._lock:
+            if self.closed:
+                return
+            self._run_deferred()
+            self.closed = True
+            for waiter in tuple(self._sleepers):
+                waiter.rouse()
+            if self._leader is not None:
+                self._leader.rouse()
+        self._background.stop()
+        unguard(self)
+        with self._lock:
+            if self._leader is self._background.waiter:
+                self._leader = None
+            self._close_descriptors_if_unused()
+
+    # The core's side of the lock. Ctrl-C waits for these functions to return.
+
+    @protected
+    def _call_locked(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        self._enter()
+        try:
+            self._check_open()
+            self._clock.now_us = monotonic_us()
+            try:
+                return fn(*args)
+            finally:
+                self._flush()
+        finally:
+            self._lock.release()
+
+    @protected
+    def _wait_locked(
+        self,
+        target: Waitable,
+        timeout_us: int | None,
+        exclusive: bool,
+        attempt: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> Any:
+        self._enter()
+        try:
+            self._check_open()
+            self._clock.now_us = now_us = monotonic_us()
+            try:
+                result = attempt(*args)
+                if result is not NOT_YET:
+                    return result
+                if timeout_us == 0:
+                    self._poll()
+                    return attempt(*args)
+                deadline_us = None if timeout_us is None else now_us + timeout_us
+                return self._sleep_until(target, deadline_us, exclusive, attempt, args)
+            finally:
+                self._flush()
+        finally:
+            self._lock.release()
+
+    def _enter(self) -> None:
+        """Take the lock, so that a busy leader sees that it is wanted."""
+        if not self._lock.acquire(blocking=False):
+            self._queueing.append(None)
+            self._lock.acquire()
+            self._queueing.pop()
+
+    def _sleep_until(
+        self,
+        target: Waitable,
+        deadline_us: int | None,
+        exclusive: bool,
+        attempt: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> Any:
+        """Sleep and attempt until it succeeds or the deadline is over (sk_wait_event)."""
+        waiter = Waiter(self._bell, exclusive=exclusive)
+        wq = target.wq
+        target.hold()
+        try:
+            while True:
+                wq.add(waiter.entry)
+                try:
+                    self._sleep(waiter, deadline_us)
+                finally:
+                    wq.remove(waiter.entry)
+                self._check_open()
+                result = attempt(*args)
+                if result is not NOT_YET:
+                    waiter.fired = False
+                    return result
+                if deadline_us is not None and self._clock.now_us >= deadline_us:
+                    return NOT_YET
+                waiter.fired = False
+        finally:
+            if exclusive and waiter.fired:
+                wq.wake_up(waiter.events)  # we leave without taking what we were woken for
+            self._step_down(waiter)
+            target.release()
+
+    def _sleep(self, waiter: Waiter, deadline_us: int | None) -> None:
+        """Sleep once, as the leader if there is none but the background thread."""
+        background = self._background.waiter
+        if self._leader is None:
+            self._leader = waiter
+        elif self._leader is background:
+            self._leader = waiter
+            background.rouse()
+        if self._leader is waiter:
+            self.lead(waiter, deadline_us)
+        else:
+            self._follow(waiter, deadline_us)
+
+    def lead(self, waiter: Waiter, deadline_us: int | None) -> None:
+        """Wait for the wires, a timer, a ring or the deadline, then poll once.
+
+        Called with the lock held by the leader, which the background thread may be; returns
+        with it held, perhaps deposed.
+        """
+        next_us = self.stack.next_deadline_us()
+        if next_us is None or next_us > self._clock.now_us:
+            if deadline_us is not None and (next_us is None or deadline_us < next_us):
+                next_us = deadline_us
+            self._sleep_as_leader(waiter, self._wires.fd, next_us)
+        elif self.crew.roused or self._queueing:
+            self._sleep_as_leader(waiter, -1, self._clock.now_us + YIELD_US)
+        if self._leader is waiter and not self.closed:
+            self._poll_once()
+
+    def _sleep_as_leader(self, waiter: Waiter, wire_fd: int, until_us: int | None) -> None:
+        now_us = self._clock.now_us
+        timeout_us = -1 if until_us is None else max(0, until_us - now_us)
+        self._asleep_until_us = NEVER_US if until_us is None else until_us
+        waiter.asleep = True
+        self._lock.release()
+        try:
+            self._sleep_on_wires(waiter.bell, wire_fd, timeout_us, now_us)
+        finally:
+            self._lock.acquire()
+            waiter.asleep = False
+            self._clock.now_us = monotonic_us()
+            if self._leader is waiter:
+                self._asleep_until_us = NOBODY_SLEEPS_US
+
+    def _follow(self, waiter: Waiter, deadline_us: int | None) -> None:
+        """Sleep until the leader's softirq wakes us, or we are to lead."""
+        waiter.turn = turn = Lock()
+        turn.acquire()
+        waiter.asleep = True
+        self._sleepers[waiter] = None
+        timeout_us = -1 if deadline_us is None else max(0, deadline_us - self._clock.now_us)
+        self._lock.release()
+        try:
+            self._sleep_on_turn(turn, timeout_us)
+        finally:
+            self._lock.acquire()
+            if waiter in self._sleepers:
+                del self._sleepers[waiter]
+            if not waiter.asleep:
+                self.crew.roused -= 1
+            waiter.asleep = False
+            waiter.turn = None
+            self._clock.now_us = monotonic_us()
+
+    @exposed
+    def _sleep_on_wires(
+        self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int
+    ) -> None:
+        if self.interrupted:
+            self._raise_interrupt()
+        bell.wait(wire_fd, timeout_us, since_us)
+
+    @exposed
+    def _sleep_on_turn(self, turn: Lock, timeout_us: int) -> None:
+        if self.interrupted:
+            self._raise_interrupt()
+        turn.acquire(timeout=-1 if timeout_us < 0 else timeout_us / 1e6)
+
+    def _step_down(self, waiter: Waiter) -> None:
+        """Leave; if nobody leads then, have a follower do it, or the background thread."""
+        if self._leader is waiter:
+            self._leader = None
+        if self.closed:
+            self._close_descriptors_if_unused()
+        elif self._leader is None and not self.crew.roused:
+            if self._sleepers:
+                next(iter(self._sleepers)).rouse()
+            else:
+                self._background.nudge()
+
+    def _flush(self) -> None:
+        """Do the work that a call left, poll now and then, call the leader for a new timer."""
+        if self.closed:
+            return
+        if self._deferred:
+            self._run_deferred()
+        next_us = self.stack.next_deadline_us()
+        now_us = self._clock.now_us
+        if self._leader is self._background.waiter and now_us - self._last_call_us < DOZE_US:
+            self._leader = None  # we come often: let it not contend with us
+            self._background.waiter.rouse()
+        self._last_call_us = now_us
+        overdue = self._leader is None and now_us - self._last_poll_us >= POLL_EVERY_US
+        if overdue or (next_us is not None and next_us <= now_us):
+            self._poll()
+            next_us = self.stack.next_deadline_us()
+        if next_us is not None and next_us < self._asleep_until_us and self._leader is not None:
+            self._asleep_until_us = NOBODY_SLEEPS_US
+            self._leader.bell.ring()
+
+    def _poll(self) -> None:
+        """Poll until there is nothing more to do, within bounds."""
+        for _ in range(FLUSH_POLLS):
+            if not self._poll_once():
+                return
+            self._clock.now_us = monotonic_us()
+
+    def _poll_once(self) -> bool:
+        if self._deferred:
+            self._run_deferred()
+        self._last_poll_us = now_us = self._clock.now_us
+        return self.stack.poll(now_us)
+
+    def _run_deferred(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            if self.failure is not None:
+                raise RuntimeError("the stack has failed") from self.failure
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+
+    def _raise_interrupt(self) -> None:
+        """Raise the Ctrl-C that came while the main thread was in the core."""
+        if current_thread() is main_thread():
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+    def _close_descriptors_if_unused(self) -> None:
+        if self._leader is None and not self._sleepers:
+            self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        self._wires.close()
+        self._bell.close()
+
+    def _abandon_after_fork(self) -> None:
+        """In a forked child: the stack is the parent's, let go of its wires."""
+        self.closed = True
+        self._lock = Lock()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd in self.stack.filenos():
+            os.dup2(null, fd, inheritable=False)  # the number stays the wire object's to close
+        os.close(null)
+        self._close_descriptors()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,82 @@
+"""Sleeping on a stack's wires: one descriptor to read, one event to be called by.
+
+``us_wait`` spins for some tens of microseconds and then blocks, with the GIL released: the
+answer to a packet that comes at once costs no wake-up of a CPU. The spin adapts: it is used
+while waits end that soon, and given up while they do not.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from ustack.native.lib import lib
+from ustack.runtime.clock import monotonic_us
+
+SPIN_MAX = 100
+"""Times that poll(2) is tried, about 0.5 us each, before blocking."""
+SHORT_WAIT_US = 100
+"""A wait that ends this soon, in microseconds, is worth spinning for next time."""
+
+
+class WireSet:
+    """The descriptor that is readable when any wire is; -1 without a wire."""
+
+    def __init__(self, filenos: list[int]) -> None:
+        self._epoll: select.epoll | None = None
+        if len(filenos) > 1:
+            self._epoll = select.epoll()
+            for fd in filenos:
+                self._epoll.register(fd, select.EPOLLIN)
+        self.fd = self._epoll.fileno() if self._epoll else filenos[0] if filenos else -1
+
+    def close(self) -> None:
+        """Give back what watching several wires took."""
+        if self._epoll is not None:
+            self._epoll.close()
+        self.fd = -1
+
+
+class Doorbell:
+    """An eventfd by which other threads call a sleeper.
+
+    Args:
+        spin_max: how often to try before blocking, when waits are short.
+    """
+
+    def __init__(self, spin_max: int = SPIN_MAX) -> None:
+        self._spin_max = spin_max
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._spin = 0
+
+    def ring(self) -> None:
+        """Wake the sleeper, or keep the next one from falling asleep; callable from anywhere."""
+        if self.fd >= 0:
+            os.eventfd_write(self.fd, 1)
+
+    def wait(self, wire_fd: int, timeout_us: int, since_us: int) -> None:
+        """Sleep until the wire is readable, somebody rings or ``timeout_us`` (-1: none) is over.
+
+        Args:
+            since_us: the present, to judge how long the wait took.
+        """
+        ready = lib.us_wait(wire_fd, self.fd, self._spin if timeout_us else 0, timeout_us)
+        if ready < 0:
+            return  # a signal: its handler has run
+        if ready & 2:
+            self._drain()
+        if timeout_us:
+            short = ready and monotonic_us() - since_us < SHORT_WAIT_US
+            self._spin = self._spin_max if short else self._spin >> 1
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _drain(self) -> None:
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return

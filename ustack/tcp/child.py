@@ -1,0 +1,92 @@
+"""From a request to an established socket (tcp_create_openreq_child), and what establishing sets.
+
+Called with the third ACK by ``tcp_check_req``; ``tcp_init_transfer`` is also the end of an
+active open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.ipv4.route import ip_route_output
+from ustack.lib.seqnum import SEQ_MASK, seq_add
+from ustack.tcp.ack import tcp_sndbuf_expand
+from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.ports import bind_bucket_add
+from ustack.tcp.rtt import tcp_ack_update_rtt
+from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
+from ustack.tcp.timer import tcp_arm_keepalive
+from ustack.tcp.window import tcp_init_buffer_space
+
+if TYPE_CHECKING:
+    from ustack.tcp.request_sock import RequestSock
+    from ustack.tcp.sock import TcpSock
+    from ustack.wire.tcp import Segment
+
+
+def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
+    """Make the child of ``request``, established by ``seg``, hashed and ready for its text.
+
+    Raises:
+        MemoryError: the arena is full.
+    """
+    prot = request.prot
+    lsk = request.lsk
+    req = request.req
+    child = prot.create()
+    _copy_request(child, request)
+    child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
+    child.rcvlowat = lsk.rcvlowat
+    child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
+    child.bind_addr = lsk.bind_addr
+    tp = child.tp
+    tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
+    tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
+    tp.state = TCP_SYN_RECV
+    prot.ehash[child.key] = child
+    child.bind_bucket = bind_bucket_add(prot, child, tp.sport, by_connect=False)
+    tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
+    tp.snd_wl1 = seg.seq
+    child.dst = ip_route_output(prot.ip, tp.daddr, tp.saddr)
+    tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
+    child.set_state(TcpEvent.RCV_ACK_OF_SYN)
+    prot.mib.PassiveOpens += 1
+    if req.snt_synack_us:
+        tcp_ack_update_rtt(child, prot.clock.now_us - req.snt_synack_us)
+    tcp_init_transfer(child)
+    return child
+
+
+def _copy_request(child: TcpSock, request: RequestSock) -> None:
+    tp = child.tp
+    req = request.req
+    tp.saddr, tp.sport, tp.daddr, tp.dport = req.loc_addr, req.loc_port, req.rmt_addr, req.rmt_port
+    tp.irs, tp.iss = req.rcv_isn, req.snt_isn
+    tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
+    tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
+    tp.pushed_seq = tp.high_seq = tp.rtx_nxt = tp.cwnd_usage_seq = tp.snd_nxt
+    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = req.rcv_wnd
+    tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
+    tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale
+    tp.rx_opt_mss = req.mss
+    tp.ts_recent = req.ts_recent
+    tp.ts_recent_stamp_us = request.prot.clock.now_us
+    tp.tsoffset = request.tsoffset
+
+
+def tcp_init_transfer(sk: TcpSock) -> None:
+    """Set what a connection needs from now on that it is established (tcp_init_transfer)."""
+    tp = sk.tp
+    prot = sk.prot
+    mtu = sk.dst.mtu if sk.dst is not None else 576
+    tcp_sync_mss(sk, mtu)
+    tp.ack_rcv_mss = min(tp.advmss, max(min(tp.mss_cache, 536), 88))
+    tp.snd_cwnd = prot.config.init_cwnd
+    tp.retransmits = tp.backoff = 0
+    tp.probes_out = 0
+    tp.lsndtime_us = prot.clock.now_us
+    tp.copied_seq = tp.rcv_nxt & SEQ_MASK
+    tcp_init_buffer_space(sk)
+    tcp_sndbuf_expand(sk)
+    if sk.keepopen:
+        tcp_arm_keepalive(sk, prot.config.tcp_keepalive_time_us)

@@ -1,0 +1,97 @@
+"""The ends of a connection: close, shutdown, abort, reset (net/ipv4/tcp.c).
+
+``tcp_done`` is where every connection ends up: state CLOSE, out of the tables, no timer.
+Memory goes when the application has let go as well. What close() does with unread or unsent
+data is the table of RFC 9293 §3.10.4 with RFC 2525 §2.17's reset.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ustack.native.lib import lib
+from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
+from ustack.tcp.output import tcp_send_fin
+from ustack.tcp.states import (
+    CAN_SEND,
+    SYNCHRONIZED,
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_ESTABLISHED,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TcpEvent,
+)
+from ustack.tcp.timer import tcp_clear_xmit_timers
+from ustack.tcp.transmit import tcp_send_active_reset
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+
+def tcp_done(sk: TcpSock) -> None:
+    """End a connection (tcp_done): CLOSE, no timer, in no table; readers and writers learn it."""
+    tp = sk.tp
+    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        sk.prot.mib.AttemptFails += 1
+    tcp_clear_xmit_timers(sk)
+    if tp.state != TCP_CLOSE:
+        sk.set_state(TcpEvent.ABORT)
+    tp.rcv_shutdown = RCV_SHUTDOWN
+    tp.snd_shutdown = SEND_SHUTDOWN
+    sk.ofo = None
+    sk.dst = None
+    lib.us_bq_purge(sk.prot.mem.ptr, sk.sndq)
+    if not sk.dead:
+        sk.sk_state_change()
+    elif sk.orphaned:
+        tcp_destroy(sk)
+
+
+def tcp_destroy(sk: TcpSock) -> None:
+    """Free an orphan that is over (inet_csk_destroy_sock)."""
+    if sk.orphaned:
+        sk.orphaned = False
+        sk.prot.orphan_count -= 1
+    sk.free_memory()
+
+
+def tcp_done_with_error(sk: TcpSock, err: int) -> None:
+    """End a connection and tell the application why (tcp_done_with_error)."""
+    sk.sk_err = err
+    wake = not sk.dead
+    tcp_done(sk)
+    if wake:
+        sk.sk_error_report()
+
+
+def tcp_reset(sk: TcpSock) -> None:
+    """The peer has reset the connection (tcp_reset; RFC 9293 §3.10.7.4, second check)."""
+    state = sk.tp.state
+    if state == TCP_SYN_SENT:
+        err = errno.ECONNREFUSED
+    elif state == TCP_CLOSE_WAIT:
+        err = errno.EPIPE
+    else:
+        err = errno.ECONNRESET
+    if state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
+        sk.prot.mib.EstabResets += 1
+    lib.us_bq_purge(sk.prot.mem.ptr, sk.rcvq)
+    tcp_done_with_error(sk, err)
+
+
+def tcp_abort(sk: TcpSock) -> None:
+    """End with a reset, as close() with SO_LINGER 0 does (tcp_disconnect)."""
+    if sk.tp.state in SYNCHRONIZED or sk.tp.state == TCP_SYN_RECV:
+        tcp_send_active_reset(sk)
+    tcp_done(sk)
+
+
+def tcp_shutdown_write(sk: TcpSock) -> None:
+    """Send our FIN behind what is queued (tcp_shutdown with SEND_SHUTDOWN)."""
+    tp = sk.tp
+    tp.snd_shutdown = SEND_SHUTDOWN
+    if tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
+        sk.set_state(TcpEvent.CLOSE)
+        tcp_send_fin(sk)

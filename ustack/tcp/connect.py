@@ -1,0 +1,178 @@
+"""Active open: connect(), the SYN, and the answer to it (RFC 9293 §3.10.1, §3.10.7.3).
+
+``tcp_v4_connect`` chooses address, port and ISS and sends the SYN;
+``tcp_rcv_synsent_state_process`` takes what comes back, a simultaneous open included.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ustack.ipv4.fib import RTN_BROADCAST, RTN_MULTICAST
+from ustack.ipv4.route import ip_route_output
+from ustack.lib.addresses import INADDR_LOOPBACK
+from ustack.lib.drop_reason import DropReason
+from ustack.lib.seqnum import SEQ_MASK, after, seq_add
+from ustack.lib.socket_error import socket_error
+from ustack.tcp.ack import tcp_ack_rtt_sample
+from ustack.tcp.child import tcp_init_transfer
+from ustack.tcp.close import tcp_reset
+from ustack.tcp.output import tcp_push_pending_frames
+from ustack.tcp.ports import inet_hash_connect
+from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
+from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
+from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit
+from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
+from ustack.tcp.window import tcp_select_initial_window
+from ustack.wire.tcp import ACK, RST, SYN, syn_options
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+    from ustack.wire.tcp import Segment
+
+
+def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
+    """Send a SYN to ``daddr:dport`` and go to SYN_SENT.
+
+    Raises:
+        OSError: ENETUNREACH, no route or no such kind of address; EADDRNOTAVAIL, no port is
+            free. The socket stays as it was.
+    """
+    prot = sk.prot
+    tp = sk.tp
+    if not daddr:
+        daddr = INADDR_LOOPBACK  # Linux: connecting to 0.0.0.0 means this host
+    rt = ip_route_output(prot.ip, daddr, sk.bind_addr)
+    if rt is None or rt.rt_type in (RTN_BROADCAST, RTN_MULTICAST):
+        raise socket_error(errno.ENETUNREACH)
+    tp.saddr = sk.bind_addr or rt.saddr
+    tp.daddr, tp.dport = daddr, dport
+    inet_hash_connect(prot, sk)
+    sk.dst = rt
+    tp.iss = prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
+    tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
+    sk.set_state(TcpEvent.CONNECT)
+    tcp_connect(sk)
+
+
+def tcp_connect(sk: TcpSock) -> None:
+    """Set up the control block for SYN_SENT and send the SYN (tcp_connect)."""
+    tp = sk.tp
+    prot = sk.prot
+    assert sk.dst is not None
+    tp.pmtu_mss = sk.dst.mtu - 40
+    tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
+    window, tp.rcv_wscale = tcp_select_initial_window(prot.config, tp.advmss, tp.sk_rcvbuf)
+    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = window
+    tp.snd_una = tp.iss
+    tp.snd_nxt = tp.write_seq = seq_add(tp.iss, 1)
+    tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.snd_nxt
+    tp.rto_us = TCP_TIMEOUT_INIT_US
+    prot.mib.ActiveOpens += 1
+    tp.rtt_timing = 1
+    tp.rtt_timed_seq = tp.snd_nxt
+    tp.rtt_start_us = prot.clock.now_us
+    tcp_send_syn(sk)
+    tcp_arm_retransmit(sk, tp.rto_us)
+
+
+def tcp_send_syn(sk: TcpSock) -> None:
+    """Send our SYN, or in SYN_RECV (simultaneous open) our SYN-ACK."""
+    tp = sk.tp
+    config = sk.prot.config
+    answering = tp.state == TCP_SYN_RECV
+    timestamps = bool(tp.tstamp_ok) if answering else config.tcp_timestamps
+    tstamp = None
+    if timestamps:
+        tstamp = (sk.prot.tcp_time_stamp() + tp.tsoffset & SEQ_MASK, tp.ts_recent)
+    scaling = bool(tp.wscale_ok) if answering else config.tcp_window_scaling
+    options = syn_options(
+        tp.advmss,
+        sack_ok=bool(tp.sack_ok) if answering else config.tcp_sack,
+        tstamp=tstamp,
+        wscale=tp.rcv_wscale if scaling else None,
+    )
+    tcp_transmit_skb(sk, tp.iss, 0, SYN | ACK if answering else SYN, options=options)
+
+
+def tcp_retransmit_syn(sk: TcpSock) -> None:
+    """Repeat the SYN or SYN-ACK after its timeout."""
+    tp = sk.tp
+    tp.rtt_timing = 0
+    tp.total_retrans += 1
+    sk.prot.mib.RetransSegs += 1
+    sk.prot.mib_ext.TCPSynRetrans += 1
+    tcp_send_syn(sk)
+
+
+def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
+    """Take a segment in SYN_SENT (RFC 9293 §3.10.7.3), its checks in the RFC's order."""
+    tp = sk.tp
+    # First, check the ACK bit.
+    if seg.flags & ACK and (not after(seg.ack, tp.snd_una) or after(seg.ack, tp.snd_nxt)):
+        tcp_v4_send_reset(sk.prot, seg)
+        return DropReason.TCP_INVALID_ACK_SEQUENCE
+    # Second, check the RST bit.
+    if seg.flags & RST:
+        if not seg.flags & ACK:
+            return DropReason.TCP_RESET
+        tcp_reset(sk)
+        return None
+    # Third, security: IPv4 without options has none.
+    # Fourth, check the SYN bit.
+    if not seg.flags & SYN:
+        return DropReason.TCP_FLAGS
+    _take_syn(sk, seg)
+    if not seg.flags & ACK:
+        return _simultaneous_open(sk)
+    tp.snd_una = seg.ack
+    tp.retransmits = 0
+    tcp_ack_rtt_sample(sk, seg)
+    tcp_clear_retransmit(sk)
+    tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
+    tcp_finish_connect(sk)
+    if tp.snd_nxt != tp.write_seq:
+        tcp_push_pending_frames(sk)
+    if tp.last_ack_sent != tp.rcv_nxt:
+        tcp_send_ack(sk)
+    return None
+
+
+def _take_syn(sk: TcpSock, seg: Segment) -> None:
+    """Take the peer's ISN and options into the control block."""
+    tp = sk.tp
+    config = sk.prot.config
+    tp.irs = seg.seq
+    tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = seq_add(seg.seq, 1)
+    tp.last_ack_sent = seg.seq
+    tp.snd_wl1 = seg.seq
+    tp.rx_opt_mss = min(seg.mss or 536, 65535)
+    tp.sack_ok = seg.sack_ok and config.tcp_sack
+    if seg.tsval is not None and config.tcp_timestamps:
+        tp.tstamp_ok = 1
+        tp.ts_recent = seg.tsval
+        tp.ts_recent_stamp_us = sk.prot.clock.now_us
+    if seg.wscale is not None and config.tcp_window_scaling:
+        tp.wscale_ok = 1
+        tp.snd_wscale = seg.wscale
+    else:
+        tp.rcv_wscale = 0
+        tp.window_clamp = min(tp.window_clamp, 65535)
+
+
+def tcp_finish_connect(sk: TcpSock) -> None:
+    """SYN_SENT is over: ESTABLISHED, writers may write (tcp_finish_connect)."""
+    sk.set_state(TcpEvent.RCV_SYN_ACK)
+    tcp_init_transfer(sk)
+    sk.sk_state_change()
+
+
+def _simultaneous_open(sk: TcpSock) -> DropReason | None:
+    """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8)."""
+    tp = sk.tp
+    sk.set_state(TcpEvent.RCV_SYN)
+    tp.rtt_timing = 0
+    tcp_send_syn(sk)
+    tcp_arm_retransmit(sk, tp.rto_us)
+    return None

@@ -1,0 +1,197 @@
+"""From IP into TCP: which connection a segment is for (net/ipv4/tcp_ipv4.c).
+
+``tcp_v4_rcv`` is the protocol handler that stack.py registers. It looks in the order
+established, TIME_WAIT, request, listener; a segment for nobody is answered with a reset.
+``tcp_v4_err`` takes ICMP errors about our own segments.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ustack.core.skb import CHECKSUM_UNNECESSARY, PACKET_HOST, Skb, consume_skb, kfree_skb
+from ustack.ipv4.input import ip_addrs
+from ustack.ipv4.route import ip_rt_update_pmtu
+from ustack.lib.drop_reason import DropReason
+from ustack.lib.seqnum import after, before
+from ustack.native.checksum import csum_partial, csum_tcpudp_magic
+from ustack.tcp.close import tcp_done_with_error
+from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
+from ustack.tcp.output import tcp_retransmit_range, tcp_sync_mss
+from ustack.tcp.request_sock import reqsk_drop, tcp_check_req, tcp_conn_request
+from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.timewait import tcp_timewait_state_process
+from ustack.tcp.transmit import tcp_v4_send_reset
+from ustack.wire.errors import WireError
+from ustack.wire.tcp import ACK, RST, SYN, Segment, parse_segment
+
+if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.sock import TcpSock
+
+ICMP_DEST_UNREACH = 3
+ICMP_TIME_EXCEEDED = 11
+ICMP_PARAMETERPROB = 12
+ICMP_FRAG_NEEDED = 4
+ICMP_ERRORS = {
+    0: (errno.ENETUNREACH, False),
+    1: (errno.EHOSTUNREACH, False),
+    2: (errno.ENOPROTOOPT, True),
+    3: (errno.ECONNREFUSED, True),
+    5: (errno.EOPNOTSUPP, False),
+    6: (errno.ENETUNREACH, True),
+    7: (errno.EHOSTDOWN, True),
+    8: (errno.ENONET, True),
+    9: (errno.ENETUNREACH, True),
+    10: (errno.EHOSTUNREACH, True),
+    11: (errno.ENETUNREACH, False),
+    12: (errno.EHOSTUNREACH, False),
+    13: (errno.EHOSTUNREACH, True),
+    14: (errno.EHOSTUNREACH, True),
+    15: (errno.EHOSTUNREACH, True),
+}
+"""Code of a destination unreachable: errno, and whether it is fatal (icmp_err_convert)."""
+
+
+def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
+    """Take one segment from IP (tcp_v4_rcv); it is consumed."""
+    prot.mib.InSegs += 1
+    if skb.pkt_type != PACKET_HOST:
+        kfree_skb(prot.net, skb, DropReason.NOT_SPECIFIED)
+        return
+    saddr, daddr = ip_addrs(skb)
+    data = skb.data[skb.transport_offset :]
+    try:
+        seg = parse_segment(skb, data, saddr, daddr)
+    except WireError as err:
+        prot.mib.InErrs += 1
+        kfree_skb(prot.net, skb, err.reason)
+        return
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and csum_tcpudp_magic(
+        saddr, daddr, len(data), 6, csum_partial(data)
+    ):
+        prot.mib.InCsumErrors += 1
+        prot.mib.InErrs += 1
+        kfree_skb(prot.net, skb, DropReason.TCP_CSUM)
+        return
+    reason = tcp_v4_demux(prot, seg)
+    if reason is None:
+        consume_skb(prot.net, skb)
+    else:
+        kfree_skb(prot.net, skb, reason)
+
+
+def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
+    """Find who a valid segment is for and let them have it."""
+    key = (seg.daddr, seg.dport, seg.saddr, seg.sport)
+    sk = prot.ehash.get(key)
+    if sk is not None:
+        return tcp_v4_do_rcv(sk, seg)
+    isn = 0
+    tw = prot.twhash.get(key)
+    if tw is not None:
+        verdict = tcp_timewait_state_process(tw, seg)
+        if verdict is None or isinstance(verdict, DropReason):
+            return verdict
+        isn = verdict
+    lsk = prot.listener_lookup(seg.daddr, seg.dport)
+    if lsk is None or lsk.listen is None:
+        tcp_v4_send_reset(prot, seg)
+        return DropReason.NO_SOCKET
+    request = lsk.listen.syn_queue.get(key)
+    if request is None:
+        return tcp_rcv_listen(lsk, seg, isn)
+    child = tcp_check_req(request, seg)
+    if isinstance(child, DropReason):
+        return child
+    reason = tcp_v4_do_rcv(child, seg)
+    lsk.sk_data_ready()
+    return reason
+
+
+def tcp_v4_do_rcv(sk: TcpSock, seg: Segment) -> DropReason | None:
+    """Hand a segment to its connection (tcp_v4_do_rcv)."""
+    sk.tp.segs_in += 1
+    if sk.tp.state == TCP_ESTABLISHED:
+        return tcp_rcv_established(sk, seg)
+    return tcp_rcv_state_process(sk, seg)
+
+
+def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
+    """A segment for a listener (RFC 9293 §3.10.7.2), its checks in the RFC's order."""
+    # First, check for a RST.
+    if seg.flags & RST:
+        return DropReason.TCP_RESET
+    # Second, check for an ACK: nothing was sent that it could acknowledge.
+    if seg.flags & ACK:
+        tcp_v4_send_reset(lsk.prot, seg)
+        return DropReason.TCP_FLAGS
+    # Third, check for a SYN.
+    if not seg.flags & SYN:
+        return DropReason.TCP_LISTEN_NOT_SYN
+    return tcp_conn_request(lsk, seg, isn)
+
+
+def tcp_v4_err(
+    prot: TcpProt,
+    icmp_type: int,
+    code: int,
+    info: int,
+    saddr: int,
+    daddr: int,
+    payload: bytes | memoryview,
+) -> None:
+    """Take an ICMP error about a segment that we sent (tcp_v4_err, RFC 5927 §4).
+
+    Args:
+        info: the next hop's MTU of a fragmentation-needed, else 0.
+        saddr: source of the embedded packet, an address of ours.
+        payload: at least its first eight transport bytes: ports and sequence number.
+    """
+    sport = int.from_bytes(payload[0:2], "big")
+    dport = int.from_bytes(payload[2:4], "big")
+    seq = int.from_bytes(payload[4:8], "big")
+    key = (saddr, sport, daddr, dport)
+    sk = prot.ehash.get(key)
+    if sk is None:
+        _err_for_request(prot, key, seq)
+        return
+    tp = sk.tp
+    if before(seq, tp.snd_una) or after(seq, tp.snd_nxt):
+        return  # not about anything in flight: a guess
+    if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+        tcp_v4_mtu_reduced(sk, info)
+        return
+    if icmp_type == ICMP_DEST_UNREACH:
+        err, _ = ICMP_ERRORS.get(code, (errno.EHOSTUNREACH, False))
+    elif icmp_type == ICMP_TIME_EXCEEDED:
+        err = errno.EHOSTUNREACH
+    elif icmp_type == ICMP_PARAMETERPROB:
+        err = errno.EPROTO
+    else:
+        return
+    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        tcp_done_with_error(sk, err)
+    else:
+        sk.sk_err_soft = err
+
+
+def _err_for_request(prot: TcpProt, key: tuple[int, int, int, int], seq: int) -> None:
+    lsk = prot.listener_lookup(key[0], key[1])
+    if lsk is None or lsk.listen is None:
+        return
+    request = lsk.listen.syn_queue.get(key)
+    if request is not None and request.req.snt_isn == seq:
+        prot.mib_ext.ListenDrops += 1
+        reqsk_drop(request)
+
+
+def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
+    """Fit segments to a smaller path MTU and repeat what did not fit (RFC 1191 §6.4)."""
+    tp = sk.tp
+    if tp.state == TCP_LISTEN or mtu < 68 or mtu - 40 >= tp.pmtu_mss:
+        return
+    tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))
+    if tp.snd_una != tp.snd_nxt:
+        tcp_retransmit_range(sk, tp.snd_una, 1)

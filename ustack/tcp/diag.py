@@ -1,0 +1,133 @@
+"""What ``ss`` shows of TCP: one record per socket, request and mini-socket (inet_diag)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.tcp.sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.states import STATE_NAMES, TCP_LISTEN, TCP_SYN_RECV
+
+if TYPE_CHECKING:
+    from ustack.core.timer import Timer
+    from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.request_sock import RequestSock
+    from ustack.tcp.sock import TcpSock
+    from ustack.tcp.timewait import TimewaitSock
+
+
+def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
+    """Yield every socket of the stack, listeners first.
+
+    Keys: state (as ss prints it), recv_q, send_q (bytes; of a listener: accept queue and its
+    limit), local and peer as (address, port), timer ((name, left in us, retries) or None),
+    and for a connection rto_us, rtt_us, rttvar_us, mss, cwnd, ssthresh, retrans (in flight,
+    in all), bytes_*, segs_*, skmem (bytes held: r, rb, t, tb), wscale, options; for a
+    listener syn_queue, qlen_young.
+    """
+    for lsk in prot.listening_hash.values():
+        yield _listener(lsk)
+        if lsk.listen is not None:
+            for request in lsk.listen.syn_queue.values():
+                yield _request(request)
+    for sk in prot.ehash.values():
+        yield _connection(sk)
+    for tw in prot.twhash.values():
+        yield _timewait(tw)
+
+
+def _listener(lsk: TcpSock) -> dict[str, Any]:
+    queues = lsk.listen
+    assert queues is not None
+    return {
+        "state": STATE_NAMES[TCP_LISTEN],
+        "recv_q": len(queues.accept_queue),
+        "send_q": queues.max_ack_backlog,
+        "local": (lsk.bind_addr, lsk.tp.sport),
+        "peer": (0, 0),
+        "timer": None,
+        "syn_queue": len(queues.syn_queue),
+        "qlen_young": queues.qlen_young,
+    }
+
+
+def _request(request: RequestSock) -> dict[str, Any]:
+    req = request.req
+    return {
+        "state": STATE_NAMES[TCP_SYN_RECV],
+        "recv_q": 0,
+        "send_q": 0,
+        "local": (req.loc_addr, req.loc_port),
+        "peer": (req.rmt_addr, req.rmt_port),
+        "timer": ("on", _left_us(request.prot, request.timer), req.num_timeout),
+    }
+
+
+def _timewait(tw: TimewaitSock) -> dict[str, Any]:
+    rec = tw.tw
+    return {
+        "state": STATE_NAMES[rec.substate],
+        "recv_q": 0,
+        "send_q": 0,
+        "local": (rec.saddr, rec.sport),
+        "peer": (rec.daddr, rec.dport),
+        "timer": ("timewait", _left_us(tw.prot, tw.timer), 0),
+    }
+
+
+def _connection(sk: TcpSock) -> dict[str, Any]:
+    tp = sk.tp
+    return {
+        "state": STATE_NAMES[tp.state],
+        "recv_q": tp.receive_queue.len,
+        "send_q": tp.write_seq - tp.snd_una & SEQ_MASK,
+        "local": (tp.saddr, tp.sport),
+        "peer": (tp.daddr, tp.dport),
+        "timer": _timer(sk),
+        "orphan": sk.dead,
+        "rto_us": tp.rto_us,
+        "rtt_us": tp.srtt_us >> 3,
+        "rttvar_us": tp.mdev_us >> 2,
+        "mss": tp.mss_cache,
+        "advmss": tp.advmss,
+        "rcvmss": tp.ack_rcv_mss,
+        "cwnd": tp.snd_cwnd,
+        "ssthresh": tp.snd_ssthresh if tp.snd_ssthresh < 0x7FFFFFFF else None,
+        "retrans": (tp.retrans_out, tp.total_retrans),
+        "bytes_sent": tp.bytes_sent,
+        "bytes_acked": tp.bytes_acked,
+        "bytes_received": tp.bytes_received,
+        "segs_out": tp.segs_out,
+        "segs_in": tp.segs_in,
+        "snd_wnd": tp.snd_wnd,
+        "rcv_wnd": tp.rcv_wnd,
+        "notsent": max(seq_diff(tp.write_seq, tp.snd_nxt), 0),
+        "wscale": (tp.snd_wscale, tp.rcv_wscale) if tp.wscale_ok else None,
+        "ts": bool(tp.tstamp_ok),
+        "sack": bool(tp.sack_ok),
+        "congestion": sk.ca.name,
+        "ca_state": tp.ca_state,
+        "ofo_bytes": sk.ofo.nbytes if sk.ofo is not None else 0,
+        "skmem": {
+            "r": tp.receive_queue.truesize,
+            "rb": tp.sk_rcvbuf,
+            "t": tp.write_queue.truesize,
+            "tb": tp.sk_sndbuf,
+        },
+    }
+
+
+def _timer(sk: TcpSock) -> tuple[str, int, int] | None:
+    prot = sk.prot
+    if sk.icsk_pending == ICSK_TIME_RETRANS and sk.retransmit_timer is not None:
+        return ("on", _left_us(prot, sk.retransmit_timer), sk.tp.retransmits)
+    if sk.icsk_pending == ICSK_TIME_PROBE0 and sk.retransmit_timer is not None:
+        return ("persist", _left_us(prot, sk.retransmit_timer), sk.tp.probes_out)
+    if sk.keepalive_timer is not None and sk.keepalive_timer.pending:
+        return ("keepalive", _left_us(prot, sk.keepalive_timer), sk.tp.probes_out)
+    return None
+
+
+def _left_us(prot: TcpProt, timer: Timer) -> int:
+    return max(timer.expires_us - prot.clock.now_us, 0)

@@ -1,0 +1,192 @@
+"""Socket options of a TCP socket: SOL_SOCKET and IPPROTO_TCP (tcp_setsockopt, sock_setsockopt).
+
+Numbers are Linux's. An option that is not here is ENOPROTOOPT, as is one that would have no
+effect: nothing is accepted only to be forgotten.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ustack.lib.socket_error import socket_error
+from ustack.tcp.data import tcp_enter_quickack_mode
+from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
+from ustack.tcp.states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
+from ustack.tcp.timer import tcp_arm_keepalive
+from ustack.tcp.window import tcp_win_from_space
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+SOL_SOCKET = 1
+SO_REUSEADDR = 2
+SO_TYPE = 3
+SO_ERROR = 4
+SO_SNDBUF = 7
+SO_RCVBUF = 8
+SO_KEEPALIVE = 9
+SO_LINGER = 13
+SO_RCVLOWAT = 18
+SO_ACCEPTCONN = 30
+SO_PROTOCOL = 38
+SO_DOMAIN = 39
+
+IPPROTO_TCP = 6
+TCP_NODELAY = 1
+TCP_MAXSEG = 2
+TCP_CORK = 3
+TCP_QUICKACK = 12
+TCP_CONGESTION = 13
+
+SOCK_MIN_SNDBUF = 4608
+SOCK_MIN_RCVBUF = 2304
+
+
+def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> None:
+    """Set an option.
+
+    Raises:
+        OSError: ENOPROTOOPT, not an option here; EINVAL, not a value for it (the
+            application's).
+    """
+    if level == SOL_SOCKET and opt == SO_LINGER:
+        _set_linger(sk, value)
+        return
+    if level == IPPROTO_TCP and opt == TCP_CONGESTION:
+        name = value.rstrip(b"\0") if isinstance(value, bytes) else b""
+        if name != sk.ca.name.encode():
+            raise socket_error(errno.ENOENT)
+        return
+    setter = SETTERS.get((level, opt))
+    if setter is None:
+        raise socket_error(errno.ENOPROTOOPT)
+    if isinstance(value, bytes):
+        if len(value) < 4:
+            raise socket_error(errno.EINVAL)
+        value = struct.unpack_from("i", value)[0]
+    setter(sk, value)
+
+
+def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | bytes:
+    """Return an option: an int, or with ``buflen`` the bytes that getsockopt(2) stores.
+
+    Raises:
+        OSError: ENOPROTOOPT, not an option here.
+    """
+    if level == SOL_SOCKET and opt == SO_LINGER:
+        packed = struct.pack("ii", sk.linger_s is not None, sk.linger_s or 0)
+        return packed[:buflen] if buflen else int(sk.linger_s is not None)
+    if level == IPPROTO_TCP and opt == TCP_CONGESTION:
+        return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    getter = GETTERS.get((level, opt))
+    if getter is None:
+        raise socket_error(errno.ENOPROTOOPT)
+    value = getter(sk)
+    return struct.pack("i", value)[:buflen] if buflen else value
+
+
+def _set_linger(sk: TcpSock, value: int | bytes) -> None:
+    if not isinstance(value, bytes) or len(value) < 8:
+        raise socket_error(errno.EINVAL)
+    onoff, seconds = struct.unpack_from("ii", value)
+    sk.linger_s = max(seconds, 0) if onoff else None
+
+
+def _set_reuse(sk: TcpSock, value: int) -> None:
+    sk.reuse = bool(value)
+
+
+def _set_keepalive(sk: TcpSock, value: int) -> None:
+    sk.keepopen = bool(value)
+    if value and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
+        tcp_arm_keepalive(sk, sk.prot.config.tcp_keepalive_time_us)
+
+
+def _set_rcvbuf(sk: TcpSock, value: int) -> None:
+    limit = sk.prot.config.tcp_rmem[2]
+    sk.rcvbuf_locked = True
+    sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
+    if sk.tp.state == TCP_ESTABLISHED:
+        sk.tp.window_clamp = max(tcp_win_from_space(sk.tp.sk_rcvbuf), sk.tp.rcv_wnd)
+
+
+def _set_sndbuf(sk: TcpSock, value: int) -> None:
+    limit = sk.prot.config.tcp_wmem[2]
+    sk.sndbuf_locked = True
+    sk.tp.sk_sndbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_SNDBUF)
+
+
+def _set_rcvlowat(sk: TcpSock, value: int) -> None:
+    if value < 0:
+        value = 0x7FFFFFFF
+    sk.rcvlowat = value or 1
+
+
+def _set_nodelay(sk: TcpSock, value: int) -> None:
+    tp = sk.tp
+    if value:
+        tp.nonagle |= TCP_NAGLE_OFF | TCP_NAGLE_PUSH
+        if tp.state == TCP_ESTABLISHED:
+            tcp_push_pending_frames(sk)
+        tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF
+    else:
+        tp.nonagle &= ~TCP_NAGLE_OFF & 0xFF
+
+
+def _set_cork(sk: TcpSock, value: int) -> None:
+    tp = sk.tp
+    if value:
+        tp.nonagle |= TCP_NAGLE_CORK
+        return
+    tp.nonagle &= ~TCP_NAGLE_CORK & 0xFF
+    tp.pushed_seq = tp.write_seq
+    if tp.state == TCP_ESTABLISHED:
+        tp.nonagle |= TCP_NAGLE_PUSH
+        tcp_push_pending_frames(sk)
+        tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF
+
+
+def _set_maxseg(sk: TcpSock, value: int) -> None:
+    if not 88 <= value <= 32767:
+        raise socket_error(errno.EINVAL)
+    sk.tp.user_mss = value
+
+
+def _set_quickack(sk: TcpSock, value: int) -> None:
+    if value:
+        tcp_enter_quickack_mode(sk)
+    else:
+        sk.tp.ack_pingpong = 1
+
+
+SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
+    (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
+    (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
+    (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
+    (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
+    (IPPROTO_TCP, TCP_NODELAY): _set_nodelay,
+    (IPPROTO_TCP, TCP_CORK): _set_cork,
+    (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
+    (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
+}
+
+GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
+    (SOL_SOCKET, SO_TYPE): lambda sk: 1,
+    (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
+    (SOL_SOCKET, SO_SNDBUF): lambda sk: sk.tp.sk_sndbuf,
+    (SOL_SOCKET, SO_RCVBUF): lambda sk: sk.tp.sk_rcvbuf,
+    (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
+    (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
+    (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
+    (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,
+    (SOL_SOCKET, SO_DOMAIN): lambda sk: 2,
+    (IPPROTO_TCP, TCP_NODELAY): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_OFF)),
+    (IPPROTO_TCP, TCP_CORK): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_CORK)),
+    (IPPROTO_TCP, TCP_MAXSEG): lambda sk: sk.tp.mss_cache,
+    (IPPROTO_TCP, TCP_QUICKACK): lambda sk: int(not sk.tp.ack_pingpong),
+}

@@ -1,0 +1,306 @@
+"""What may be sent now: congestion window, peer's window, Nagle (net/ipv4/tcp_output.c).
+
+``tcp_write_xmit`` runs after every write and every ACK that opens something. The send queue
+is a byte queue from SND.UNA on; up to SND.NXT it is in flight, beyond it waits. Segments are
+cut here, as super-frames where the route's device can cut them further (TSO).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.core.netdevice import NETIF_F_TSO
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.tcp.rtt import TCP_RTO_MAX_US
+from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
+from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
+from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+TCP_NAGLE_OFF = 1
+TCP_NAGLE_CORK = 2
+TCP_NAGLE_PUSH = 4
+
+TCP_CA_OPEN = 0
+TCP_CA_DISORDER = 1
+TCP_CA_CWR = 2
+TCP_CA_RECOVERY = 3
+TCP_CA_LOSS = 4
+
+MAX_TCP_HEADER = 320
+"""Room that a super-frame leaves for every header (Linux's MAX_TCP_HEADER)."""
+TCP_MIN_SND_MSS = 48
+
+
+def tcp_sync_mss(sk: TcpSock, pmtu: int) -> None:
+    """Set the segment size for a path MTU (tcp_sync_mss): never above what the peer takes."""
+    tp = sk.tp
+    mss = min(pmtu - 40, tp.rx_opt_mss or 536)
+    if tp.user_mss:
+        mss = min(mss, tp.user_mss)
+    if tp.tstamp_ok:
+        mss -= TCPOLEN_TSTAMP_ALIGNED
+    tp.pmtu_mss = pmtu - 40
+    tp.mss_cache = max(_bound_to_half_wnd(tp.max_window, mss), TCP_MIN_SND_MSS)
+
+
+def _bound_to_half_wnd(max_window: int, length: int) -> int:
+    """Keep two segments below the largest window ever seen (tcp_bound_to_half_wnd)."""
+    cutoff = max_window >> 1 if max_window > 536 else max_window
+    return min(length, cutoff) if cutoff and length > cutoff else length
+
+
+def tcp_current_mss(sk: TcpSock) -> int:
+    """Return the payload of a full segment now, SACK blocks taken off (tcp_current_mss)."""
+    tp = sk.tp
+    mss: int = tp.mss_cache
+    if sk.ofo is not None:
+        mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)
+    return mss
+
+
+def tcp_size_goal(sk: TcpSock, mss: int) -> int:
+    """Return the payload of a super-frame, a multiple of ``mss`` (tcp_xmit_size_goal)."""
+    rt = tcp_route(sk)
+    if rt is None or not rt.dev.features & NETIF_F_TSO:
+        return mss
+    goal = _bound_to_half_wnd(sk.tp.max_window, rt.dev.gso_max_size - 1 - MAX_TCP_HEADER)
+    return max(goal - goal % mss, mss)
+
+
+def tcp_packets_in_flight(sk: TcpSock, mss: int) -> int:
+    """Return how many segments are in the network as far as we know.
+
+    The bytes between SND.UNA and SND.NXT in segments, less those that duplicate ACKs have
+    accounted for; after a timeout only what has been sent since then.
+    """
+    tp = sk.tp
+    if tp.ca_state == TCP_CA_LOSS:
+        sent = seq_diff(tp.rtx_nxt, tp.snd_una) + max(seq_diff(tp.snd_nxt, tp.high_seq), 0)
+        return -(-max(sent, 0) // mss)
+    out = -(-(tp.snd_nxt - tp.snd_una & SEQ_MASK) // mss)
+    return max(out - tp.sacked_out, 0)
+
+
+def tcp_wnd_end(sk: TcpSock) -> int:
+    """Return the sequence number just beyond the peer's window (tcp_wnd_end)."""
+    tp = sk.tp
+    return tp.snd_una + tp.snd_wnd & SEQ_MASK  # type: ignore[no-any-return]
+
+
+def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
+    """Whether a segment of ``length`` waits (tcp_nagle_check; RFC 9293 §3.7.4, Minshall)."""
+    if length >= mss:
+        return False
+    if nonagle & TCP_NAGLE_CORK:
+        return True
+    tp = sk.tp
+    if nonagle or tp.snd_nxt == tp.snd_una:
+        return False
+    return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
+
+
+def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> int | None:
+    """Return how many bytes go into the next segment, None if nothing may go now.
+
+    0 means a FIN alone. This is tcp_snd_wnd_test, tcp_nagle_test and tcp_mss_split_point.
+    """
+    tp = sk.tp
+    data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
+    room = seq_diff(tcp_wnd_end(sk), tp.snd_nxt)
+    first = min(data, mss)
+    last = tp.fin_queued and data <= mss
+    if first + (1 if last else 0) > room:
+        return None
+    if data == 0:
+        return 0
+    if data <= mss:
+        push = nonagle & TCP_NAGLE_PUSH or last
+        return None if not push and _nagle_holds(sk, data, mss, nonagle) else data
+    length = min(data, goal, quota * mss, room)
+    partial = length % mss
+    if partial and (length < data or _nagle_holds(sk, partial, mss, nonagle)):
+        length -= partial
+    return length
+
+
+def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool:
+    """Send what the windows allow (tcp_write_xmit).
+
+    Returns:
+        Whether the peer's window alone keeps data here while nothing is in flight: the
+        caller then has the window probed.
+    """
+    tp = sk.tp
+    if tp.snd_nxt == tp.write_seq:
+        return False
+    mss = tcp_current_mss(sk)
+    goal = tcp_size_goal(sk, mss)
+    sent = False
+    cwnd_limited = False
+    while tp.snd_nxt != tp.write_seq:
+        quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
+        if quota <= 0:
+            cwnd_limited = True
+            if (tp.write_seq - tp.snd_nxt & SEQ_MASK) != 1 or not tp.fin_queued:
+                break
+            quota = 1  # a FIN alone does not wait for the window
+        length = _next_length(sk, mss, goal, quota, nonagle)
+        if length is None:
+            break
+        tcp_send_new(sk, length, mss)
+        sent = True
+        if push_one:
+            break
+    if sent:
+        tcp_cwnd_validate(sk, mss, cwnd_limited=cwnd_limited)
+        return False
+    return bool(tp.snd_nxt == tp.snd_una)
+
+
+def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
+    """Send ``length`` bytes at SND.NXT and advance it (tcp_event_new_data_sent)."""
+    tp = sk.tp
+    prot = sk.prot
+    seq = tp.snd_nxt
+    end_seq = seq + length & SEQ_MASK
+    flags = ACK
+    fin = 0
+    if tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK:
+        flags |= FIN
+        fin = 1
+    if length and not before(end_seq, tp.pushed_seq):
+        flags |= PSH
+    was_idle = seq == tp.snd_una
+    if was_idle:
+        _slow_start_after_idle(sk)
+    tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
+    tp.snd_nxt = end_seq + fin & SEQ_MASK
+    if length % mss:
+        tp.snd_sml = tp.snd_nxt
+    if length:
+        prot.mib_ext.TCPOrigDataSent += -(-length // mss)
+    if not tp.rtt_timing:
+        tp.rtt_timing = 1
+        tp.rtt_timed_seq = tp.snd_nxt
+        tp.rtt_start_us = prot.clock.now_us
+    if was_idle:
+        tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
+
+
+def _slow_start_after_idle(sk: TcpSock) -> None:
+    """Halve cwnd for each RTO of silence (RFC 2861; tcp_slow_start_after_idle)."""
+    tp = sk.tp
+    idle_us = sk.prot.clock.now_us - tp.lsndtime_us
+    if not tp.lsndtime_us or idle_us <= tp.rto_us:
+        return
+    restart = min(sk.prot.config.init_cwnd, tp.snd_cwnd)
+    cwnd = tp.snd_cwnd
+    tp.snd_ssthresh = max(tp.snd_ssthresh, (cwnd >> 1) + (cwnd >> 2))
+    while idle_us > tp.rto_us and cwnd > restart:
+        cwnd >>= 1
+        idle_us -= tp.rto_us
+    tp.snd_cwnd = max(cwnd, restart)
+    tp.snd_cwnd_cnt = 0
+
+
+def tcp_cwnd_validate(sk: TcpSock, mss: int, *, cwnd_limited: bool) -> None:
+    """Note whether cwnd was what held us back in this round (tcp_cwnd_validate, RFC 7661)."""
+    tp = sk.tp
+    in_flight = tcp_packets_in_flight(sk, mss)
+    cwnd_limited = cwnd_limited or in_flight >= tp.snd_cwnd
+    if (
+        not before(tp.snd_una, tp.cwnd_usage_seq)
+        or cwnd_limited
+        or (not tp.is_cwnd_limited and in_flight > tp.max_in_flight)
+    ):
+        tp.is_cwnd_limited = cwnd_limited
+        tp.max_in_flight = in_flight
+        tp.cwnd_usage_seq = tp.snd_nxt
+
+
+def tcp_push_pending_frames(sk: TcpSock) -> None:
+    """Send what may be sent; if the peer's window forbids all, see to it that it is probed."""
+    if sk.tp.snd_nxt != sk.tp.write_seq and tcp_write_xmit(sk, sk.tp.nonagle):
+        tcp_check_probe_timer(sk)
+
+
+def tcp_push(sk: TcpSock, *, more: bool) -> None:
+    """After a write: mark the end with PSH unless more is announced, and send (tcp_push)."""
+    tp = sk.tp
+    nonagle = tp.nonagle
+    if more:
+        nonagle |= TCP_NAGLE_CORK
+        half = tp.max_window >> 1
+        if (tp.write_seq - tp.pushed_seq & SEQ_MASK) > half:
+            tp.pushed_seq = tp.write_seq
+    else:
+        tp.pushed_seq = tp.write_seq
+    if tcp_write_xmit(sk, nonagle):
+        tcp_check_probe_timer(sk)
+
+
+def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
+    """Send up to ``segs`` segments again from ``seq`` (tcp_retransmit_skb); return their end."""
+    tp = sk.tp
+    prot = sk.prot
+    mss = tcp_current_mss(sk)
+    data_end = tp.snd_nxt
+    fin_sent = tp.fin_queued and tp.snd_nxt == tp.write_seq
+    if fin_sent:
+        data_end = data_end - 1 & SEQ_MASK
+    limit = min(max(segs, 1) * mss, tcp_size_goal(sk, mss))
+    room = seq_diff(tcp_wnd_end(sk), seq)
+    if room <= 0:
+        room = mss if seq == tp.snd_una else 0  # a shrunken window is probed with data
+    length = max(min(seq_diff(data_end, seq), limit, room), 0)
+    end_seq = seq + length & SEQ_MASK
+    flags = ACK
+    if length and not before(end_seq, tp.pushed_seq):
+        flags |= PSH
+    if fin_sent and end_seq == data_end:
+        flags |= FIN
+        end_seq = end_seq + 1 & SEQ_MASK
+    if end_seq == seq:
+        return seq
+    tp.rtt_timing = 0  # Karn: RFC 6298 §3
+    if not tp.retrans_stamp_us:
+        tp.retrans_stamp_us = prot.clock.now_us
+    n = max(-(-length // mss), 1)
+    tp.total_retrans += n
+    tp.retrans_out += n
+    prot.mib.RetransSegs += n
+    tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
+    return end_seq
+
+
+def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
+    """After a timeout, repeat what was in flight as cwnd grows (tcp_xmit_retransmit_queue)."""
+    tp = sk.tp
+    if tp.ca_state != TCP_CA_LOSS:
+        return
+    if before(tp.rtx_nxt, tp.snd_una):
+        tp.rtx_nxt = tp.snd_una
+    mss = tcp_current_mss(sk)
+    while before(tp.rtx_nxt, tp.high_seq):
+        quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
+        if quota <= 0:
+            return
+        segs = min(quota, -(-seq_diff(tp.high_seq, tp.rtx_nxt) // mss))
+        end = tcp_retransmit_range(sk, tp.rtx_nxt, segs)
+        if end == tp.rtx_nxt:
+            return
+        sk.prot.mib_ext.TCPSlowStartRetrans += 1
+        tp.rtx_nxt = end
+
+
+def tcp_send_fin(sk: TcpSock) -> None:
+    """Queue our FIN behind the data and send what may be sent (tcp_send_fin)."""
+    tp = sk.tp
+    tp.fin_queued = 1
+    tp.write_seq = tp.write_seq + 1 & SEQ_MASK
+    tp.pushed_seq = tp.write_seq
+    if tcp_write_xmit(sk, TCP_NAGLE_OFF):
+        tcp_check_probe_timer(sk)

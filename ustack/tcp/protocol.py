@@ -1,0 +1,114 @@
+"""TCP as one object: its tables, its caches, its secrets (tcp_prot and tcp_hashinfo).
+
+``stack.py`` makes one and registers ``tcp_v4_rcv`` and ``tcp_v4_err`` with IPv4. The tables
+are looked through in the order established, TIME_WAIT, request, listener.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.lib.seqnum import SEQ_MASK
+from ustack.lib.trace import TracePoint
+from ustack.native.siphash import siphash_2u64
+from ustack.native.slab import KmemCache
+from ustack.tcp.cong.reno import Reno
+from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.sock import TcpSock
+from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
+from ustack.tcp.transmit import TxScratch
+
+if TYPE_CHECKING:
+    from ustack.core.net import Net
+    from ustack.ipv4.protocol import Ipv4
+    from ustack.tcp.timewait import TimewaitSock
+
+FlowKey = tuple[int, int, int, int]
+"""Own address and port, the peer's address and port."""
+
+
+class TcpProt:
+    """All of TCP in one stack."""
+
+    def __init__(self, net: Net, ip: Ipv4) -> None:
+        self.net = net
+        self.ip = ip
+        self.mem = net.mem
+        self.clock = net.clock
+        self.rng = net.rng
+        self.timers = net.timers
+        self.config = net.config.tcp
+        self.somaxconn = net.config.core.somaxconn
+        self.mib = net.mib.tcp
+        self.mib_ext = net.mib.tcp_ext
+        self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
+        self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
+        self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
+        self.ehash: dict[FlowKey, TcpSock] = {}
+        self.twhash: dict[FlowKey, TimewaitSock] = {}
+        self.listening_hash: dict[tuple[int, int], TcpSock] = {}
+        """Listeners by (address or 0, port)."""
+        self.bhash: dict[int, BindBucket] = {}
+        self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
+        self.port_hint = 0
+        self.orphan_count = 0
+        self.congestion = Reno()
+        self.write_timer = tcp_write_timer
+        self.keepalive_timer = tcp_keepalive_timer
+        self.scratch = TxScratch()
+        self.trace_set_state = TracePoint("tcp_set_state")
+        self._generation = 0
+
+    def create(self) -> TcpSock:
+        """Make an unconnected socket (tcp_v4_init_sock).
+
+        Raises:
+            MemoryError: the arena is full.
+        """
+        sk = TcpSock(self, self.congestion)
+        tp = sk.tp
+        tp.rto_us = 1_000_000
+        tp.mdev_us = 1_000_000
+        tp.snd_cwnd = self.config.init_cwnd
+        tp.snd_ssthresh = 0x7FFFFFFF
+        tp.mss_cache = 536
+        tp.sk_rcvbuf = self.config.tcp_rmem[1]
+        tp.sk_sndbuf = self.config.tcp_wmem[1]
+        return sk
+
+    def next_generation(self) -> int:
+        """Return a number that tells this use of a slab object from the earlier ones."""
+        self._generation = (self._generation + 1) & SEQ_MASK
+        return self._generation
+
+    def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
+        """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""
+        return self.ehash.get(key) or self.twhash.get(key)
+
+    def listener_lookup(self, daddr: int, dport: int) -> TcpSock | None:
+        """Find the listener for a segment to ``daddr:dport``: the exact address first."""
+        return self.listening_hash.get((daddr, dport)) or self.listening_hash.get((0, dport))
+
+    def unhash(self, sk: TcpSock) -> None:
+        """Take ``sk`` out of every table (tcp_unhash, inet_put_port)."""
+        if self.ehash.get(sk.key) is sk:
+            del self.ehash[sk.key]
+        listen_key = (sk.bind_addr, sk.tp.sport)
+        if self.listening_hash.get(listen_key) is sk:
+            del self.listening_hash[listen_key]
+        if sk.bind_bucket is not None:
+            bind_bucket_remove(self, sk, sk.bind_bucket)
+            sk.bind_bucket = None
+
+    def secure_tcp_seq(self, saddr: int, daddr: int, sport: int, dport: int) -> int:
+        """Return an initial sequence number: RFC 6528 §3, F(four-tuple, secret) + clock/64 ns."""
+        digest = siphash_2u64(self.secret, saddr << 32 | daddr, sport << 16 | dport)
+        return (digest + (self.clock.now_us * 1000 >> 6)) & SEQ_MASK
+
+    def secure_ts_offset(self, saddr: int, daddr: int) -> int:
+        """Return what is added to this pair's timestamp clock (RFC 7323 §5.4)."""
+        return siphash_2u64(self.secret, daddr << 32 | saddr, 1 << 32) & SEQ_MASK
+
+    def tcp_time_stamp(self) -> int:
+        """Return the timestamp clock, in milliseconds (TCP_TS_HZ 1000)."""
+        return self.clock.now_us // 1000 & SEQ_MASK

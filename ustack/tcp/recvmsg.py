@@ -1,0 +1,93 @@
+"""recv() on a connection: bytes out of the receive queue (tcp_recvmsg).
+
+Reading makes room, and when the window that we could offer has grown enough the peer is told
+at once (tcp_cleanup_rbuf). An empty queue is EAGAIN; waiting is the runtime's business.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from ustack.lib.seqnum import SEQ_MASK
+from ustack.lib.socket_error import socket_error
+from ustack.native.lib import ffi, lib
+from ustack.sock.sock import RCV_SHUTDOWN
+from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
+from ustack.tcp.transmit import tcp_send_ack
+from ustack.tcp.window import tcp_new_window, tcp_rcv_space_adjust, tcp_receive_window
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+MSG_PEEK = 0x02
+MSG_TRUNC = 0x20
+
+
+def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
+    """Move up to ``length`` bytes into ``buffer``; return how many, 0 at the end of the stream.
+
+    Args:
+        buffer: writable, at least ``length`` long; not touched with MSG_TRUNC.
+        flags: MSG_PEEK leaves the bytes where they are, MSG_TRUNC discards them uncopied.
+
+    Raises:
+        OSError: the pending error; ENOTCONN, it was never connected (the application's);
+            BlockingIOError (EAGAIN), nothing is there.
+    """
+    tp = sk.tp
+    available = tp.receive_queue.len
+    if not available:
+        return _empty(sk)
+    length = min(length, available)
+    mem = sk.prot.mem.ptr
+    if flags & MSG_PEEK:
+        if not flags & MSG_TRUNC:
+            lib.us_bq_peek(mem, sk.rcvq, 0, ffi.from_buffer(buffer), length)
+        return length
+    if flags & MSG_TRUNC:
+        lib.us_bq_drop(mem, sk.rcvq, length)
+    else:
+        lib.us_bq_read(mem, sk.rcvq, ffi.from_buffer(buffer), length)
+    tp.copied_seq = tp.copied_seq + length & SEQ_MASK
+    if tp.state != TCP_CLOSE:
+        tcp_rcv_space_adjust(sk)
+        tcp_cleanup_rbuf(sk, length)
+    return length
+
+
+def _empty(sk: TcpSock) -> int:
+    """Say why there is nothing: an error, the end of the stream, or just not yet."""
+    tp = sk.tp
+    if sk.sk_err:
+        raise socket_error(sk.take_error())
+    if tp.rcv_shutdown & RCV_SHUTDOWN:
+        return 0
+    if tp.state in (TCP_CLOSE, TCP_LISTEN):
+        raise socket_error(errno.ENOTCONN)
+    raise socket_error(errno.EAGAIN)
+
+
+def tcp_cleanup_rbuf(sk: TcpSock, copied: int) -> None:
+    """Send an ACK now if reading has made one worth sending (tcp_cleanup_rbuf).
+
+    Either more than one full segment waits for its ACK and all is read, or the window that
+    could be offered is twice what the peer knows of.
+    """
+    tp = sk.tp
+    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        return
+    time_to_ack = False
+    pending = tp.ack_pending
+    if pending & ICSK_ACK_SCHED:
+        unacked = tp.rcv_nxt - tp.rcv_wup & SEQ_MASK
+        pushed = pending & ICSK_ACK_PUSHED2 or (pending & ICSK_ACK_PUSHED and not tp.ack_pingpong)
+        time_to_ack = unacked > tp.ack_rcv_mss or bool(pushed and not tp.receive_queue.len)
+    if not time_to_ack and copied and not tp.rcv_shutdown & RCV_SHUTDOWN:
+        window = tcp_receive_window(sk)
+        if 2 * window <= tp.window_clamp:
+            new = tcp_new_window(sk)
+            time_to_ack = bool(new and new >= 2 * window)
+    if time_to_ack:
+        tcp_send_ack(sk)

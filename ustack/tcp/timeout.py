@@ -1,0 +1,163 @@
+"""What happens when a TCP timer expires (net/ipv4/tcp_timer.c).
+
+``TcpProt`` names these as its timer handlers; ``timer.py`` arms them. When a peer stays
+silent for too long the connection ends with ETIMEDOUT (RFC 9293 §3.8.3).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.tcp.ack import tcp_enter_loss
+from ustack.tcp.close import tcp_done_with_error
+from ustack.tcp.connect import tcp_retransmit_syn
+from ustack.tcp.output import (
+    tcp_current_mss,
+    tcp_retransmit_range,
+    tcp_send_new,
+    tcp_wnd_end,
+)
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
+from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT2,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+)
+from ustack.tcp.timer import tcp_arm_keepalive, tcp_arm_retransmit
+from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+BACKOFF_LINEAR = 9
+"""Doublings after which an RTO of 200 ms has reached two minutes."""
+
+
+def tcp_write_timer(sk: TcpSock) -> None:
+    """The shared timer has expired: do what was pending (tcp_write_timer_handler)."""
+    what = sk.icsk_pending
+    sk.icsk_pending = ICSK_TIME_NONE
+    if sk.tp.state in (TCP_CLOSE, TCP_LISTEN):
+        return
+    if what == ICSK_TIME_RETRANS:
+        tcp_retransmit_timer(sk)
+    elif what == ICSK_TIME_PROBE0:
+        tcp_probe_timer(sk)
+
+
+def tcp_retransmit_timer(sk: TcpSock) -> None:
+    """The retransmission timeout (RFC 6298 §5.4-5.7, tcp_retransmit_timer)."""
+    tp = sk.tp
+    if tp.snd_una == tp.snd_nxt:
+        return
+    if tcp_write_timeout(sk):
+        return
+    tp.retransmits = min(tp.retransmits + 1, 255)
+    if tp.retransmits == 1:
+        sk.prot.mib_ext.TCPTimeouts += 1
+    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        tcp_retransmit_syn(sk)
+    else:
+        tcp_enter_loss(sk)
+        tp.rtx_nxt = tcp_retransmit_range(sk, tp.snd_una, 1)
+    linear = sk.prot.config.tcp_syn_linear_timeouts
+    if tp.state != TCP_SYN_SENT or tp.retransmits > linear:
+        tp.backoff = min(tp.backoff + 1, 255)
+        tp.rto_us = min(tp.rto_us << 1, TCP_RTO_MAX_US)
+    tcp_arm_retransmit(sk, tp.rto_us)
+
+
+def tcp_model_timeout_us(boundary: int, rto_base_us: int = TCP_RTO_MIN_US) -> int:
+    """Return how long ``boundary`` doublings from ``rto_base_us`` last (tcp_model_timeout)."""
+    if boundary <= BACKOFF_LINEAR:
+        return ((2 << boundary) - 1) * rto_base_us
+    return ((2 << BACKOFF_LINEAR) - 1) * rto_base_us + (boundary - BACKOFF_LINEAR) * TCP_RTO_MAX_US
+
+
+def tcp_write_timeout(sk: TcpSock) -> bool:
+    """Give up if the peer has been silent for too long (RFC 9293 §3.8.3, R2)."""
+    tp = sk.tp
+    config = sk.prot.config
+    if tp.state == TCP_SYN_SENT:
+        expired = tp.retransmits >= config.tcp_syn_retries + config.tcp_syn_linear_timeouts
+    elif tp.state == TCP_SYN_RECV:
+        expired = tp.retransmits >= config.tcp_synack_retries
+    else:
+        retries = config.tcp_retries2
+        if sk.dead:
+            retries = config.tcp_orphan_retries or 8
+        waited_us = sk.prot.clock.now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+        expired = waited_us >= tcp_model_timeout_us(retries)
+    if expired:
+        tcp_write_err(sk)
+    return bool(expired)
+
+
+def tcp_write_err(sk: TcpSock) -> None:
+    """End the connection with ETIMEDOUT, or with what ICMP said (tcp_write_err)."""
+    sk.prot.mib_ext.TCPAbortOnTimeout += 1
+    tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
+
+
+def tcp_probe_timer(sk: TcpSock) -> None:
+    """Probe a closed window (RFC 9293 §3.8.6.1, tcp_probe_timer, tcp_send_probe0)."""
+    tp = sk.tp
+    if tp.snd_una != tp.snd_nxt or tp.snd_nxt == tp.write_seq:
+        tp.probes_out = 0
+        return
+    config = sk.prot.config
+    limit = (config.tcp_orphan_retries or 8) if sk.dead else config.tcp_retries2
+    if tp.probes_out >= limit:
+        tcp_write_err(sk)
+        return
+    tcp_write_wakeup(sk)
+    sk.prot.mib_ext.TCPWinProbe += 1
+    if tp.snd_una == tp.snd_nxt:
+        tp.backoff = min(tp.backoff + 1, config.tcp_retries2)
+        tp.probes_out += 1
+        delay_us = max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff
+        tcp_arm_retransmit(sk, min(delay_us, TCP_RTO_MAX_US), ICSK_TIME_PROBE0)
+
+
+def tcp_write_wakeup(sk: TcpSock) -> None:
+    """Send the sliver that fits the window, or an empty probe (tcp_write_wakeup)."""
+    tp = sk.tp
+    room = seq_diff(tcp_wnd_end(sk), tp.snd_nxt)
+    data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
+    length = min(room, data, tcp_current_mss(sk))
+    if length > 0:
+        tcp_send_new(sk, length, tcp_current_mss(sk))
+    else:
+        tcp_xmit_probe_skb(sk)
+
+
+def tcp_keepalive_timer(sk: TcpSock) -> None:
+    """Probe an idle peer (RFC 9293 §3.8.4, tcp_keepalive_timer)."""
+    tp = sk.tp
+    config = sk.prot.config
+    if not sk.keepopen or tp.state not in (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT2):
+        return
+    if tp.snd_una != tp.snd_nxt or tp.snd_nxt != tp.write_seq:
+        tcp_arm_keepalive(sk, config.tcp_keepalive_time_us)
+        return
+    now_us = sk.prot.clock.now_us
+    idle_us = now_us - max(tp.ack_lrcvtime_us, tp.rcv_tstamp_us)
+    if idle_us < config.tcp_keepalive_time_us:
+        tcp_arm_keepalive(sk, config.tcp_keepalive_time_us - idle_us)
+        return
+    if tp.probes_out >= config.tcp_keepalive_probes:
+        tcp_send_active_reset(sk)
+        sk.prot.mib_ext.TCPAbortOnTimeout += 1
+        tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
+        return
+    sk.prot.mib_ext.TCPKeepAlive += 1
+    tcp_xmit_probe_skb(sk)
+    tp.probes_out += 1
+    tcp_arm_keepalive(sk, config.tcp_keepalive_intvl_us)

@@ -1,0 +1,73 @@
+"""TCP's timers: retransmission, window probe, delayed ACK, keepalive (tcp_timer.c).
+
+Each is one ``core.timer.Timer`` made on first use; retransmission and window probe share
+one, and ``icsk_pending`` says which it is. Here they are set and stopped; ``timeout.py`` and
+``delack.py`` say what happens when they expire.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.core.timer import Timer
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
+from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+TCP_DELACK_MIN_US = 40_000
+TCP_DELACK_MAX_US = 200_000
+TCP_ATO_MIN_US = 40_000
+
+ICSK_ACK_SCHED = 1
+ICSK_ACK_TIMER = 2
+ICSK_ACK_PUSHED = 4
+ICSK_ACK_PUSHED2 = 8
+ICSK_ACK_NOW = 16
+
+
+def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:
+    """Set the retransmission or probe timer (tcp_reset_xmit_timer)."""
+    timer = sk.retransmit_timer
+    if timer is None:
+        timer = sk.retransmit_timer = Timer(sk.prot.write_timer, sk)
+    sk.icsk_pending = what
+    sk.prot.timers.mod_timer(timer, sk.prot.clock.now_us + min(delay_us, TCP_RTO_MAX_US))
+
+
+def tcp_clear_retransmit(sk: TcpSock) -> None:
+    """Stop the retransmission or probe timer."""
+    sk.icsk_pending = ICSK_TIME_NONE
+    if sk.retransmit_timer is not None:
+        sk.prot.timers.del_timer(sk.retransmit_timer)
+
+
+def tcp_clear_xmit_timers(sk: TcpSock) -> None:
+    """Stop every timer of a connection that is over (tcp_clear_xmit_timers)."""
+    tcp_clear_retransmit(sk)
+    for timer in (sk.delack_timer, sk.keepalive_timer):
+        if timer is not None:
+            sk.prot.timers.del_timer(timer)
+
+
+def tcp_rearm_rto(sk: TcpSock) -> None:
+    """After an ACK: stop the timer if all is acknowledged, else start it anew (RFC 6298 §5.3)."""
+    tp = sk.tp
+    if tp.snd_una == tp.snd_nxt:
+        tcp_clear_retransmit(sk)
+    else:
+        tcp_arm_retransmit(sk, tp.rto_us)
+
+
+def tcp_check_probe_timer(sk: TcpSock) -> None:
+    """See to it that a closed window is probed when nothing else would wake us."""
+    if sk.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
+        tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
+
+
+def tcp_arm_keepalive(sk: TcpSock, delay_us: int) -> None:
+    """Set the keepalive timer, which also limits FIN_WAIT2 (inet_csk_reset_keepalive_timer)."""
+    if sk.keepalive_timer is None:
+        sk.keepalive_timer = Timer(sk.prot.keepalive_timer, sk)
+    sk.prot.timers.mod_timer(sk.keepalive_timer, sk.prot.clock.now_us + delay_us)

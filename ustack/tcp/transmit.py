@@ -1,0 +1,212 @@
+"""Put one segment on its way: options, header, pseudo-checksum, down to IP.
+
+``tcp_transmit_skb`` serves a connection; the others answer without one (resets, SYN-ACKs
+of a request, ACKs of TIME_WAIT). Payload is not copied: descriptors point into the send
+queue. Reference: net/ipv4/tcp_output.c and tcp_ipv4.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb
+from ustack.ipv4.output import ip_queue_xmit
+from ustack.ipv4.route import ip_route_output, route_is_valid
+from ustack.lib.drop_reason import DropReason
+from ustack.lib.seqnum import SEQ_MASK, seq_add
+from ustack.native.lib import ffi, lib
+from ustack.tcp.window import tcp_select_window
+from ustack.wire.tcp import (
+    ACK,
+    RST,
+    SYN,
+    TCP_CSUM_OFFSET,
+    TCPOLEN_TSTAMP_ALIGNED,
+    Segment,
+    build_header,
+    pseudo_header_sum,
+    sack_option,
+    tstamp_option,
+)
+
+if TYPE_CHECKING:
+    from ustack.ipv4.route import Route
+    from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.sock import TcpSock
+
+IPPROTO_TCP = 6
+INLINE_BYTES = 512
+"""Payload up to this size is copied behind the header: cheaper than page references."""
+MAX_FRAGS = 64
+
+
+class TxScratch:
+    """Where C writes what a segment's payload is; one per stack."""
+
+    __slots__ = ("buffer", "frags", "view")
+
+    def __init__(self) -> None:
+        self.frags = ffi.new("struct us_frag[]", MAX_FRAGS)
+        self.buffer = ffi.new("uint8_t[]", INLINE_BYTES)
+        self.view = ffi.buffer(self.buffer)
+
+
+def tcp_route(sk: TcpSock) -> Route | None:
+    """Return the socket's cached route, looked up again if routes have changed."""
+    rt = sk.dst
+    if rt is None or not route_is_valid(sk.prot.ip, rt):
+        tp = sk.tp
+        rt = sk.dst = ip_route_output(sk.prot.ip, tp.daddr, tp.saddr)
+    return rt
+
+
+def tcp_established_options(sk: TcpSock) -> bytes:
+    """Build the options of a segment of a synchronised connection."""
+    tp = sk.tp
+    options = b""
+    if tp.tstamp_ok:
+        tsval = sk.prot.clock.now_us // 1000 + tp.tsoffset & SEQ_MASK
+        options = tstamp_option(tsval, tp.ts_recent)
+    if sk.ofo is not None and tp.sack_ok and sk.ofo.sacks:
+        options += sack_option(sk.ofo.sacks[: 3 if options else 4])
+    return options
+
+
+def tcp_options_len(sk: TcpSock) -> int:
+    """Return how many bytes ``tcp_established_options`` will take."""
+    length = TCPOLEN_TSTAMP_ALIGNED if sk.tp.tstamp_ok else 0
+    if sk.ofo is not None and sk.tp.sack_ok and sk.ofo.sacks:
+        length += 4 + 8 * min(len(sk.ofo.sacks), 3 if length else 4)
+    return length
+
+
+def tcp_transmit_skb(
+    sk: TcpSock,
+    seq: int,
+    length: int,
+    flags: int,
+    *,
+    options: bytes | None = None,
+    gso_size: int = 0,
+) -> DropReason | None:
+    """Send ``length`` bytes of the send queue from ``seq`` on, with ``flags``.
+
+    Args:
+        options: those of a SYN; by default the connection's.
+        gso_size: payload per segment if this is to be cut by the device, else 0.
+
+    Returns:
+        None, or why it went no further than our own output: TCP treats it as lost.
+    """
+    tp = sk.tp
+    prot = sk.prot
+    window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
+    if options is None:
+        options = tcp_established_options(sk)
+    csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
+    ack = tp.rcv_nxt if flags & ACK else 0
+    header = build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum)
+    skb = Skb(header)
+    if length:
+        _attach_payload(sk, skb, seq, length)
+        if gso_size and length > gso_size:
+            skb.gso_size = gso_size
+            skb.gso_segs = -(-length // gso_size)
+        tp.bytes_sent += length
+        tcp_event_data_sent(sk)
+    if flags & ACK:
+        tcp_event_ack_sent(sk)
+    tp.segs_out += skb.gso_segs
+    prot.mib.OutSegs += skb.gso_segs
+    return _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr)
+
+
+def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
+    tp = sk.tp
+    offset = seq - tp.snd_una & SEQ_MASK
+    scratch = sk.prot.scratch
+    mem = sk.prot.mem.ptr
+    if length <= INLINE_BYTES:
+        got = lib.us_bq_peek(mem, sk.sndq, offset, scratch.buffer, length)
+        assert got == length, "the send queue is shorter than SND.NXT says"
+        skb.data += scratch.view[:length]
+        return
+    n = lib.us_bq_frags(mem, sk.sndq, offset, length, scratch.frags, MAX_FRAGS)
+    assert n > 0, "the send queue is shorter than SND.NXT says"
+    frags = scratch.frags
+    skb.frags = [(frags[i].addr, frags[i].len) for i in range(n)]
+
+
+def _queue_xmit(
+    prot: TcpProt, skb: Skb, rt: Route | None, saddr: int, daddr: int
+) -> DropReason | None:
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.csum_offset = TCP_CSUM_OFFSET
+    if rt is None:
+        prot.net.mib.ip.OutNoRoutes += 1
+        kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
+        return DropReason.IP_OUTNOROUTES
+    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP)
+
+
+def tcp_event_data_sent(sk: TcpSock) -> None:
+    """Note that data leaves: ping-pong mode if it answers what just came in."""
+    tp = sk.tp
+    now_us = sk.prot.clock.now_us
+    tp.lsndtime_us = now_us
+    if now_us - tp.ack_lrcvtime_us < tp.ack_ato_us:
+        tp.ack_pingpong = 1
+
+
+def tcp_event_ack_sent(sk: TcpSock) -> None:
+    """Note that an ACK leaves: nothing is owed any more (tcp_event_ack_sent)."""
+    tp = sk.tp
+    if tp.ack_quick:
+        tp.ack_quick -= 1
+    tp.ack_pending = 0
+    tp.last_ack_sent = tp.rcv_nxt
+    if sk.delack_timer is not None and sk.delack_timer.pending:
+        sk.prot.timers.del_timer(sk.delack_timer)
+
+
+def tcp_send_ack(sk: TcpSock) -> None:
+    """Send a pure ACK (tcp_send_ack)."""
+    tcp_transmit_skb(sk, sk.tp.snd_nxt, 0, ACK)
+
+
+def tcp_xmit_probe_skb(sk: TcpSock) -> None:
+    """Ask for an ACK with an old sequence number (tcp_xmit_probe_skb): a window probe."""
+    tcp_transmit_skb(sk, seq_add(sk.tp.snd_una, -1), 0, ACK)
+
+
+def tcp_send_active_reset(sk: TcpSock) -> None:
+    """Tell the peer that the connection is gone (tcp_send_active_reset)."""
+    sk.prot.mib.OutRsts += 1
+    tcp_transmit_skb(sk, sk.tp.snd_nxt, 0, ACK | RST)
+
+
+def tcp_v4_send_reset(prot: TcpProt, seg: Segment) -> None:
+    """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1).
+
+    With ACK set: <SEQ=SEG.ACK><CTL=RST>; without: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
+    A reset is never answered by one.
+    """
+    if seg.flags & RST:
+        return
+    if seg.flags & ACK:
+        seq, ack, flags = seg.ack, 0, RST
+    else:
+        seq, ack, flags = 0, seg.end_seq, RST | ACK
+    prot.mib.OutRsts += 1
+    tcp_v4_send_bare(prot, seg, seq, ack, flags, 0, b"")
+
+
+def tcp_v4_send_bare(
+    prot: TcpProt, seg: Segment, seq: int, ack: int, flags: int, window: int, options: bytes
+) -> None:
+    """Answer ``seg`` on behalf of no full socket (ip_send_unicast_reply)."""
+    csum = pseudo_header_sum(seg.daddr, seg.saddr, 20 + len(options))
+    header = build_header(seg.dport, seg.sport, seq, ack, flags, window, options, csum)
+    prot.mib.OutSegs += 1
+    rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
+    _queue_xmit(prot, Skb(header), rt, seg.daddr, seg.saddr)

@@ -1,0 +1,200 @@
+"""TCP segments on the wire: one parser, header and option builders (RFC 9293 §3.1, §3.2).
+
+Pure functions over bytes. ``tcp_v4_rcv`` parses, ``tcp_transmit_skb`` builds; the order and
+padding of options are Linux's (``tcp_options_write``).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from ustack.lib.drop_reason import DropReason
+from ustack.lib.seqnum import SEQ_MASK
+from ustack.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from ustack.core.skb import Skb
+
+FIN = 0x01
+SYN = 0x02
+RST = 0x04
+PSH = 0x08
+ACK = 0x10
+URG = 0x20
+ECE = 0x40
+CWR = 0x80
+
+TCPOPT_EOL = 0
+TCPOPT_NOP = 1
+TCPOPT_MSS = 2
+TCPOPT_WINDOW = 3
+TCPOPT_SACK_PERM = 4
+TCPOPT_SACK = 5
+TCPOPT_TIMESTAMP = 8
+
+TCP_HEADER_LEN = 20
+TCP_CSUM_OFFSET = 16
+TCPOLEN_TSTAMP_ALIGNED = 12
+TCP_MAX_WSCALE = 14
+"""RFC 7323 §2.3: a larger shift is used as 14."""
+
+_HEADER = struct.Struct(">HHIIBBHHH")
+_TSTAMP_ALIGNED = struct.Struct(">III")
+_U16 = struct.Struct(">H")
+_PAIR = struct.Struct(">II")
+_TSTAMP_WORD = 0x0101080A
+
+
+class Segment:
+    """One received segment, fields in host order; ``skb`` may be a super-frame."""
+
+    __slots__ = (
+        "ack",
+        "daddr",
+        "dport",
+        "end_seq",
+        "flags",
+        "mss",
+        "payload",
+        "sack_ok",
+        "sacks",
+        "saddr",
+        "seq",
+        "skb",
+        "sport",
+        "tsecr",
+        "tsval",
+        "window",
+        "wscale",
+    )
+
+    def __init__(self, skb: Skb | None, saddr: int, daddr: int) -> None:
+        self.skb = skb
+        self.saddr = saddr
+        self.daddr = daddr
+        self.sport = self.dport = self.seq = self.ack = self.flags = self.window = 0
+        self.end_seq = 0
+        """SEG.SEQ + SEG.LEN, SYN and FIN counted."""
+        self.payload: bytes | memoryview = b""
+        self.mss: int | None = None
+        self.wscale: int | None = None
+        self.sack_ok = False
+        self.tsval: int | None = None
+        self.tsecr = 0
+        self.sacks: tuple[tuple[int, int], ...] = ()
+
+
+def parse_segment(skb: Skb | None, data: bytes | memoryview, saddr: int, daddr: int) -> Segment:
+    """Read a segment whose TCP header starts at ``data[0]``.
+
+    Malformed options are skipped from the first bad one on, as Linux does
+    (``tcp_parse_options``); they never make the segment invalid.
+
+    Raises:
+        WireError: TCP_HDR, the packet is shorter than its header says.
+    """
+    if len(data) < TCP_HEADER_LEN:
+        raise WireError(DropReason.TCP_HDR)
+    seg = Segment(skb, saddr, daddr)
+    seg.sport, seg.dport, seg.seq, seg.ack, offset, flags, seg.window, _, _ = _HEADER.unpack_from(
+        data
+    )
+    seg.flags = flags
+    header_len = (offset >> 4) * 4
+    if header_len < TCP_HEADER_LEN or header_len > len(data):
+        raise WireError(DropReason.TCP_HDR)
+    seg.payload = data[header_len:]
+    seg.end_seq = (seg.seq + len(data) - header_len + (flags & FIN) + (flags >> 1 & 1)) & SEQ_MASK
+    if header_len > TCP_HEADER_LEN:
+        if header_len == TCP_HEADER_LEN + TCPOLEN_TSTAMP_ALIGNED:
+            word, tsval, tsecr = _TSTAMP_ALIGNED.unpack_from(data, TCP_HEADER_LEN)
+            if word == _TSTAMP_WORD:
+                seg.tsval = tsval
+                seg.tsecr = tsecr
+                return seg
+        _parse_options(seg, bytes(data[TCP_HEADER_LEN:header_len]))
+    return seg
+
+
+def _parse_options(seg: Segment, options: bytes) -> None:
+    i = 0
+    while i < len(options):
+        kind = options[i]
+        if kind == TCPOPT_EOL:
+            return
+        if kind == TCPOPT_NOP:
+            i += 1
+            continue
+        if i + 1 >= len(options):
+            return
+        size = options[i + 1]
+        if size < 2 or i + size > len(options):
+            return
+        _parse_option(seg, kind, options[i + 2 : i + size])
+        i += size
+
+
+def _parse_option(seg: Segment, kind: int, body: bytes) -> None:
+    syn = seg.flags & SYN
+    if kind == TCPOPT_TIMESTAMP and len(body) == 8:
+        seg.tsval, seg.tsecr = _PAIR.unpack(body)
+    elif kind == TCPOPT_MSS and len(body) == 2 and syn:
+        seg.mss = _U16.unpack(body)[0] or None
+    elif kind == TCPOPT_WINDOW and len(body) == 1 and syn:
+        seg.wscale = min(body[0], TCP_MAX_WSCALE)
+    elif kind == TCPOPT_SACK_PERM and not body and syn:
+        seg.sack_ok = True
+    elif kind == TCPOPT_SACK and body and len(body) % 8 == 0 and not syn:
+        seg.sacks = tuple(_PAIR.iter_unpack(body))  # type: ignore[arg-type]
+
+
+def build_header(
+    sport: int, dport: int, seq: int, ack: int, flags: int, window: int, options: bytes, csum: int
+) -> bytes:
+    """Build a TCP header.
+
+    Args:
+        options: padded to a multiple of four bytes, at most 40.
+        window: as it goes on the wire, already scaled.
+        csum: the checksum field, for CHECKSUM_PARTIAL the pseudo-header's sum.
+    """
+    offset = (TCP_HEADER_LEN + len(options)) << 2
+    return _HEADER.pack(sport, dport, seq, ack, offset, flags, window, csum, 0) + options
+
+
+def pseudo_header_sum(saddr: int, daddr: int, length: int) -> int:
+    """Return the folded, uninverted sum of TCP's pseudo-header (RFC 9293 §3.1).
+
+    This is what the checksum field holds when the device is to complete it.
+    """
+    total = (saddr >> 16) + (saddr & 0xFFFF) + (daddr >> 16) + (daddr & 0xFFFF) + 6
+    total += (length >> 16) + (length & 0xFFFF)
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)
+
+
+def tstamp_option(tsval: int, tsecr: int) -> bytes:
+    """Build NOP NOP TSopt, 12 bytes (RFC 7323 appendix A)."""
+    return _TSTAMP_ALIGNED.pack(_TSTAMP_WORD, tsval, tsecr)
+
+
+def sack_option(blocks: list[tuple[int, int]]) -> bytes:
+    """Build NOP NOP SACK for one to four blocks (RFC 2018 §3)."""
+    head = bytes((TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK, 2 + 8 * len(blocks)))
+    return head + b"".join(_PAIR.pack(start, end) for start, end in blocks)
+
+
+def syn_options(
+    mss: int, *, sack_ok: bool, tstamp: tuple[int, int] | None, wscale: int | None
+) -> bytes:
+    """Build the options of a SYN or SYN-ACK in Linux's order: mss, sackOK, TS, nop, wscale."""
+    out = struct.pack(">BBH", TCPOPT_MSS, 4, mss)
+    if tstamp is not None:
+        lead = b"\x04\x02" if sack_ok else b"\x01\x01"
+        out += lead + b"\x08\x0a" + _PAIR.pack(*tstamp)
+    elif sack_ok:
+        out += b"\x01\x01\x04\x02"
+    if wscale is not None:
+        out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, 3, wscale))
+    return out

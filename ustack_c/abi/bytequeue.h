@@ -1,0 +1,26 @@
+#ifndef USTACK_ABI_BYTEQUEUE_H
+#define USTACK_ABI_BYTEQUEUE_H
+
+#include "mem.h"
+
+/*
+ * A FIFO of bytes in arena pages: TCP's receive queue and send queue. It owns no
+ * page while it is empty. head and tail are the arena offsets of its first and
+ * last chunk; all zero is a valid empty queue.
+ */
+struct us_bq {
+	us_dma_addr_t head;
+	us_dma_addr_t tail;
+	uint32_t len;
+	uint32_t truesize;
+};
+
+uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len);
+uint32_t us_bq_peek(struct us_mem *mem, const struct us_bq *bq, uint32_t off, void *dst, uint32_t len);
+uint32_t us_bq_read(struct us_mem *mem, struct us_bq *bq, void *dst, uint32_t len);
+uint32_t us_bq_drop(struct us_mem *mem, struct us_bq *bq, uint32_t len);
+int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32_t len,
+		struct us_frag *frags, int max);
+void us_bq_purge(struct us_mem *mem, struct us_bq *bq);
+
+#endif

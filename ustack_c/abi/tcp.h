@@ -1,0 +1,163 @@
+#ifndef USTACK_ABI_TCP_H
+#define USTACK_ABI_TCP_H
+
+#include "bytequeue.h"
+
+/*
+ * The TCP control block. Written by C and Python alike; field names are Linux's
+ * struct tcp_sock, RFC 9293's variables where it has them. Addresses and ports are
+ * in host order, times are int microseconds of stack time. What only some
+ * connections need (out-of-order queue, congestion control, socket) hangs off the
+ * Python TcpSock.
+ */
+struct us_tcp_sock {
+	/* What every received segment is checked against (RFC 9293 3.10.7.4). */
+	uint32_t rcv_nxt;
+	uint32_t rcv_wnd;		/* RCV.WND as of the last segment sent, bytes */
+	uint32_t rcv_wup;		/* RCV.NXT when the window was last advertised */
+	uint32_t snd_una;
+	uint32_t snd_nxt;
+	uint32_t snd_wnd;		/* SND.WND, scaled, bytes */
+	uint32_t snd_wl1;		/* SEG.SEQ of the last window update */
+	uint32_t ts_recent;		/* RFC 7323 TS.Recent */
+	uint64_t ts_recent_stamp_us;
+	uint8_t state;			/* Linux's TCP_ESTABLISHED = 1 ... TCP_CLOSING = 11 */
+	uint8_t tstamp_ok;
+	uint8_t sack_ok;
+	uint8_t wscale_ok;
+	uint8_t rcv_wscale;		/* Rcv.Wind.Shift */
+	uint8_t snd_wscale;		/* Snd.Wind.Shift */
+	uint8_t rcv_shutdown;
+	uint8_t snd_shutdown;
+	uint32_t copied_seq;		/* head of what the application has not read */
+	uint32_t last_ack_sent;		/* RFC 7323 Last.ACK.sent */
+
+	/* Who it is. */
+	uint32_t saddr;
+	uint32_t daddr;
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t generation;		/* changes whenever the slab object is reused */
+
+	/* What a sender needs for each segment. */
+	uint32_t write_seq;		/* one past the last byte the application wrote */
+	uint32_t snd_cwnd;		/* segments */
+	uint32_t snd_cwnd_cnt;
+	uint32_t snd_ssthresh;		/* segments */
+	uint32_t mss_cache;		/* payload bytes of a full segment, options taken off */
+	uint32_t snd_sml;		/* one past the last small segment sent (Minshall) */
+	uint32_t max_window;
+	uint32_t prior_ssthresh;
+	uint32_t high_seq;		/* SND.NXT when recovery began */
+	uint32_t pushed_seq;		/* one past the last byte that goes out with PSH */
+	uint32_t sacked_out;		/* segments that duplicate ACKs say have left the network */
+	uint32_t rtx_nxt;		/* next byte to repeat while ca_state is Loss */
+	uint32_t max_in_flight;		/* segments in flight, most of the last round */
+	uint32_t cwnd_usage_seq;	/* SND.NXT when that round began */
+	uint8_t ca_state;		/* Open, Disorder, CWR, Recovery, Loss */
+	uint8_t is_cwnd_limited;
+	uint8_t nonagle;		/* TCP_NAGLE_OFF 1, TCP_NAGLE_CORK 2, TCP_NAGLE_PUSH 4 */
+	uint8_t fin_queued;		/* our FIN stands at write_seq - 1 */
+	uint8_t retransmits;		/* consecutive timeouts of the same data */
+	uint8_t backoff;
+	uint8_t probes_out;
+	uint8_t syn_retries;
+
+	/* RTT and RTO, RFC 6298. */
+	uint32_t srtt_us;		/* smoothed RTT << 3 */
+	uint32_t mdev_us;		/* mean deviation << 2 */
+	uint32_t mdev_max_us;
+	uint32_t rttvar_us;		/* max of mdev in the last round << 2 */
+	uint32_t rtt_seq;		/* round marker of mdev_max_us */
+	uint32_t rto_us;
+	uint32_t rtt_timed_seq;		/* end of the one segment that is being timed */
+	uint32_t rtt_timing;		/* 1 while one is */
+	uint64_t rtt_start_us;
+
+	/* Delayed ACK, as struct inet_connection_sock's icsk_ack. */
+	uint8_t ack_pending;		/* ICSK_ACK_SCHED 1, TIMER 2, PUSHED 4, PUSHED2 8, NOW 16 */
+	uint8_t ack_quick;		/* quick ACKs left */
+	uint8_t ack_pingpong;
+	uint8_t reserved;
+	uint32_t ack_ato_us;
+	uint64_t ack_lrcvtime_us;	/* last data segment in */
+	uint64_t lsndtime_us;		/* last data segment out */
+	uint64_t rcv_tstamp_us;		/* last ACK in */
+	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
+	uint64_t retrans_stamp_us;	/* when the oldest unacknowledged data was first sent again */
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint16_t ack_rcv_mss;
+	uint16_t advmss;		/* MSS we advertised */
+	uint32_t user_mss;		/* TCP_MAXSEG */
+	uint16_t rx_opt_mss;		/* MSS the peer advertised */
+	uint16_t pmtu_mss;		/* what the route's MTU allows */
+
+	/* Buffers and their limits. */
+	struct us_bq receive_queue;
+	struct us_bq write_queue;	/* bytes from SND.UNA on; SYN and FIN are not in it */
+	uint32_t sk_rcvbuf;
+	uint32_t sk_sndbuf;
+	uint32_t rcv_ssthresh;		/* current window clamp */
+	uint32_t window_clamp;
+	uint32_t rcvq_space;		/* bytes copied to the user in the last RTT */
+	uint32_t rcvq_space_seq;
+	uint64_t rcvq_space_time_us;
+	uint32_t rcv_rtt_us;
+	uint32_t rcv_rtt_seq;
+	uint64_t rcv_rtt_time_us;
+	uint32_t iss;
+	uint32_t irs;
+
+	/* What tcp_info shows. */
+	uint32_t total_retrans;
+	uint32_t retrans_out;
+	uint64_t bytes_received;
+	uint64_t bytes_acked;
+	uint64_t bytes_sent;
+	uint32_t segs_in;
+	uint32_t segs_out;
+};
+
+/* One half-open connection on a listener's SYN queue (struct tcp_request_sock). */
+struct us_request_sock {
+	uint32_t loc_addr;
+	uint32_t rmt_addr;
+	uint16_t loc_port;
+	uint16_t rmt_port;
+	uint32_t rcv_isn;
+	uint32_t snt_isn;
+	uint32_t rcv_nxt;
+	uint32_t snt_tsval_first;
+	uint32_t ts_recent;
+	uint32_t rcv_wnd;		/* window of our SYN-ACK */
+	uint16_t mss;			/* the peer's MSS option, or 536 */
+	uint8_t snd_wscale;
+	uint8_t rcv_wscale;
+	uint8_t tstamp_ok;
+	uint8_t sack_ok;
+	uint8_t wscale_ok;
+	uint8_t num_retrans;		/* SYN-ACKs repeated because the peer was silent */
+	uint8_t num_timeout;
+	uint8_t acked;			/* third ACK seen while the accept queue was full */
+	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
+	uint64_t expires_us;
+};
+
+/* A closed connection's last minute (struct tcp_timewait_sock). */
+struct us_timewait_sock {
+	uint32_t saddr;
+	uint32_t daddr;
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t rcv_nxt;
+	uint32_t snd_nxt;
+	uint32_t rcv_wnd;
+	uint32_t ts_recent;
+	uint64_t ts_recent_stamp_us;
+	uint64_t expires_us;
+	uint8_t substate;		/* TCP_FIN_WAIT2 or TCP_TIME_WAIT */
+	uint8_t tstamp_ok;
+	uint8_t rcv_wscale;
+};
+
+#endif

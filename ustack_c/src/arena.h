@@ -1,0 +1,68 @@
+#ifndef USTACK_ARENA_H
+#define USTACK_ARENA_H
+
+/*
+ * What mem.c, buddy.c, slab.c and the NIC know about the arena's inside. Every page has
+ * one struct us_page; only the first page of a free or allocated block has a state, all
+ * others are US_PAGE_TAIL, which is how any address finds the head of its block.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mem.h"
+
+#define US_ORDERS (US_MAX_ORDER + 1)
+#define US_PAGE_NONE UINT32_MAX
+
+enum us_page_state {
+	US_PAGE_TAIL = 0,	/* inside a block, or page 0 */
+	US_PAGE_FREE,
+	US_PAGE_USED,
+	US_PAGE_SLAB,
+};
+
+struct us_slab;
+
+struct us_page {
+	uint32_t next;		/* free list, page numbers */
+	uint32_t prev;
+	uint32_t refcount;
+	uint8_t order;
+	uint8_t state;
+	uint16_t unused;
+	struct us_slab *slab;	/* state US_PAGE_SLAB */
+};
+
+struct us_mem {
+	uint8_t *base;
+	uint64_t size;
+	struct us_page *pages;
+	uint32_t npages;
+	uint32_t free_pages;
+	uint32_t free_head[US_ORDERS];
+	uint32_t free_count[US_ORDERS];
+	struct us_kmem_cache *caches;
+};
+
+/**
+ * us_mem_at - the bytes [@addr, @addr + @len) of the arena
+ * @mem:  arena
+ * @addr: offset, from a descriptor perhaps: not trusted
+ * @len:  bytes that the caller will touch
+ *
+ * Return: pointer, or NULL if any of it lies outside the arena or in page 0.
+ */
+static inline uint8_t *us_mem_at(const struct us_mem *mem, us_dma_addr_t addr, uint64_t len)
+{
+	if (addr < US_PAGE_SIZE || addr > mem->size || len > mem->size - addr)
+		return NULL;
+	return mem->base + addr;
+}
+
+void us_buddy_init(struct us_mem *mem);
+struct us_page *us_page_head(const struct us_mem *mem, us_dma_addr_t addr);
+void us_free_block(struct us_mem *mem, struct us_page *page);
+void us_slab_release_all(struct us_mem *mem);
+
+#endif

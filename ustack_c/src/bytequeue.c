@@ -1,0 +1,302 @@
+/*
+ * A FIFO of bytes in chunks, each a block of the buddy. A chunk starts with its header;
+ * bytes between start and end are queued. Bytes are only ever written behind end, so a
+ * frag that the NIC still points at never changes under it.
+ */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "arena.h"
+#include "bytequeue.h"
+
+#define US_CHUNK_MAX_ORDER 4
+
+struct us_chunk {
+	us_dma_addr_t next;
+	us_dma_addr_t prev;
+	uint32_t start;
+	uint32_t end;
+	uint32_t size;		/* bytes of the block, this header among them */
+	uint32_t unused;
+};
+
+/* One place in the queue: @skip bytes into @chunk. */
+struct us_bq_pos {
+	const struct us_chunk *chunk;
+	us_dma_addr_t addr;
+	uint32_t skip;
+};
+
+static struct us_chunk *us_chunk_at(const struct us_mem *mem, us_dma_addr_t addr)
+{
+	return (struct us_chunk *)(void *)(mem->base + addr);
+}
+
+static uint32_t us_chunk_len(const struct us_chunk *chunk)
+{
+	return chunk->end - chunk->start;
+}
+
+static uint32_t us_min(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The smallest order whose chunk holds @bytes, at most US_CHUNK_MAX_ORDER. */
+static uint32_t us_chunk_order(uint32_t bytes)
+{
+	uint32_t order = 0;
+
+	while (order < US_CHUNK_MAX_ORDER &&
+	       ((uint32_t)US_PAGE_SIZE << order) - sizeof(struct us_chunk) < bytes)
+		order++;
+	return order;
+}
+
+/*
+ * Add an empty chunk that should hold @want bytes: at least as much as is queued already,
+ * so that a growing queue needs few of them; less if memory is in small pieces.
+ */
+static bool us_bq_grow(struct us_mem *mem, struct us_bq *bq, uint32_t want)
+{
+	uint32_t order = us_chunk_order(want > bq->len ? want : bq->len);
+	us_dma_addr_t addr = us_alloc_pages(mem, order);
+	struct us_chunk *chunk;
+
+	while (addr == US_NO_PAGE && order > 0)
+		addr = us_alloc_pages(mem, --order);
+	if (addr == US_NO_PAGE)
+		return false;
+	chunk = us_chunk_at(mem, addr);
+	chunk->next = US_NO_PAGE;
+	chunk->prev = bq->tail;
+	chunk->start = sizeof(*chunk);
+	chunk->end = sizeof(*chunk);
+	chunk->size = (uint32_t)US_PAGE_SIZE << order;
+	if (bq->tail == US_NO_PAGE)
+		bq->head = addr;
+	else
+		us_chunk_at(mem, bq->tail)->next = addr;
+	bq->tail = addr;
+	bq->truesize += chunk->size;
+	return true;
+}
+
+static bool us_bq_tail_is_full(const struct us_mem *mem, const struct us_bq *bq)
+{
+	const struct us_chunk *tail;
+
+	if (bq->tail == US_NO_PAGE)
+		return true;
+	tail = us_chunk_at(mem, bq->tail);
+	return tail->end == tail->size;
+}
+
+/**
+ * us_bq_append - copy bytes to the end of a queue
+ * @mem: arena
+ * @bq:  queue
+ * @src: bytes
+ * @len: how many; what would take the queue past 2^32 - 1 is left out
+ *
+ * Return: bytes appended; fewer than @len when the arena is full.
+ */
+uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len)
+{
+	const uint32_t todo = us_min(len, UINT32_MAX - bq->len);
+	const uint8_t *from = src;
+	uint32_t done = 0;
+	struct us_chunk *tail;
+	uint32_t n;
+
+	while (done < todo) {
+		if (us_bq_tail_is_full(mem, bq) && !us_bq_grow(mem, bq, todo - done))
+			break;
+		tail = us_chunk_at(mem, bq->tail);
+		n = us_min(todo - done, tail->size - tail->end);
+		memcpy((uint8_t *)tail + tail->end, from + done, n);
+		tail->end += n;
+		bq->len += n;
+		done += n;
+	}
+	return done;
+}
+
+/* Find byte @off < bq->len, from whichever end is nearer. */
+static struct us_bq_pos us_bq_seek(const struct us_mem *mem, const struct us_bq *bq, uint32_t off)
+{
+	struct us_bq_pos pos = { .addr = bq->head, .skip = off };
+	uint32_t behind = bq->len - off;	/* bytes from off to the end */
+
+	if (off <= behind) {
+		pos.chunk = us_chunk_at(mem, pos.addr);
+		while (pos.skip >= us_chunk_len(pos.chunk)) {
+			pos.skip -= us_chunk_len(pos.chunk);
+			pos.addr = pos.chunk->next;
+			pos.chunk = us_chunk_at(mem, pos.addr);
+		}
+		return pos;
+	}
+	pos.addr = bq->tail;
+	pos.chunk = us_chunk_at(mem, pos.addr);
+	while (behind > us_chunk_len(pos.chunk)) {
+		behind -= us_chunk_len(pos.chunk);
+		pos.addr = pos.chunk->prev;
+		pos.chunk = us_chunk_at(mem, pos.addr);
+	}
+	pos.skip = us_chunk_len(pos.chunk) - behind;
+	return pos;
+}
+
+/**
+ * us_bq_peek - copy bytes out and leave them queued
+ * @mem: arena
+ * @bq:  queue
+ * @off: first byte wanted
+ * @dst: room for @len bytes
+ * @len: how many
+ *
+ * Return: bytes copied; fewer than @len at the end of the queue.
+ */
+uint32_t us_bq_peek(struct us_mem *mem, const struct us_bq *bq, uint32_t off, void *dst, uint32_t len)
+{
+	struct us_bq_pos pos;
+	uint8_t *to = dst;
+	uint32_t done = 0;
+	uint32_t n;
+
+	if (off >= bq->len)
+		return 0;
+	len = us_min(len, bq->len - off);
+	for (pos = us_bq_seek(mem, bq, off); done < len; pos.skip = 0) {
+		n = us_min(len - done, us_chunk_len(pos.chunk) - pos.skip);
+		memcpy(to + done, (const uint8_t *)pos.chunk + pos.chunk->start + pos.skip, n);
+		done += n;
+		if (done < len)
+			pos.chunk = us_chunk_at(mem, pos.chunk->next);
+	}
+	return done;
+}
+
+static void us_bq_drop_head(struct us_mem *mem, struct us_bq *bq)
+{
+	const us_dma_addr_t addr = bq->head;
+	const struct us_chunk *chunk = us_chunk_at(mem, addr);
+
+	bq->head = chunk->next;
+	bq->truesize -= chunk->size;
+	if (bq->head == US_NO_PAGE)
+		bq->tail = US_NO_PAGE;
+	else
+		us_chunk_at(mem, bq->head)->prev = US_NO_PAGE;
+	us_put_page(mem, addr);
+}
+
+/**
+ * us_bq_drop - forget bytes at the head
+ * @mem: arena
+ * @bq:  queue
+ * @len: how many
+ *
+ * A chunk without bytes is put at once; the NIC may still hold a reference to it.
+ *
+ * Return: bytes dropped; fewer than @len if there were fewer.
+ */
+uint32_t us_bq_drop(struct us_mem *mem, struct us_bq *bq, uint32_t len)
+{
+	const uint32_t todo = us_min(len, bq->len);
+	uint32_t done = 0;
+	struct us_chunk *head;
+	uint32_t n;
+
+	while (done < todo) {
+		head = us_chunk_at(mem, bq->head);
+		n = us_min(todo - done, us_chunk_len(head));
+		head->start += n;
+		bq->len -= n;
+		done += n;
+		if (head->start == head->end)
+			us_bq_drop_head(mem, bq);
+	}
+	return done;
+}
+
+/**
+ * us_bq_read - copy bytes out of the head and drop them
+ * @mem: arena
+ * @bq:  queue
+ * @dst: room for @len bytes
+ * @len: how many
+ *
+ * Return: bytes read; fewer than @len if there were fewer.
+ */
+uint32_t us_bq_read(struct us_mem *mem, struct us_bq *bq, void *dst, uint32_t len)
+{
+	const uint32_t n = us_bq_peek(mem, bq, 0, dst, len);
+
+	return us_bq_drop(mem, bq, n);
+}
+
+/* List the pieces of [off, off + len) without taking references. */
+static int us_bq_list(const struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32_t len,
+		      struct us_frag *frags, int max)
+{
+	struct us_bq_pos pos = us_bq_seek(mem, bq, off);
+	int count = 0;
+	uint32_t n;
+
+	for (;; pos.skip = 0) {
+		if (count >= max)
+			return -1;
+		n = us_min(len, us_chunk_len(pos.chunk) - pos.skip);
+		frags[count].addr = pos.addr + pos.chunk->start + pos.skip;
+		frags[count].len = n;
+		count++;
+		len -= n;
+		if (len == 0)
+			return count;
+		pos.addr = pos.chunk->next;
+		pos.chunk = us_chunk_at(mem, pos.addr);
+	}
+}
+
+/**
+ * us_bq_frags - point at bytes without copying them
+ * @mem:   arena
+ * @bq:    queue
+ * @off:   first byte
+ * @len:   how many
+ * @frags: filled; together exactly [@off, @off + @len)
+ * @max:   room in @frags
+ *
+ * Each frag holds one reference to its page: us_put_page() of its address ends it.
+ *
+ * Return: frags filled; -1 if @max is too small, -EINVAL if the queue has not that many
+ * bytes. No reference is taken then.
+ */
+int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32_t len,
+		struct us_frag *frags, int max)
+{
+	int count, i;
+
+	if (off > bq->len || len > bq->len - off)
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	count = us_bq_list(mem, bq, off, len, frags, max);
+	for (i = 0; i < count; i++)
+		us_get_page(mem, frags[i].addr);
+	return count;
+}
+
+/**
+ * us_bq_purge - drop everything
+ * @mem: arena
+ * @bq:  queue; empty and without pages afterwards
+ */
+void us_bq_purge(struct us_mem *mem, struct us_bq *bq)
+{
+	us_bq_drop(mem, bq, bq->len);
+}

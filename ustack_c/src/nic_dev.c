@@ -1,0 +1,128 @@
+/* The emulated device: making it, its wire, its reset and its interrupt registers. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "nic_dev.h"
+
+/**
+ * us_nic_create - a device in its reset state, without a wire
+ * @mem: the memory that descriptors may point into; must outlive the device
+ *
+ * Context: allocates. Return: the device, or NULL.
+ */
+struct us_nic *us_nic_create(struct us_mem *mem)
+{
+	struct us_nic *nic = calloc(1, sizeof(*nic));
+
+	if (!nic)
+		return NULL;
+	nic->mem = mem;
+	nic->fd = -1;
+	us_nic_reset(nic);
+	return nic;
+}
+
+/**
+ * us_nic_destroy - free the device; the wire's descriptor stays open
+ * @nic: device, or NULL
+ */
+void us_nic_destroy(struct us_nic *nic)
+{
+	free(nic);
+}
+
+/**
+ * us_nic_regs - the register file, as a driver maps it
+ * @nic: device
+ */
+struct us_igb_regs *us_nic_regs(struct us_nic *nic)
+{
+	return &nic->regs;
+}
+
+/**
+ * us_nic_reset - CTRL.RST: queues and interrupts off, causes gone, statistics zero
+ * @nic: device
+ *
+ * A frame that waited in the packet buffer is lost; the wire stays connected.
+ */
+void us_nic_reset(struct us_nic *nic)
+{
+	const uint32_t wire_error = nic->regs.WIREERR;
+
+	memset(&nic->regs, 0, sizeof(nic->regs));
+	memset(nic->context, 0, sizeof(nic->context));
+	nic->regs.WIREERR = wire_error;
+	nic->regs.STATUS = US_E1000_STATUS_LU;
+	nic->fifo.len = 0;
+	nic->paused = false;
+}
+
+/**
+ * us_nic_attach - connect a wire that is a file descriptor
+ * @nic:          device
+ * @fd:           non-blocking, one frame for each read and write; -1: none (any more)
+ * @vnet_hdr_len: US_VNET_HDR_LEN if a virtio header stands before each frame, or 0
+ */
+void us_nic_attach(struct us_nic *nic, int fd, uint32_t vnet_hdr_len)
+{
+	nic->fd = fd;
+	nic->vnet_hdr_len = vnet_hdr_len ? US_VNET_HDR_LEN : 0;
+	nic->regs.WIREERR = 0;
+}
+
+/**
+ * us_nic_deliver_irq - raise the line if an enabled cause is set
+ * @nic: device
+ *
+ * As with MSI-X auto clear and auto mask (EIAC, EIAM; datasheet 7.3.4): the delivered
+ * causes are cleared and masked, so the driver hears no more until it writes EIMS.
+ *
+ * Return: bits of the vectors whose handlers must run now, 0 if none.
+ */
+uint32_t us_nic_deliver_irq(struct us_nic *nic)
+{
+	struct us_igb_regs *regs = &nic->regs;
+	const uint32_t vectors = regs->EICR & regs->EIMS;
+
+	regs->EICR &= ~(vectors & regs->EIAC);
+	regs->EIMS &= ~(vectors & regs->EIAM);
+	return vectors;
+}
+
+/**
+ * us_nic_write_eims - enable interrupts; ones set mask bits, zeros change nothing
+ * @nic:     device
+ * @vectors: bits to enable
+ *
+ * Return: as us_nic_deliver_irq: a cause that waited is delivered at once.
+ */
+uint32_t us_nic_write_eims(struct us_nic *nic, uint32_t vectors)
+{
+	nic->regs.EIMS |= vectors;
+	return us_nic_deliver_irq(nic);
+}
+
+/**
+ * us_nic_write_eimc - disable interrupts; their causes are kept
+ * @nic:     device
+ * @vectors: bits to disable
+ */
+void us_nic_write_eimc(struct us_nic *nic, uint32_t vectors)
+{
+	nic->regs.EIMS &= ~vectors;
+}
+
+/**
+ * us_nic_write_eics - set causes by software, as igb's watchdog does
+ * @nic:     device
+ * @vectors: bits to set
+ *
+ * Return: as us_nic_deliver_irq.
+ */
+uint32_t us_nic_write_eics(struct us_nic *nic, uint32_t vectors)
+{
+	nic->regs.EICR |= vectors;
+	return us_nic_deliver_irq(nic);
+}
