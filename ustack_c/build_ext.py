@@ -29,11 +29,21 @@ from setuptools.command.build_ext import build_ext
 
 C_FOLDER = Path(__file__).resolve().parent
 MODULE = "ustack.native._ustack_c"
-COMPILE_FLAGS = ["-std=gnu11", "-O2", "-g1", "-fmax-errors=10", "-fPIC", "-fvisibility=hidden", "-pthread"]
+COMPILE_FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-g1",
+    "-fmax-errors=10",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-pthread",
+]
 WARNING_FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[ \t]*$', re.MULTILINE)
-_CONSTANT = re.compile(r"^#define\s+(\w+)\s+(?:\(?\s*(-?(?:0[xX])?[0-9a-fA-F]+)[uUlL]*\s*\)?)\s*(?:/\*.*\*/\s*)?$")
+_CONSTANT = re.compile(
+    r"^#define\s+(\w+)\s+(?:\(?\s*(-?(?:0[xX])?[0-9a-fA-F]+)[uUlL]*\s*\)?)\s*(?:/\*.*\*/\s*)?$"
+)
 _DIRECTIVE = re.compile(r"^\s*#")
 
 

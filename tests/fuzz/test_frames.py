@@ -10,6 +10,7 @@ from kit.host import Host, host
 from kit.peer import PEER_MAC
 from kit.segment import Segment, build_ip
 from kit.strategies import ethernet_frames, mutated_packets, near_numbers, options
+from ustack.tcp.diag import tcp_diag
 
 HOST_MAC = bytes.fromhex("020000000002")
 
@@ -18,7 +19,7 @@ def still_works(server: Host) -> None:
     """A new connection can be made and carries data."""
     server.net.peers.clear()
     lsk = server.listen(7777)
-    peer = server.peer(to=7777)
+    peer = server.peer(to=7777, addr="10.0.0.99")
     peer.handshake()
     peer.send("P. 1:6(5) ack 1", data=b"alive")
     assert lsk.accept().recv(10) == b"alive"
@@ -79,7 +80,7 @@ def test_a_hostile_peer_in_an_established_connection(script, application):
     still_works(server)
     server.advance_us(2_000_000_000)
     if application == "closed":
-        rows = [r for r in server.stack.tcp.diag() if r["local"][1] == 80]
+        rows = [r for r in tcp_diag(server.stack.tcp) if r["local"][1] == 80]
         assert [r["state"] for r in rows if r["state"] != "LISTEN"] == []
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from os import strerror
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -28,7 +27,6 @@ ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitab
 
 SOL_SOCKET = 1
 SO_REUSEADDR = 2
-SO_ERROR = 4
 STREAM_LIMIT_BYTES = 64 * 1024
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, InlineRuntime] = WeakKeyDictionary()
@@ -174,9 +172,7 @@ async def _connect(runtime: InlineRuntime, sock: InetSocket, addr: int, port: in
     except BlockingIOError:
         check()
         await connected
-        error = runtime.call(sock.getsockopt, SOL_SOCKET, SO_ERROR)
-        if isinstance(error, int) and error:
-            raise OSError(error, strerror(error)) from None
+        runtime.call(sock.connect, addr, port)  # reports how it ended
     finally:
         sock.wq.remove(entry)
 

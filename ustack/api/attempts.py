@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ustack.runtime.waiter import NOT_YET
-from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLOUT
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 
 if TYPE_CHECKING:
     from ustack.inet.sockets import InetSocket
 
 MSG_PEEK = 0x2
 MSG_WAITALL = 0x100
+SHUT_WR = 1
 
 
 def try_recv(core: InetSocket, n: int, flags: int) -> Any:
@@ -117,3 +118,19 @@ def try_accept(core: InetSocket) -> Any:
 def connect_done(core: InetSocket) -> Any:
     """Return whether the handshake has come to an end, good or bad."""
     return True if core.poll() & (EPOLLOUT | EPOLLERR | EPOLLHUP) else NOT_YET
+
+
+def close_gracefully(core: InetSocket) -> bool:
+    """Send FIN, unless unread data makes the close an abort; return whether it is under way."""
+    if core.rcv_ready(1) and core.poll() & EPOLLIN and not core.poll() & EPOLLRDHUP:
+        return False
+    try:
+        core.shutdown(SHUT_WR)
+    except OSError:
+        return False
+    return True
+
+
+def all_acknowledged(core: InetSocket) -> Any:
+    """Return whether the peer has everything that was sent, the FIN included."""
+    return True if core.send_queue_empty() else NOT_YET

@@ -26,17 +26,15 @@ FIRST_FD = 1 << 24
 
 
 class File:
-    """A reference-counted open file; ``refs`` and ``watchers`` belong to the runtime's lock."""
+    """A reference-counted open file; ``refs`` belongs to the runtime's lock."""
 
-    __slots__ = ("refs", "runtime", "target", "watchers")
+    __slots__ = ("refs", "runtime", "target")
 
     def __init__(self, runtime: ThreadedRuntime, target: Pollable) -> None:
         self.runtime = runtime
         self.target = target
         """The socket or the epoll."""
         self.refs = 1
-        self.watchers: dict[tuple[EventPoll, int], None] = {}
-        """(epoll, descriptor) of each epoll item on it (f_ep)."""
 
     @property
     def wq(self) -> WaitQueue:
@@ -50,12 +48,7 @@ class File:
     def release(self) -> None:
         """Give a reference back (fput); under the runtime's lock."""
         self.refs -= 1
-        if self.refs:
-            return
-        for epoll, fd in self.watchers:
-            epoll.release(fd, self.target)
-        self.watchers.clear()
-        if not self.runtime.closed:
+        if not self.refs and not self.runtime.closed:
             self.final_close()
 
     def final_close(self) -> None:

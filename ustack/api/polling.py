@@ -72,7 +72,7 @@ class epoll:
                 that do not go together.
         """
         eventpoll, number, file = self._locate(fd)
-        self._runtime.call(_add, eventpoll, number, file, eventmask & 0xFFFFFFFF)
+        self._runtime.call(eventpoll.add, number, file.target, eventmask & 0xFFFFFFFF)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         """Watch for other events; re-arm a one-shot registration.
@@ -90,7 +90,7 @@ class epoll:
             FileNotFoundError: it is not watched.
         """
         eventpoll, number, file = self._locate(fd)
-        self._runtime.call(_remove, eventpoll, number, file)
+        self._runtime.call(eventpoll.remove, number, file.target)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """Wait for events; return a list of (descriptor, events), empty when the time is over.
@@ -141,16 +141,6 @@ def _number(fd: Any) -> int:
     if fd < 0:
         raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
     return fd
-
-
-def _add(eventpoll: EventPoll, number: int, file: File, events: int) -> None:
-    eventpoll.add(number, file.target, events)
-    file.watchers[eventpoll, number] = None
-
-
-def _remove(eventpoll: EventPoll, number: int, file: File) -> None:
-    eventpoll.remove(number, file.target)
-    file.watchers.pop((eventpoll, number), None)
 
 
 def _try_collect(eventpoll: EventPoll, maxevents: int) -> Any:

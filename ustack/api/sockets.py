@@ -210,7 +210,11 @@ class socket:
         done = file.runtime.wait_for(file, timeout_us, False, attempts.connect_done, file.core)
         if done is NOT_YET:
             return errno.EAGAIN if self._timeout_us else errno.EINPROGRESS
-        return int(self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR))
+        try:
+            file.runtime.call(file.core.connect, *address)  # reports how it ended
+        except OSError as exc:
+            return exc.errno or errno.EINVAL
+        return 0
 
     def getsockname(self) -> tuple[str, int]:
         """Return the local (host, port)."""
@@ -402,8 +406,13 @@ class socket:
             self._real_close()
 
     def _real_close(self) -> None:
-        if self._file is not None:
-            self._file, fd, self._fd = None, self._fd, -1
+        file = self._file
+        if file is None:
+            return
+        self._file, fd, self._fd = None, self._fd, -1
+        try:
+            _linger(file)
+        finally:
             FILES.close(fd)
 
     def _decref_socketios(self) -> None:
@@ -522,6 +531,16 @@ def _timeval_us(value: Any) -> int | None:
     if not 0 <= microseconds < 1_000_000:
         raise OSError(errno.EDOM, os.strerror(errno.EDOM))
     return seconds * 1_000_000 + microseconds or None
+
+
+def _linger(file: SocketFile) -> None:
+    """SO_LINGER: send FIN and wait for its acknowledgement before the last close."""
+    core, runtime = file.core, file.runtime
+    if runtime.closed or file.refs > 1 or not core.linger_s:
+        return
+    if runtime.call(attempts.close_gracefully, core):
+        timeout_us = core.linger_s * 1_000_000
+        runtime.wait_for(file, timeout_us, False, attempts.all_acknowledged, core)
 
 
 def _close_quietly(fd: int, file: SocketFile) -> None:

@@ -27,7 +27,6 @@ DRAIN_US = 5_000_000
 STALL_US = 1_000_000
 """How long it goes on without any progress."""
 DRAIN_STEP_US = 5_000
-UNFINISHED_STATES = ("FIN_WAIT1", "CLOSING", "LAST_ACK")
 
 
 class StackHandle:
@@ -188,10 +187,8 @@ def _drain(runtime: ThreadedRuntime) -> None:
 
 
 def _unfinished(stack: Stack) -> int:
-    """Return how many bytes and FINs await their acknowledgement."""
-    return sum(
-        row["send_q"] + 1 for row in stack.tcp.diag() if row["state"] in UNFINISHED_STATES
-    )
+    """Return how many bytes, a FIN counting as one, await their acknowledgement."""
+    return sum(row["send_q"] for row in stack.tcp.diag() if row.get("orphan"))
 
 
 atexit.register(down)

@@ -66,7 +66,10 @@ def drvinfo_lines(device: str, values: Values) -> Iterator[str]:
 def ring_lines(device: str, values: Values) -> Iterator[str]:
     """Yield ``ethtool -g``."""
     yield f"Ring parameters for {device}:"
-    for title, suffix in (("Pre-set maximums:", "_max"), ("Current hardware settings:", "")):
+    for title, suffix in (
+        ("Pre-set maximums:", "_max_pending"),
+        ("Current hardware settings:", "_pending"),
+    ):
         yield title
         for label, name in RING_FIELDS:
             yield f"{label + ':':<16}{values.get(name + suffix, 'n/a')}"

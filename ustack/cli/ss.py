@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.ss_info import format_info
 from ustack.daemon.messages import (
     CounterRow,
     SocketRow,
@@ -210,20 +211,9 @@ def detail_line(sock: SocketRow, args: argparse.Namespace) -> str:
     return " ".join(parts)
 
 
-def format_info(info: dict[str, object]) -> str:
-    """Write tcp_info in ss's words; what the stack does not know is left out."""
-    parts = []
-    for name, value in info.items():
-        if value is True:
-            parts.append(name)
-        elif value not in (False, None):
-            parts.append(f"{name}:{value}")
-    return " ".join(parts)
-
-
 def summary_lines(states: dict[str, int]) -> list[str]:
     """Return ``ss -s``: totals, then one line a transport."""
-    total = sum(states.values())
+    total = sum(n for name, n in states.items() if name != "orphaned")
     timewait = states.get("TIME-WAIT", 0)
     closed = timewait + states.get("UNCONN", 0)
     open_sockets = total - timewait

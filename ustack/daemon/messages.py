@@ -157,9 +157,9 @@ class SocketRow(msgspec.Struct, frozen=True, omit_defaults=True):
     skmem: dict[str, int] = {}
     """ss's letters to bytes or packets: r rb t tb f w o bl d."""
     info: dict[str, Any] = {}
-    """struct tcp_info's fields without the ``tcpi_`` prefix."""
+    """A connection's figures by the names of ``stack.tcp.diag()`` (struct tcp_info)."""
     extended: dict[str, Any] = {}
-    """What ``-e`` adds: inode, queue lengths of a listener."""
+    """What ``-e`` adds, in ss's ``name:value``: a listener's queues."""
 
 
 class CounterRow(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from ustack.stack import Stack
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
     from ustack.driver.igb import IgbAdapter
+    from ustack.link.arp import ArpProbe
 
 ETH_DATA_LEN = 1500
 """The MTU that a new TAP has."""
@@ -66,13 +66,17 @@ class Daemon:
         """
         options = self.options
         loop = asyncio.get_running_loop()
+        # A dead daemon's socket goes first, but a busy TAP says more than a busy socket.
+        taken = control_path_taken(options.control_path)
         self._wire = open_tap(options.tap)
-        claim_control_path(options.control_path)
+        if taken:
+            raise StartError(taken)
         started_us = monotonic_us()
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
-        adapter = stack.add_igb(self._wire, mac=options.mac or random_mac())
+        adapter = stack.add_igb(self._wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop)
-        configure_host(options)
+        # In a thread, because pyroute2 runs an event loop of its own.
+        await asyncio.to_thread(configure_host, options)
         await self._take_address(stack, runtime, adapter)
         try:
             self._servers = await start_services(
@@ -100,11 +104,12 @@ class Daemon:
         """Make sure that nobody has our address, then use and announce it (RFC 5227 §2)."""
         address = self.options.address
         answered = asyncio.get_running_loop().create_future()
-        probe = runtime.call(
-            lambda: stack.ip.arp.arp_probe(
-                device, address.addr, lambda probe: answered.done() or answered.set_result(None)
-            )
-        )
+
+        def done(probe: ArpProbe) -> None:
+            if not answered.done():
+                answered.set_result(None)
+
+        probe = runtime.call(stack.ip.arp.arp_probe, device, address.addr, done)
         await answered
         if probe.conflict is not None:
             owner = format_mac(probe.conflict)
@@ -162,16 +167,13 @@ def open_tap(name: str) -> TapWire:
         raise StartError(reasons.get(code, f"cannot open TAP {name}: {error}")) from error
 
 
-def claim_control_path(path: Path) -> None:
-    """See early that nobody else has the control socket.
-
-    Raises:
-        StartError: somebody has.
-    """
+def control_path_taken(path: Path) -> str:
+    """Make room for the control socket; return why that cannot be, empty if it can."""
     try:
         claim_path(path)
     except ControlError as error:
-        raise StartError(str(error)) from error
+        return str(error)
+    return ""
 
 
 def configure_host(options: DaemonOptions) -> None:
@@ -202,8 +204,3 @@ def set_host_mtu(tap: str, mtu: int) -> None:
                 ipr.link("set", index=index, mtu=mtu)
         except NetlinkError as error:
             raise OSError(error.code, str(error.args[-1])) from None
-
-
-def random_mac() -> bytes:
-    """Return a random locally administered unicast address (IEEE 802-2014 §8.4)."""
-    return bytes([0x02, *os.urandom(5)])

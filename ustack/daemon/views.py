@@ -77,6 +77,13 @@ FEATURE_NAMES = (
 """In the order of ``ethtool -k``."""
 
 
+NOT_INFO = frozenset(
+    ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
+     "qlen_young"]
+)  # fmt: skip
+"""Keys of ``stack.tcp.diag()`` that have a place of their own in a row."""
+
+
 class Views:
     """Answers management requests from one stack."""
 
@@ -110,7 +117,11 @@ class Views:
                 yield socket_row(sock)
 
     def _socket_summary(self, request: SocketSummaryRequest) -> Iterator[Row]:
-        states = Counter(sock["state"] for sock in self._call(self._stack.tcp.diag))
+        states: Counter[str] = Counter()
+        for sock in self._stack.tcp.diag():
+            states[sock["state"]] += 1
+            if sock.get("orphan"):
+                states["orphaned"] += 1
         yield from (CounterRow("", name, n) for name, n in sorted(states.items()))
 
     def _counters(self, request: CountersRequest) -> Iterator[Row]:
@@ -128,7 +139,10 @@ class Views:
         values = ETHTOOL_VIEWS.get(request.view)
         if values is None:
             raise LookupError(f"unknown ethtool view {request.view!r}")
-        yield from (ValueRow(name, value) for name, value in values(device).items())
+        found = values(device)
+        if not found and request.view != "stats":
+            raise LookupError("Operation not supported")
+        yield from (ValueRow(name, value) for name, value in found.items())
 
     def _neighbours(self, request: NeighboursRequest) -> Iterator[Row]:
         for neigh in self._call(self._stack.ip.arp.table.records):
@@ -147,8 +161,16 @@ class Views:
 
 
 def socket_row(sock: Mapping[str, Any]) -> SocketRow:
-    """Turn one record of ``stack.tcp.diag()`` into a row."""
-    timer = sock.get("timer")
+    """Turn one record of ``stack.tcp.diag()`` into a row; what has no column is ``info``."""
+    timer = sock["timer"]
+    extended: dict[str, Any] = {}
+    if "syn_queue" in sock:
+        limit = sock["send_q"]
+        extended["synq"] = f"{sock['syn_queue']}/{limit}"
+        extended["young"] = sock["qlen_young"]
+        extended["accq"] = f"{sock['recv_q']}/{limit}"
+    elif sock.get("orphan"):
+        extended["orphan"] = 1
     return SocketRow(
         state=sock["state"],
         recv_q=sock["recv_q"],
@@ -156,9 +178,9 @@ def socket_row(sock: Mapping[str, Any]) -> SocketRow:
         local=_endpoint(sock["local"]),
         peer=_endpoint(sock["peer"]),
         timer=Timer(*timer) if timer else None,
-        skmem=sock.get("skmem") or {},
-        info=sock.get("info") or {},
-        extended=sock.get("extended") or {},
+        skmem=sock.get("skmem", {}),
+        info={name: value for name, value in sock.items() if name not in NOT_INFO},
+        extended=extended,
     )
 
 
@@ -229,9 +251,21 @@ def address_row(record: AddressRecord) -> AddressRow:
     )
 
 
+def ethtool_drvinfo(device: NetDevice) -> dict[str, str]:
+    """Return the fields of ``ethtool -i``, empty for a device that has no driver."""
+    info = device.ethtool_drvinfo()
+    return info and {"supports-statistics": "yes" if device.ethtool_stats() else "no", **info}
+
+
+def ethtool_ring(device: NetDevice) -> Mapping[str, int]:
+    """Return the fields of ``ethtool -g``, empty for a device without rings."""
+    ringparam: Callable[[], Mapping[str, int]] = getattr(device, "ethtool_ringparam", dict)
+    return ringparam()
+
+
 ETHTOOL_VIEWS: dict[str, Callable[[NetDevice], Mapping[str, int | str | bool]]] = {
     "stats": lambda device: device.ethtool_stats(),
-    "drvinfo": lambda device: device.ethtool_drvinfo(),
-    "ring": lambda device: device.ethtool_ringparam(),  # type: ignore[attr-defined]
+    "drvinfo": ethtool_drvinfo,
+    "ring": ethtool_ring,
     "features": ethtool_features,
 }

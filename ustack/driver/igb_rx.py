@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.ethernet import eth_type_trans
+from ustack.core.netdevice import NETIF_F_LRO
 from ustack.core.skb import Skb
 from ustack.driver.igb_ethtool import QueueStats
 from ustack.native.lib import ffi, lib
@@ -38,14 +39,18 @@ class IgbRxRing:
 
 
 def igb_setup_rx_resources(mem: Mem, count: int, large_receive: bool) -> IgbRxRing:
-    """Allocate a ring of ``count`` descriptors, without buffers.
+    """Allocate a ring of ``count`` descriptors with their buffers.
+
+    A ring whose large buffers would take more than half of the arena gets small ones:
+    super-frames then span descriptors and are copied into one piece.
 
     Raises:
         MemoryError: The arena is too small.
         ValueError: ``count`` is not a multiple of 8 from 64 to 4096.
     """
     check_ring_size(count)
-    size = lib.US_IGB_RXBUFFER_LARGE if large_receive else lib.US_IGB_RXBUFFER_2048
+    large = large_receive and count << 16 <= mem.view.nbytes // 2
+    size = lib.US_IGB_RXBUFFER_LARGE if large else lib.US_IGB_RXBUFFER_2048
     ring = lib.us_igb_setup_rx_resources(mem.ptr, count, size)
     if ring == ffi.NULL:
         raise MemoryError(f"no memory for a receive ring of {count}")
@@ -75,7 +80,7 @@ def igb_configure_rx(adapter: IgbAdapter, rx: IgbRxRing) -> None:
     rxq.SRRCTL = ring.buffer_bytes
     rxq.RDH = rxq.RDT = 0
     rxq.RXDCTL = lib.US_E1000_RXDCTL_QUEUE_ENABLE
-    large = ring.buffer_bytes == lib.US_IGB_RXBUFFER_LARGE
+    large = adapter.features & NETIF_F_LRO
     regs.RLPML = MAX_FRAME if large else adapter.mtu + adapter.hard_header_len + _VLAN_HLEN
     regs.RXCSUM = 0
     if adapter.config.rx_checksum:

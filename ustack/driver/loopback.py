@@ -46,9 +46,7 @@ class LoopbackDevice(NetDevice):
     def __init__(self, net: Net, name: str = "lo") -> None:
         super().__init__(net, name, ETH_ZERO, LOOPBACK_MTU)
         self.flags = IFF_LOOPBACK
-        self.features = (
-            NETIF_F_IP_CSUM | NETIF_F_TSO | NETIF_F_GSO | NETIF_F_LRO | NETIF_F_RXCSUM
-        )
+        self.features = NETIF_F_IP_CSUM | NETIF_F_TSO | NETIF_F_GSO | NETIF_F_LRO | NETIF_F_RXCSUM
 
     def ndo_start_xmit(self, skb: Skb) -> int:
         """Turn the packet round (loopback_xmit)."""

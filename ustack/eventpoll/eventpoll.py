@@ -10,6 +10,7 @@ The edge waits (runtime), this only tells.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from errno import EBADF, EEXIST, EINVAL, ELOOP, ENOENT
 from typing import Any, Protocol
 
@@ -38,8 +39,13 @@ EP_MAX_NESTS = 4
 class Pollable(Protocol):
     """What can be watched."""
 
-    wq: WaitQueue
-    """Woken with the events that have come true."""
+    @property
+    def wq(self) -> WaitQueue:
+        """Woken with the events that have come true."""
+
+    @property
+    def on_release(self) -> list[Callable[[Any], None]]:
+        """Called when the last reference to it is gone."""
 
     def poll(self) -> int:
         """Return the EPOLL* events that are true now."""
@@ -77,6 +83,10 @@ class EpItem:
         ep.wq.wake_up(EPOLLIN | EPOLLRDNORM)
         return not mine & EPOLLEXCLUSIVE or _uses_up(mine, events)
 
+    def target_released(self, target: Pollable) -> None:
+        """The target is closed for good (eventpoll_release_file): forget it."""
+        self.ep.forget(self)
+
     def ready_events(self) -> int:
         """Return what is true of the target now and was asked for (ep_item_poll)."""
         return self.target.poll() & self.events
@@ -91,6 +101,7 @@ class EventPoll:
         self.rdllist: deque[EpItem] = deque()
         self.wq = WaitQueue()
         """Who sleeps in epoll_wait, and epolls that watch this one."""
+        self.on_release: list[Callable[[Any], None]] = []
         self.closed = False
 
     def add(self, key: Any, target: Pollable, events: int) -> None:
@@ -116,6 +127,7 @@ class EventPoll:
         item = EpItem(self, key, target, events | EPOLLERR | EPOLLHUP)
         self.items[where] = item
         target.wq.add(item.entry)
+        target.on_release.append(item.target_released)
         self._link_if_ready(item)
 
     def modify(self, key: Any, target: Pollable, events: int) -> None:
@@ -139,13 +151,7 @@ class EventPoll:
             FileNotFoundError: it is not watched under this key.
         """
         self._check_open()
-        self._remove(self._item(key, target))
-
-    def release(self, key: Any, target: Pollable) -> None:
-        """Forget a target whose last reference is gone (eventpoll_release_file)."""
-        item = self.items.get((key, id(target)))
-        if item is not None:
-            self._remove(item)
+        self.forget(self._item(key, target))
 
     def poll(self) -> int:
         """Return EPOLLIN when an event waits to be collected (ep_eventpoll_poll)."""
@@ -188,7 +194,9 @@ class EventPoll:
         if self.closed:
             return
         for item in tuple(self.items.values()):
-            self._remove(item)
+            self.forget(item)
+        for released in tuple(self.on_release):
+            released(self)
         self.closed = True
         self.wq.wake_up(EPOLLHUP)
 
@@ -215,9 +223,11 @@ class EventPoll:
             raise FileNotFoundError(ENOENT, "No such file or directory")
         return item
 
-    def _remove(self, item: EpItem) -> None:
+    def forget(self, item: EpItem) -> None:
+        """Take an item away (ep_remove)."""
         del self.items[item.key, id(item.target)]
         item.target.wq.remove(item.entry)
+        item.target.on_release.remove(item.target_released)
         item.events = 0  # if it stands on rdllist, collect() finds it not ready and lets go
 
     def _link_if_ready(self, item: EpItem) -> None:

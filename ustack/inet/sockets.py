@@ -145,22 +145,11 @@ class InetSocket:
             raise socket_error(sk.take_error())
         if not 0 < port <= 65535:
             raise socket_error(errno.ECONNREFUSED if port == 0 else errno.EINVAL)
-        self._reopen(sk)
+        if sk.tp.iss:
+            sk.reset()
         tcp_v4_connect(sk, addr, port)
         self.connecting = True
         raise socket_error(errno.EINPROGRESS)
-
-    def _reopen(self, sk: TcpSock) -> None:
-        """Make a socket whose connection is over usable again (tcp_disconnect)."""
-        tp = sk.tp
-        if not tp.snd_shutdown and not tp.iss:
-            return
-        fresh = sk.prot.create()
-        old_tp = tp
-        for name in ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "sport"):
-            setattr(fresh.tp, name, getattr(old_tp, name))
-        sk.prot.tcp_cache.free(old_tp)
-        sk.tp, sk.rcvq, sk.sndq = fresh.tp, fresh.rcvq, fresh.sndq
 
     # Moving bytes.
 

@@ -147,9 +147,7 @@ def add_route(
     else:
         dev = None
     scope = RT_SCOPE_LINK if rt_type == RTN_UNICAST and not gateway else RT_SCOPE_UNIVERSE
-    entry = FibEntry(
-        network, prefix_len, rt_type, dev, gateway, prefsrc, scope, protocol, metric
-    )
+    entry = FibEntry(network, prefix_len, rt_type, dev, gateway, prefsrc, scope, protocol, metric)
     for old in ip.fib.main.entries():
         if (old.network, old.prefix_len, old.metric) == (network, prefix_len, metric):
             raise FileExistsError(errno.EEXIST, "there is such a route")

@@ -221,9 +221,7 @@ class Icmp:
 
     def _is_broadcast(self, addr: int) -> bool:
         entry = self.ip.fib.local.lookup(addr)
-        return addr == INADDR_BROADCAST or (
-            entry is not None and entry.rt_type == RTN_BROADCAST
-        )
+        return addr == INADDR_BROADCAST or (entry is not None and entry.rt_type == RTN_BROADCAST)
 
     def _icmp_xmit(self, message: bytes, saddr: int, daddr: int, tos: int) -> bool:
         """Send a finished message; return whether it went to the IP layer."""
@@ -234,7 +232,5 @@ class Icmp:
             return False
         self.mib.OutMsgs += 1
         ttl = ip.config.ip_default_ttl
-        ip_queue_xmit(
-            ip, Skb(message), rt, saddr, daddr, IPPROTO_ICMP, tos=tos, ttl=ttl, df=False
-        )
+        ip_queue_xmit(ip, Skb(message), rt, saddr, daddr, IPPROTO_ICMP, tos=tos, ttl=ttl, df=False)
         return True

@@ -8,6 +8,7 @@ code writes ``mib.tcp.InSegs += 1``. A counter stands here only once something c
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ class NetMib:
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """Return all tables by the kernel's row name ("Ip", "TcpExt", ...)."""
-        rows = {
+        rows: dict[str, Any] = {
             "Ip": self.ip,
             "Icmp": self.icmp,
             "Tcp": self.tcp,

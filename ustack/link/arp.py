@@ -22,7 +22,8 @@ from ustack.lib.addresses import (
     is_zeronet,
 )
 from ustack.lib.drop_reason import DropReason
-from ustack.link.neighbour import LOCKTIME_US, Neigh, NeighTable
+from ustack.link.neigh_table import LOCKTIME_US, NeighTable
+from ustack.link.neighbour import Neigh
 from ustack.link.nud import NudEvent
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpPacket, build_arp, parse_arp
 from ustack.wire.errors import WireError
@@ -257,8 +258,5 @@ class Arp:
 def _is_unicast(addr: int) -> bool:
     """Whether a host can have ``addr``."""
     return not (
-        is_multicast(addr)
-        or is_loopback(addr)
-        or is_zeronet(addr)
-        or addr == INADDR_BROADCAST
+        is_multicast(addr) or is_loopback(addr) or is_zeronet(addr) or addr == INADDR_BROADCAST
     )

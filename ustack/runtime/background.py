@@ -1,8 +1,9 @@
 """The thread that keeps a stack alive while no other thread waits in it.
 
 It dozes for some milliseconds when the lead falls vacant, since callers mostly come back
-sooner; leads when nobody has polled meanwhile; and sleeps as long as somebody else leads. So
-it costs a busy program next to nothing, and an idle one has its timers and its ACKs.
+sooner, and the longer the busier they are; leads when nobody has polled meanwhile; and sleeps
+when somebody else leads and nothing happens. So it costs a busy program next to nothing, and
+one that computes has its timers and its ACKs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from ustack.runtime.threaded import ThreadedRuntime
 
 DOZE_US = 2000
-"""How long the lead may be vacant, in microseconds: a packet then waits no longer than this."""
+"""How long the lead may be vacant at first, in microseconds."""
+LONG_DOZE_US = 8_000
+"""How long at most when callers keep coming: a packet then waits at most twice this."""
 
 
 class BackgroundThread:
@@ -30,6 +33,8 @@ class BackgroundThread:
         self._turn = Lock()
         self._turn.acquire()
         self._sound_asleep = False
+        self._doze_us = DOZE_US
+        self._doze_began_us = 0
         self._thread = Thread(target=self._run, name="ustack-background", daemon=True)
 
     def start(self) -> None:
@@ -57,10 +62,7 @@ class BackgroundThread:
                 while not runtime.closed:
                     self._take_turn()
         except BaseException as exc:  # a bug in the core: every caller must hear of it
-            runtime.failure = exc
-            runtime.closed = True
-            for waiter in tuple(runtime._sleepers):
-                waiter.rouse()
+            runtime.fail(exc)
             raise
 
     def _take_turn(self) -> None:
@@ -68,14 +70,20 @@ class BackgroundThread:
         runtime = self._runtime
         if runtime._leader is self.waiter:
             runtime.lead(self.waiter, None)
-        elif runtime._leader is not None:
+            return
+        now_us = monotonic_us()
+        if runtime._last_poll_us >= self._doze_began_us:  # somebody polls: not our turn yet
+            self._doze_began_us = now_us
+            self._sleep(self._doze_us / 1e6)
+            self._doze_us = min(2 * self._doze_us, LONG_DOZE_US)
+            return
+        self._doze_us = DOZE_US
+        if runtime._leader is None:
+            runtime._leader = self.waiter
+            runtime._clock.now_us = now_us
+        else:
             self._sound_asleep = True
             self._sleep(-1)
-        elif monotonic_us() - runtime._last_poll_us >= DOZE_US:
-            runtime._leader = self.waiter
-            runtime._clock.now_us = monotonic_us()
-        else:
-            self._sleep(DOZE_US / 1e6)
 
     def _sleep(self, timeout_s: float) -> None:
         lock = self._runtime._lock

@@ -43,11 +43,13 @@ class ThreadedRuntime:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.closed = False
+        """Calls fail: it was closed, or has failed."""
         self.interrupted = False
         """Ctrl-C came while the core ran; raised when the core is left."""
         self.failure: BaseException | None = None
         """A bug that ended the background thread."""
         self.crew = Crew()
+        self._stopped = False
         self._clock = stack.clock
         self._lock = Lock()
         self._leader: Waiter | None = None
@@ -127,20 +129,30 @@ class ThreadedRuntime:
     def close(self) -> None:
         """Stop driving the stack; blocked calls end with ENETDOWN. The stack stays open."""
         with self._lock:
-            if self.closed:
+            if self._stopped:
                 return
+            self._stopped = True
             self._run_deferred()
-            self.closed = True
-            for waiter in tuple(self._sleepers):
-                waiter.rouse()
-            if self._leader is not None:
-                self._leader.rouse()
+            self._end_waits()
         self._background.stop()
         unguard(self)
         with self._lock:
             if self._leader is self._background.waiter:
                 self._leader = None
             self._close_descriptors_if_unused()
+
+    def fail(self, bug: BaseException) -> None:
+        """The background thread met a bug in the core: every later call is told."""
+        with self._lock:
+            self.failure = bug
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self.closed = True
+        for waiter in self._sleepers:
+            waiter.rouse()
+        if self._leader is not None:
+            self._leader.rouse()
 
     # The core's side of the lock. Ctrl-C waits for these functions to return.
 
@@ -200,7 +212,7 @@ class ThreadedRuntime:
         args: tuple[Any, ...],
     ) -> Any:
         """Sleep and attempt until it succeeds or the deadline is over (sk_wait_event)."""
-        waiter = Waiter(self._bell, exclusive=exclusive)
+        waiter = Waiter(self.crew, self._bell, exclusive=exclusive)
         wq = target.wq
         target.hold()
         try:
@@ -234,7 +246,9 @@ class ThreadedRuntime:
             background.rouse()
         if self._leader is waiter:
             self.lead(waiter, deadline_us)
-        else:
+            return
+        self._flush()  # what our attempt left to do may be what we wait for
+        if not waiter.fired:
             self._follow(waiter, deadline_us)
 
     def lead(self, waiter: Waiter, deadline_us: int | None) -> None:

@@ -255,7 +255,7 @@ def sk_stream_is_writeable(sk: TcpSock) -> bool:
     """Whether at least half of what is queued, and some, is free (sk_stream_is_writeable)."""
     tp = sk.tp
     queued = tp.write_queue.len
-    return tp.sk_sndbuf - queued >= queued >> 1 and queued < tp.sk_sndbuf  # type: ignore[no-any-return]
+    return tp.sk_sndbuf - queued >= queued >> 1 and queued < tp.sk_sndbuf
 
 
 def tcp_sndbuf_expand(sk: TcpSock) -> None:

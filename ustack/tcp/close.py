@@ -77,7 +77,6 @@ def tcp_reset(sk: TcpSock) -> None:
         err = errno.ECONNRESET
     if state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
         sk.prot.mib.EstabResets += 1
-    lib.us_bq_purge(sk.prot.mem.ptr, sk.rcvq)
     tcp_done_with_error(sk, err)
 
 

@@ -87,7 +87,7 @@ def _queue_in_order(sk: TcpSock, seg: Segment, window: int) -> DropReason | None
         tcp_fin(sk)
     if sk.ofo is not None:
         tcp_ofo_queue(sk)
-        if sk.ofo is None:
+        if sk.ofo is None and sk.tp is not None:
             tp.ack_pending |= ICSK_ACK_NOW  # a hole filled: RFC 5681 §4.2
     if payload and not sk.dead:
         tcp_data_ready(sk)
@@ -235,6 +235,7 @@ def tcp_fin(sk: TcpSock) -> None:
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
+    sk.done = True
     sk.ofo = None
     new = sk.set_state(TcpEvent.RCV_FIN)
     if new == TCP_TIME_WAIT:

@@ -103,16 +103,21 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
         return reason
     tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
-    if reason is not None or tp.state == TCP_CLOSE:
+    if reason is not None or is_over(sk):
         return reason
     # Sixth, check the URG bit: the text is taken in line.
     # Seventh, process the segment text. Eighth, check the FIN bit.
     reason = _segment_text(sk, seg)
-    if sk.tp is not None and tp.state != TCP_CLOSE:
+    if not is_over(sk):
         tcp_push_pending_frames(sk)
         tcp_check_space(sk)
         tcp_ack_snd_check(sk)
     return reason
+
+
+def is_over(sk: TcpSock) -> bool:
+    """Whether a step has ended the connection; an orphan's control block is gone by then."""
+    return sk.tp is None or sk.tp.state == TCP_CLOSE
 
 
 def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:

@@ -66,8 +66,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
     if isinstance(value, bytes):
         if len(value) < 4:
             raise socket_error(errno.EINVAL)
-        value = struct.unpack_from("i", value)[0]
-    setter(sk, value)
+        setter(sk, struct.unpack_from("i", value)[0])
+    else:
+        setter(sk, value)
 
 
 def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | bytes:

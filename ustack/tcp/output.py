@@ -87,7 +87,7 @@ def tcp_packets_in_flight(sk: TcpSock, mss: int) -> int:
 def tcp_wnd_end(sk: TcpSock) -> int:
     """Return the sequence number just beyond the peer's window (tcp_wnd_end)."""
     tp = sk.tp
-    return tp.snd_una + tp.snd_wnd & SEQ_MASK  # type: ignore[no-any-return]
+    return tp.snd_una + tp.snd_wnd & SEQ_MASK
 
 
 def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:

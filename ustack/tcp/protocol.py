@@ -6,13 +6,14 @@ are looked through in the order established, TIME_WAIT, request, listener.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.reno import Reno
+from ustack.tcp.diag import tcp_diag
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
@@ -65,16 +66,11 @@ class TcpProt:
         Raises:
             MemoryError: the arena is full.
         """
-        sk = TcpSock(self, self.congestion)
-        tp = sk.tp
-        tp.rto_us = 1_000_000
-        tp.mdev_us = 1_000_000
-        tp.snd_cwnd = self.config.init_cwnd
-        tp.snd_ssthresh = 0x7FFFFFFF
-        tp.mss_cache = 536
-        tp.sk_rcvbuf = self.config.tcp_rmem[1]
-        tp.sk_sndbuf = self.config.tcp_wmem[1]
-        return sk
+        return TcpSock(self, self.congestion)
+
+    def diag(self) -> list[dict[str, Any]]:
+        """Return what ``ss`` shows; see ``tcp_diag``."""
+        return list(tcp_diag(self))
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""

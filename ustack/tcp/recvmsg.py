@@ -60,6 +60,8 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
 def _empty(sk: TcpSock) -> int:
     """Say why there is nothing: an error, the end of the stream, or just not yet."""
     tp = sk.tp
+    if sk.done:
+        return 0
     if sk.sk_err:
         raise socket_error(sk.take_error())
     if tp.rcv_shutdown & RCV_SHUTDOWN:

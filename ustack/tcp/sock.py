@@ -13,6 +13,7 @@ from ustack.core.timer import Timer
 from ustack.lib.errors import StateError
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import Sock
+from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import (
     STATE_NAMES,
     TCP_CLOSE,
@@ -47,6 +48,7 @@ class TcpSock(Sock):
         "ca",
         "dead",
         "delack_timer",
+        "done",
         "dst",
         "icsk_pending",
         "keepalive_timer",
@@ -68,11 +70,11 @@ class TcpSock(Sock):
     def __init__(self, prot: TcpProt, ca: CongestionOps) -> None:
         super().__init__()
         self.prot = prot
-        self.tp: Any = prot.tcp_cache.alloc()
-        self.tp.state = TCP_CLOSE
-        self.tp.generation = prot.next_generation()
-        self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
-        self.sndq: Any = ffi.addressof(self.tp, "write_queue")
+        self.tp: Any = None
+        """struct us_tcp_sock; None once an orphan is over."""
+        self.rcvq: Any = None
+        self.sndq: Any = None
+        self._new_tcb()
         self.ca = ca
         self.ofo: OutOfOrderQueue | None = None
         """Out-of-order queue, while it holds something."""
@@ -86,6 +88,8 @@ class TcpSock(Sock):
         """The application's handle; None for an orphan and for a child nobody accepted."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
+        self.done = False
+        """The peer's FIN has come: the stream has an end, whatever happens later (SOCK_DONE)."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
         self.icsk_pending = ICSK_TIME_NONE
@@ -102,7 +106,7 @@ class TcpSock(Sock):
     @property
     def state(self) -> int:
         """TCP_ESTABLISHED ... TCP_CLOSING."""
-        return self.tp.state  # type: ignore[no-any-return]
+        return self.tp.state
 
     @property
     def key(self) -> tuple[int, int, int, int]:
@@ -130,6 +134,31 @@ class TcpSock(Sock):
         if new == TCP_CLOSE:
             prot.unhash(self)
         return new
+
+    def reset(self) -> None:
+        """Forget a connection that is over, so that the socket can be used again."""
+        old = self.tp
+        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss")
+        kept = {name: getattr(old, name) for name in keep}
+        self.free_memory()
+        self._new_tcb()
+        self.done = False
+        for name, value in kept.items():
+            setattr(self.tp, name, value)
+
+    def _new_tcb(self) -> None:
+        prot = self.prot
+        tp = self.tp = prot.tcp_cache.alloc()
+        tp.state = TCP_CLOSE
+        tp.generation = prot.next_generation()
+        tp.rto_us = tp.mdev_us = TCP_TIMEOUT_INIT_US
+        tp.snd_cwnd = prot.config.init_cwnd
+        tp.snd_ssthresh = 0x7FFFFFFF
+        tp.mss_cache = 536
+        tp.sk_rcvbuf = prot.config.tcp_rmem[1]
+        tp.sk_sndbuf = prot.config.tcp_wmem[1]
+        self.rcvq = ffi.addressof(tp, "receive_queue")
+        self.sndq = ffi.addressof(tp, "write_queue")
 
     def free_memory(self) -> None:
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""

@@ -66,7 +66,7 @@ class TimewaitSock:
     @property
     def state(self) -> int:
         """TCP_FIN_WAIT2 or TCP_TIME_WAIT."""
-        return self.tw.substate  # type: ignore[no-any-return]
+        return self.tw.substate
 
     def reschedule(self, timeout_us: int) -> None:
         """Live for ``timeout_us`` from now on (inet_twsk_reschedule)."""

@@ -46,7 +46,7 @@ def tcp_space(sk: TcpSock) -> int:
     """Return the free part of the receive buffer, in bytes of window; may be negative."""
     tp = sk.tp
     used = tp.receive_queue.len + (sk.ofo.nbytes if sk.ofo is not None else 0)
-    return tcp_win_from_space(tp.sk_rcvbuf) - used  # type: ignore[no-any-return]
+    return tcp_win_from_space(tp.sk_rcvbuf) - used
 
 
 def tcp_receive_window(sk: TcpSock) -> int:
@@ -97,7 +97,7 @@ def tcp_select_window(sk: TcpSock) -> int:
             mib.TCPToZeroWindowAdv += 1
     elif old == 0:
         mib.TCPFromZeroWindowAdv += 1
-    return new >> scale  # type: ignore[no-any-return]
+    return new >> scale
 
 
 def tcp_grow_window(sk: TcpSock, length: int) -> None:

@@ -31,14 +31,27 @@ static uint32_t us_rx_next(const struct us_igb_rx_ring *ring, uint32_t i)
 	return i + 1 == ring->count ? 0 : i + 1;
 }
 
+/* Give every descriptor its buffer, the one that stays unused too. */
+static bool us_rx_alloc_pages(struct us_igb_rx_ring *ring)
+{
+	for (uint32_t i = 0; i < ring->count; i++) {
+		ring->buffer_info[i].page = us_alloc_pages(ring->mem,
+							   us_order_of(ring->buffer_bytes));
+		if (ring->buffer_info[i].page == US_NO_PAGE)
+			return false;
+	}
+	return true;
+}
+
 /**
- * us_igb_setup_rx_resources - allocate a receive ring: descriptors and buffer array
+ * us_igb_setup_rx_resources - allocate a receive ring: descriptors and their buffers
  * @mem:          arena that both lie in
  * @count:        descriptors, a multiple of 8 from 64 to 4096
  * @buffer_bytes: US_IGB_RXBUFFER_2048 or US_IGB_RXBUFFER_LARGE
  *
- * Buffers come with us_igb_alloc_rx_buffers. As in igb the pages of a 2 KiB buffer are
- * its own: one page for each descriptor.
+ * Buffers stay with their descriptors, so that an arena that is exhausted later cannot
+ * stop the receiver. As in igb a 2 KiB buffer has a page to itself. The device gets them
+ * by us_igb_alloc_rx_buffers.
  *
  * Return: the ring, or NULL (size or memory).
  */
@@ -59,7 +72,7 @@ struct us_igb_rx_ring *us_igb_setup_rx_resources(struct us_mem *mem, uint32_t co
 	ring->buffer_bytes = buffer_bytes;
 	ring->buffer_info = calloc(count, sizeof(*ring->buffer_info));
 	ring->dma = us_alloc_pages(mem, us_order_of(count * sizeof(union us_adv_rx_desc)));
-	if (!ring->buffer_info || ring->dma == US_NO_PAGE) {
+	if (!ring->buffer_info || ring->dma == US_NO_PAGE || !us_rx_alloc_pages(ring)) {
 		us_igb_free_rx_resources(ring);
 		return NULL;
 	}
@@ -92,29 +105,10 @@ void us_igb_free_rx_resources(struct us_igb_rx_ring *ring)
 	free(ring);
 }
 
-/* Make sure that descriptor @i has a buffer, and point it there. */
-static bool us_rx_post(struct us_igb_rx_ring *ring, uint32_t i)
-{
-	struct us_igb_rx_buffer *buffer = &ring->buffer_info[i];
-	union us_adv_rx_desc *desc = us_rx_desc(ring, i);
-
-	if (buffer->page == US_NO_PAGE)
-		buffer->page = us_alloc_pages(ring->mem, us_order_of(ring->buffer_bytes));
-	if (buffer->page == US_NO_PAGE) {
-		ring->alloc_failed++;
-		return false;
-	}
-	desc->read.pkt_addr = buffer->page;
-	desc->read.hdr_addr = 0;
-	return true;
-}
-
 /**
  * us_igb_alloc_rx_buffers - give the device every descriptor but one (igb_alloc_rx_buffers)
  * @ring: ring; frames that us_igb_clean_rx_irq returned are invalid from here on
  * @regs: the queue's registers; RDT is written after each 16 descriptors
- *
- * Without memory the ring stays shorter (rx_alloc_failed), until a later call succeeds.
  *
  * Return: descriptors posted.
  */
@@ -124,7 +118,11 @@ uint32_t us_igb_alloc_rx_buffers(struct us_igb_rx_ring *ring, struct us_igb_rxq_
 	uint32_t next = us_rx_next(ring, ring->next_to_use);
 
 	us_rx_free_linear(ring);
-	while (next != ring->next_to_clean && us_rx_post(ring, ring->next_to_use)) {
+	while (next != ring->next_to_clean) {
+		union us_adv_rx_desc *desc = us_rx_desc(ring, ring->next_to_use);
+
+		desc->read.pkt_addr = ring->buffer_info[ring->next_to_use].page;
+		desc->read.hdr_addr = 0;
 		ring->next_to_use = next;
 		next = us_rx_next(ring, next);
 		if (++posted % US_IGB_RX_BUFFER_WRITE == 0)

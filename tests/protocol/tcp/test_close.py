@@ -6,6 +6,7 @@ import pytest
 
 from kit.host import TEST_CONFIG, host
 from ustack.config import TcpConfig
+from ustack.tcp.diag import tcp_diag
 
 SECOND = 1_000_000
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
@@ -13,7 +14,7 @@ SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 def states(server) -> list[str]:
     """Return the states of everything but listeners, as ss prints them."""
-    rows = [str(row["state"]) for row in server.stack.tcp.diag()]
+    rows = [str(row["state"]) for row in tcp_diag(server.stack.tcp)]
     return sorted(s for s in rows if s != "LISTEN")
 
 

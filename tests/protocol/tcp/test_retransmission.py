@@ -70,13 +70,15 @@ def test_a_partial_ack_repeats_the_next_hole_at_once(server):
     assert server.mib.RetransSegs == 2
 
 
-def test_an_ack_with_data_or_a_new_window_is_no_duplicate(server):
-    _, peer = sending(server)
+def test_an_ack_with_data_or_a_wider_window_is_no_duplicate(server):
+    sk, peer = server.established("mss 1000,nop,wscale 7", win=1000)
+    sk.send(pattern(0, 10_000))
+    peer.expect_data(1, 10_001)
     for i in range(4):
-        peer.send(f". 1:1(0) ack 1 win {1000 + i}")
+        peer.send(f". 1:1(0) ack 1 win {1001 + i}")
     peer.expect_nothing()
     for i in range(4):
-        peer.send(f"P. {1 + 10 * i}:{11 + 10 * i}(10) ack 1 win 1003")
+        peer.send(f"P. {1 + 10 * i}:{11 + 10 * i}(10) ack 1 win 1004")
     assert not [s for s in peer.drain() if s.payload]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kit.netbed import OURS, Bed, icmp_packet
-
 from ustack.core.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, PACKET_HOST, Skb
 from ustack.core.transmit import dev_queue_xmit
 from ustack.ipv4.output import ip_queue_xmit

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kit.netbed import OTHER_MAC, OUR_MAC, PEER_MAC, Bed, icmp_packet
 
+from kit.netbed import OTHER_MAC, OUR_MAC, PEER_MAC, Bed, icmp_packet
 from ustack.core.ethernet import eth_type_trans
 from ustack.core.skb import (
     PACKET_BROADCAST,

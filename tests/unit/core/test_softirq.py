@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kit.netbed import Bed, core_config
 
+from kit.netbed import Bed, core_config
 from ustack.core.napi import (
     NET_RX_SOFTIRQ,
     NET_TX_SOFTIRQ,

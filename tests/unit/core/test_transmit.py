@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dpkt
 import pytest
-from kit.netbed import OURS, PEER, Bed, core_config
 
+from kit.netbed import OURS, PEER, Bed, core_config
 from ustack.core.napi import NET_TX_SOFTIRQ
 from ustack.core.netdevice import NETIF_F_IP_CSUM, NETIF_F_TSO
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb

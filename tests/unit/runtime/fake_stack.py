@@ -27,6 +27,7 @@ class FakeSocket:
     def __init__(self, stack: FakeStack) -> None:
         self.stack = stack
         self.wq = WaitQueue()
+        self.on_release: list[Callable[[Any], None]] = []
         self.rcvlowat = 1
         self.peer: FakeSocket | None = None
         self.received = bytearray()
@@ -57,7 +58,13 @@ class FakeSocket:
         return self.accept_queue.popleft()
 
     def connect(self, addr: int, port: int) -> None:
-        """Begin; the next poll completes it."""
+        """Begin, the next poll completes it; or report how it went."""
+        if self.peername is not None:
+            if self.connecting:
+                raise BlockingIOError(errno.EALREADY, os.strerror(errno.EALREADY))
+            if self.error:
+                self.send(b"")
+            return
         self.name = (addr, self.stack.next_port())
         self.peername = (addr, port)
         self.connecting = True
@@ -157,6 +164,8 @@ class FakeSocket:
     def close(self) -> None:
         """End both directions."""
         assert not self.closed
+        for released in tuple(self.on_release):
+            released(self)
         self.closed = True
         if self.listening:
             del self.stack.listeners[self.name]

@@ -27,6 +27,8 @@ from ustack.daemon.services.http_site import HttpSite, Response, target_path, te
 
 RECEIVE_BYTES = 256 * 1024
 """The shared receive buffer: how much one upload may bring at a time."""
+JOIN_BYTES = 16 * 1024
+"""A body up to this size leaves together with its head."""
 HEAD_TIMEOUT_S = 20.0
 """From the first byte of a request to the end of its head."""
 IDLE_TIMEOUT_S = 60.0
@@ -235,11 +237,16 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _respond(self, response: Response) -> None:
         self._phase = _Phase.RESPONSE
         self._response = response
-        self._write(response_head(response, keep_alive=self._keep_alive))
+        head = response_head(response, keep_alive=self._keep_alive)
         if self._head is not None and self._head.method == "HEAD":
             response.close()
             response.pieces = iter(())
             response.length = 0
+        if 0 < response.length <= JOIN_BYTES:
+            piece = next(response.pieces, b"")
+            response.length -= len(piece)
+            head += piece
+        self._write(head)
         self._send_pieces()
 
     def _send_pieces(self) -> None:

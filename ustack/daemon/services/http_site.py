@@ -55,6 +55,7 @@ class HttpSite:
     def __init__(self, folder: Path, status_text: Callable[[], str]) -> None:
         self._root = folder.resolve()
         self._status_text = status_text
+        mimetypes.init()  # reads files: not in the middle of the first request
 
     def respond(self, head: RequestHead) -> Response:
         """Answer a GET or HEAD (the caller leaves HEAD's body out).
@@ -204,7 +205,7 @@ def listing_response(folder: Path, raw_path: str) -> Response:
     title = html.escape(printable(raw_path))
     lines = [f"<!DOCTYPE html>\n<meta charset=utf-8>\n<title>{title}</title>\n<ul>"]
     for entry in entries:
-        name = entry.name + ("/" if entry.is_dir() else "")
+        name = entry.name + ("/" if os.path.isdir(entry.path) else "")
         link = html.escape(quote(os.fsencode("./" + name)))
         lines.append(f'<li><a href="{link}">{html.escape(printable(name))}</a>')
     return text_response("\n".join([*lines, "</ul>\n"]), content_type="text/html")

@@ -29,7 +29,7 @@ class CongestionOps(Protocol):
 def tcp_in_slow_start(sk: TcpSock) -> bool:
     """Whether cwnd is below ssthresh (RFC 5681 §3.1)."""
     tp = sk.tp
-    return tp.snd_cwnd < tp.snd_ssthresh  # type: ignore[no-any-return]
+    return tp.snd_cwnd < tp.snd_ssthresh
 
 
 def tcp_slow_start(sk: TcpSock, acked_segs: int) -> int:

@@ -1,0 +1,77 @@
+"""ustackd's command line: every mistake is one line and status 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ustack.daemon.options import parse_options
+from ustack.lib.addresses import Ipv4Interface
+
+GOOD = ["--tap", "tap0", "--address", "10.0.0.2/24"]
+
+
+def test_the_least_that_is_needed():
+    options = parse_options(GOOD)
+    assert options.address == Ipv4Interface(0x0A000002, 24)
+    assert options.control_path == Path("/run/ustack/tap0.sock")
+    assert options.host_address is options.gateway is options.mac is None
+    assert options.services == ()
+    assert options.config.nic.tso and options.config.nic.mtu == 1500
+
+
+def test_everything_can_be_said():
+    options = parse_options(
+        [*GOOD, "--host-address", "10.0.0.1/24", "--gateway", "10.0.0.1", "--serve", "echo",
+         "--mac", "02:00:00:00:00:02", "--mtu", "9000", "--offloads", "off", "--socket", "/tmp/s"]
+    )  # fmt: skip
+    nic = options.config.nic
+    assert (nic.tso, nic.rx_checksum, nic.tx_checksum, nic.large_receive) == (False,) * 4
+    assert (nic.mtu, options.gateway, options.mac) == (9000, 0x0A000001, b"\2\0\0\0\0\2")
+    assert options.control_path == Path("/tmp/s")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--tap", "tap0"],
+        ["--tap", "", "--address", "10.0.0.2/24"],
+        ["--tap", "a/b", "--address", "10.0.0.2/24"],
+        ["--tap", "x" * 16, "--address", "10.0.0.2/24"],
+        ["--tap", "..", "--address", "10.0.0.2/24"],
+        ["--tap", "tap0", "--address", "10.0.0.256/24"],
+        ["--tap", "tap0", "--address", "nonsense"],
+        ["--tap", "tap0", "--address", "10.0.0.2/33"],
+        ["--tap", "tap0", "--address", "::1/64"],
+        ["--tap", "tap0", "--address", ""],
+        ["--tap", "tap0", "--address", "127.0.0.1/8"],
+        ["--tap", "tap0", "--address", "224.0.0.1/24"],
+        ["--tap", "tap0", "--address", "0.0.0.0/24"],
+        ["--tap", "tap0", "--address", "10.0.0.0/24"],
+        ["--tap", "tap0", "--address", "10.0.0.255/24"],
+        [*GOOD, "--gateway", "10.0.1.1"],
+        [*GOOD, "--gateway", "10.0.0.2"],
+        [*GOOD, "--mac", "01:00:00:00:00:01"],
+        [*GOOD, "--mac", "00:00:00:00:00:00"],
+        [*GOOD, "--mac", "02-00-00-00-00-01"],
+        [*GOOD, "--mtu", "67"],
+        [*GOOD, "--mtu", "big"],
+        [*GOOD, "--offloads", "maybe"],
+        [*GOOD, "--serve", "telnet"],
+        [*GOOD, "--what"],
+        [*GOOD, "more"],
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        parse_options(argv)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("ustackd: ") and err.count("\n") == 1
+
+
+def test_an_address_on_a_point_to_point_link_may_be_its_first():
+    assert parse_options(["--tap", "t", "--address", "10.0.0.0/31"]).address.prefix_len == 31

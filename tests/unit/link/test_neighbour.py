@@ -1,0 +1,274 @@
+"""The life of a neighbour entry, in virtual time."""
+
+from __future__ import annotations
+
+from kit.netbed import (
+    OTHER_MAC,
+    OUR_MAC,
+    OURS,
+    PEER,
+    PEER_MAC,
+    Bed,
+    neigh_config,
+)
+from ustack.core.skb import Skb
+from ustack.ipv4.output import ip_queue_xmit
+from ustack.ipv4.route import Route, ip_route_output, neigh_confirm
+from ustack.lib.addresses import ETH_BROADCAST, ETH_ZERO
+from ustack.lib.drop_reason import DropReason
+from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpPacket
+from ustack.wire.ethernet import ETH_P_ARP, ETH_P_IP, parse_ethernet
+
+REPLY = ArpPacket(ARPOP_REPLY, PEER_MAC, PEER, OUR_MAC, OURS)
+SECOND_US = 1_000_000
+
+
+def route(bed: Bed, daddr: int = PEER) -> Route:
+    rt = ip_route_output(bed.ip, daddr)
+    assert rt is not None
+    return rt
+
+
+def send(bed: Bed, payload: bytes = b"payload!", daddr: int = PEER) -> DropReason | None:
+    result = ip_queue_xmit(bed.ip, Skb(payload), route(bed, daddr), OURS, daddr, 200)
+    bed.settle()
+    return result
+
+
+def state(bed: Bed) -> str | None:
+    return next((r.state for r in bed.arp.table.records() if r.addr == PEER), None)
+
+
+def reachable(bed: Bed) -> None:
+    send(bed)
+    bed.receive_arp(REPLY)
+    bed.take_sent()
+    assert state(bed) == "REACHABLE"
+
+
+def test_ten_packets_to_a_new_neighbour_cause_one_request_and_leave_in_order():
+    bed = Bed()
+    for n in range(10):
+        assert send(bed, bytes([n]) * 8) is None
+    (request,) = bed.take_arp()
+    assert request == ArpPacket(ARPOP_REQUEST, OUR_MAC, OURS, ETH_ZERO, PEER)
+    assert bed.arp.table.records()[0].queue_pkts == 10
+    bed.receive_arp(REPLY)
+    frames = bed.take_sent()
+    assert [f[34] for f in frames] == list(range(10))
+    assert {parse_ethernet(f).dest for f in frames} == {PEER_MAC}
+    assert state(bed) == "REACHABLE"
+
+
+def test_a_silent_neighbour_is_asked_three_times_and_given_up_after_three_seconds():
+    bed = Bed()
+    errors = []
+    bed.ip.inet_add_protocol(200, lambda skb: None, lambda *args: errors.append(args))
+    send(bed)
+    send(bed)
+    bed.advance_us(2_999_999)
+    assert len(bed.take_arp()) == 3
+    assert errors == []
+    bed.advance_us(1)
+    bed.settle()
+    assert state(bed) == "FAILED"
+    assert bed.drops == {"NEIGH_FAILED": 2}
+    assert bed.arp.table.stats.res_failed == 1
+    assert [e[:5] for e in errors] == [(3, 1, 0, OURS, PEER)] * 2
+    assert bytes(errors[0][5]) == b"payload!"
+    assert bed.lo.stats.rx_packets == 2
+    assert bed.net.mib.icmp.InDestUnreachs == bed.net.mib.icmp.OutDestUnreachs == 2
+
+
+def test_a_failed_neighbour_is_asked_again_for_a_later_packet():
+    bed = Bed()
+    send(bed)
+    bed.advance_us(3 * SECOND_US)
+    bed.take_sent()
+    assert send(bed) is DropReason.NEIGH_FAILED
+    assert bed.take_sent() == []
+    bed.advance_us(1)
+    send(bed)
+    assert state(bed) == "INCOMPLETE"
+    assert len(bed.take_arp()) == 1
+    bed.receive_arp(REPLY)
+    assert state(bed) == "REACHABLE"
+
+
+def test_the_queue_of_an_unresolved_neighbour_holds_101_packets_of_1514_bytes():
+    bed = Bed()
+    bed.eth0.mtu = 1514
+    for n in range(105):
+        send(bed, bytes([n]) * 1494)
+    assert bed.arp.table.records()[0].queue_pkts == 101
+    assert bed.drops == {"NEIGH_QUEUEFULL": 4}
+    assert bed.arp.table.stats.unres_discards == 4
+    bed.take_sent()
+    bed.receive_arp(REPLY)
+    assert [f[34] for f in bed.take_sent()] == list(range(4, 105))
+
+
+def test_a_waiting_packet_keeps_its_pages_and_a_dropped_one_gives_them_back():
+    bed = Bed()
+    free = bed.mem.free_pages
+    skb = Skb(b"header")
+    skb.frags = [(bed.mem.alloc_pages(0), 10)]
+    ip_queue_xmit(bed.ip, skb, route(bed), OURS, PEER, 200)
+    assert bed.mem.free_pages == free - 1
+    bed.advance_us(3 * SECOND_US)
+    assert bed.mem.free_pages == free
+
+
+def test_an_idle_reachable_neighbour_becomes_stale():
+    bed = Bed()
+    reachable(bed)
+    bed.advance_us(bed.arp.table.reachable_time_us)
+    assert state(bed) == "STALE"
+    assert 15 * SECOND_US <= bed.arp.table.reachable_time_us < 45 * SECOND_US
+
+
+def test_a_stale_neighbour_is_used_at_once_and_probed_by_unicast_after_five_seconds():
+    bed = Bed(neigh_config(gc_stale_time_us=3600 * SECOND_US))
+    reachable(bed)
+    bed.advance_us(46 * SECOND_US)
+    send(bed)
+    assert state(bed) == "DELAY"
+    assert [parse_ethernet(f).proto for f in bed.take_sent()] == [ETH_P_IP]
+    bed.advance_us(5 * SECOND_US)
+    assert state(bed) == "PROBE"
+    (frame,) = bed.take_sent()
+    assert (parse_ethernet(frame).proto, parse_ethernet(frame).dest) == (ETH_P_ARP, PEER_MAC)
+    send(bed)
+    assert [parse_ethernet(f).proto for f in bed.take_sent()] == [ETH_P_IP]
+    bed.receive_arp(REPLY)
+    assert state(bed) == "REACHABLE"
+
+
+def test_probes_of_a_known_neighbour_end_after_three_too():
+    bed = Bed(neigh_config(gc_stale_time_us=3600 * SECOND_US))
+    reachable(bed)
+    bed.advance_us(46 * SECOND_US)
+    send(bed)
+    bed.take_sent()
+    bed.advance_us(5 * SECOND_US + 3 * SECOND_US)
+    assert state(bed) == "FAILED"
+    assert len(bed.take_arp()) == 3
+    assert route(bed).neigh.hh is None
+
+
+def test_progress_of_a_transport_confirms_without_a_probe():
+    bed = Bed(neigh_config(gc_stale_time_us=3600 * SECOND_US))
+    reachable(bed)
+    bed.advance_us(46 * SECOND_US)
+    send(bed)
+    bed.advance_us(3 * SECOND_US)
+    neigh_confirm(route(bed))
+    neigh_confirm(None)
+    bed.advance_us(2 * SECOND_US)
+    assert state(bed) == "REACHABLE"
+    assert [parse_ethernet(f).proto for f in bed.take_sent()] == [ETH_P_IP]
+
+
+def test_a_confirmation_during_the_probes_ends_them():
+    bed = Bed(neigh_config(gc_stale_time_us=3600 * SECOND_US))
+    reachable(bed)
+    bed.advance_us(46 * SECOND_US)
+    send(bed)
+    bed.advance_us(5 * SECOND_US)
+    assert state(bed) == "PROBE"
+    bed.advance_us(SECOND_US // 2)
+    neigh_confirm(route(bed))
+    bed.advance_us(SECOND_US)
+    assert state(bed) == "REACHABLE"
+
+
+def test_confirmations_keep_a_neighbour_reachable():
+    bed = Bed()
+    reachable(bed)
+    for _ in range(20):
+        bed.advance_us(10 * SECOND_US)
+        neigh_confirm(route(bed))
+    assert state(bed) == "REACHABLE"
+    assert bed.take_arp() == []
+
+
+def test_an_unused_entry_is_forgotten_and_then_no_timer_runs():
+    bed = Bed()
+    reachable(bed)
+    bed.advance_us(200 * SECOND_US)
+    assert bed.arp.table.records() == []
+    assert bed.arp.table.stats.destroys == 1
+    assert bed.arp.table.stats.periodic_gc_runs > 0
+    assert bed.net.timers.next_us() is None
+
+
+def test_a_route_that_remembers_a_forgotten_neighbour_looks_up_again():
+    bed = Bed()
+    reachable(bed)
+    rt = route(bed)
+    old = rt.neigh
+    bed.advance_us(200 * SECOND_US)
+    assert old.dead
+    assert send(bed) is None
+    assert rt.neigh is not old
+    assert len(bed.take_arp()) == 1
+
+
+def test_a_dead_neighbour_takes_no_packet():
+    bed = Bed()
+    reachable(bed)
+    neigh = route(bed).neigh
+    bed.arp.table.remove(neigh)
+    bed.arp.table.remove(neigh)
+    result = bed.arp.table.neigh_resolve_output(neigh, Skb(bytes(20), bed.eth0))
+    assert result is DropReason.NEIGH_DEAD
+    assert bed.drops == {"NEIGH_DEAD": 1}
+
+
+def test_a_permanent_neighbour_is_neither_aged_nor_overwritten():
+    bed = Bed()
+    bed.know_peer()
+    rival = ArpPacket(ARPOP_REQUEST, OTHER_MAC, PEER, ETH_ZERO, PEER)
+    bed.receive_arp(rival, dest=ETH_BROADCAST)
+    bed.advance_us(1000 * SECOND_US)
+    (record,) = bed.arp.table.records()
+    assert (record.state, record.lladdr, record.dev) == ("PERMANENT", PEER_MAC, "eth0")
+
+
+def test_entering_a_neighbour_by_hand_releases_what_waits_for_it():
+    bed = Bed()
+    send(bed)
+    bed.take_sent()
+    bed.know_peer()
+    assert len(bed.take_sent()) == 1
+
+
+def test_a_full_table_forgets_old_entries_and_refuses_if_it_has_none():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    for host in (10, 11):
+        send(bed, daddr=0x0A000000 + host)
+    assert send(bed, daddr=0x0A00000C) is DropReason.NEIGH_CREATEFAIL
+    assert bed.drops == {"NEIGH_CREATEFAIL": 1}
+    assert bed.arp.table.stats.table_fulls == 1
+    assert bed.net.mib.ip.OutDiscards == 1
+    bed.advance_us(3 * SECOND_US)  # both have failed
+    assert send(bed, daddr=0x0A00000C) is None
+    assert [r.addr for r in bed.arp.table.records()] == [0x0A00000C]
+    assert bed.arp.table.stats.forced_gc_runs > 1
+
+
+def test_a_device_that_goes_down_forgets_its_neighbours():
+    bed = Bed()
+    send(bed)
+    bed.net.dev_close(bed.eth0)
+    assert bed.arp.table.records() == []
+    assert bed.drops == {"NEIGH_DEAD": 1}
+
+
+def test_broadcast_and_loopback_need_no_resolution():
+    bed = Bed()
+    send(bed, daddr=0x0A0000FF)
+    (frame,) = bed.take_sent()
+    assert parse_ethernet(frame).dest == ETH_BROADCAST
+    assert bed.net.mib.ip_ext.OutBcastPkts == 1
+    assert bed.arp.table.records()[0].state == "NOARP"

@@ -1,0 +1,421 @@
+"""Types of the compiled module. Written by tools/gen_stub.py; do not edit."""
+
+from typing import Any
+
+ffi: Any
+
+class us_adv_rx_desc:
+    read: us_adv_rx_read
+    wb: us_adv_rx_wb
+
+class us_adv_rx_read:
+    pkt_addr: int
+    hdr_addr: int
+
+class us_adv_rx_wb:
+    pkt_info: int
+    hdr_info: int
+    rss: int
+    status_error: int
+    length: int
+    vlan: int
+
+class us_adv_tx_ctxt:
+    vlan_macip_lens: int
+    seqnum_seed: int
+    type_tucmd_mlhl: int
+    mss_l4len_idx: int
+
+class us_adv_tx_desc:
+    read: us_adv_tx_read
+    wb: us_adv_tx_wb
+    ctxt: us_adv_tx_ctxt
+
+class us_adv_tx_read:
+    buffer_addr: int
+    cmd_type_len: int
+    olinfo_status: int
+
+class us_adv_tx_wb:
+    rsvd: int
+    nxtseq_seed: int
+    status: int
+
+class us_bq:
+    head: int
+    tail: int
+    len: int
+    truesize: int
+
+class us_frag:
+    addr: int
+    len: int
+
+class us_igb_regs:
+    CTRL: int
+    STATUS: int
+    RCTL: int
+    TCTL: int
+    RLPML: int
+    RXCSUM: int
+    RAL: int
+    RAH: int
+    EICR: int
+    EIMS: int
+    EIAC: int
+    EIAM: int
+    IVAR: Any
+    WIREERR: int
+    rxq: Any
+    txq: Any
+    GPRC: int
+    GORC: int
+    BPRC: int
+    MPRC: int
+    RNBC: int
+    MPC: int
+    ROC: int
+    RUC: int
+    RXERRC: int
+    XOFFTXC: int
+    XONTXC: int
+    GPTC: int
+    GOTC: int
+    BPTC: int
+    MPTC: int
+    TSCTC: int
+    TNCRS: int
+    TXERRC: int
+
+class us_igb_rx_buffer: ...
+
+class us_igb_rx_frame:
+    addr: int
+    len: int
+    gso_size: int
+    gso_segs: int
+    ip_summed: int
+    rss: int
+
+class us_igb_rx_ring:
+    mem: us_mem
+    dma: int
+    count: int
+    buffer_bytes: int
+    next_to_use: int
+    next_to_clean: int
+    packets: int
+    bytes: int
+    csum_err: int
+    alloc_failed: int
+    errors: int
+    descriptors: int
+    buffer_info: us_igb_rx_buffer
+    nlinear: int
+    linear: Any
+    frames: Any
+
+class us_igb_rxq_regs:
+    RDBAL: int
+    RDBAH: int
+    RDLEN: int
+    RDH: int
+    RDT: int
+    RXDCTL: int
+    SRRCTL: int
+    RQDPC: int
+
+class us_igb_tx_buffer: ...
+
+class us_igb_tx_ring:
+    mem: us_mem
+    dma: int
+    count: int
+    next_to_use: int
+    next_to_clean: int
+    stopped: int
+    packets: int
+    bytes: int
+    restart: int
+    busy: int
+    descriptors: int
+    buffer_info: us_igb_tx_buffer
+    headers: Any
+    frags: Any
+
+class us_igb_txq_regs:
+    TDBAL: int
+    TDBAH: int
+    TDLEN: int
+    TDH: int
+    TDT: int
+    TXDCTL: int
+
+class us_kmem_cache: ...
+
+class us_mem: ...
+
+class us_nic: ...
+
+class us_request_sock:
+    loc_addr: int
+    rmt_addr: int
+    loc_port: int
+    rmt_port: int
+    rcv_isn: int
+    snt_isn: int
+    rcv_nxt: int
+    snt_tsval_first: int
+    ts_recent: int
+    rcv_wnd: int
+    mss: int
+    snd_wscale: int
+    rcv_wscale: int
+    tstamp_ok: int
+    sack_ok: int
+    wscale_ok: int
+    num_retrans: int
+    num_timeout: int
+    acked: int
+    snt_synack_us: int
+    expires_us: int
+
+class us_slabinfo:
+    active_objs: int
+    num_objs: int
+    objsize: int
+    objperslab: int
+    pagesperslab: int
+    active_slabs: int
+    num_slabs: int
+
+class us_tcp_sock:
+    rcv_nxt: int
+    rcv_wnd: int
+    rcv_wup: int
+    snd_una: int
+    snd_nxt: int
+    snd_wnd: int
+    snd_wl1: int
+    ts_recent: int
+    ts_recent_stamp_us: int
+    state: int
+    tstamp_ok: int
+    sack_ok: int
+    wscale_ok: int
+    rcv_wscale: int
+    snd_wscale: int
+    rcv_shutdown: int
+    snd_shutdown: int
+    copied_seq: int
+    last_ack_sent: int
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    generation: int
+    write_seq: int
+    snd_cwnd: int
+    snd_cwnd_cnt: int
+    snd_ssthresh: int
+    mss_cache: int
+    snd_sml: int
+    max_window: int
+    prior_ssthresh: int
+    high_seq: int
+    pushed_seq: int
+    sacked_out: int
+    rtx_nxt: int
+    max_in_flight: int
+    cwnd_usage_seq: int
+    ca_state: int
+    is_cwnd_limited: int
+    nonagle: int
+    fin_queued: int
+    retransmits: int
+    backoff: int
+    probes_out: int
+    syn_retries: int
+    srtt_us: int
+    mdev_us: int
+    mdev_max_us: int
+    rttvar_us: int
+    rtt_seq: int
+    rto_us: int
+    rtt_timed_seq: int
+    rtt_timing: int
+    rtt_start_us: int
+    ack_pending: int
+    ack_quick: int
+    ack_pingpong: int
+    reserved: int
+    ack_ato_us: int
+    ack_lrcvtime_us: int
+    lsndtime_us: int
+    rcv_tstamp_us: int
+    last_oow_ack_us: int
+    retrans_stamp_us: int
+    tsoffset: int
+    ack_rcv_mss: int
+    advmss: int
+    user_mss: int
+    rx_opt_mss: int
+    pmtu_mss: int
+    receive_queue: us_bq
+    write_queue: us_bq
+    sk_rcvbuf: int
+    sk_sndbuf: int
+    rcv_ssthresh: int
+    window_clamp: int
+    rcvq_space: int
+    rcvq_space_seq: int
+    rcvq_space_time_us: int
+    rcv_rtt_us: int
+    rcv_rtt_seq: int
+    rcv_rtt_time_us: int
+    iss: int
+    irs: int
+    total_retrans: int
+    retrans_out: int
+    bytes_received: int
+    bytes_acked: int
+    bytes_sent: int
+    segs_in: int
+    segs_out: int
+
+class us_timewait_sock:
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    rcv_nxt: int
+    snd_nxt: int
+    rcv_wnd: int
+    ts_recent: int
+    ts_recent_stamp_us: int
+    expires_us: int
+    substate: int
+    tstamp_ok: int
+    rcv_wscale: int
+
+class Lib:
+    US_E1000_ADVTXD_DCMD_DEXT: int
+    US_E1000_ADVTXD_DCMD_EOP: int
+    US_E1000_ADVTXD_DCMD_IFCS: int
+    US_E1000_ADVTXD_DCMD_RS: int
+    US_E1000_ADVTXD_DCMD_TSE: int
+    US_E1000_ADVTXD_DTALEN_MASK: int
+    US_E1000_ADVTXD_DTYP_CTXT: int
+    US_E1000_ADVTXD_DTYP_DATA: int
+    US_E1000_ADVTXD_DTYP_MASK: int
+    US_E1000_ADVTXD_IPLEN_MASK: int
+    US_E1000_ADVTXD_L4LEN_SHIFT: int
+    US_E1000_ADVTXD_MACLEN_MASK: int
+    US_E1000_ADVTXD_MACLEN_SHIFT: int
+    US_E1000_ADVTXD_MSS_SHIFT: int
+    US_E1000_ADVTXD_PAYLEN_SHIFT: int
+    US_E1000_ADVTXD_TUCMD_IPV4: int
+    US_E1000_ADVTXD_TUCMD_L4T_TCP: int
+    US_E1000_CTRL_RFCE: int
+    US_E1000_CTRL_RST: int
+    US_E1000_RCTL_EN: int
+    US_E1000_RXCSUM_IPOFL: int
+    US_E1000_RXCSUM_TUOFL: int
+    US_E1000_RXDADV_PKTTYPE_IPV4: int
+    US_E1000_RXDADV_PKTTYPE_TCP: int
+    US_E1000_RXDADV_PKTTYPE_UDP: int
+    US_E1000_RXDCTL_QUEUE_ENABLE: int
+    US_E1000_RXDEXT_STATERR_IPE: int
+    US_E1000_RXDEXT_STATERR_L4E: int
+    US_E1000_RXDEXT_STATERR_RXE: int
+    US_E1000_RXD_STAT_DD: int
+    US_E1000_RXD_STAT_EOP: int
+    US_E1000_RXD_STAT_IPCS: int
+    US_E1000_RXD_STAT_TCPCS: int
+    US_E1000_RXD_STAT_UDPCS: int
+    US_E1000_STATUS_LU: int
+    US_E1000_TCTL_EN: int
+    US_E1000_TXDCTL_QUEUE_ENABLE: int
+    US_E1000_TXD_POPTS_IXSM: int
+    US_E1000_TXD_POPTS_TXSM: int
+    US_E1000_TXD_STAT_DD: int
+    US_IGB_DESC_NEEDED: int
+    US_IGB_MAX_DATA_PER_TXD: int
+    US_IGB_MAX_QUEUES: int
+    US_IGB_RXBUFFER_2048: int
+    US_IGB_RXBUFFER_LARGE: int
+    US_IGB_RX_BUDGET: int
+    US_IGB_RX_BUFFER_WRITE: int
+    US_IGB_TX_HEADER_BYTES: int
+    US_IGB_TX_QUEUE_WAKE: int
+    US_IGB_TX_WORK: int
+    US_MAX_FRAME: int
+    US_MAX_ORDER: int
+    US_MAX_SKB_FRAGS: int
+    US_NO_PAGE: int
+    US_PAGE_SHIFT: int
+    US_PAGE_SIZE: int
+    US_VIRTIO_NET_HDR_F_DATA_VALID: int
+    US_VIRTIO_NET_HDR_F_NEEDS_CSUM: int
+    US_VIRTIO_NET_HDR_GSO_ECN: int
+    US_VIRTIO_NET_HDR_GSO_NONE: int
+    US_VIRTIO_NET_HDR_GSO_TCPV4: int
+    US_VNET_HDR_LEN: int
+    US_WAIT_FD: int
+    US_WAIT_WAKEFD: int
+    def us_alloc_pages(self, mem: Any, order: int, /) -> int: ...
+    def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
+    def us_bq_drop(self, mem: Any, bq: Any, len: int, /) -> int: ...
+    def us_bq_frags(self, mem: Any, bq: Any, off: int, len: int, frags: Any, max: int, /) -> int: ...
+    def us_bq_peek(self, mem: Any, bq: Any, off: int, dst: Any, len: int, /) -> int: ...
+    def us_bq_purge(self, mem: Any, bq: Any, /) -> None: ...
+    def us_bq_read(self, mem: Any, bq: Any, dst: Any, len: int, /) -> int: ...
+    def us_csum_block_add(self, sum: int, part: int, offset: int, /) -> int: ...
+    def us_csum_fold(self, sum: int, /) -> int: ...
+    def us_csum_partial(self, buf: Any, len: int, sum: int, /) -> int: ...
+    def us_csum_tcpudp_magic(self, saddr: int, daddr: int, len: int, proto: int, sum: int, /) -> int: ...
+    def us_csum_tcpudp_nofold(self, saddr: int, daddr: int, len: int, proto: int, sum: int, /) -> int: ...
+    def us_get_page(self, mem: Any, addr: int, /) -> int: ...
+    def us_igb_alloc_rx_buffers(self, ring: Any, regs: Any, /) -> int: ...
+    def us_igb_clean_rx_irq(self, ring: Any, budget: int, /) -> int: ...
+    def us_igb_clean_tx_irq(self, ring: Any, budget: int, /) -> int: ...
+    def us_igb_free_rx_resources(self, ring: Any, /) -> None: ...
+    def us_igb_free_tx_resources(self, ring: Any, /) -> None: ...
+    def us_igb_setup_rx_resources(self, mem: Any, count: int, buffer_bytes: int, /) -> us_igb_rx_ring: ...
+    def us_igb_setup_tx_resources(self, mem: Any, count: int, /) -> us_igb_tx_ring: ...
+    def us_igb_xmit_frame(self, ring: Any, data: Any, len: int, nfrags: int, csum_start: int, csum_offset: int, gso_size: int, /) -> int: ...
+    def us_ip_fast_csum(self, iph: Any, bytes: int, /) -> int: ...
+    def us_kmem_cache_create(self, mem: Any, name: Any, objsize: int, /) -> us_kmem_cache: ...
+    def us_kmem_cache_destroy(self, cache: Any, /) -> int: ...
+    def us_kmem_cache_free(self, cache: Any, obj: Any, /) -> int: ...
+    def us_kmem_cache_info(self, cache: Any, out: Any, /) -> None: ...
+    def us_kmem_cache_zalloc(self, cache: Any, /) -> Any: ...
+    def us_mem_base(self, mem: Any, /) -> Any: ...
+    def us_mem_buddyinfo(self, mem: Any, free_count: Any, /) -> None: ...
+    def us_mem_create(self, bytes: int, /) -> us_mem: ...
+    def us_mem_destroy(self, mem: Any, /) -> None: ...
+    def us_mem_free_pages(self, mem: Any, /) -> int: ...
+    def us_mem_size(self, mem: Any, /) -> int: ...
+    def us_nic_attach(self, nic: Any, fd: int, vnet_hdr_len: int, /) -> None: ...
+    def us_nic_create(self, mem: Any, /) -> us_nic: ...
+    def us_nic_deliver_irq(self, nic: Any, /) -> int: ...
+    def us_nic_destroy(self, nic: Any, /) -> None: ...
+    def us_nic_dma_rx(self, nic: Any, queue: int, limit: int, /) -> int: ...
+    def us_nic_dma_tx(self, nic: Any, queue: int, /) -> int: ...
+    def us_nic_regs(self, nic: Any, /) -> us_igb_regs: ...
+    def us_nic_reset(self, nic: Any, /) -> None: ...
+    def us_nic_rx_frame(self, nic: Any, queue: int, frame: Any, len: int, /) -> int: ...
+    def us_nic_rx_ready(self, nic: Any, queue: int, /) -> int: ...
+    def us_nic_tx_done(self, nic: Any, queue: int, /) -> int: ...
+    def us_nic_tx_frame(self, nic: Any, queue: int, out: Any, size: int, /) -> int: ...
+    def us_nic_write_eics(self, nic: Any, vectors: int, /) -> int: ...
+    def us_nic_write_eimc(self, nic: Any, vectors: int, /) -> None: ...
+    def us_nic_write_eims(self, nic: Any, vectors: int, /) -> int: ...
+    def us_nic_write_tdt(self, nic: Any, queue: int, tail: int, /) -> int: ...
+    def us_page_refcount(self, mem: Any, addr: int, /) -> int: ...
+    def us_put_page(self, mem: Any, addr: int, /) -> int: ...
+    def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
+    def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
+    def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
+
+lib: Lib
