@@ -16,6 +16,15 @@ def test_import_contracts_hold():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_only_native_imports_the_compiled_module():
+    importers = [
+        str(path.relative_to(ROOT))
+        for path in sorted(ROOT.glob("ustack/**/*.py"))
+        if "_ustack_c" in path.read_text() and path.parent.name != "native"
+    ]
+    assert not importers
+
+
 def test_every_package_has_a_module_docstring():
     without = []
     for path in sorted(ROOT.glob("ustack/**/*.py")):

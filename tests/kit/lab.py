@@ -213,7 +213,7 @@ class Daemon:
     def __enter__(self) -> Daemon:
         with self.log_path.open("wb") as log:
             self._process = self.ns.start(script("ustackd"), *self.arguments, stdout=log)
-        wait_for(self._answers, f"ustackd's control socket ({self.log()})", 20)
+        wait_for(self._answers, f"ustackd's ready line ({self.log()})", 20)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -222,7 +222,7 @@ class Daemon:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise LabError(f"ustackd ended at once, exit {self.process.returncode}: {self.log()}")
-        return self.socket_path.exists() and self.ns.link_exists(self.tap)
+        return " ready " in self.log()
 
     def log(self) -> str:
         """Return what the daemon has printed so far."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -114,7 +114,8 @@ class AgainstBytearray(RuleBasedStateMachine):
         assert (self.queue.bq.head, self.queue.bq.tail, self.queue.bq.truesize) == (0, 0, 0)
 
 
-TestAgainstBytearray = AgainstBytearray.TestCase
+TestAgainstBytearray = pytest.mark.slow(AgainstBytearray.TestCase)
+TestAgainstBytearray.settings = settings(max_examples=30, stateful_step_count=25)
 
 
 def test_a_small_write_takes_one_page_and_a_large_one_a_large_chunk():

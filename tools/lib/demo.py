@@ -18,14 +18,14 @@ from types import FrameType
 from rich.console import Console
 
 from kit.capture import handshake, tcp_segments
-from kit.lab import CONGESTION_CONTROL, Daemon, LabError, Namespace, wait_for
+from kit.lab import CONGESTION_CONTROL, Daemon, LabError, Namespace, stop, wait_for
 from kit.segment import format_segment
 from ustack.lib.addresses import format_ipv4
 
 URL = "http://10.0.0.2"
 BIG_BYTES = 100_000_000
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoFailure(Exception):
@@ -63,7 +63,7 @@ def show_ping(ns: Namespace) -> None:
 
 def show_page(ns: Namespace, daemon: Daemon) -> None:
     """A page by curl, and its handshake out of a tcpdump capture."""
-    step("a page, captured by tcpdump", f"curl {URL}/")
+    step("a page, captured by tcpdump", f"curl {URL}/hello.html")
     with ns.capture(daemon.tap, "tcp", "port", "80") as path:
         run = ns.run("curl", "-sSf", "--max-time", "10", f"{URL}/hello.html")
         wait_for(lambda: not daemon.connections(), "the connection closed")
@@ -121,14 +121,11 @@ def show_views(ns: Namespace, daemon: Daemon) -> None:
     sockets = daemon.cli("ss", "-ant")
     show(sockets)
     must("LISTEN" in sockets and "ESTAB" in sockets, "ss shows no listener or no connection")
-    assert client.stdin is not None
-    client.stdin.close()
-    client.terminate()
-    client.wait()
     step("its counters", "ustack netstat -s")
     counters = daemon.cli("netstat", "-s")
-    show(counters, 60)
+    show(counters, 80)
     must("Tcp:" in counters, "netstat -s shows no Tcp")
+    stop(client)
 
 
 def show_speed(down_s: float, up_s: float) -> None:
@@ -182,8 +179,8 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\ntools/demo: stopped, everything taken down", markup=False)
         return 130
-    console.print(f"\n[bold green]all shown in {time.monotonic() - begin:.0f} s[/], ", end="")
-    console.print("nothing left behind")
+    seconds = time.monotonic() - begin
+    console.print(f"\n[bold green]all shown in {seconds:.0f} s[/], nothing left behind")
     return 0
 
 

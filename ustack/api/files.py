@@ -139,10 +139,10 @@ class FileTable:
         if not file.runtime.closed:
             file.runtime.call(file.release)
 
-    def of_runtime(self, runtime: ThreadedRuntime) -> list[int]:
-        """Return the open descriptors of one stack."""
+    def of_runtime(self, runtime: ThreadedRuntime) -> list[File]:
+        """Return the open files of one stack."""
         with self._lock:
-            return [fd for fd, file in self._files.items() if file.runtime is runtime]
+            return [file for file in self._files.values() if file.runtime is runtime]
 
 
 FILES = FileTable()

@@ -48,8 +48,8 @@ class StackHandle:
             _default.handle = None
         if self.runtime.closed:
             return
-        for fd in FILES.of_runtime(self.runtime):
-            FILES.close(fd)
+        for file in FILES.of_runtime(self.runtime):
+            self.runtime.call(file.final_close)  # its descriptors stay, and fail from now on
         _drain(self.runtime)
         self.runtime.close()
         self.stack.close()

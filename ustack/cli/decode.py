@@ -77,7 +77,7 @@ class Decoder:
         except (dpkt.UnpackError, struct.error, ValueError, IndexError, AttributeError):
             name, text = ETHERTYPE_NAMES.get(ethertype, "?"), "[invalid]"
         if self._link_header:
-            macs = f"{frame[6:12].hex(':')} > {mac_name(frame[:6])}"
+            macs = f"{frame[6:12].hex(':')} > {frame[:6].hex(':')}"
             kind = f"{ETHERTYPE_NAMES.get(ethertype, 'Unknown')} (0x{ethertype:04x})"
             return f"{macs}, ethertype {kind}, length {length}: {text}"
         prefix = {0x0800: "IP ", 0x0806: "ARP, ", 0x86DD: "IP6 "}.get(ethertype, "")
@@ -134,10 +134,10 @@ class Decoder:
     def _bases(self, flow: Flow, tcp: dpkt.tcp.TCP) -> tuple[int, int]:
         """Return what to take off seq and ack, (0, 0) for those that are printed absolute.
 
-        As tcpdump does it: the bases are one below the first numbers seen, so that the first
-        byte of data is number 1.
+        As tcpdump does it: only segments with ACK count, so that a SYN-ACK sets the bases; they
+        are one below the first byte of data, which is number 1.
         """
-        if self._absolute:
+        if self._absolute or not tcp.flags & dpkt.tcp.TH_ACK:
             return 0, 0
         reverse = (flow[2], flow[3], flow[0], flow[1])
         known = self._flows.get(flow)
@@ -154,11 +154,6 @@ class Decoder:
             return known
         assert back is not None
         return back[1], back[0]
-
-
-def mac_name(mac: bytes) -> str:
-    """Write a MAC address; the broadcast address has a name."""
-    return "Broadcast" if mac == b"\xff" * 6 else mac.hex(":")
 
 
 def flag_letters(flags: int) -> str:
@@ -214,7 +209,7 @@ def describe_arp(packet: bytes, length: int) -> str:
         return f"Unknown ({arp.op}), length {length}"
     if arp.spa == arp.tpa:
         return f"Announcement {sender}, length {length}"
-    asked = f" ({mac_name(arp.tha)})" if any(arp.tha) else ""
+    asked = f" ({arp.tha.hex(':')})" if any(arp.tha) else ""
     return f"Request who-has {target}{asked} tell {sender}, length {length}"
 
 

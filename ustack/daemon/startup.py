@@ -30,6 +30,7 @@ from ustack.runtime.clock import monotonic_us
 from ustack.runtime.hostlink import set_up_host
 from ustack.runtime.inline import InlineRuntime
 from ustack.stack import Stack
+from ustack.tcp.close import tcp_abort
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
@@ -127,8 +128,8 @@ class Daemon:
         for server in self._servers:
             server.close()
             server.close_connections()
-        if self._stack is not None and self._servers:
-            await self._wait_for_fins(self._stack)
+        if self._stack is not None and self._runtime is not None:
+            await finish_connections(self._stack, self._runtime)
         if self._control is not None:
             self._control.close()
         if self._runtime is not None:
@@ -138,12 +139,18 @@ class Daemon:
         if self._wire is not None:
             self._wire.close()
 
-    async def _wait_for_fins(self, stack: Stack) -> None:
-        """Wait until all connections are over or only wait for their last minute."""
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + FIN_WAIT_S
-        while stack.tcp.ehash and loop.time() < deadline_s:
-            await asyncio.sleep(FIN_POLL_S)
+
+async def finish_connections(stack: Stack, runtime: InlineRuntime) -> None:
+    """Wait until all connections are over or only wait for their last minute.
+
+    What cannot send its last data in time, because the peer does not read, is reset: nobody
+    will be there to go on.
+    """
+    deadline_s = runtime.loop.time() + FIN_WAIT_S
+    while stack.tcp.ehash and runtime.loop.time() < deadline_s:
+        await asyncio.sleep(FIN_POLL_S)
+    for sk in tuple(stack.tcp.ehash.values()):
+        runtime.call(tcp_abort, sk)
 
 
 def open_tap(name: str) -> TapWire:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,10 @@ MAX_SKB_FRAGS: int = lib.US_MAX_SKB_FRAGS
 TX_WORK_LIMIT: int = lib.US_IGB_TX_WORK
 """Packets that one poll cleans at most (IGB_DEFAULT_TX_WORK)."""
 
-_FRAGS = tuple(Struct("=" + "QI4x" * n) for n in range(MAX_SKB_FRAGS + 1))
-"""An array of struct us_frag: address, length."""
+_FRAG = Struct("=QI4x")
+"""struct us_frag: address, length."""
+_FRAG_BYTES = _FRAG.size
+_pack_frag = _FRAG.pack_into
 
 _REFUSED = {
     -errno.EMSGSIZE: DropReason.PKT_TOO_BIG,
@@ -99,7 +100,10 @@ def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
         if len(frags) > MAX_SKB_FRAGS:
             skb_linearize(adapter.net, skb)
             frags = skb.frags
-        _FRAGS[len(frags)].pack_into(tx.frags, 0, *chain.from_iterable(frags))
+        at = 0
+        for addr, length in frags:
+            _pack_frag(tx.frags, at, addr, length)
+            at += _FRAG_BYTES
     data = skb.data
     if type(data) is not bytes:
         data = bytes(data)

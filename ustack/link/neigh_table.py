@@ -45,6 +45,8 @@ LOCKTIME_US = 1_000_000
 """How long a fresh address is not replaced by another reply (neigh locktime)."""
 FORCED_GC_AGE_US = 5_000_000
 """A full table sacrifices entries that have not changed for this long (neigh_forced_gc)."""
+FORCED_GC_INTERVAL_US = 100_000
+"""Least time between two such searches: a flood must not buy one with each packet."""
 
 
 class NeighTable:
@@ -70,6 +72,7 @@ class NeighTable:
         self._error_report = error_report
         self._entries: dict[tuple[NetDevice, int], Neigh] = {}
         self._gc_timer = Timer(self._periodic_gc)
+        self._last_flush_us = -FORCED_GC_INTERVAL_US
         # RFC 4861 §6.3.2: uniformly between half and one and a half times the base.
         base = config.base_reachable_time_us
         self.reachable_time_us = base // 2 + net.rng.randrange(base)
@@ -354,8 +357,12 @@ class NeighTable:
 
     def _forced_gc(self) -> bool:
         """Make room in a full table; return whether there is some (neigh_forced_gc)."""
+        now_us = self.net.clock.now_us
+        if now_us - self._last_flush_us < FORCED_GC_INTERVAL_US:
+            return False
+        self._last_flush_us = now_us
         self.stats.forced_gc_runs += 1
-        before_us = self.net.clock.now_us - FORCED_GC_AGE_US
+        before_us = now_us - FORCED_GC_AGE_US
         for neigh in list(self._entries.values()):
             if neigh.nud_state in (NUD_FAILED, NUD_NOARP) or (
                 neigh.nud_state != NUD_PERMANENT and neigh.updated_us <= before_us

@@ -257,6 +257,8 @@ class ThreadedRuntime:
         Called with the lock held by the leader, which the background thread may be; returns
         with it held, perhaps deposed.
         """
+        if self._deferred:
+            self._run_deferred()
         next_us = self.stack.next_deadline_us()
         if next_us is None or next_us > self._clock.now_us:
             if deadline_us is not None and (next_us is None or deadline_us < next_us):

@@ -8,7 +8,8 @@
  * memory, named and laid out as in Intel's 82576 datasheet (sections 7.1, 7.2 and 8).
  * Deviations: statistics are 64 bits wide and not cleared by reading; hdr_info carries
  * the segment size of a received super-frame; TSO leaves total length and pseudo-header
- * sum of the super-frame in place, because the wire (virtio) wants them.
+ * sum of the super-frame in place, because the wire (virtio) wants them; a descriptor is
+ * read when it is used, never in advance.
  */
 
 #define US_IGB_MAX_QUEUES 8

@@ -4,6 +4,7 @@
  * end: ones-complement addition does not mind.
  */
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "checksum.h"
@@ -77,7 +78,7 @@ uint32_t us_csum_partial(const void *buf, uint64_t len, uint32_t sum)
 		memcpy(&last, p, rest);
 		total = us_add_carry(total, last);
 	}
-	return us_fold16((uint64_t)__builtin_bswap16((uint16_t)us_fold16(total)) + sum);
+	return us_fold16((uint64_t)ntohs((uint16_t)us_fold16(total)) + sum);
 }
 
 /**

@@ -105,6 +105,30 @@ void us_igb_free_rx_resources(struct us_igb_rx_ring *ring)
 	free(ring);
 }
 
+/*
+ * Let the device fill next what was read last: swap the buffers of the @n descriptors just
+ * cleaned with those of the next ones it will use. In ring order every buffer would be the
+ * coldest one: with 64 KiB buffers that doubles the time of a super-frame. Sound because
+ * this device reads a descriptor only when it fills it.
+ */
+static void us_rx_reuse_hot(struct us_igb_rx_ring *ring, uint32_t head, uint32_t n)
+{
+	const uint32_t posted = (ring->next_to_use + ring->count - head) % ring->count;
+	uint32_t hot = ring->next_to_clean;
+
+	if (head >= ring->count || posted + n >= ring->count)
+		return;
+	for (n = n < posted ? n : posted; n; n--, head = us_rx_next(ring, head)) {
+		us_dma_addr_t page;
+
+		hot = hot ? hot - 1 : ring->count - 1;
+		page = ring->buffer_info[hot].page;
+		ring->buffer_info[hot].page = ring->buffer_info[head].page;
+		ring->buffer_info[head].page = page;
+		us_rx_desc(ring, head)->read.pkt_addr = page;
+	}
+}
+
 /**
  * us_igb_alloc_rx_buffers - give the device every descriptor but one (igb_alloc_rx_buffers)
  * @ring: ring; frames that us_igb_clean_rx_irq returned are invalid from here on
@@ -114,10 +138,14 @@ void us_igb_free_rx_resources(struct us_igb_rx_ring *ring)
  */
 uint32_t us_igb_alloc_rx_buffers(struct us_igb_rx_ring *ring, struct us_igb_rxq_regs *regs)
 {
+	const uint32_t unused = (ring->next_to_clean + ring->count - ring->next_to_use - 1) %
+				ring->count;
 	uint32_t posted = 0;
 	uint32_t next = us_rx_next(ring, ring->next_to_use);
 
 	us_rx_free_linear(ring);
+	if (ring->descriptors)
+		us_rx_reuse_hot(ring, regs->RDH, unused);
 	while (next != ring->next_to_clean) {
 		union us_adv_rx_desc *desc = us_rx_desc(ring, ring->next_to_use);
 

@@ -59,9 +59,8 @@ def test_one_connection_lets_one_of_several_accepts_return(listener, calls):
 
 
 def test_connecting_to_a_closed_port_is_refused():
-    with socket.socket() as sock:
-        with pytest.raises(ConnectionRefusedError):
-            sock.connect(("127.0.0.1", 9))
+    with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
+        sock.connect(("127.0.0.1", 9))
     with socket.socket() as sock:
         assert sock.connect_ex(("127.0.0.1", 9)) == errno.ECONNREFUSED
 

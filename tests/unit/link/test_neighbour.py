@@ -243,18 +243,33 @@ def test_entering_a_neighbour_by_hand_releases_what_waits_for_it():
     assert len(bed.take_sent()) == 1
 
 
-def test_a_full_table_forgets_old_entries_and_refuses_if_it_has_none():
+def test_a_full_table_forgets_failed_entries_and_refuses_if_it_has_none():
     bed = Bed(neigh_config(gc_thresh3=2))
     for host in (10, 11):
         send(bed, daddr=0x0A000000 + host)
     assert send(bed, daddr=0x0A00000C) is DropReason.NEIGH_CREATEFAIL
     assert bed.drops == {"NEIGH_CREATEFAIL": 1}
-    assert bed.arp.table.stats.table_fulls == 1
+    stats = bed.arp.table.stats
+    assert (stats.table_fulls, stats.forced_gc_runs) == (1, 1)
     assert bed.net.mib.ip.OutDiscards == 1
-    bed.advance_us(3 * SECOND_US)  # both have failed
+    bed.advance_us(3_100_000)  # both have failed
     assert send(bed, daddr=0x0A00000C) is None
     assert [r.addr for r in bed.arp.table.records()] == [0x0A00000C]
-    assert bed.arp.table.stats.forced_gc_runs > 1
+
+
+def test_a_flood_of_askers_fills_the_table_and_no_more():
+    bed = Bed(neigh_config(gc_thresh3=50))
+    for n in range(3, 203):
+        asker = ArpPacket(ARPOP_REQUEST, OTHER_MAC, 0x0A000000 + n, ETH_ZERO, OURS)
+        bed.receive_arp(asker, dest=ETH_BROADCAST)
+        bed.advance_us(1000)
+    stats = bed.arp.table.stats
+    assert len(bed.arp.table) == 50
+    assert stats.table_fulls == 150
+    assert stats.forced_gc_runs < 5
+    assert len(bed.take_arp()) == 200  # they are answered all the same
+    bed.advance_us(5 * SECOND_US)
+    assert send(bed) is None
 
 
 def test_a_device_that_goes_down_forgets_its_neighbours():

@@ -312,9 +312,27 @@ def test_many_threads_pass_everything_on_without_loss(runtime):
             runtime.call(boxes[(n + 1) % 8].put, item)
 
     threads = [start(relay, n) for n in range(8)]
-    for token in range(3):
-        runtime.call(boxes[token * 2].put, token)
-    until(lambda: any(out for _, out in threads) or sum(len(b.items) for b in boxes) == 3)
-    for thread, _ in threads:
-        thread.join(0.5)
-    assert not [out for _, out in threads if out and out[0] is not None]
+    runtime.call(boxes[0].put, "token")
+    for thread, out in threads:
+        thread.join(JOIN_S)
+        assert out == [None]
+    assert [box.items for box in boxes] == [["token"]] + [[]] * 7
+
+
+def test_work_that_a_followers_attempt_leaves_is_done_before_it_sleeps(runtime):
+    leader_box, box = Box(), Box()
+    leader, _ = start(wait, runtime, leader_box)
+    until(lambda: asleep(runtime) == 1)
+    made = []
+
+    def attempt():
+        if not made:
+            made.append(True)
+            runtime.stack.pending.append(lambda: box.put("of my own making"))
+        return box.take()
+
+    thread, out = start(runtime.wait_for, box, None, False, attempt)
+    thread.join(JOIN_S)
+    assert out == ["of my own making"]
+    runtime.call(leader_box.put, "end")
+    leader.join(JOIN_S)
