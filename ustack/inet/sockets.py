@@ -71,7 +71,6 @@ class InetSocket:
 
     def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
         self._sk = sk if sk is not None else prot.create()
-        self._sk.socket = self
         self.wq: WaitQueue = self._sk.wq
         self.family = AF_INET
         self.type = SOCK_STREAM
@@ -188,7 +187,7 @@ class InetSocket:
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
     def rcv_ready(self, target: int) -> bool:
-        """Whether a read that wants ``target`` bytes need not wait (or FIN, or an error, is here)."""
+        """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
         tp = sk.tp
         if tp.receive_queue.len >= target or sk.sk_err:

@@ -91,7 +91,7 @@ class Arp:
         net.dev_add_pack(ETH_P_ARP, self.arp_rcv)
         net.netdev_notifiers.append(self._netdev_event)
 
-    def set_inet(self, inet: Inet) -> None:
+    def set_inet(self, inet: Inet | None) -> None:
         """Let IPv4 say which addresses are ours."""
         self._inet = inet
 
@@ -101,8 +101,11 @@ class Arp:
         """Take an ARP frame."""
         dev = skb.dev
         assert dev is not None
-        if skb.pkt_type == PACKET_OTHERHOST or dev.flags & IFF_LOOPBACK:
+        if skb.pkt_type == PACKET_OTHERHOST:
             kfree_skb(self.net, skb, DropReason.OTHERHOST)
+            return
+        if dev.flags & IFF_LOOPBACK:
+            kfree_skb(self.net, skb, DropReason.ARP_NOT_FOR_US)
             return
         try:
             arp = parse_arp(skb.data, ETH_HLEN)

@@ -284,8 +284,6 @@ class NeighTable:
         """A time in the life of ``neigh`` is over (neigh_timer_handler)."""
         now_us = self.net.clock.now_us
         delay_us = self.config.delay_first_probe_time_us
-        if not neigh.nud_state & NUD_IN_TIMER:
-            return
         if neigh.nud_state == NUD_REACHABLE:
             self._reachable_timer(neigh, now_us, delay_us)
         elif neigh.nud_state == NUD_DELAY:

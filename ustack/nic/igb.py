@@ -146,7 +146,10 @@ class IgbNic:
         return done
 
     def _interrupt(self, vectors: int) -> None:
-        for vector, handler in enumerate(self._handlers):
-            if vectors >> vector & 1 and handler is not None:
+        while vectors:
+            vector = (vectors & -vectors).bit_length() - 1
+            vectors &= vectors - 1
+            handler = self._handlers[vector] if vector < MAX_QUEUES else None
+            if handler is not None:
                 self.irq_counts[vector] += 1
                 handler(vector)

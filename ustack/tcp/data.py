@@ -54,6 +54,7 @@ def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
     if seq == seg.end_seq:
         return None
     if not after(seg.end_seq, rcv_nxt):
+        tcp_dsack_set(sk, seq, seg.end_seq)
         tcp_enter_quickack_mode(sk)
         tp.ack_pending |= ICSK_ACK_SCHED
         return DropReason.TCP_OLD_DATA
@@ -75,6 +76,7 @@ def _queue_in_order(sk: TcpSock, seg: Segment, window: int) -> DropReason | None
     payload = seg.payload
     skip = tp.rcv_nxt - seg.seq & SEQ_MASK
     if skip:
+        tcp_dsack_set(sk, seg.seq, tp.rcv_nxt)
         payload = payload[skip:]
     whole = len(payload) <= window
     if not whole:
@@ -92,6 +94,17 @@ def _queue_in_order(sk: TcpSock, seg: Segment, window: int) -> DropReason | None
     if payload and not sk.dead:
         tcp_data_ready(sk)
     return None
+
+
+def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """Have the next ACK report that [seq, end_seq) came twice (tcp_dsack_set, RFC 2883)."""
+    if not sk.tp.sack_ok:
+        return
+    if before(seq, sk.tp.rcv_nxt):
+        sk.prot.mib_ext.TCPDSACKOldSent += 1
+    else:
+        sk.prot.mib_ext.TCPDSACKOfoSent += 1
+    sk.duplicate_sack = (seq, end_seq)
 
 
 def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview) -> bool:
@@ -209,6 +222,7 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment, window: int) -> DropReason | N
         return None
     if not ofo.insert(seg.seq, payload):
         mib.TCPOFOMerge += 1
+        tcp_dsack_set(sk, seg.seq, seg.end_seq)
         return DropReason.TCP_OFOMERGE
     mib.TCPOFOQueue += 1
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.ack import tcp_ack, tcp_check_space, tcp_send_challenge_ack
 from ustack.tcp.child import tcp_init_transfer
@@ -20,6 +20,7 @@ from ustack.tcp.data import (
     tcp_ack_snd_check,
     tcp_data_queue,
     tcp_data_ready,
+    tcp_dsack_set,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
     tcp_queue_rcv,
@@ -182,6 +183,7 @@ def tcp_send_dupack(sk: TcpSock, seg: Segment) -> None:
     if seg.seq != seg.end_seq and before(seg.seq, sk.tp.rcv_nxt):
         sk.prot.mib_ext.DelayedACKLost += 1
         tcp_enter_quickack_mode(sk)
+        tcp_dsack_set(sk, seg.seq, seq_min(seg.end_seq, sk.tp.rcv_nxt))
     tcp_send_ack(sk)
 
 
@@ -244,6 +246,7 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
         return tcp_data_queue(sk, seg)
     if seg.seq != seg.end_seq and not after(seg.end_seq, tp.rcv_nxt):
         tcp_enter_quickack_mode(sk)
+        tcp_dsack_set(sk, seg.seq, seg.end_seq)
         tcp_send_ack(sk)  # a repeated FIN: our ACK of it was lost
         return DropReason.TCP_OLD_DATA
     return None

@@ -56,7 +56,7 @@ def tcp_current_mss(sk: TcpSock) -> int:
     """Return the payload of a full segment now, SACK blocks taken off (tcp_current_mss)."""
     tp = sk.tp
     mss: int = tp.mss_cache
-    if sk.ofo is not None:
+    if sk.ofo is not None or sk.duplicate_sack is not None:
         mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)
     return mss
 

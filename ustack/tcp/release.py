@@ -33,7 +33,6 @@ def tcp_close(sk: TcpSock) -> None:
     tp = sk.tp
     prot = sk.prot
     sk.dead = True
-    sk.socket = None
     if tp.state == TCP_LISTEN:
         inet_csk_listen_stop(sk)
         tcp_done(sk)

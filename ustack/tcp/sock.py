@@ -24,7 +24,6 @@ from ustack.tcp.states import (
 )
 
 if TYPE_CHECKING:
-    from ustack.inet.sockets import InetSocket
     from ustack.ipv4.route import Route
     from ustack.tcp.cong.reno import CongestionOps
     from ustack.tcp.listen import ListenQueues
@@ -50,6 +49,7 @@ class TcpSock(Sock):
         "delack_timer",
         "done",
         "dst",
+        "duplicate_sack",
         "icsk_pending",
         "keepalive_timer",
         "listen",
@@ -62,7 +62,6 @@ class TcpSock(Sock):
         "retransmit_timer",
         "sndbuf_locked",
         "sndq",
-        "socket",
         "tp",
         "user_timeout_us",
     )
@@ -78,14 +77,14 @@ class TcpSock(Sock):
         self.ca = ca
         self.ofo: OutOfOrderQueue | None = None
         """Out-of-order queue, while it holds something."""
+        self.duplicate_sack: tuple[int, int] | None = None
+        """What came twice, to be reported once (RFC 2883)."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
         self.dst: Route | None = None
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
         self.bind_bucket: BindBucket | None = None
-        self.socket: InetSocket | None = None
-        """The application's handle; None for an orphan and for a child nobody accepted."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
         self.done = False

@@ -60,6 +60,16 @@ def tcp_route(sk: TcpSock) -> Route | None:
     return rt
 
 
+def tcp_sack_blocks(sk: TcpSock) -> list[tuple[int, int]]:
+    """Return the SACK blocks that fit: a duplicate first (RFC 2883 §4), then the newest."""
+    if not sk.tp.sack_ok or (sk.ofo is None and sk.duplicate_sack is None):
+        return []
+    blocks = [sk.duplicate_sack] if sk.duplicate_sack is not None else []
+    if sk.ofo is not None:
+        blocks += sk.ofo.sacks
+    return blocks[: 3 if sk.tp.tstamp_ok else 4]
+
+
 def tcp_established_options(sk: TcpSock) -> bytes:
     """Build the options of a segment of a synchronised connection."""
     tp = sk.tp
@@ -67,16 +77,17 @@ def tcp_established_options(sk: TcpSock) -> bytes:
     if tp.tstamp_ok:
         tsval = sk.prot.clock.now_us // 1000 + tp.tsoffset & SEQ_MASK
         options = tstamp_option(tsval, tp.ts_recent)
-    if sk.ofo is not None and tp.sack_ok and sk.ofo.sacks:
-        options += sack_option(sk.ofo.sacks[: 3 if options else 4])
+    if blocks := tcp_sack_blocks(sk):
+        options += sack_option(blocks)
+        sk.duplicate_sack = None
     return options
 
 
 def tcp_options_len(sk: TcpSock) -> int:
     """Return how many bytes ``tcp_established_options`` will take."""
     length = TCPOLEN_TSTAMP_ALIGNED if sk.tp.tstamp_ok else 0
-    if sk.ofo is not None and sk.tp.sack_ok and sk.ofo.sacks:
-        length += 4 + 8 * min(len(sk.ofo.sacks), 3 if length else 4)
+    if blocks := tcp_sack_blocks(sk):
+        length += 4 + 8 * len(blocks)
     return length
 
 

@@ -7,14 +7,11 @@ padding of options are Linux's (``tcp_options_write``).
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.wire.errors import WireError
-
-if TYPE_CHECKING:
-    from ustack.core.skb import Skb
 
 FIN = 0x01
 SYN = 0x02
@@ -47,7 +44,10 @@ _TSTAMP_WORD = 0x0101080A
 
 
 class Segment:
-    """One received segment, fields in host order; ``skb`` may be a super-frame."""
+    """One received segment, fields in host order.
+
+    ``skb`` is the packet that carries it, maybe a super-frame; None for one that is made up.
+    """
 
     __slots__ = (
         "ack",
@@ -69,7 +69,7 @@ class Segment:
         "wscale",
     )
 
-    def __init__(self, skb: Skb | None, saddr: int, daddr: int) -> None:
+    def __init__(self, skb: Any, saddr: int, daddr: int) -> None:
         self.skb = skb
         self.saddr = saddr
         self.daddr = daddr
@@ -85,7 +85,7 @@ class Segment:
         self.sacks: tuple[tuple[int, int], ...] = ()
 
 
-def parse_segment(skb: Skb | None, data: bytes | memoryview, saddr: int, daddr: int) -> Segment:
+def parse_segment(skb: Any, data: bytes | memoryview, saddr: int, daddr: int) -> Segment:
     """Read a segment whose TCP header starts at ``data[0]``.
 
     Malformed options are skipped from the first bad one on, as Linux does
@@ -146,7 +146,7 @@ def _parse_option(seg: Segment, kind: int, body: bytes) -> None:
     elif kind == TCPOPT_SACK_PERM and not body and syn:
         seg.sack_ok = True
     elif kind == TCPOPT_SACK and body and len(body) % 8 == 0 and not syn:
-        seg.sacks = tuple(_PAIR.iter_unpack(body))  # type: ignore[arg-type]
+        seg.sacks = tuple(_PAIR.iter_unpack(body))
 
 
 def build_header(

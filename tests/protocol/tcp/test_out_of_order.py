@@ -8,6 +8,7 @@ import random
 import pytest
 
 from kit.segment import pattern
+from ustack.lib.seqnum import after
 
 SACK = "mss 1460,nop,nop,sackOK"
 
@@ -93,7 +94,9 @@ def test_overlapping_pieces_in_any_order_give_the_stream(server, seed):
     while len(got) < total:
         got += sk.recv(700)
     assert got == pattern(0, total)
-    assert peer.drain()[-1].options == ()
+    last = peer.drain()[-1]
+    edges = [edge for name, values in last.options if name == "sack" for edge in values]
+    assert not [edge for edge in edges if after(edge, last.ack)]  # nothing but duplicates
 
 
 def test_what_is_beyond_the_window_is_cut_off(server):
@@ -102,3 +105,17 @@ def test_what_is_beyond_the_window_is_cut_off(server):
     peer.expect(". 1:1(0) ack 1 <>")
     with pytest.raises(BlockingIOError):
         sk.recv(1)
+
+
+@pytest.mark.rfc("2883", "4")
+def test_what_comes_twice_is_reported_once(server):
+    """tcp_dsack_set: the first block of the next ACK is the duplicate, the one after has none."""
+    sk, peer = server.established(SACK)
+    peer.send("P. 1:101(100) ack 1")
+    peer.expect(". 1:1(0) ack 101")
+    peer.send("P. 1:101(100) ack 1")
+    peer.expect(". 1:1(0) ack 101 <nop,nop,sack 1:101>")
+    assert server.stack.tcp.mib_ext.TCPDSACKOldSent == 1
+    peer.send("P. 101:201(100) ack 1")
+    peer.expect(". 1:1(0) ack 201")
+    assert sk.recv(1000) == pattern(0, 200)

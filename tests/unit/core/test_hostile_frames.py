@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kit.netbed import (
     OUR_MAC,
     OURS,
@@ -15,7 +16,6 @@ from kit.netbed import (
     udp_packet,
     with_checksum,
 )
-
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpPacket, build_arp
 from ustack.wire.ethernet import ETH_P_ARP, ETH_P_IP, build_ethernet
 from ustack.wire.ipv4 import build_ipv4

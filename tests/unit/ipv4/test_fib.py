@@ -203,3 +203,13 @@ def test_an_unreachable_route_needs_no_device():
     route = devinet.add_route(bed.ip, parse_ipv4("192.0.2.0"), 24, rt_type=RTN_UNREACHABLE)
     assert route.dev is None
     assert route in bed.ip.routes()
+
+
+def test_deleting_a_route_by_gateway_spares_the_others():
+    bed = Bed()
+    bed.ip.add_default_gateway(PEER)
+    bed.ip.add_route(parse_ipv4("192.0.2.0"), 24, gateway=PEER)
+    with pytest.raises(ProcessLookupError):
+        devinet.del_route(bed.ip, 0, 0, gateway=OURS)
+    devinet.del_route(bed.ip, 0, 0, gateway=PEER)
+    assert [e.prefix_len for e in bed.ip.routes() if e.gateway] == [24]

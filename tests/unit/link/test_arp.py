@@ -153,6 +153,21 @@ def test_a_frame_for_another_station_is_ignored():
     assert bed.drops == {"OTHERHOST": 1}
 
 
+def test_nobody_resolves_on_lo():
+    bed = Bed()
+    frame = build_ethernet(ETH_BROADCAST, ETH_ZERO, ETH_P_ARP) + build_arp(REQUEST)
+    bed.receive(frame, dev=bed.lo)
+    assert bed.drops == {"ARP_NOT_FOR_US": 1}
+
+
+def test_before_ip_has_registered_nothing_is_ours():
+    bed = Bed()
+    bed.arp.set_inet(None)
+    bed.receive_arp(REQUEST)
+    assert bed.take_sent() == []
+    assert bed.drops == {"ARP_NOT_FOR_US": 1}
+
+
 def test_an_announcement_names_our_address_twice():
     bed = Bed()
     bed.arp.arp_announce(bed.eth0, OURS)

@@ -127,6 +127,15 @@ def test_an_idle_reachable_neighbour_becomes_stale():
     assert 15 * SECOND_US <= bed.arp.table.reachable_time_us < 45 * SECOND_US
 
 
+def test_a_reachable_neighbour_that_was_used_lately_is_doubted_at_once():
+    bed = Bed(neigh_config(base_reachable_time_us=2 * SECOND_US))
+    reachable(bed)
+    bed.advance_us(bed.arp.table.reachable_time_us)
+    assert state(bed) == "DELAY"
+    bed.advance_us(5 * SECOND_US)
+    assert state(bed) == "PROBE"
+
+
 def test_a_stale_neighbour_is_used_at_once_and_probed_by_unicast_after_five_seconds():
     bed = Bed(neigh_config(gc_stale_time_us=3600 * SECOND_US))
     reachable(bed)

@@ -1,0 +1,34 @@
+"""The emulated NIC on a real TAP: frames both ways, a TAP that is down, busy, deleted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit.lab import Namespace
+from ustack.core.netdevice import NETIF_F_IP_CSUM, NETIF_F_LRO, NETIF_F_RXCSUM, NETIF_F_TSO
+
+PROGRAM = Path(__file__).with_name("tap_wire.py")
+ALL = NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+
+
+@pytest.mark.tap
+@pytest.mark.parametrize(("mode", "features"), [("vnet", ALL), ("bare", NETIF_F_RXCSUM)])
+def test_the_life_of_a_tap(ns: Namespace, mode: str, features: int):
+    seen = json.loads(ns.output(sys.executable, str(PROGRAM), f"tap-{mode}", mode))
+    assert seen == {
+        "inherited": False,
+        "second open": errno.EBUSY,
+        "not a tap": errno.EINVAL,
+        "features": features,
+        "lost while down": 1,
+        "received": True,
+        "sent": True,
+        "wire error": errno.EBADFD,
+        "watched": -1,
+        "lost when gone": 1,
+    }

@@ -1,0 +1,167 @@
+"""``ustack ip`` and ``ustack ethtool`` beside iproute2 and ethtool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unit.cli.fake_daemon import FakeDaemon
+from ustack.cli.ip import format_neighbour, format_route, parse_words
+from ustack.cli.main import main
+from ustack.daemon.messages import (
+    AddressRow,
+    EthtoolRequest,
+    LinkRow,
+    LinksRequest,
+    NeighbourRow,
+    NeighboursRequest,
+    RouteRow,
+    RoutesRequest,
+    ValueRow,
+)
+
+LO = LinkRow(
+    1, "lo", ("LOOPBACK", "UP", "LOWER_UP"), 65536, "noqueue", 1000, True, "00:00:00:00:00:00",
+    (AddressRow("127.0.0.1", 8, "", "host"),), {"rx_bytes": 1234, "rx_packets": 5},
+)  # fmt: skip
+ETH0 = LinkRow(
+    2, "eth0", ("BROADCAST", "MULTICAST"), 1500, "pfifo_fast", 1000, False, "02:00:00:00:00:01",
+    (AddressRow("10.0.0.2", 24, "10.0.0.255"),), {"tx_bytes": 12_345_678_901, "tx_packets": 7},
+)  # fmt: skip
+NEIGHBOURS = [
+    NeighbourRow("10.0.0.1", "eth0", "02:00:00:00:00:02", "REACHABLE"),
+    NeighbourRow("10.0.0.9", "eth0", "", "INCOMPLETE"),
+    NeighbourRow("127.0.0.1", "lo", "00:00:00:00:00:00", "NOARP"),
+]
+ROUTES = [
+    RouteRow("unicast", "default", "eth0", gateway="10.0.0.1"),
+    RouteRow("unicast", "10.0.0.0/24", "eth0", source="10.0.0.2", scope="link", protocol="kernel"),
+    RouteRow("local", "127.0.0.0/8", "lo", source="127.0.0.1", scope="host", protocol="kernel"),
+]
+ANSWERS = {
+    LinksRequest: [LO, ETH0],
+    NeighboursRequest: NEIGHBOURS,
+    RoutesRequest: ROUTES,
+}
+
+
+@pytest.fixture
+def ustack(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Run ``ustack`` against the rows above and return what it prints."""
+    path = tmp_path / "d.sock"
+
+    def run(*argv: str, answers: dict[type, list] = ANSWERS) -> str:
+        with FakeDaemon(path, answers):
+            status = main(["--socket", str(path), *argv])
+        path.unlink()
+        out, err = capsys.readouterr()
+        assert status == (1 if err else 0)
+        return out + err
+
+    return run
+
+
+def test_neighbours_are_lines_of_ip_neigh(ustack):
+    assert ustack("ip", "neigh").splitlines() == [
+        "10.0.0.1 dev eth0 lladdr 02:00:00:00:00:02 REACHABLE ",
+        "10.0.0.9 dev eth0 INCOMPLETE ",
+    ]
+    assert ustack("ip", "n", "show", "dev", "lo") == ""
+
+
+def test_routes_are_lines_of_ip_route(ustack):
+    assert ustack("ip", "route").splitlines() == [
+        "default via 10.0.0.1 dev eth0 ",
+        "10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2 ",
+        "local 127.0.0.0/8 dev lo proto kernel scope host src 127.0.0.1 ",
+    ]
+
+
+def test_addresses_are_the_blocks_of_ip_addr(ustack):
+    assert ustack("ip", "addr").splitlines() == [
+        "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default qlen "
+        "1000",
+        "    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00",
+        "    inet 127.0.0.1/8 scope host lo",
+        "       valid_lft forever preferred_lft forever",
+        "2: eth0: <BROADCAST,MULTICAST> mtu 1500 qdisc pfifo_fast state DOWN group default qlen "
+        "1000",
+        "    link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff",
+        "    inet 10.0.0.2/24 brd 10.0.0.255 scope global eth0",
+        "       valid_lft forever preferred_lft forever",
+    ]
+
+
+def test_link_statistics_stand_below_their_titles(ustack):
+    assert ustack("ip", "-s", "link", "show", "lo").splitlines()[2:] == [
+        "    RX:  bytes packets errors dropped  missed   mcast ",
+        "          1234       5      0       0       0       0 ",
+        "    TX:  bytes packets errors dropped carrier collsns ",
+        "             0       0      0       0       0       0 ",
+    ]
+    wide = ustack("ip", "-s", "link", "show", "dev", "eth0").splitlines()[4:]
+    assert wide == [
+        "    TX:   bytes packets errors dropped carrier collsns ",
+        "    12345678901       7      0       0       0       0 ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["ip", "rule"], 'Object "rule" is unknown'),
+        (["ip", "addr", "show", "eth9"], 'Device "eth9" does not exist'),
+        (["ip", "route", "add", "default"], '"add" is not supported'),
+        (["ip", "neigh", "table", "local"], '"table" is not supported'),
+        (["netstat"], "use -s or --drops"),
+    ],
+)
+def test_what_is_not_there_is_one_line(ustack, argv: list[str], says: str):
+    printed = ustack(*argv)
+    assert says in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "selection"),
+    [
+        (["show", "table", "local"], "route", {"table": "local"}),
+        (["list", "dev", "eth0"], "neighbour", {"dev": "eth0"}),
+        (["s", "lo"], "address", {"dev": "lo"}),
+        ([], "link", {}),
+    ],
+)
+def test_words_are_read_as_iproute2_does(words: list[str], name: str, selection: dict[str, str]):
+    assert parse_words(words, name) == selection
+
+
+def test_single_lines_can_be_made_by_themselves():
+    assert format_neighbour(NEIGHBOURS[1]).split() == ["10.0.0.9", "dev", "eth0", "INCOMPLETE"]
+    assert format_route(ROUTES[0]).startswith("default via 10.0.0.1")
+
+
+def test_ethtool_prints_its_layouts(ustack):
+    def ethtool(option: str, *rows: ValueRow) -> list[str]:
+        return ustack("ethtool", option, "eth0", answers={EthtoolRequest: list(rows)}).splitlines()
+
+    assert ethtool("-S", ValueRow("rx_packets", 5)) == ["NIC statistics:", "     rx_packets: 5"]
+    assert ethtool("-S") == ["no stats available"]
+    assert ethtool("-i", ValueRow("driver", "igb"), ValueRow("version", "1"))[:3] == [
+        "driver: igb", "version: 1", "firmware-version: ",
+    ]  # fmt: skip
+    assert ethtool("-k", ValueRow("rx-checksumming", True), ValueRow("x", False)) == [
+        "Features for eth0:", "rx-checksumming: on", "x: off",
+    ]  # fmt: skip
+    assert ethtool("-g", ValueRow("rx_max_pending", 4096), ValueRow("rx_pending", 256)) == [
+        "Ring parameters for eth0:",
+        "Pre-set maximums:",
+        "RX:             4096",
+        "RX Mini:        n/a",
+        "RX Jumbo:       n/a",
+        "TX:             n/a",
+        "Current hardware settings:",
+        "RX:             256",
+        "RX Mini:        n/a",
+        "RX Jumbo:       n/a",
+        "TX:             n/a",
+    ]

@@ -1,0 +1,164 @@
+"""The views: what a real stack, with nothing plugged in, answers to each request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from ustack.daemon.messages import (
+    AnyRequest,
+    CounterRow,
+    CountersRequest,
+    Done,
+    DropsRequest,
+    EthtoolRequest,
+    LinkRow,
+    LinksRequest,
+    NeighbourRow,
+    NeighboursRequest,
+    RouteRow,
+    RoutesRequest,
+    Rows,
+    SocketRow,
+    SocketsRequest,
+    SocketSummaryRequest,
+    ValueRow,
+    decode_reply,
+)
+from ustack.daemon.status import status_text
+from ustack.daemon.views import Views, socket_row
+from ustack.lib.addresses import INADDR_LOOPBACK, parse_interface, parse_ipv4
+from ustack.lib.drop_reason import DropReason
+from ustack.nic.pair import wire_pair
+from ustack.stack import Stack
+
+
+@pytest.fixture
+def stack() -> Stack:
+    """A stack with eth0 on a wire whose other end nobody holds."""
+    wire, _ = wire_pair()
+    stack = Stack(rng=random.Random(1), now_us=1_000_000)
+    stack.add_igb(
+        wire,
+        mac=bytes.fromhex("020000000001"),
+        address=parse_interface("10.0.0.2/24"),
+        gateway=parse_ipv4("10.0.0.1"),
+    )
+    return stack
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """As InlineRuntime.call, without a clock."""
+    return function(*args)
+
+
+def rows(stack: Stack, request: AnyRequest, row_type: type[Any]) -> list[Any]:
+    """Return the rows of a whole answer."""
+    *chunks, last = [decode_reply(m) for m in Views(stack, call).answer(request)]
+    assert last == Done()
+    raws = [raw for chunk in chunks if isinstance(chunk, Rows) for raw in chunk.rows]
+    return [msgspec.json.decode(raw, type=row_type) for raw in raws]
+
+
+def test_counters_and_drops_are_the_stacks(stack: Stack):
+    stack.net.mib.tcp_ext.ListenDrops = 3
+    stack.net.drops.count(DropReason.NO_SOCKET)
+    assert CounterRow("TcpExt", "ListenDrops", 3) in rows(stack, CountersRequest(), CounterRow)
+    assert rows(stack, DropsRequest(), CounterRow) == [CounterRow("", "NO_SOCKET", 1)]
+
+
+def test_listeners_and_connections_are_shown(stack: Stack):
+    listener = stack.socket()
+    listener.bind(INADDR_LOOPBACK, 80)
+    listener.listen(5)
+    client = stack.socket()
+    with pytest.raises(BlockingIOError):
+        client.connect(INADDR_LOOPBACK, 80)
+    while stack.poll(1_000_100):
+        pass
+    client.send(b"abc")
+    sockets = rows(stack, SocketsRequest(), SocketRow)
+    assert {sock.state for sock in sockets} == {"LISTEN", "ESTAB"}
+    listening = next(sock for sock in sockets if sock.state == "LISTEN")
+    assert (listening.recv_q, listening.send_q) == (1, 5)
+    assert listening.local == ("127.0.0.1", 80)
+    assert listening.extended["accq"] == "1/5"
+    connected = next(sock for sock in sockets if sock.peer[1] == 80)
+    assert connected.info["mss"] > 0
+    assert rows(stack, SocketsRequest(("LISTEN",)), SocketRow) == [listening]
+    summary = rows(stack, SocketSummaryRequest(), CounterRow)
+    assert CounterRow("", "ESTAB", 2) in summary
+
+
+def test_a_record_becomes_a_row():
+    record = {
+        "state": "ESTAB", "recv_q": 1, "send_q": 2, "local": (0x0A000002, 80),
+        "peer": (0x0A000001, 4000), "timer": ("on", 200_000, 1), "orphan": True, "cwnd": 10,
+        "skmem": {"r": 4096},
+    }  # fmt: skip
+    row = socket_row(record)
+    assert (row.local, row.peer) == (("10.0.0.2", 80), ("10.0.0.1", 4000))
+    assert row.timer is not None and row.timer.retries == 1
+    assert row.info == {"cwnd": 10}
+    assert row.extended == {"orphan": 1}
+
+
+def test_routes_of_both_tables(stack: Stack):
+    main = rows(stack, RoutesRequest(), RouteRow)
+    assert RouteRow("unicast", "default", "eth0", gateway="10.0.0.1") in main
+    assert any(route.destination == "10.0.0.0/24" and route.scope == "link" for route in main)
+    local = rows(stack, RoutesRequest("local"), RouteRow)
+    assert {route.type for route in local} == {"local", "broadcast"}
+
+
+def test_links_have_their_addresses(stack: Stack):
+    lo, eth0 = rows(stack, LinksRequest(), LinkRow)
+    assert lo.loopback and lo.addresses[0].scope == "host"
+    assert eth0.mac == "02:00:00:00:00:01"
+    assert (eth0.addresses[0].address, eth0.addresses[0].prefix_len) == ("10.0.0.2", 24)
+    assert {"UP", "BROADCAST"} <= set(eth0.flags)
+    assert "rx_packets" in eth0.stats
+
+
+def test_neighbours_appear_when_they_are_asked_for(stack: Stack):
+    client = stack.socket()
+    with pytest.raises(BlockingIOError):
+        client.connect(parse_ipv4("10.0.0.9"), 80)
+    (neigh,) = rows(stack, NeighboursRequest(), NeighbourRow)
+    assert neigh == NeighbourRow("10.0.0.9", "eth0", "", "INCOMPLETE")
+
+
+def test_ethtool_shows_the_nic_and_refuses_what_a_device_lacks(stack: Stack):
+    def view(name: str, device: str = "eth0") -> dict[str, Any]:
+        return {r.name: r.value for r in rows(stack, EthtoolRequest(device, name), ValueRow)}
+
+    assert "rx_packets" in view("stats")
+    assert view("drvinfo")["driver"] == "igb"
+    assert view("ring")["rx_pending"] == 256
+    assert view("features")["tcp-segmentation-offload"] in (True, False)
+    for device, name in (("eth9", "stats"), ("eth0", "nonsense"), ("lo", "ring")):
+        with pytest.raises(LookupError):
+            view(name, device)
+
+
+def test_an_unknown_table_is_refused(stack: Stack):
+    with pytest.raises(LookupError):
+        rows(stack, RoutesRequest("x"), RouteRow)
+
+
+def test_the_status_page_names_what_has_counted(stack: Stack):
+    stack.net.mib.ip.InReceives = 5
+    page = status_text(stack, 0)
+    assert "uptime 1 s" in page
+    assert "eth0 02:00:00:00:00:01 mtu 1500 10.0.0.2/24" in page
+    assert "  InReceives 5" in page
+
+
+def test_every_request_has_a_view():
+    answered = set(Views(Stack(rng=random.Random(1)), call)._views)
+    named = {t for t in AnyRequest.__args__ if t.__name__ not in ("CaptureRequest", "StopRequest")}
+    assert answered == named
