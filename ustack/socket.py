@@ -4,6 +4,8 @@ Constants, errors and name look-ups are the standard module's own; sockets, and 
 them, are the stack's. What cannot be on a TCP/IPv4 stack (socketpair, SCM_RIGHTS) is not here.
 """
 
+# mypy: disable-error-code="assignment, misc"
+
 from __future__ import annotations
 
 from socket import *  # noqa: F403

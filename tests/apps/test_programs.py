@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from apps import asyncio_echo, on_ustack
 
 import ustack
+from apps import asyncio_echo, on_ustack
 from kit.lab import Namespace, tools_missing, wait_for
 from ustack import aio
 

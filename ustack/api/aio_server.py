@@ -54,6 +54,11 @@ class StackServer(asyncio.AbstractServer):
         """How many accepted connections are open."""
         return len(self._transports)
 
+    @property
+    def transports(self) -> tuple[StackTransport, ...]:
+        """The accepted connections that are open."""
+        return tuple(self._transports)
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop that the server runs on."""
         return self._runtime.loop

@@ -31,7 +31,7 @@ def resolve_host(host: str | bytes | None) -> int:
         pass
     if host == "<broadcast>":
         return INADDR_BROADCAST
-    return parse_ipv4(_socket.getaddrinfo(host, None, _socket.AF_INET)[0][4][0])
+    return parse_ipv4(str(_socket.getaddrinfo(host, None, _socket.AF_INET)[0][4][0]))
 
 
 def core_address(address: Any, caller: str) -> tuple[int, int]:

@@ -41,7 +41,7 @@ class epoll:
         self._fd = FILES.install(self._file)
 
     def __enter__(self) -> epoll:
-        self._eventpoll()
+        self._open_file()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -60,7 +60,7 @@ class epoll:
 
     def fileno(self) -> int:
         """Return the stack's number for the epoll, which another epoll may watch."""
-        self._eventpoll()
+        self._open_file()
         return self._fd
 
     def register(self, fd: Any, eventmask: int = ALL_EVENTS) -> None:
@@ -99,14 +99,14 @@ class epoll:
             timeout: seconds; None or negative: for ever.
             maxevents: how many at most; -1: 1023.
         """
-        eventpoll = self._eventpoll()
+        file = self._open_file()
         if maxevents == -1:
             maxevents = FD_SETSIZE - 1
         elif maxevents <= 0:
             raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
         timeout_us = None if timeout is None or timeout < 0 else -int(-timeout * 1e6 // 1)
         events = self._runtime.wait_for(
-            self._file, timeout_us, True, _try_collect, eventpoll, maxevents  # type: ignore[arg-type]
+            file, timeout_us, True, _try_collect, file.eventpoll, maxevents
         )
         return [] if events is NOT_YET else events
 
@@ -116,13 +116,13 @@ class epoll:
             self._file, fd, self._fd = None, self._fd, -1
             FILES.close(fd)
 
-    def _eventpoll(self) -> EventPoll:
+    def _open_file(self) -> EpollFile:
         if self._file is None:
             raise ValueError("I/O operation on closed epoll object")
-        return self._file.eventpoll
+        return self._file
 
     def _locate(self, fd: Any) -> tuple[EventPoll, int, File]:
-        eventpoll = self._eventpoll()
+        eventpoll = self._open_file().eventpoll
         number = _number(fd)
         file = FILES.lookup(number)
         if file.runtime is not self._runtime:

@@ -241,7 +241,7 @@ class socket:
         data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
         if data is NOT_YET:
             data = self._rest(file, timeout_us, attempts.try_recv, bufsize, flags)
-        return data  # type: ignore[no-any-return]
+        return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
@@ -262,7 +262,7 @@ class socket:
         got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
         if got is NOT_YET:
             got = self._rest(file, timeout_us, attempts.try_recv_into, view, n, flags)
-        return got  # type: ignore[no-any-return]
+        return got
 
     def _rest(self, file: SocketFile, timeout_us: int | None, attempt: Any, *args: Any) -> Any:
         """SO_RCVTIMEO is over: return the little that there is, if any (SO_RCVLOWAT)."""
@@ -302,7 +302,7 @@ class socket:
         )
         if sent is NOT_YET:
             raise self._expired(timeout_us)
-        return sent  # type: ignore[no-any-return]
+        return sent
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
@@ -334,9 +334,7 @@ class socket:
         """Send; the address is ignored, as for any connected stream."""
         return self.send(data, args[0] if len(args) > 1 else 0)
 
-    def sendmsg(
-        self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None
-    ) -> int:
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several pieces as one; ancillary data is not supported."""
         if ancdata:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, claim_path
+from ustack.daemon.faults import FaultLog
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.services.registry import start_services
 from ustack.daemon.status import status_text
@@ -42,6 +43,8 @@ ETH_DATA_LEN = 1500
 FIN_WAIT_S = 2.0
 """How long stop() waits for connections to finish in order."""
 FIN_POLL_S = 0.01
+CLOSE_BATCH = 128
+"""Connections closed before the answers to their FINs are looked at."""
 
 
 class StartError(Exception):
@@ -76,6 +79,7 @@ class Daemon:
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
         adapter = stack.add_igb(self._wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop)
+        loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.
         await asyncio.to_thread(configure_host, options)
         await self._take_address(stack, runtime, adapter)
@@ -127,7 +131,7 @@ class Daemon:
         """Close connections with FIN, then everything else; nothing of us stays behind."""
         for server in self._servers:
             server.close()
-            server.close_connections()
+        await close_connections(self._servers)
         if self._stack is not None and self._runtime is not None:
             await finish_connections(self._stack, self._runtime)
         if self._control is not None:
@@ -138,6 +142,19 @@ class Daemon:
             self._stack.close()
         if self._wire is not None:
             self._wire.close()
+
+
+def _nothing() -> None:
+    """Ask nothing of the runtime but another run."""
+
+
+async def close_connections(servers: list[StackServer]) -> None:
+    """Close all connections, no more at a time than the transmit queue holds."""
+    transports = [transport for server in servers for transport in server.transports]
+    for number, transport in enumerate(transports, 1):
+        transport.close()
+        if number % CLOSE_BATCH == 0:
+            await asyncio.sleep(0)
 
 
 async def finish_connections(stack: Stack, runtime: InlineRuntime) -> None:

@@ -252,5 +252,3 @@ def _uses_up(asked: int, events: int) -> bool:
     if what == EPOLLIN | EPOLLOUT:
         return False
     return not what or bool(asked & what)
-
-

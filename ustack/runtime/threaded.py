@@ -305,9 +305,7 @@ class ThreadedRuntime:
             self._clock.now_us = monotonic_us()
 
     @exposed
-    def _sleep_on_wires(
-        self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int
-    ) -> None:
+    def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int) -> None:
         if self.interrupted:
             self._raise_interrupt()
         bell.wait(wire_fd, timeout_us, since_us)

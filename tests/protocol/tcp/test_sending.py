@@ -71,6 +71,15 @@ def test_a_shrunken_window_is_obeyed_and_does_no_harm(server):
     peer.expect_data(5001, 9001)
 
 
+@pytest.mark.rfc("9293", "3.10.7.4")
+def test_an_older_segment_does_not_shrink_the_window(server):
+    """SND.WL1 and SND.WL2: Linux takes a smaller window only with newer numbers."""
+    sk, peer = server.established("mss 1000", win=5000)
+    peer.send(". 1:1(0) ack 1 win 1000")
+    sk.send(pattern(0, 9_000))
+    assert len(peer.drain()) == 5
+
+
 @pytest.mark.rfc("9293", "SHLD-7")
 def test_nagle_holds_a_second_small_segment_until_the_first_is_acknowledged(server):
     sk, peer = server.established()

@@ -76,9 +76,7 @@ async def until(condition):
 async def connected(server_protocol=Collector, client_protocol=Collector):
     """Return a server, and both ends' protocols."""
     made = []
-    server = await aio.create_server(
-        lambda: made.append(server_protocol()) or made[-1], HOST, PORT
-    )
+    server = await aio.create_server(lambda: made.append(server_protocol()) or made[-1], HOST, PORT)
     _, client = await aio.create_connection(client_protocol, HOST, PORT)
     await until(lambda: made)
     return server, client, made[0]
@@ -402,9 +400,9 @@ def _contexts(tmp_path):
 
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=ustack"]
-        + ["-addext", "subjectAltName=DNS:ustack"],
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        f"-subj /CN=ustack -addext subjectAltName=DNS:ustack -keyout {key} -out {cert}",
+        shell=True,
         check=True,
         capture_output=True,
     )
