@@ -109,7 +109,10 @@ def _attach_tap(
     interface = None if address is None else parse_interface(address)
     router = None if gateway is None else parse_ipv4(gateway)
     host = None if host_address is None else parse_interface(host_address)
-    wire = TapWire(tap)
+    try:
+        wire = TapWire(tap)
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, tap) from None  # PermissionError and so on
     try:
         set_up_host(wire.name, host)
         stack.add_igb(
