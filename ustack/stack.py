@@ -24,6 +24,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.link.arp import Arp
 from ustack.native.mem import Mem
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
+from ustack.tcp.output import tcp_tsq_run
 from ustack.tcp.protocol import TcpProt
 from ustack.udp.protocol import UdpProt
 
@@ -105,6 +106,9 @@ class Stack:
         pending = do_softirq(self.net)
         if self.net.timers.run(now_us, TIMERS_PER_POLL):
             pending = do_softirq(self.net) or pending
+        if self.tcp.tsq:
+            tcp_tsq_run(self.tcp)
+            pending = pending or self.net.softnet.softirq_pending != 0
         return pending or moved > 0
 
     def next_deadline_us(self) -> int | None:

@@ -120,7 +120,8 @@ class Namespace:
 
     def sysctl(self, name: str, value: int | str) -> None:
         """Set a sysctl of this namespace."""
-        self.output("sysctl", "-qw", f"{name}={value}")
+        path = "/proc/sys/" + name.replace(".", "/")
+        self.output("sh", "-c", f"echo {value} > {path}")
 
     def nstat(self) -> dict[str, int]:
         """Return the kernel's counters in here, as ``TcpInCsumErrors``."""

@@ -1,8 +1,9 @@
 """``ustack ss``: sockets in the columns of iproute2's ss.
 
 State, Recv-Q, Send-Q, Local Address:Port, Peer Address:Port, then Process, which stays empty
-except for what -o and -e add. With -m, -i and -e a second line begins with a tab. A
-listener's Recv-Q is its accept queue now, Send-Q that queue's limit.
+except for what -o and -e add. As in ss, Netid stands in front unless -t or -u leaves only one
+transport. With -m and -i a second line begins with a tab. A listener's Recv-Q is its accept
+queue now, Send-Q that queue's limit.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("-a", "--all", action="store_true", help="listening and connected sockets")
     flag("-l", "--listening", action="store_true", help="only listening sockets")
     flag("-n", "--numeric", action="store_true", help="numbers, as always here")
-    flag("-t", "--tcp", action="store_true", help="TCP sockets, as always here")
+    flag("-t", "--tcp", action="store_true", help="TCP sockets")
+    flag("-u", "--udp", action="store_true", help="UDP sockets, of which there are none yet")
     flag("-4", "--ipv4", action="store_true", help="IPv4 sockets, as always here")
     flag("-p", "--processes", action="store_true", help="accepted; sockets belong to the daemon")
     flag("-i", "--info", action="store_true", help="tcp_info")
@@ -77,7 +79,9 @@ def run(args: argparse.Namespace, client: Client) -> int:
         print("\n".join(summary_lines({row.name: row.value for row in rows})))
         return 0
     states = wanted_states(args)
-    sockets = list(client.rows(SocketsRequest(states), SocketRow))
+    sockets: list[SocketRow] = []
+    if args.tcp or not args.udp:
+        sockets.extend(client.rows(SocketsRequest(states), SocketRow))
     show_state = len(states) != 1 or not args.filter
     for line in socket_lines(sockets, args, show_state=show_state):
         print(line)
@@ -116,13 +120,15 @@ def socket_lines(
     sockets: Sequence[SocketRow], args: argparse.Namespace, *, show_state: bool = True
 ) -> Iterator[str]:
     """Yield the table, header first."""
-    header = ("State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port")
+    show_netid = args.tcp == args.udp
+    header = ("Netid", "State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port")
     cells = [socket_cells(sock) for sock in sockets]
     widths = column_widths([header, *cells])
     if not args.no_header:
-        yield table_line(header, widths, "Process", show_state=show_state)
+        yield table_line(header, widths, "Process", netid=show_netid, state=show_state)
     for sock, row in zip(sockets, cells, strict=True):
-        line = table_line(row, widths, process_column(sock, args), show_state=show_state)
+        process = process_column(sock, args)
+        line = table_line(row, widths, process, netid=show_netid, state=show_state)
         details = detail_line(sock, args)
         if not details:
             yield line
@@ -134,8 +140,9 @@ def socket_lines(
 
 
 def socket_cells(sock: SocketRow) -> tuple[str, ...]:
-    """Return the seven cells that make the fixed columns."""
+    """Return the eight cells that make the fixed columns."""
     return (
+        "tcp",
         sock.state,
         str(sock.recv_q),
         str(sock.send_q),
@@ -156,20 +163,14 @@ def column_widths(rows: Iterable[Sequence[str]]) -> list[int]:
 
 
 def table_line(
-    cells: Sequence[str], widths: Sequence[int], process: str, *, show_state: bool
+    cells: Sequence[str], widths: Sequence[int], process: str, *, netid: bool, state: bool
 ) -> str:
     """Align one line: addresses to the right against their colon, all else to the left."""
-    state, recv_q, send_q, laddr, lport, raddr, rport = cells
-    w = widths
-    columns = [f"{state:<{w[0]}}"] if show_state else []
-    columns += [
-        f"{recv_q:<{w[1]}}",
-        f"{send_q:<{w[2]}}",
-        f"{laddr:>{w[3]}}:{lport:<{w[4]}}",
-        f"{raddr:>{w[5]}}:{rport:<{w[6]}}",
-        process,
-    ]
-    return " ".join(columns).rstrip()
+    padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
+    local, peer = (f"{cells[i]:>{widths[i]}}:{padded[i + 1]}" for i in (4, 6))
+    columns = [padded[0]] if netid else []
+    columns += padded[1:4] if state else padded[2:4]
+    return " ".join([*columns, local, peer, process]).rstrip()
 
 
 def process_column(sock: SocketRow, args: argparse.Namespace) -> str:

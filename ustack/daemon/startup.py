@@ -14,9 +14,6 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, claim_path
 from ustack.daemon.faults import FaultLog
@@ -222,6 +219,9 @@ def set_host_mtu(tap: str, mtu: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
+    from pyroute2 import IPRoute  # it takes a fifth of a second to load
+    from pyroute2.netlink.exceptions import NetlinkError
+
     with IPRoute() as ipr:
         try:
             for index in ipr.link_lookup(ifname=tap):

@@ -125,18 +125,13 @@ class TcpExtMib:
     EmbryonicRsts: int = 0
     TW: int = 0
     PAWSEstab: int = 0
-    TWRecycled: int = 0
     DelayedACKs: int = 0
-    DelayedACKLocked: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
     ListenDrops: int = 0
     TCPHPHits: int = 0
-    TCPPureAcks: int = 0
-    TCPHPAcks: int = 0
     TCPFastRetrans: int = 0
     TCPSlowStartRetrans: int = 0
-    TCPLostRetransmit: int = 0
     TCPTimeouts: int = 0
     TCPDSACKOldSent: int = 0
     TCPDSACKOfoSent: int = 0
@@ -144,15 +139,10 @@ class TcpExtMib:
     TCPAbortOnClose: int = 0
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
-    TCPAbortOnLinger: int = 0
-    TCPAbortFailed: int = 0
     TCPTimeWaitOverflow: int = 0
-    TCPReqQFullDoCookies: int = 0
     TCPReqQFullDrop: int = 0
-    TCPRcvCoalesce: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
-    TCPOFODrop: int = 0
     TCPOFOMerge: int = 0
     TCPChallengeACK: int = 0
     TCPSYNChallenge: int = 0
@@ -167,7 +157,6 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
-    TcpTimeoutRehash: int = 0
 
 
 @dataclass(slots=True)

@@ -109,8 +109,7 @@ class InlineRuntime:
             self._poll_and_deliver()
         finally:
             self._running = False
-        if not self.closed:
-            self._rearm()
+            self._rearm()  # also after a bug: the loop reports it, other connections go on
 
     def _poll_and_deliver(self) -> None:
         stack, clock, ready = self.stack, self.stack.clock, self._ready

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from ustack.core.netdevice import NETIF_F_TSO
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.rtt import TCP_RTO_MAX_US
+from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 TCP_NAGLE_OFF = 1
@@ -147,6 +149,9 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
             if (tp.write_seq - tp.snd_nxt & SEQ_MASK) != 1 or not tp.fin_queued:
                 break
             quota = 1  # a FIN alone does not wait for the window
+        if tcp_small_queue_check(sk):
+            sent = True
+            break
         length = _next_length(sk, mss, goal, quota, nonagle)
         if length is None:
             break
@@ -158,6 +163,28 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
         tcp_cwnd_validate(sk, mss, cwnd_limited=cwnd_limited)
         return False
     return bool(tp.snd_nxt == tp.snd_una)
+
+
+def tcp_small_queue_check(sk: TcpSock) -> bool:
+    """Whether the device has enough of ours for now (tcp_small_queue_check).
+
+    Linux counts each socket's bytes below TCP; here the device's own stopped queue is the
+    limit. The socket goes on by ``tcp_tsq_run`` once descriptors are free again.
+    """
+    rt = tcp_route(sk)
+    if rt is None or not rt.dev.queue_stopped:
+        return False
+    sk.prot.tsq[sk] = None
+    return True
+
+
+def tcp_tsq_run(prot: TcpProt) -> None:
+    """Let the sockets that waited for the device send on (tcp_tsq_workfn)."""
+    waiting, prot.tsq = prot.tsq, {}
+    for sk in waiting:
+        if sk.tp is not None and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
+            tcp_xmit_retransmit_queue(sk)
+            tcp_push_pending_frames(sk)
 
 
 def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
@@ -285,6 +312,8 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
         tp.rtx_nxt = tp.snd_una
     mss = tcp_current_mss(sk)
     while before(tp.rtx_nxt, tp.high_seq):
+        if tcp_small_queue_check(sk):
+            return
         quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
         if quota <= 0:
             return

@@ -52,6 +52,8 @@ class TcpProt:
         self.bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
+        self.tsq: dict[TcpSock, None] = {}
+        """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
         self.congestion = Reno()
         self.write_timer = tcp_write_timer

@@ -53,6 +53,17 @@ def test_every_line_has_five_words_first_that_scripts_can_split():
         assert len(line.split()) == 5
 
 
+def test_netid_and_state_are_left_out_where_there_is_only_one():
+    header, listener, _ = lines("-an")
+    assert header.split()[:2] == ["Netid", "State"]
+    assert listener.split()[:2] == ["tcp", "LISTEN"]
+    without_state = list(ss.socket_lines([LISTENER], arguments("-tn"), show_state=False))
+    assert without_state == [
+        "Recv-Q Send-Q Local Address:Port Peer Address:Port Process",
+        "1      128          0.0.0.0:80        0.0.0.0:*",
+    ]
+
+
 def test_timers_and_queues_stand_in_the_last_column():
     _, listener, connection = lines("-antoe")
     assert listener.endswith(" synq:3/128 young:1")
