@@ -51,6 +51,15 @@ def test_fragments_join_to_what_was_sent(size, mtu, words):
     bed.mem.close()
 
 
+@pytest.mark.parametrize("size", [1480, 1481, 2959, 2960, 2961])
+def test_the_last_fragment_may_be_full(size):
+    bed, rt = bed_and_route()
+    xmit(bed, rt, bytes(size))
+    sent = packets(bed)
+    assert len(join(sent)) == size
+    assert len(sent) == -(-size // 1480)
+
+
 def test_fragments_are_counted_and_keep_the_headers_fields():
     bed, rt = bed_and_route()
     rt.ident = 77

@@ -157,8 +157,10 @@ def test_a_learnt_path_mtu_holds_for_ten_minutes():
 def test_a_message_that_says_it_again_prolongs_what_is_known():
     bed = Bed()
     ip_rt_update_pmtu(bed.ip, PEER, 1000)
+    rt = ip_route_output(bed.ip, PEER)
     bed.advance_us(500_000_000)
     assert ip_rt_update_pmtu(bed.ip, PEER, 1000) == 1000
+    assert route_is_valid(bed.ip, rt)
     bed.advance_us(500_000_000)
     assert ip_route_output(bed.ip, PEER).mtu == 1000
     bed.advance_us(100_000_000)

@@ -248,7 +248,7 @@ def test_a_dead_neighbour_takes_no_packet():
 
 
 def test_a_permanent_neighbour_is_neither_aged_nor_overwritten():
-    bed = Bed()
+    bed = Bed(neigh_config(gc_thresh1=0))
     bed.know_peer()
     rival = ArpPacket(ARPOP_REQUEST, OTHER_MAC, PEER, ETH_ZERO, PEER)
     bed.receive_arp(rival, dest=ETH_BROADCAST)
@@ -358,6 +358,26 @@ def test_static_entries_neither_fill_the_table_nor_are_refused_by_a_full_one():
     assert bed.arp.table.stats.table_fulls == 1
     bed.arp.table.neigh_add(bed.eth0, 0x0A000032, PEER_MAC)
     assert len(bed.arp.table) == 13
+
+
+def test_static_entries_that_are_gone_leave_no_room_for_more_others():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    for host in range(10, 20):
+        bed.arp.table.neigh_add(bed.eth0, 0x0A000000 + host, PEER_MAC)
+    for host in range(10, 20):
+        bed.arp.table.neigh_delete(bed.eth0, 0x0A000000 + host)
+    for host in range(30, 40):
+        hear(bed, host)
+    assert len(bed.arp.table) == 2
+
+
+def test_a_full_table_spares_who_is_reachable():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    reachable(bed)
+    hear(bed, 30)
+    bed.advance_us(6 * SECOND_US)
+    hear(bed, 31)
+    assert [r.addr & 255 for r in bed.arp.table.records()] == [PEER & 255, 31]
 
 
 def test_the_reachable_time_is_drawn_anew_every_five_minutes():
