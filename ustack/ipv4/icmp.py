@@ -179,6 +179,8 @@ class Icmp:
             inner = parse_ipv4(embedded)
         except WireError:
             return self._in_error(DropReason.ICMP_MALFORMED)
+        if inner.frag & IP_OFFSET:
+            return DropReason.ICMP_IGNORED  # what follows is no transport header
         payload = embedded[inner.ihl :]
         if len(payload) < 8:
             return self._in_error(DropReason.ICMP_MALFORMED)
@@ -326,10 +328,13 @@ class Icmp:
         if rt is None:
             self.mib.OutErrors += 1
             return False
-        self.mib.OutMsgs += 1
         source = saddr or rt.saddr
         reason = ip_queue_xmit(
             ip, Skb(message), rt, source, daddr, IPPROTO_ICMP,
             tos=tos, ttl=ttl, df=df, options=options,
         )  # fmt: skip
-        return reason is not DropReason.PKT_TOO_BIG
+        if reason is DropReason.PKT_TOO_BIG:
+            self.mib.OutErrors += 1
+            return False
+        self.mib.OutMsgs += 1
+        return True

@@ -177,6 +177,32 @@ def test_an_option_without_room_for_our_entry_gets_no_reply():
     assert one.take_sent() == []
 
 
+def test_a_reply_that_its_options_make_too_large_is_an_error():
+    one = bed()
+    payload = bytes(65_507 - 8)
+    message = icmp_packet(ECHO, payload=payload)[20:]
+    options = b"\x44\x08\x05\x00" + bytes(4)
+    header = bytearray(build_ipv4(PEER, OURS, IPPROTO_ICMP, len(options) + len(message)))
+    header[0] = 0x47
+    for piece in fragment(with_checksum(bytes(header) + options) + message):
+        one.receive_ip(piece)
+    assert len(one.take_sent()) == 45  # that one just fits
+    mib = one.net.mib.icmp
+    assert (mib.OutErrors, mib.OutMsgs, mib.OutEchoReps) == (0, 1, 1)
+    assert not one.ip.icmp.icmp_xmit(bytes(65_508), OURS, PEER, options=options)
+    assert (mib.OutErrors, mib.OutMsgs) == (1, 1)
+
+
+def test_an_error_about_a_later_fragment_of_ours_names_no_socket():
+    one = bed()
+    told = []
+    one.ip.inet_add_protocol(200, lambda skb: None, lambda *args: told.append(args))
+    quoted = build_ipv4(OURS, PEER, 200, 100, frag=185) + bytes(8)
+    one.receive_ip(icmp_packet(3, 1, 0, quoted))
+    assert told == []
+    assert one.drops == {"ICMP_IGNORED": 1}
+
+
 def test_an_error_carries_the_options_of_the_packet_that_caused_it():
     one = bed()
     datagram = udp_packet(b"abc")[20:]
