@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.checksum import checksum
 from kit.host import Host, host
 from kit.peer import PEER_MAC
 from kit.segment import Segment, build_ip
@@ -51,6 +53,32 @@ def test_mutated_segments(packets):
         server.net.send_ip(packet)
     server.settle()
     still_works(server)
+
+
+fragment_near_others = st.tuples(
+    st.integers(0, 3), st.integers(0, 0x3FFF), st.binary(max_size=40), st.binary(max_size=40)
+)
+
+
+@settings(max_examples=80)
+@given(st.lists(fragment_near_others, min_size=1, max_size=60), st.sampled_from([1, 6, 17, 99]))
+def test_fragments_and_options_of_any_kind(pieces, proto):
+    """Offsets that touch, overlap and run past the end, options of random bytes."""
+    server = host()
+    server.listen(80)
+    for ident, frag, unpadded, payload in pieces:
+        field = unpadded + bytes(-len(unpadded) % 4)
+        header = struct.pack(
+            ">BBHHHBBHII", 0x45 + len(field) // 4, 0, 20 + len(field) + len(payload), ident,
+            frag & 0x2007, 64, proto, 0, 0x0A000001, server.addr,
+        ) + field  # fmt: skip
+        header = header[:10] + struct.pack(">H", checksum(header)) + header[12:]
+        server.net.send_ip(header + payload)
+    server.settle()
+    server.net.other.clear()
+    still_works(server)
+    server.advance_us(31_000_000)
+    assert (server.stack.ip.frags.mem, len(server.stack.ip.frags)) == (0, 0)
 
 
 segment_near_the_window = st.tuples(

@@ -27,6 +27,13 @@ class IpMib:
     OutRequests: int = 0
     OutDiscards: int = 0
     OutNoRoutes: int = 0
+    ReasmTimeout: int = 0
+    ReasmReqds: int = 0
+    ReasmOKs: int = 0
+    ReasmFails: int = 0
+    FragOKs: int = 0
+    FragFails: int = 0
+    FragCreates: int = 0
     OutTransmits: int = 0
 
 
@@ -36,11 +43,17 @@ class IpExtMib:
 
     InTruncatedPkts: int = 0
     InMcastPkts: int = 0
+    OutMcastPkts: int = 0
     InBcastPkts: int = 0
     OutBcastPkts: int = 0
     InOctets: int = 0
     OutOctets: int = 0
+    InMcastOctets: int = 0
+    OutMcastOctets: int = 0
+    InBcastOctets: int = 0
+    OutBcastOctets: int = 0
     InCsumErrors: int = 0
+    ReasmOverlaps: int = 0
 
 
 @dataclass(slots=True)
@@ -66,9 +79,11 @@ class IcmpMib:
     OutRateLimitGlobal: int = 0
     OutRateLimitHost: int = 0
     OutDestUnreachs: int = 0
+    OutTimeExcds: int = 0
     OutParmProbs: int = 0
     OutEchos: int = 0
     OutEchoReps: int = 0
+    OutTimestampReps: int = 0
 
 
 @dataclass(slots=True)

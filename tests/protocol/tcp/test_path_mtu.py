@@ -38,6 +38,34 @@ def test_segments_shrink_to_the_mtu_that_a_router_reports(server):
     assert max(len(s.payload) for s in [*again, *peer.drain()]) == 960
 
 
+@pytest.mark.rfc("1191", "6.3")
+def test_ten_minutes_later_the_larger_size_is_tried_again(server):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.send(pattern(0, 6_000))
+    frag_needed(server, peer, peer.drain()[0], 1000)
+    peer.send(". 1:1(0) ack 6001")
+    peer.drain()
+    server.advance_us(599_000_000)
+    sk.send(pattern(6_000, 2_000))
+    assert max(len(s.payload) for s in peer.drain()) == 960
+    peer.send(". 1:1(0) ack 8001")
+    server.advance_us(2_000_000)
+    sk.send(pattern(8_000, 3_000))
+    assert max(len(s.payload) for s in peer.drain()) == 1460
+
+
+def test_a_second_connection_to_the_host_knows_what_the_first_has_learnt(server):
+    lsk = server.listen(80)
+    peers = [server.peer(port=port) for port in (40001, 40002)]
+    for peer in peers:
+        peer.handshake("mss 1460,nop,wscale 7")
+    first, second = lsk.accept(), lsk.accept()
+    first.send(pattern(0, 6_000))
+    frag_needed(server, peers[0], peers[0].drain()[0], 1000)
+    second.send(pattern(0, 3_000))
+    assert max(len(s.payload) for s in peers[1].drain()) == 960
+
+
 @pytest.mark.rfc("5927", "4.1")
 def test_an_error_about_a_segment_that_is_not_in_flight_is_ignored(server):
     sk, peer = server.established("mss 1460,nop,wscale 7")
