@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -14,6 +15,9 @@ from kit.peer import PEER_MAC
 from kit.segment import Segment, build_ip
 from kit.strategies import ethernet_frames, mutated_packets, near_numbers, options
 from ustack.tcp.diag import tcp_diag
+
+TIMES = 30 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
+pytestmark = pytest.mark.timeout(900)
 
 HOST_MAC = bytes.fromhex("020000000002")
 
@@ -28,7 +32,7 @@ def still_works(server: Host) -> None:
     assert lsk.accept().recv(10) == b"alive"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(st.lists(ethernet_frames(HOST_MAC, PEER_MAC), min_size=1, max_size=40))
 def test_any_frames(frames):
     server = host()
@@ -40,7 +44,7 @@ def test_any_frames(frames):
     still_works(server)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(st.lists(mutated_packets(), min_size=1, max_size=40))
 def test_mutated_segments(packets):
     server = host()
@@ -83,7 +87,7 @@ segment_near_the_window = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=80)
+@settings(max_examples=80 * TIMES)
 @given(
     st.lists(segment_near_the_window, min_size=1, max_size=30),
     st.sampled_from(["idle", "sending", "closed", "shut"]),
