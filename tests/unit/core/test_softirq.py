@@ -53,10 +53,10 @@ def test_the_budget_ends_a_round_and_counts_a_time_squeeze():
     sources = [Source(bed, 5, weight=4) for _ in range(4)]
     for source in sources:
         napi_schedule(source.napi)
-    net_rx_action(bed.net)
+    net_rx_action(bed.net, bed.clock.now_us)
     assert [source.polls for source in sources] == [[4], [4], [], []]
     assert bed.net.softnet.time_squeeze == 1
-    net_rx_action(bed.net)  # those that had no turn come first
+    net_rx_action(bed.net, bed.clock.now_us)  # those that had no turn come first
     assert [source.polls for source in sources] == [[4], [4], [4], [4]]
 
 
@@ -107,7 +107,7 @@ def test_the_backlog_is_processed_by_weight():
     bed = Bed(core_config(dev_weight=4))
     for _ in range(10):
         netif_rx(bed.net, frame_for_lo(bed))
-    net_rx_action(bed.net)
+    net_rx_action(bed.net, bed.clock.now_us)
     assert bed.net.softnet.processed == 4
     bed.settle()
     assert bed.net.softnet.processed == 10
