@@ -120,6 +120,17 @@ class Stack:
                 return 0
         return self.net.timers.next_us()
 
+    def set_config(self, config: StackConfig) -> None:
+        """Let ``config`` hold from now on (sysctl -w); the NICs keep theirs, see ethtool.
+
+        What a socket took over when it was made, its buffer sizes for instance, stays.
+        """
+        self.config = self.net.config = config
+        self.arp.table.config = config.ip.neigh
+        self.ip.set_config(config.ip)
+        self.tcp.config = config.tcp
+        self.tcp.somaxconn = config.core.somaxconn
+
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""
         return [dev.fileno() for dev in self.adapters if dev.fileno() >= 0]

@@ -134,16 +134,15 @@ def __do_softirq(net: Net, softnet: SoftnetData, start_us: int) -> bool:
         now_us = net.clock.fine_us()
         if now_us - start_us >= MAX_SOFTIRQ_TIME_US:
             break
-    wakeup_softirqd(net, softnet)
+    wakeup_softirqd(softnet)
     return True
 
 
-def wakeup_softirqd(net: Net, softnet: SoftnetData) -> None:
+def wakeup_softirqd(softnet: SoftnetData) -> None:
     """Leave the rest to ksoftirqd/N, which goes on at the next poll until it has caught up."""
     if not softnet.ksoftirqd_running:
         softnet.ksoftirqd_running = True
         softnet.ksoftirqd_wakeups += 1
-        net.mib.ksoftirqd.Wakes += 1
 
 
 def net_rx_action(net: Net, start_us: int) -> None:

@@ -157,13 +157,6 @@ class TcpExtMib:
 
 
 @dataclass(slots=True)
-class KsoftirqdMib:
-    """Of the softirqs' own; Linux has no row for it (``nstat`` prints KsoftirqdWakes)."""
-
-    Wakes: int = 0
-
-
-@dataclass(slots=True)
 class NetMib:
     """Every counter table of one network namespace."""
 
@@ -173,7 +166,6 @@ class NetMib:
     udp: UdpMib = field(default_factory=UdpMib)
     tcp: TcpMib = field(default_factory=TcpMib)
     tcp_ext: TcpExtMib = field(default_factory=TcpExtMib)
-    ksoftirqd: KsoftirqdMib = field(default_factory=KsoftirqdMib)
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """Return all tables by the kernel's row name ("Ip", "TcpExt", ...)."""
@@ -184,7 +176,6 @@ class NetMib:
             "Udp": self.udp,
             "TcpExt": self.tcp_ext,
             "IpExt": self.ip_ext,
-            "Ksoftirqd": self.ksoftirqd,
         }
         return {
             name: {f.name: getattr(table, f.name) for f in fields(table)}
