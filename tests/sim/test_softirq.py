@@ -185,3 +185,22 @@ def test_bulk_over_lo_is_copied_once_and_leaves_no_page_behind():
     assert in_pieces > 100
     host.advance_us(1_000_000)
     assert host.stack.net.mem.free_pages == free
+
+
+def test_bulk_over_lo_survives_a_backlog_that_drops():
+    """Pieces of super-frames out of order, repeated and overlapping: every byte arrives."""
+    config = StackConfig(
+        nic=TEST_CONFIG.nic, core=CoreConfig(arena_bytes=32 << 20, netdev_max_backlog=2)
+    )
+    host, _ = two_hosts(config=config)
+    lsk = host.stack.socket()
+    lsk.bind(INADDR_LOOPBACK, 7)
+    lsk.listen(1)
+    near = host.connect(INADDR_LOOPBACK, 7)
+    host.world.settle()
+    there = Transfer(near, lsk.accept(), 20 * MB, finish=False, chunk=MB)
+    host.world.moving.append(there)
+    assert host.world.run_until(lambda: there.received == 20 * MB, limit_us=3_600_000_000)
+    assert there.equal
+    assert host.stack.net.softnet.dropped > 10
+    assert host.mib.TCPOFOQueue > 10

@@ -40,9 +40,7 @@ def dev_queue_xmit(net: Net, skb: Skb) -> DropReason | None:
         return _drop(net, dev, skb, DropReason.DEV_READY)
     qdisc = dev.qdisc
     if qdisc is None:
-        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
-            return _drop(net, dev, skb, DropReason.FULL_RING)
-        return None
+        return _xmit_noqueue(net, dev, skb)
     return __dev_xmit_skb(net, dev, qdisc, skb)
 
 
@@ -55,6 +53,18 @@ def __dev_xmit_skb(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReas
         return _drop(net, dev, skb, DropReason.QDISC_DROP)
     qdisc_run(net, qdisc)
     return None
+
+
+def _xmit_noqueue(net: Net, dev: NetDevice, skb: Skb) -> DropReason | None:
+    """Call a device that has no queue; what it refuses is lost."""
+    skbs = [skb]
+    if skb.gso_size and not dev.features & NETIF_F_TSO:
+        skbs = skb_gso_segment(net, skb)
+    result = None
+    for one in skbs:
+        if dev_hard_start_xmit(net, dev, one) == NETDEV_TX_BUSY:
+            result = _drop(net, dev, one, DropReason.FULL_RING)
+    return result
 
 
 def sch_direct_xmit(net: Net, qdisc: Qdisc, skb: Skb) -> bool:
