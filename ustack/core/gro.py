@@ -31,11 +31,13 @@ GRO_MAX_BYTES = 65535
 _IP_AT = ETH_HLEN
 _TCP_AT = ETH_HLEN + 20
 _OPTIONS_AT = _TCP_AT + 20
-_PROTO_IN_TTL_WORD = 3
+_PROTO_IN_WORD = 3
 
-_unpack = Struct("!16sHH4sH12sI4sBB2s").unpack_from
+_unpack = Struct("!16sHH4sH12sI5sB2s").unpack_from
 """MAC header to TOS; total length; id; fragment word, TTL, protocol; IP checksum; addresses
-and ports; sequence number; acknowledgment; data offset; flags; window."""
+and ports; sequence number; acknowledgment and data offset; flags; window."""
+_VIHL_IN_HEAD = 14
+_OFFSET_IN_ACK = 4
 _unpack_addrs = Struct("!II").unpack_from
 _pack_u16 = Struct("!H").pack_into
 
@@ -49,38 +51,43 @@ class GroHeld:
     """What a NAPI holds of one flow: a frame, or several joined (struct napi_gro_cb)."""
 
     __slots__ = (
+        "ack",
         "buffer",
         "count",
         "flags",
+        "head",
         "header_sum",
-        "ident",
         "ident_step",
         "mss",
+        "next_ident",
         "next_seq",
         "options",
-        "same",
+        "payload_at",
         "skb",
+        "window",
+        "word",
     )
 
-    def __init__(self, skb: Skb, buffer: bytearray, mss: int, next_seq: int) -> None:
+    def __init__(self, skb: Skb, payload_at: int, mss: int, next_seq: int) -> None:
         self.skb = skb
-        self.buffer = buffer
+        self.buffer = bytearray(skb.data)
         """The first frame, and the payload of the others behind it."""
         self.count = 1
+        self.payload_at = payload_at
         self.mss = mss
         """Payload of every segment but the last."""
         self.next_seq = next_seq
         self.flags = 0
-        self.ident = 0
-        """IP identification of the segment before."""
-        self.ident_step = 0
-        """0 where DF lets all have the same identification, 1 where it counts."""
-        self.same: tuple[bytes, bytes, bytes, int, bytes] | None = None
-        """The fields that all segments have in common."""
-        self.options: bytes = b""
+        self.next_ident = 0
+        """IP identification of the segment that may follow."""
+        self.ident_step = 1
+        """0 once DF has let the second segment have the identification of the first."""
         self.header_sum = 0
         """Total length, identification and checksum of a header that is right, modulo 0xffff:
         the sum of what may differ is the same for each of them."""
+        self.options: bytes = bytes(skb.data[_OPTIONS_AT:payload_at])
+        self.head = self.word = self.ack = self.window = b""
+        """With ``options``, what all segments have in common: see ``_unpack``."""
 
 
 def napi_gro_receive(napi: Napi, skb: Skb) -> None:
@@ -95,50 +102,54 @@ def napi_gro_receive(napi: Napi, skb: Skb) -> None:
         netif_receive_skb(napi.net, skb)
         return
     data = skb.data
-    if skb.gso_size or len(data) < _OPTIONS_AT or data[_IP_AT] != 0x45:
+    size = len(data)
+    if skb.gso_size or size < _OPTIONS_AT:
         napi_gro_flush(napi)  # keeps a flow in order, whatever this belongs to
         netif_receive_skb(napi.net, skb)
         return
-    head, tot_len, ident, word, csum, flow, seq, ack, offset, flags, window = _unpack(data)
-    payload_at = _TCP_AT + (offset >> 4) * 4
-    length = ETH_HLEN + tot_len - payload_at
+    head, tot_len, ident, word, csum, flow, seq, ack, flags, window = _unpack(data)
     held = napi.gro_list.get(flow)
     if held is not None:
-        mss = held.mss
-        step = ident - held.ident & 0xFFFF
+        payload_at = held.payload_at
+        length = size - payload_at
         if (
             held.next_seq == seq
-            and 0 < length <= mss
-            and held.same == (head, word, ack, offset, window)
+            and held.ack == ack
+            and held.head == head
+            and held.word == word
+            and held.window == window
+            and 0 < length <= held.mss
+            and tot_len + ETH_HLEN == size
             and (flags ^ held.flags) & ~_MAY_DIFFER == 0
             and flags < _CWR
             and (tot_len + ident + csum) % 0xFFFF == held.header_sum
-            and (step == held.ident_step if held.count > 1 else _step_fits(word, step))
             and (payload_at == _OPTIONS_AT or data[_OPTIONS_AT:payload_at] == held.options)
-            and ETH_HLEN + tot_len == len(data)
             and len(held.buffer) + length <= GRO_MAX_BYTES + ETH_HLEN
+            and (held.next_ident == ident or _ident_is_fixed(held, ident))
             and (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
         ):
             held.buffer += data[payload_at:]
             held.count += 1
             held.next_seq = seq + length & 0xFFFFFFFF
-            held.ident = ident
-            held.ident_step = step
-            held.flags |= flags
-            if length < mss or flags & _ENDS_A_PACKET:
+            held.next_ident = ident + held.ident_step & 0xFFFF
+            if length < held.mss or flags & _ENDS_A_PACKET:
+                held.flags |= flags
                 del napi.gro_list[flow]
                 _napi_gro_complete(napi, held)
             return
         del napi.gro_list[flow]
         _napi_gro_complete(napi, held)
+    payload_at = _TCP_AT + (ack[_OFFSET_IN_ACK] >> 4) * 4
+    length = size - payload_at
     if (
         length <= 0
         or flags & (_ENDS_A_PACKET | _CWR)
         or not flags & _ACK
-        or word[_PROTO_IN_TTL_WORD] != IPPROTO_TCP
+        or head[_VIHL_IN_HEAD] != 0x45
+        or word[_PROTO_IN_WORD] != IPPROTO_TCP
         or (word[0] << 8 | word[1]) & _FRAGMENT
         or payload_at < _OPTIONS_AT
-        or ETH_HLEN + tot_len != len(data)
+        or ETH_HLEN + tot_len != size
         or int.from_bytes(data[_IP_AT:_TCP_AT], "big") % 0xFFFF
         or not (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
     ):
@@ -146,12 +157,11 @@ def napi_gro_receive(napi: Napi, skb: Skb) -> None:
         return
     if len(napi.gro_list) >= MAX_GRO_SKBS:
         _napi_gro_complete(napi, napi.gro_list.pop(next(iter(napi.gro_list))))
-    held = GroHeld(skb, bytearray(data), length, seq + length & 0xFFFFFFFF)
-    held.same = (head, word, ack, offset, window)
+    held = GroHeld(skb, payload_at, length, seq + length & 0xFFFFFFFF)
+    held.head, held.word, held.ack, held.window = head, word, ack, window
     held.flags = flags
-    held.ident = ident
+    held.next_ident = ident + 1 & 0xFFFF
     held.header_sum = (tot_len + ident + csum) % 0xFFFF
-    held.options = bytes(data[_OPTIONS_AT:payload_at])
     napi.gro_list[flow] = held
 
 
@@ -164,9 +174,12 @@ def napi_gro_flush(napi: Napi) -> None:
             _napi_gro_complete(napi, held)
 
 
-def _step_fits(word: bytes, step: int) -> bool:
-    """Whether the second segment's identification may follow the first's (RFC 6864)."""
-    return step == 1 or (step == 0 and bool((word[0] << 8) & IP_DF))
+def _ident_is_fixed(held: GroHeld, ident: int) -> bool:
+    """Whether the second segment may have the first's identification (DF set, RFC 6864)."""
+    if held.count > 1 or held.next_ident != ident + 1 & 0xFFFF or not held.word[0] << 8 & IP_DF:
+        return False
+    held.ident_step = 0
+    return True
 
 
 def _checksum_is_good(data: bytes | memoryview) -> bool:

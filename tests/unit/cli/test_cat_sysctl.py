@@ -70,6 +70,16 @@ def test_sysctl_reads_and_writes_with_effect(daemon: Daemon, capsys: pytest.Capt
     )
 
 
+def test_nstat_shows_ksoftirqds_wake_ups_and_netstat_only_linuxs_tables(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+):
+    daemon.stack.net.softnet.ksoftirqd_wakeups = 3
+    assert daemon.run("nstat", "Ksoftirqd*") == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["KsoftirqdWakes", "3", "0.0"]
+    assert daemon.run("netstat", "-s") == 0
+    assert "Ksoftirqd" not in capsys.readouterr().out
+
+
 def test_sysctl_a_prints_all(daemon: Daemon, capsys: pytest.CaptureFixture[str]):
     assert daemon.run("sysctl", "-a") == 0
     out = capsys.readouterr().out.splitlines()
