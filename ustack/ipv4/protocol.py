@@ -17,7 +17,9 @@ from ustack.ipv4 import devinet
 from ustack.ipv4.fib import Fib, FibEntry
 from ustack.ipv4.icmp import Icmp
 from ustack.ipv4.input import ip_addrs, ip_rcv
-from ustack.ipv4.route import InputRoute, Route
+from ustack.ipv4.pmtu import PmtuCache
+from ustack.ipv4.reassembly import IpFrags
+from ustack.ipv4.route import InputRoute, Route, forget_routes
 from ustack.lib.addresses import Ipv4Interface
 from ustack.wire.ethernet import ETH_P_IP
 from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_HOST_UNREACH
@@ -46,6 +48,7 @@ class Ipv4:
         self.arp = arp
         self.config = net.config.ip
         self.mib = net.mib.ip
+        self.mib.DefaultTTL = self.config.ip_default_ttl
         self.ext = net.mib.ip_ext
         self.fib = Fib()
         self.interfaces: dict[NetDevice, list[Ipv4Interface]] = {}
@@ -55,11 +58,11 @@ class Ipv4:
         self.routes_in: dict[tuple[NetDevice, int, int], InputRoute] = {}
         """(device, saddr, daddr) -> verdict, as of ``routes_in_genid``."""
         self.routes_in_genid = 0
-        self.pmtu: dict[int, tuple[int, int]] = {}
-        """daddr -> (path MTU, when it expires)."""
+        self.pmtu = PmtuCache(net, partial(forget_routes, self))
+        self.frags = IpFrags(self)
         self.inet_protos: dict[int, tuple[RcvHandler, ErrHandler | None]] = {}
         self.icmp = Icmp(self)
-        self.inet_add_protocol(IPPROTO_ICMP, self.icmp.icmp_rcv, None)
+        self.inet_add_protocol(IPPROTO_ICMP, self.icmp.icmp_rcv, self.icmp.icmp_err)
         net.dev_add_pack(ETH_P_IP, partial(ip_rcv, self))
         net.netdev_notifiers.append(partial(devinet.netdev_event, self))
         arp.set_inet(self)

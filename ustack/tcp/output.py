@@ -57,6 +57,9 @@ def _bound_to_half_wnd(max_window: int, length: int) -> int:
 def tcp_current_mss(sk: TcpSock) -> int:
     """Return the payload of a full segment now, SACK blocks taken off (tcp_current_mss)."""
     tp = sk.tp
+    rt = tcp_route(sk)
+    if rt is not None and rt.mtu - 40 != tp.pmtu_mss:
+        tcp_sync_mss(sk, rt.mtu)  # another socket has learnt it, or what was learnt has expired
     mss: int = tp.mss_cache
     if sk.ofo is not None or sk.duplicate_sack is not None:
         mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)

@@ -123,6 +123,18 @@ def test_data_to_an_orphan_is_reset(server):
     assert server.mib.TCPAbortOnData == 1
 
 
+@pytest.mark.linux("tcp_rcv_state_process: TCPAbortOnData")
+def test_data_to_an_orphan_whose_fin_is_unacknowledged_is_reset(server):
+    sk, peer = server.established()
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("P. 1:6(5) ack 1")
+    (rst,) = peer.drain()
+    assert rst.flags & 4
+    assert server.mib.TCPAbortOnData == 1
+    assert states(server) == []
+
+
 def test_close_sends_what_is_queued_before_the_fin(server):
     sk, peer = server.established(win=2000)
     assert sk.send(bytes(range(250)) * 20) == 5000
