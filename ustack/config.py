@@ -35,10 +35,15 @@ class NicConfig:
 class CoreConfig:
     """The softirq and what stands before the protocols (net.core.*)."""
 
+    nr_cpus: int = 1
+    """Softnet contexts; the one thread runs them in turn."""
     netdev_budget: int = 300
     """net.core.netdev_budget: packets one net_rx_action may take."""
+    netdev_budget_usecs: int = 8000
+    """net.core.netdev_budget_usecs: how long one net_rx_action may take, in microseconds (two
+    jiffies: 8000 at HZ=250, 2000 at HZ=1000)."""
     dev_weight: int = 64
-    """net.core.dev_weight: packets one NAPI poll may take."""
+    """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
     """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
     somaxconn: int = 4096

@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from ustack.core.skb import PACKET_OTHERHOST, Skb, kfree_skb
+from ustack.core.skb import PACKET_OTHERHOST, Skb, kfree_skb, skb_linearize
 from ustack.ipv4.options import OptionError, ip_options_compile
 from ustack.ipv4.route import (
     INPUT_BROADCAST,
@@ -26,6 +26,7 @@ from ustack.wire.ipv4 import (
     IP_HLEN,
     IP_MF,
     IP_OFFSET,
+    IPPROTO_TCP,
     IPV4_HEADER,
 )
 
@@ -51,7 +52,7 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
     mib = ip.mib
     mib.InReceives += 1
     data = skb.data
-    length = len(data)
+    length = len(skb) if skb.frags else len(data)
     ip.ext.InOctets += length - ETH_HLEN
     if length < _PAYLOAD_AT:
         _header_error(ip, skb, DropReason.HDR_TRUNC)
@@ -79,7 +80,10 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
         if ETH_HLEN + tot_len < skb.transport_offset:
             _header_error(ip, skb, DropReason.IP_INHDR)
             return
-        skb.data = data[: ETH_HLEN + tot_len]  # Ethernet's padding
+        skb_linearize(ip.net, skb)
+        skb.data = skb.data[: ETH_HLEN + tot_len]  # Ethernet's padding
+    if skb.frags and proto != IPPROTO_TCP:
+        skb_linearize(ip.net, skb)  # only TCP reads payload in pieces
     dev = skb.dev
     assert dev is not None
     verdict = ip_route_input(ip, dev, saddr, daddr)

@@ -26,6 +26,7 @@ from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_HOST_UNREACH
 from ustack.wire.ipv4 import IPPROTO_ICMP
 
 if TYPE_CHECKING:
+    from ustack.config import IpConfig
     from ustack.core.net import Net
     from ustack.link.arp import Arp
 
@@ -65,6 +66,11 @@ class Ipv4:
         net.dev_add_pack(ETH_P_IP, partial(ip_rcv, self))
         net.netdev_notifiers.append(partial(devinet.netdev_event, self))
         arp.set_inet(self)
+
+    def set_config(self, config: IpConfig) -> None:
+        """Let ``config`` hold from now on."""
+        self.config = self.icmp.limiter.config = config
+        self.mib.DefaultTTL = config.ip_default_ttl
 
     def inet_add_protocol(self, proto: int, rcv: RcvHandler, err: ErrHandler | None) -> None:
         """Register the transport protocol with IP protocol number ``proto``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
+from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
@@ -107,16 +108,29 @@ def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
     sk.duplicate_sack = (seq, end_seq)
 
 
-def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview) -> bool:
+def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview | Pieces) -> bool:
     """Append bytes to the receive queue and advance RCV.NXT; False if memory ran out."""
     tp = sk.tp
     n = len(payload)
-    took = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(payload), n)
+    if type(payload) is Pieces:
+        took = _append_pieces(sk, payload)
+    else:
+        took = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(payload), n)
     tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
     tp.bytes_received += took
     if took != n:
         sk.prot.mib_ext.TCPRcvQDrop += 1
     return bool(took == n)
+
+
+def _append_pieces(sk: TcpSock, payload: Pieces) -> int:
+    took = 0
+    for piece in payload.pieces:
+        got = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(piece), len(piece))
+        took += got
+        if got != len(piece):
+            break
+    return took
 
 
 def tcp_data_ready(sk: TcpSock) -> None:

@@ -10,11 +10,19 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ustack.core.skb import CHECKSUM_UNNECESSARY, PACKET_HOST, Skb, consume_skb, kfree_skb
+from ustack.core.skb import (
+    CHECKSUM_UNNECESSARY,
+    PACKET_HOST,
+    Skb,
+    consume_skb,
+    kfree_skb,
+    skb_linearize,
+)
 from ustack.ipv4.input import ip_addrs
 from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import after, before
+from ustack.lib.pieces import Pieces
+from ustack.lib.seqnum import SEQ_MASK, after, before
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
 from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
@@ -61,6 +69,8 @@ def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
         kfree_skb(prot.net, skb, DropReason.NOT_SPECIFIED)
         return
     saddr, daddr = ip_addrs(skb)
+    if skb.frags and skb.ip_summed != CHECKSUM_UNNECESSARY:
+        skb_linearize(prot.net, skb)
     data = skb.data[skb.transport_offset :]
     try:
         seg = parse_segment(skb, data, saddr, daddr)
@@ -75,11 +85,23 @@ def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
         prot.mib.InErrs += 1
         kfree_skb(prot.net, skb, DropReason.TCP_CSUM)
         return
+    if skb.frags:
+        _add_frags(prot, skb, seg)
     reason = tcp_v4_demux(prot, seg)
     if reason is None:
         consume_skb(prot.net, skb)
     else:
         kfree_skb(prot.net, skb, reason)
+
+
+def _add_frags(prot: TcpProt, skb: Skb, seg: Segment) -> None:
+    """Let ``seg.payload`` be all of the text where some is in frags, which ``skb`` holds."""
+    view = prot.net.mem.view
+    pieces = [view[addr : addr + n] for addr, n in skb.frags]
+    seg.end_seq = seg.end_seq + sum([len(piece) for piece in pieces]) & SEQ_MASK
+    if seg.payload:
+        pieces.insert(0, memoryview(bytes(seg.payload)))
+    seg.payload = pieces[0] if len(pieces) == 1 else Pieces(pieces)
 
 
 def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 
 TCP_NUM_SACKS = 4
@@ -33,7 +34,7 @@ class OutOfOrderQueue:
     def __len__(self) -> int:
         return len(self._ranges)
 
-    def insert(self, seq: int, payload: bytes | memoryview) -> int:
+    def insert(self, seq: int, payload: bytes | memoryview | Pieces) -> int:
         """Keep the bytes of ``payload`` that are not here yet; return how many those are."""
         start = seq_diff(seq, self._base)
         end = start + len(payload)
