@@ -137,8 +137,8 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
     ack = seg.ack
     acked = ack - tp.snd_una & SEQ_MASK
     data = acked
-    if tp.snd_una == tp.iss:
-        data -= 1  # our SYN
+    if tcp_syn_is_unacked(sk):
+        data -= 1
     if tp.fin_queued and ack == tp.write_seq:
         data -= 1  # our FIN
     if data:
@@ -153,6 +153,12 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
     if tp.snd_una == tp.snd_nxt or tp.ca_state == TCP_CA_OPEN:
         tp.retrans_stamp_us = 0
     return segs
+
+
+def tcp_syn_is_unacked(sk: TcpSock) -> bool:
+    """Whether SND.UNA is our SYN; after 2**32 bytes the number is that of a byte."""
+    tp = sk.tp
+    return bool(tp.snd_una == tp.iss and not tp.bytes_acked)
 
 
 def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> None:

@@ -83,6 +83,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tp.ack_rcv_mss = min(tp.advmss, max(min(tp.mss_cache, 536), 88))
     tp.snd_cwnd = prot.config.init_cwnd
     tp.retransmits = tp.backoff = 0
+    tp.retrans_stamp_us = 0
     tp.probes_out = 0
     tp.lsndtime_us = prot.clock.now_us
     tp.copied_seq = tp.rcv_nxt & SEQ_MASK

@@ -16,6 +16,7 @@ from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import after, before
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
+from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
 from ustack.tcp.output import tcp_retransmit_range, tcp_sync_mss
@@ -193,5 +194,5 @@ def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
     if tp.state == TCP_LISTEN or mtu < 68 or mtu - 40 >= tp.pmtu_mss:
         return
     tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))
-    if tp.snd_una != tp.snd_nxt:
+    if tp.snd_una != tp.snd_nxt and not tcp_syn_is_unacked(sk):
         tcp_retransmit_range(sk, tp.snd_una, 1)

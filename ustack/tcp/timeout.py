@@ -10,7 +10,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
-from ustack.tcp.ack import tcp_enter_loss
+from ustack.tcp.ack import tcp_enter_loss, tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.output import (
@@ -62,7 +62,7 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
     tp.retransmits = min(tp.retransmits + 1, 255)
     if tp.retransmits == 1:
         sk.prot.mib_ext.TCPTimeouts += 1
-    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+    if tcp_syn_is_unacked(sk):
         tcp_retransmit_syn(sk)
     else:
         tcp_enter_loss(sk)
