@@ -128,6 +128,7 @@ class TcpExtMib:
     TCPReqQFullDrop: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
+    TCPOFODrop: int = 0
     TCPOFOMerge: int = 0
     TCPChallengeACK: int = 0
     TCPSYNChallenge: int = 0

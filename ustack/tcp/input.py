@@ -70,6 +70,7 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
     ):
         tcp_replace_ts_recent(sk, seg)
         if not tcp_queue_rcv(sk, seg.payload):
+            tcp_ack_snd_check(sk)
             return DropReason.TCP_RCVQ_DROP
         sk.prot.mib_ext.TCPHPHits += 1
         tcp_event_data_recv(sk, seg)
