@@ -138,7 +138,10 @@ class TcpExtMib:
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPACKSkippedSynRecv: int = 0
+    TCPACKSkippedPAWS: int = 0
+    TCPACKSkippedSeq: int = 0
     TCPACKSkippedTimeWait: int = 0
+    TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
     TCPDelivered: int = 0

@@ -18,7 +18,6 @@ from ustack.tcp.states import (
     SYNCHRONIZED,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
-    TCP_ESTABLISHED,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TcpEvent,
@@ -75,8 +74,6 @@ def tcp_reset(sk: TcpSock) -> None:
         err = errno.EPIPE
     else:
         err = errno.ECONNRESET
-    if state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
-        sk.prot.mib.EstabResets += 1
     tcp_done_with_error(sk, err)
 
 

@@ -15,7 +15,7 @@ from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import tcp_send_delayed_ack
 from ustack.tcp.ofo import OutOfOrderQueue
-from ustack.tcp.states import TCP_TIME_WAIT, TcpEvent
+from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_NOW,
     ICSK_ACK_PUSHED,
@@ -271,6 +271,9 @@ def tcp_fin(sk: TcpSock) -> None:
         tcp_send_ack(sk)
         tcp_time_wait(sk)
         return
-    tp.ack_pingpong = 1  # our own FIN may carry the ACK
+    if new == TCP_CLOSING:
+        tp.ack_pending |= ICSK_ACK_NOW  # our FIN is out: nothing will carry the ACK
+    else:
+        tp.ack_pingpong = 1  # our own FIN may carry the ACK
     if not sk.dead:
         sk.sk_state_change()

@@ -25,7 +25,7 @@ from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_v4_send_reset
 from ustack.wire.errors import WireError
-from ustack.wire.tcp import ACK, RST, SYN, Segment, parse_segment
+from ustack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse_segment
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -91,12 +91,12 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
         return tcp_v4_do_rcv(sk, seg)
     isn = 0
     tw = prot.twhash.get(key)
+    lsk = prot.listener_lookup(seg.daddr, seg.dport)
     if tw is not None:
-        verdict = tcp_timewait_state_process(tw, seg)
+        verdict = tcp_timewait_state_process(tw, seg, listening=lsk is not None)
         if verdict is None or isinstance(verdict, DropReason):
             return verdict
         isn = verdict
-    lsk = prot.listener_lookup(seg.daddr, seg.dport)
     if lsk is None or lsk.listen is None:
         tcp_v4_send_reset(prot, seg)
         return DropReason.NO_SOCKET
@@ -131,6 +131,8 @@ def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     # Third, check for a SYN.
     if not seg.flags & SYN:
         return DropReason.TCP_LISTEN_NOT_SYN
+    if seg.flags & FIN:
+        return DropReason.TCP_FLAGS
     return tcp_conn_request(lsk, seg, isn)
 
 

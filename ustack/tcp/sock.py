@@ -131,6 +131,8 @@ class TcpSock(Sock):
         if prot.trace_set_state.on:
             prot.trace_set_state(self, old, new)
         if new == TCP_CLOSE:
+            if old in CURR_ESTAB:
+                prot.mib.EstabResets += 1
             prot.unhash(self)
         return new
 
