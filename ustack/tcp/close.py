@@ -48,6 +48,12 @@ def tcp_done(sk: TcpSock) -> None:
         tcp_destroy(sk)
 
 
+def tcp_abort_connect(sk: TcpSock) -> None:
+    """The application gives up a connect(): no failed attempt, nothing is sent (tcp_disconnect)."""
+    sk.set_state(TcpEvent.CLOSE)
+    tcp_done(sk)
+
+
 def tcp_destroy(sk: TcpSock) -> None:
     """Free an orphan that is over (inet_csk_destroy_sock)."""
     if sk.orphaned:

@@ -65,15 +65,16 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(prot.config, tp.advmss, tp.sk_rcvbuf)
     tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = window
-    tp.snd_una = tp.iss
-    tp.snd_nxt = tp.write_seq = seq_add(tp.iss, 1)
-    tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.snd_nxt
+    tp.snd_una = tp.snd_nxt = tp.iss
+    tp.write_seq = seq_add(tp.iss, 1)
+    tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq
     tp.rto_us = TCP_TIMEOUT_INIT_US
     prot.mib.ActiveOpens += 1
     tp.rtt_timing = 1
-    tp.rtt_timed_seq = tp.snd_nxt
+    tp.rtt_timed_seq = tp.write_seq
     tp.rtt_start_us = prot.clock.now_us
     tcp_send_syn(sk)
+    tp.snd_nxt = tp.write_seq
     tcp_arm_retransmit(sk, tp.rto_us)
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ICMP_DEST_UNREACH = 3
 ICMP_TIME_EXCEEDED = 11
 ICMP_PARAMETERPROB = 12
+ICMP_NET_UNREACH = 0
+ICMP_HOST_UNREACH = 1
 ICMP_FRAG_NEEDED = 4
 ICMP_ERRORS = {
     0: (errno.ENETUNREACH, False),
@@ -158,7 +160,8 @@ def tcp_v4_err(
     key = (saddr, sport, daddr, dport)
     sk = prot.ehash.get(key)
     if sk is None:
-        _err_for_request(prot, key, seq)
+        if icmp_type != ICMP_DEST_UNREACH or code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH):
+            _err_for_request(prot, key, seq)
         return
     tp = sk.tp
     if before(seq, tp.snd_una) or after(seq, tp.snd_nxt):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TCP_TIMEOUT_INIT_US = 1_000_000
 """RFC 6298 §2.1."""
+TCP_TIMEOUT_FALLBACK_US = 3_000_000
+"""RFC 6298 §5.7: the RTO of data after a handshake that was repeated and measured nothing."""
 TCP_RTO_MIN_US = 200_000
 """Linux's TCP_RTO_MIN; RFC 6298 §2.4 would have one second."""
 TCP_RTO_MAX_US = 120_000_000
