@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from kit.host import TEST_CONFIG, Host, host
 from kit.segment import Segment, build_ip, pattern
 from kit.tcp_invariants import check_stack, leftovers, pages_to_spare
 from ustack.config import TcpConfig
-from ustack.lib.seqnum import seq_add
+from ustack.lib.seqnum import seq_add, seq_diff
 
 PEER = 0x0A000001
 MASK = 0xFFFFFFFF
@@ -52,8 +53,8 @@ times = st.tuples(
     st.sampled_from([0, 1000, 40_000, 200_000, 300_000, 1_000_000, 10_000_000, 130_000_000]),
 )
 others = st.sampled_from(
-    [("accept",), ("accept",), ("connect",), ("relisten",), ("starve", 0), ("starve", 2), ("relieve",),
-     ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
+    [("accept",), ("accept",), ("connect",), ("relisten",), ("starve", 0), ("starve", 2),
+     ("relieve",), ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
 )  # fmt: skip
 handshakes = st.tuples(st.just("open"), st.integers(0, 2), st.sampled_from(["plain", "ts", "all"]))
 honest = st.one_of(
@@ -63,12 +64,15 @@ honest = st.one_of(
     st.tuples(st.just("fin"), st.integers(0, 2)),
 )
 scripts = st.lists(
-    st.one_of(segments, segments, segments, calls, calls, times, others, handshakes, honest, honest),
+    st.one_of(
+        segments, segments, segments, calls, calls, times, others, handshakes, honest, honest
+    ),
     min_size=12, max_size=60,
 )  # fmt: skip
 prologues = st.sampled_from(
     [[], [("open", 0, "plain"), ("accept",)], [("open", 0, "ts"), ("accept",)],
-     [("open", 0, "all"), ("accept",)], [("open", 0, "all"), ("accept",), ("call", 0, "send 60000")],
+     [("open", 0, "all"), ("accept",)],
+     [("open", 0, "all"), ("accept",), ("call", 0, "send 60000")],
      [("open", 2, "all"), ("call", 0, "send 5000")], [("connect",)]]
 )  # fmt: skip
 
@@ -149,7 +153,7 @@ class Bench:
         if flags & SYN and key not in self.tcp.ehash and key not in self.tcp.twhash:
             at = self.irs[which]
             self.peer_isn[dport, sport] = isn = at
-        data = pattern(at - isn - (not flags & SYN) & MASK, length)
+        data = pattern(seq_diff(at, isn) - (not flags & SYN), length)
         acked = (una if ack[0] == "una" else nxt) + ack[1] & MASK
         self.server.net.send_ip(build_ip(Segment(
             PEER, self.server.addr, sport, dport, at, acked, flags, window, data,
@@ -347,6 +351,7 @@ def finish(bench: Bench, pages: int) -> None:
     assert pages_to_spare(bench.stack) == pages
 
 
+@pytest.mark.timeout(900)
 @settings(max_examples=settings().max_examples * 2 if settings().max_examples < 1000 else 3000)
 @given(prologues, scripts, st.sampled_from([1, 2, 100, 2000, 20_000]))
 def test_any_peer_and_any_application(

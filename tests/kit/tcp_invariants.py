@@ -65,7 +65,7 @@ def _send_side(sk: Any) -> None:
     syn = int(tp.snd_una == tp.iss and not tp.bytes_acked)
     fin = int(tp.fin_queued and tp.snd_una != tp.write_seq)
     assert tp.write_queue.len == in_flight + unsent - syn - fin, "the send queue is out of step"
-    assert 0 < tp.mss_cache and 0 < tp.snd_cwnd
+    assert tp.mss_cache > 0 and tp.snd_cwnd > 0
     assert 0 < tp.rto_us <= TCP_RTO_MAX_US
 
 

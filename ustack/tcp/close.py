@@ -59,6 +59,7 @@ def tcp_destroy(sk: TcpSock) -> None:
     if sk.orphaned:
         sk.orphaned = False
         sk.prot.orphan_count -= 1
+    sk.prot.put_port(sk)
     sk.free_memory()
 
 

@@ -195,8 +195,8 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
     end_seq = seq + length & SEQ_MASK
     flags = ACK
     fin = 0
-    fits = seq_diff(tcp_wnd_end(sk), end_seq) > 0
-    if fits and tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK:
+    at_the_end = tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK
+    if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
     if length and not before(end_seq, tp.pushed_seq):

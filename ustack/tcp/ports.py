@@ -75,6 +75,7 @@ def inet_csk_get_port(prot: TcpProt, sk: TcpSock, addr: int, port: int) -> None:
         bucket = prot.bhash.get(port)
         if bucket is not None and inet_csk_bind_conflict(sk, addr, bucket):
             raise socket_error(errno.EADDRINUSE)
+        sk.port_locked = True
     sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=False)
     sk.bind_addr = addr
     sk.tp.sport = port

@@ -44,8 +44,6 @@ def tcp_close(sk: TcpSock) -> None:
         sk.orphaned = True
         tcp_time_wait(sk, TCP_FIN_WAIT2, prot.config.tcp_fin_timeout_us)
     elif tp.state == TCP_CLOSE:
-        if sk.bind_bucket is not None:
-            prot.unhash(sk)
         tcp_destroy(sk)
     elif prot.orphan_count >= prot.config.tcp_max_orphans:
         prot.mib_ext.TCPAbortOnMemory += 1

@@ -151,6 +151,23 @@ def test_shutdown_in_syn_sent_disconnects_and_another_connect_may_follow(server)
         sk.connect(peer.addr, 81)
 
 
+@pytest.mark.linux("tcp_set_state: SOCK_BINDPORT_LOCK")
+def test_a_port_that_bind_named_outlives_a_refused_connection(server):
+    first, second = server.peer(port=80), server.peer(port=81)
+    sk = server.socket()
+    sk.bind(0, 4321)
+    for peer in (first, second):
+        peer.to = 4321
+        with pytest.raises(BlockingIOError):
+            sk.connect(peer.addr, peer.port)
+        peer.expect("S 0:0(0)")
+        peer.send("R. 0:0(0) ack 1")
+        with pytest.raises(ConnectionRefusedError):
+            sk.connect(peer.addr, peer.port)
+    sk.close()
+    server.socket().bind(0, 4321)
+
+
 @pytest.mark.linux("__tcp_close: tcp_close_state")
 def test_giving_up_a_connect_is_no_failed_attempt(server):
     peer = server.peer(port=80, to=None)
