@@ -143,6 +143,7 @@ class TcpExtMib:
     TCPReqQFullDrop: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
+    TCPOFODrop: int = 0
     TCPOFOMerge: int = 0
     TCPChallengeACK: int = 0
     TCPSYNChallenge: int = 0
@@ -152,7 +153,10 @@ class TcpExtMib:
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPACKSkippedSynRecv: int = 0
+    TCPACKSkippedPAWS: int = 0
+    TCPACKSkippedSeq: int = 0
     TCPACKSkippedTimeWait: int = 0
+    TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
     TCPDelivered: int = 0

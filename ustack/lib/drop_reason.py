@@ -66,6 +66,7 @@ class DropReason(enum.IntEnum):
     TCP_OLD_DATA = enum.auto()
     TCP_OFOMERGE = enum.auto()
     TCP_RCVQ_DROP = enum.auto()
+    TCP_OFO_DROP = enum.auto()
     TCP_ABORT_ON_DATA = enum.auto()
     TCP_LISTEN_OVERFLOW = enum.auto()
     TCP_REQQ_FULL = enum.auto()

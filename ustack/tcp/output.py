@@ -200,7 +200,8 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
     end_seq = seq + length & SEQ_MASK
     flags = ACK
     fin = 0
-    if tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK:
+    at_the_end = tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK
+    if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
     if length and not before(end_seq, tp.pushed_seq):
@@ -290,7 +291,7 @@ def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
     flags = ACK
     if length and not before(end_seq, tp.pushed_seq):
         flags |= PSH
-    if fin_sent and end_seq == data_end:
+    if fin_sent and end_seq == data_end and (length < room or not length):
         flags |= FIN
         end_seq = end_seq + 1 & SEQ_MASK
     if end_seq == seq:
