@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "ethtool": "the emulated NIC",
     "ip": "neighbours, routes, addresses, links",
     "tcpdump": "packets as they pass",
+    "trace": "the path of one packet",
 }
 """Each is the module of that name in this package."""
 
