@@ -107,8 +107,9 @@ class Stack:
         """
         self.clock.now_us = now_us
         moved = 0
-        for dev in self._timed:
-            moved += dev.wire.flush(now_us)
+        if self._timed:
+            for dev in self._timed:
+                moved += dev.wire.flush(now_us)
         for dev in self.adapters:
             moved += dev.poll_hw()
         pending = do_softirq(self.net)
@@ -120,6 +121,11 @@ class Stack:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
         if self.net.softnet.softirq_pending:
             return 0
+        if self._timed:
+            return self._timed_deadline_us()
+        return self.net.timers.next_us()
+
+    def _timed_deadline_us(self) -> int | None:
         due_us = self.net.timers.next_us()
         for dev in self._timed:
             due_us = earlier(due_us, dev.wire_deadline_us())
