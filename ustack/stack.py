@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.config import StackConfig
 from ustack.core.napi import TIMER_SOFTIRQ
-from ustack.core.net import Net, Rng
+from ustack.core.net import Net, PacketHandler, PacketTap, Rng
 from ustack.core.softirq import do_softirq
 from ustack.driver.igb import IgbAdapter
 from ustack.driver.loopback import LoopbackDevice
 from ustack.inet.sockets import SOCK_STREAM, InetSocket
-from ustack.ipv4.protocol import Ipv4
+from ustack.ipv4.protocol import ErrHandler, Ipv4, RcvHandler
 from ustack.lib.addresses import INADDR_LOOPBACK, Ipv4Interface
 from ustack.lib.clock import StackClock
 from ustack.lib.socket_error import socket_error
 from ustack.link.arp import Arp
 from ustack.native.mem import Mem
+from ustack.nic.wrapped import earlier
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
 from ustack.tcp.output import tcp_tsq_run
 from ustack.tcp.protocol import TcpProt
 from ustack.udp.protocol import UdpProt
+from ustack.wire.ethernet import ETH_P_ALL
+from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
 
 if TYPE_CHECKING:
     from ustack.nic.wire import Wire
@@ -59,6 +62,8 @@ class Stack:
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)
         )
         self.adapters: list[IgbAdapter] = []
+        self._timed: list[IgbAdapter] = []
+        """Adapters whose wires hold frames back by time."""
         self.lo = LoopbackDevice(self.net)
         self.net.register_netdev(self.lo)
         self.net.dev_open(self.lo)
@@ -88,6 +93,8 @@ class Stack:
         self.net.register_netdev(dev)
         self.net.dev_open(dev)
         self.adapters.append(dev)
+        if wire.is_timed:
+            self._timed.append(dev)
         if address is not None:
             self.ip.add_address(dev, address)
         if gateway is not None:
@@ -102,6 +109,9 @@ class Stack:
         """
         self.clock.now_us = now_us
         moved = 0
+        if self._timed:
+            for dev in self._timed:
+                moved += dev.wire.flush(now_us)
         for dev in self.adapters:
             moved += dev.poll_hw()
         pending = do_softirq(self.net)
@@ -118,7 +128,15 @@ class Stack:
         for softnet in self.net.softnets:
             if softnet.softirq_pending:
                 return 0
+        if self._timed:
+            return self._timed_deadline_us()
         return self.net.timers.next_us()
+
+    def _timed_deadline_us(self) -> int | None:
+        due_us = self.net.timers.next_us()
+        for dev in self._timed:
+            due_us = earlier(due_us, dev.wire_deadline_us())
+        return due_us
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on (sysctl -w); the NICs keep theirs, see ethtool.
@@ -157,6 +175,68 @@ class Stack:
             self.net.dev_close(dev)
             dev.close()
         self.adapters.clear()
+        self._timed.clear()
+
+    # Handlers of the application's own.
+
+    def register_protocol(
+        self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None
+    ) -> None:
+        """Deliver IPv4 packets of protocol number ``proto`` to ``handler`` (inet_add_protocol).
+
+        ``handler(skb)`` is called in the softirq with each packet for one of our addresses, its
+        payload beginning at ``skb.data[skb.transport_offset:]``; the packet is its own from then
+        on, but the bytes are the receive ring's: what is kept is copied. It must not block and
+        should not raise. Until somebody registers, the sender is told "protocol unreachable".
+
+        Args:
+            proto: IP protocol number, 0 to 255.
+            handler: Takes the packets.
+            err_handler: ``(icmp_type, code, info, saddr, daddr, payload)`` of ICMP errors about
+                packets that we sent; None: they are ignored.
+
+        Raises:
+            ValueError: no such number.
+            KeyError: the number has a handler (ICMP, TCP and UDP have ours).
+        """
+        if not 0 <= proto <= 255:
+            raise ValueError(f"IP protocol number from 0 to 255: {proto}")
+        self.ip.inet_add_protocol(proto, handler, err_handler)
+
+    def unregister_protocol(self, proto: int) -> None:
+        """Undo ``register_protocol`` (inet_del_protocol).
+
+        Raises:
+            KeyError: the number has no handler, or one of the stack's own.
+        """
+        if proto in (IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP):
+            raise KeyError(f"protocol {proto} is the stack's own")
+        self.ip.inet_del_protocol(proto)
+
+    def dev_add_pack(self, type: int | None, func: PacketHandler | PacketTap) -> None:
+        """Receive every frame of an EtherType, or tap all frames (see ``Net.dev_add_pack``).
+
+        With ``type`` None or ETH_P_ALL ``func(skb, dev, outgoing)`` is a tap: it sees each frame
+        received, before its protocol does, and each frame sent, after everything, just before
+        the driver; it looks and copies (``ustack.core.skb.skb_bytes``), and changes nothing.
+        With an EtherType ``func(skb)`` takes received frames; beside a handler that is there
+        already (ARP, IPv4) each gets a packet of its own. Both run in the softirq and must not
+        block. A stack without taps does not pay for them.
+
+        Raises:
+            ValueError: no EtherType: it is below 0x0600 or above 0xffff.
+        """
+        if type is not None and type != ETH_P_ALL and not 0x0600 <= type <= 0xFFFF:
+            raise ValueError(f"not an EtherType: {type:#06x}")
+        self.net.dev_add_pack(type, func)
+
+    def dev_remove_pack(self, type: int | None, func: PacketHandler | PacketTap) -> None:
+        """Undo ``dev_add_pack``.
+
+        Raises:
+            KeyError: ``func`` is not registered for ``type``.
+        """
+        self.net.dev_remove_pack(type, func)
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""

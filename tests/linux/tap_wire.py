@@ -1,6 +1,6 @@
 """Run as a program in a namespace: an igb adapter on a TAP against a packet socket.
 
-``tap_wire.py TAP vnet|bare``: prints one JSON object of what was seen.
+``tap_wire.py TAP vnet|bare [wrapped]``: prints one JSON object of what was seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from ustack.core.softirq import do_softirq
 from ustack.driver.igb import IgbAdapter
 from ustack.lib.clock import StackClock
 from ustack.native.mem import Mem
+from ustack.nic.impair import ImpairedWire
+from ustack.nic.record import RecordingWire
 from ustack.nic.tap import TapWire
+from ustack.nic.wire import Wire
 
 MAC = bytes.fromhex("020000000001")
 HOST = bytes.fromhex("020000000099")
@@ -73,16 +76,30 @@ def received(dev: IgbAdapter, host: socket.socket) -> bool:
     return got == frames(MAC, HOST)
 
 
-def main(name: str, mode: str) -> None:
+class Counting:
+    """A sink that counts what goes each way."""
+
+    def __init__(self) -> None:
+        self.frames = [0, 0]
+
+    def packet(self, ts_us: int, length: int, data: bytes, *, device: str, outgoing: bool) -> None:
+        self.frames[outgoing] += length == len(data)
+
+
+def main(name: str, mode: str, wrapped: str = "") -> None:
     """Play the life of a TAP: down, up, deleted."""
-    wire = TapWire(name, vnet_hdr=mode == "vnet")
+    wire: Wire = TapWire(name, vnet_hdr=mode == "vnet")
+    clock, counting = StackClock(), Counting()
+    if wrapped:
+        wire = RecordingWire(ImpairedWire(wire, clock, random.Random(1)), clock, counting)
+        wire = ImpairedWire(wire, clock, random.Random(2), received=True)
     seen: dict[str, Any] = {
         "inherited": os.get_inheritable(wire.fileno()),
         "second open": error_of(TapWire, name),
         "not a tap": error_of(TapWire, "lo"),
     }
     config = StackConfig()
-    net = Net(StackClock(), random.Random(1), config, Mem(config.core.arena_bytes))
+    net = Net(clock, random.Random(1), config, Mem(config.core.arena_bytes))
     dev = IgbAdapter(net, "eth0", wire, MAC, config.nic)
     net.register_netdev(dev)
     net.dev_open(dev)
@@ -101,6 +118,8 @@ def main(name: str, mode: str) -> None:
     seen |= {"wire error": dev.nic.wire_error, "watched": dev.fileno()}
     seen["lost when gone"] = dev.stats.tx_errors - seen["lost while down"]
     dev.close()
+    if wrapped:
+        seen["recorded"] = counting.frames
     print(json.dumps(seen))
 
 

@@ -20,6 +20,8 @@ from ustack.runtime.threaded import ThreadedRuntime
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
+    from ustack.core.net import PacketHandler, PacketTap
+    from ustack.ipv4.protocol import ErrHandler, RcvHandler
     from ustack.stack import Stack
 
 DRAIN_US = 5_000_000
@@ -53,6 +55,30 @@ class StackHandle:
         _drain(self.runtime)
         self.runtime.close()
         self.stack.close()
+
+    def register_protocol(
+        self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None
+    ) -> None:
+        """Deliver IPv4 packets of protocol ``proto``; see ``Stack.register_protocol``.
+
+        The handler is called by whichever thread polls the stack, under the stack's lock.
+        """
+        self.runtime.call(self.stack.register_protocol, proto, handler, err_handler)
+
+    def unregister_protocol(self, proto: int) -> None:
+        """Undo ``register_protocol``."""
+        self.runtime.call(self.stack.unregister_protocol, proto)
+
+    def dev_add_pack(self, type: int | None, func: PacketHandler | PacketTap) -> None:
+        """Receive an EtherType's frames, or tap all; see ``Stack.dev_add_pack``.
+
+        The handler is called by whichever thread polls the stack, under the stack's lock.
+        """
+        self.runtime.call(self.stack.dev_add_pack, type, func)
+
+    def dev_remove_pack(self, type: int | None, func: PacketHandler | PacketTap) -> None:
+        """Undo ``dev_add_pack``."""
+        self.runtime.call(self.stack.dev_remove_pack, type, func)
 
 
 class _Default:

@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "tcpdump": "packets as they pass",
     "cat": "files of /proc",
     "sysctl": "read and set net.core.* and net.ipv4.*",
+    "trace": "the path of one packet",
 }
 """Each is the module of that name in this package."""
 

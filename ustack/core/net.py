@@ -19,7 +19,7 @@ from ustack.core.netdevice import (
 )
 from ustack.core.qdisc import Qdisc
 from ustack.core.receive import netif_receive_skb
-from ustack.core.skb import Skb
+from ustack.core.skb import Skb, skb_clone
 from ustack.core.softirq import SoftnetData
 from ustack.core.timer import TimerQueue
 from ustack.core.transmit import qdisc_purge
@@ -65,6 +65,8 @@ class Net:
         self.netdev_notifiers: list[Callable[[NetDevice, bool], None]] = []
         """``notifier(dev, up)`` after a device went up, or before it goes down."""
         self.ptype_base: dict[int, PacketHandler] = {}
+        """EtherType -> what takes its frames; ``ptype_specific`` has who registered."""
+        self.ptype_specific: dict[int, tuple[PacketHandler, ...]] = {}
         self.ptype_all: tuple[PacketTap, ...] = ()
         self.trace_drop = TracePoint("kfree_skb")
         """Fires with (skb, reason) at every drop."""
@@ -126,21 +128,45 @@ class Net:
         dev.ndo_stop()
 
     def dev_add_pack(self, ptype: int | None, func: Any) -> None:
-        """Register the handler of an EtherType, or a tap (None or ETH_P_ALL).
+        """Register a handler of an EtherType, or a tap (None or ETH_P_ALL).
 
-        Raises:
-            KeyError: the EtherType has a handler; a bug of the composition.
+        Several handlers of one EtherType each get a packet of their own, in order.
         """
         if ptype is None or ptype == ETH_P_ALL:
             self.ptype_all = (*self.ptype_all, func)
-        elif ptype in self.ptype_base:
-            raise KeyError(f"EtherType {ptype:#06x} has a handler")
-        else:
-            self.ptype_base[ptype] = func
+            return
+        handlers = self.ptype_specific[ptype] = (*self.ptype_specific.get(ptype, ()), func)
+        self.ptype_base[ptype] = self._deliver_to(handlers)
 
     def dev_remove_pack(self, ptype: int | None, func: Any) -> None:
-        """Take back what ``dev_add_pack`` registered."""
-        if ptype is None or ptype == ETH_P_ALL:
-            self.ptype_all = tuple(tap for tap in self.ptype_all if tap != func)
+        """Take back what ``dev_add_pack`` registered.
+
+        Raises:
+            KeyError: it did not.
+        """
+        tap = ptype is None or ptype == ETH_P_ALL
+        registered = self.ptype_all if tap else self.ptype_specific.get(ptype or 0, ())
+        if func not in registered:
+            raise KeyError("no such packet handler")
+        index = registered.index(func)
+        left = (*registered[:index], *registered[index + 1 :])
+        if tap:
+            self.ptype_all = left
+        elif left:
+            self.ptype_specific[ptype or 0] = left
+            self.ptype_base[ptype or 0] = self._deliver_to(left)
         else:
-            del self.ptype_base[ptype]
+            del self.ptype_specific[ptype or 0], self.ptype_base[ptype or 0]
+
+    def _deliver_to(self, handlers: tuple[PacketHandler, ...]) -> PacketHandler:
+        """Return what netif_receive_skb calls: a lone handler itself (deliver_skb)."""
+        *others, last = handlers
+        if not others:
+            return last
+
+        def deliver_skb(skb: Skb) -> None:
+            for handler in others:
+                handler(skb_clone(self, skb))
+            last(skb)
+
+        return deliver_skb

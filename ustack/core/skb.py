@@ -10,6 +10,7 @@ transmit clean-up or ``kfree_skb`` gives back.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ def skb_linearize(net: Net, skb: Skb) -> None:
         view = net.mem.view
         skb.data = b"".join([skb.data, *[view[addr : addr + n] for addr, n in skb.frags]])
         release_frags(net, skb)
+
+
+def skb_clone(net: Net, skb: Skb) -> Skb:
+    """Return a second packet over the same bytes, with page references of its own."""
+    twin = copy(skb)
+    twin.frags = list(skb.frags)
+    for addr, _ in twin.frags:
+        net.mem.get_page(addr)
+    return twin
 
 
 def skb_bytes(net: Net, skb: Skb) -> bytes:

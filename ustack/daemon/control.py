@@ -3,7 +3,8 @@
 One ``ControlClient`` per connection, one request at a time. An answer is an iterator of
 encoded messages that is only advanced while the client reads, so that neither a long list
 nor a slow client costs memory; a client that accepts nothing for ``STALL_S`` is dropped.
-Answers come from ``views.py``; captures, which go on until stopped, from ``capture.py``.
+Answers come from ``views.py``; streams, which go on until stopped, from ``capture.py`` and
+``trace.py``.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
-from ustack.daemon.capture import Capture
 from ustack.daemon.messages import (
     MAX_MESSAGE_BYTES,
     AnyRequest,
     CaptureRequest,
     Failure,
     StopRequest,
+    TraceRequest,
     decode_request,
     encode,
 )
@@ -34,6 +36,23 @@ STALL_S = 10.0
 """How long a client may refuse the next message."""
 MESSAGES_PER_TURN = 8
 """Sent to one client before the packets get their turn again."""
+
+
+class Stream(Protocol):
+    """An answer that grows while the stack works: a capture or a trace."""
+
+    finished: bool
+    """Whether its last message has been given out."""
+
+    def messages(self) -> Iterator[bytes]:
+        """Yield what there is; the next call goes on where this one ended."""
+
+    def stop(self) -> None:
+        """Let it end; what there is is still given out."""
+
+
+StartStream = Callable[[CaptureRequest | TraceRequest, Callable[[], None]], Stream]
+"""Called with the request and what to call when there are messages."""
 
 
 class ControlError(Exception):
@@ -95,11 +114,11 @@ class ControlServer:
         self,
         path: Path,
         answer: Callable[[AnyRequest], Iterator[bytes]],
-        start_capture: Callable[[CaptureRequest, Callable[[], None]], Capture],
+        start_stream: StartStream,
     ) -> None:
         self.path = path
         self._answer = answer
-        self._start_capture = start_capture
+        self._start_stream = start_stream
         self._clients: set[ControlClient] = set()
         self._listener: socket.socket | None = None
         self._inode: tuple[int, int] | None = None
@@ -145,7 +164,7 @@ class ControlServer:
                 sock.send(encode(Failure(refusal)))
             sock.close()
             return
-        client = ControlClient(sock, self._loop, self._answer, self._start_capture, self._clients)
+        client = ControlClient(sock, self._loop, self._answer, self._start_stream, self._clients)
         self._clients.add(client)
 
     def _refusal(self, sock: socket.socket) -> str:
@@ -167,25 +186,25 @@ class ControlClient:
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
         answer: Callable[[AnyRequest], Iterator[bytes]],
-        start_capture: Callable[[CaptureRequest, Callable[[], None]], Capture],
+        start_stream: StartStream,
         registry: set[ControlClient],
     ) -> None:
         self._sock = sock
         self._fd = sock.fileno()
         self._loop = loop
         self._answer = answer
-        self._start_capture = start_capture
+        self._start_stream = start_stream
         self._registry = registry
         self._messages: Iterator[bytes] | None = None
         self._unsent: bytes | None = None
-        self._capture: Capture | None = None
+        self._stream: Stream | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._kicked = False
         loop.add_reader(self._fd, self._readable)
 
     def close(self) -> None:
-        """Hang up; a running capture ends."""
+        """Hang up; a running capture or trace ends."""
         if self._closed:
             return
         self._closed = True
@@ -193,8 +212,8 @@ class ControlClient:
         self._loop.remove_writer(self._fd)
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-        if self._capture is not None:
-            self._capture.stop()
+        if self._stream is not None:
+            self._stream.stop()
         self._sock.close()
         self._registry.discard(self)
 
@@ -220,24 +239,24 @@ class ControlClient:
         except (ValueError, RecursionError) as error:
             self._reply(iter([encode(Failure(f"bad request: {error}"))]))
             return
-        if self._capture is not None:
+        if self._stream is not None:
             if isinstance(request, StopRequest):
-                self._capture.stop()
+                self._stream.stop()
             return
-        if isinstance(request, CaptureRequest):
-            self._capture_packets(request)
+        if isinstance(request, CaptureRequest | TraceRequest):
+            self._begin_stream(request)
         elif isinstance(request, StopRequest):
-            self._reply(iter([encode(Failure("no capture is running"))]))
+            self._reply(iter([encode(Failure("no capture or trace is running"))]))
         else:
             self._reply(self._answer(request))
 
-    def _capture_packets(self, request: CaptureRequest) -> None:
+    def _begin_stream(self, request: CaptureRequest | TraceRequest) -> None:
         try:
-            self._capture = self._start_capture(request, self._kick)
+            self._stream = self._start_stream(request, self._kick)
         except ValueError as error:
             self._reply(iter([encode(Failure(str(error)))]))
             return
-        self._messages = self._capture.messages()
+        self._messages = self._stream.messages()
         self._pump()
 
     def _reply(self, messages: Iterator[bytes]) -> None:
@@ -300,11 +319,11 @@ class ControlClient:
         return True
 
     def _rest(self) -> None:
-        """Nothing to send now: the answer is complete, or a capture waits for packets."""
+        """Nothing to send now: the answer is complete, or a stream waits for packets."""
         self._loop.remove_writer(self._fd)
-        if self._capture is not None and not self._capture.finished:
-            self._messages = self._capture.messages()
+        if self._stream is not None and not self._stream.finished:
+            self._messages = self._stream.messages()
             return
-        self._capture = None
+        self._stream = None
         self._messages = None
         self._loop.add_reader(self._fd, self._readable)

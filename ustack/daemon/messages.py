@@ -9,7 +9,7 @@ is ``{``: the fixed binary layout of socket calls can share the socket later.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -92,10 +92,19 @@ class CaptureRequest(Request, tag="capture", frozen=True):
     """Bytes of each packet to send."""
     count: int = 0
     """End after so many packets; 0 for no limit."""
+    direction: Literal["in", "out", "inout"] = "inout"
+    filter: bytes = b""
+    """A classic BPF program, packed struct sock_filter (``bpf.compile_filter``); empty: all."""
+
+
+class TraceRequest(Request, tag="trace", frozen=True):
+    """The path of the next packet: received by a NIC, sent by one, or over lo."""
+
+    kind: Literal["rx", "tx", "lo"]
 
 
 class StopRequest(Request, tag="stop", frozen=True):
-    """End a capture: the daemon answers with what is queued, then ``Done``."""
+    """End a capture or a trace: the daemon answers with what is queued, then ``Done``."""
 
 
 AnyRequest = (
@@ -111,6 +120,7 @@ AnyRequest = (
     | SysctlRequest
     | SysctlWriteRequest
     | CaptureRequest
+    | TraceRequest
     | StopRequest
 )
 
@@ -135,17 +145,38 @@ class PacketPiece(Reply, tag="packet", frozen=True):
     data: bytes
     outgoing: bool = False
     last: bool = True
+    device: str = ""
+
+
+class HopRow(msgspec.Struct, frozen=True):
+    """One step of a packet; times in nanoseconds since the first."""
+
+    stage: str
+    function: str
+    at_ns: int
+
+
+class PacketTrace(Reply, tag="trace", frozen=True):
+    """The path of one packet."""
+
+    kind: str
+    device: str
+    length: int
+    data: bytes
+    """The packet's first bytes."""
+    hops: list[HopRow]
+    total_ns: int
 
 
 class Started(Reply, tag="started", frozen=True):
-    """A capture is running: packets from now on are seen."""
+    """A capture or a trace is running: packets from now on are seen."""
 
 
 class Done(Reply, tag="done", frozen=True):
     """The last message of an answer."""
 
     received: int = 0
-    """Captures: packets that passed the tap."""
+    """Captures: packets that the filter let through."""
     dropped: int = 0
     """Captures: packets lost because the client read too slowly."""
 
@@ -156,7 +187,7 @@ class Failure(Reply, tag="failure", frozen=True):
     message: str
 
 
-AnyReply = Rows | PacketPiece | Started | Done | Failure
+AnyReply = Rows | PacketPiece | PacketTrace | Started | Done | Failure
 
 
 class Timer(msgspec.Struct, frozen=True):
@@ -312,7 +343,7 @@ def row_messages(rows: Iterable[msgspec.Struct]) -> Iterator[bytes]:
 
 
 def packet_messages(
-    ts_us: int, length: int, data: bytes, *, outgoing: bool = False
+    ts_us: int, length: int, data: bytes, *, outgoing: bool = False, device: str = ""
 ) -> Iterator[bytes]:
     """Pack one captured packet, in several pieces where it is large."""
     start = 0
@@ -320,6 +351,6 @@ def packet_messages(
         piece = data[start : start + PACKET_PIECE_BYTES]
         start += PACKET_PIECE_BYTES
         last = start >= len(data)
-        yield encode(PacketPiece(ts_us, length, piece, outgoing, last))
+        yield encode(PacketPiece(ts_us, length, piece, outgoing, last, device))
         if last:
             return

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ustack.config import NicConfig, StackConfig
+from ustack.daemon.impair import ImpairOptions, parse_impairment
 from ustack.daemon.services.registry import ServiceSpec, parse_services
 from ustack.lib.addresses import (
     INADDR_BROADCAST,
@@ -48,6 +49,7 @@ class DaemonOptions:
     services: tuple[ServiceSpec, ...]
     control_path: Path
     config: StackConfig
+    impair: ImpairOptions | None = None
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -87,6 +89,14 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("on", "off"),
         default="on",
         help="checksum offload and super-frames on the TAP",
+    )
+    add(
+        "--impair",
+        type=checked(parse_impairment),
+        metavar="FAULT=VALUE,...",
+        help="make the wire a bad one, both ways, without offloads: loss=1%%,duplicate=1%%,"
+        "reorder=1%%,corrupt=1%%,delay=10ms,jitter=2ms,rate=10mbit,queue=64kb,limit=1000,"
+        "way=both|sent|received,seed=7",
     )
     add(
         "--serve",
@@ -158,7 +168,7 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         address = args.address
         if args.gateway & address.mask != address.network or args.gateway == address.addr:
             parser.error(f"gateway {format_ipv4(args.gateway)} is not a neighbour of {address}")
-    on = args.offloads == "on"
+    on = args.offloads == "on" and args.impair is None
     nic = NicConfig(mtu=args.mtu, rx_checksum=on, tx_checksum=on, tso=on, large_receive=on)
     return DaemonOptions(
         tap=args.tap,
@@ -169,4 +179,5 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         services=args.serve,
         control_path=args.socket or CONTROL_FOLDER / f"{args.tap}.sock",
         config=StackConfig(nic=nic),
+        impair=args.impair,
     )

@@ -118,8 +118,9 @@ def ptype(stack: Stack) -> Iterator[str]:
     yield "Type Device      Function"
     for tap in stack.net.ptype_all:
         yield f"ALL  {'':<8} {function_name(tap)}"
-    for number, handler in stack.net.ptype_base.items():
-        yield f"{number:04x} {'':<8} {function_name(handler)}"
+    for number, handlers in stack.net.ptype_specific.items():
+        for handler in handlers:
+            yield f"{number:04x} {'':<8} {function_name(handler)}"
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ustack.daemon.capture import Capture
-from ustack.daemon.control import ControlError, ControlServer, claim_path
+from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
+from ustack.daemon.impair import impaired
+from ustack.daemon.messages import CaptureRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.services.registry import start_services
 from ustack.daemon.status import status_text
+from ustack.daemon.trace import TraceStream
 from ustack.daemon.views import Views
 from ustack.ipv4.devinet import add_route
 from ustack.lib.addresses import format_ipv4, format_mac
@@ -74,7 +79,8 @@ class Daemon:
             raise StartError(taken)
         started_us = monotonic_us()
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
-        adapter = stack.add_igb(self._wire, mac=options.mac)
+        wire = impaired(self._wire, stack.clock, options.impair)
+        adapter = stack.add_igb(wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop)
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.
@@ -95,7 +101,7 @@ class Daemon:
         self._control = ControlServer(
             self.options.control_path,
             Views(stack, runtime.call).answer,
-            lambda request, notify: Capture(stack.net, request, notify),
+            partial(start_stream, stack),
         )
         try:
             self._control.start(loop)
@@ -139,6 +145,19 @@ class Daemon:
             self._stack.close()
         if self._wire is not None:
             self._wire.close()
+
+
+def start_stream(
+    stack: Stack, request: CaptureRequest | TraceRequest, notify: Callable[[], None]
+) -> Stream:
+    """Begin what goes on until it is stopped.
+
+    Raises:
+        ValueError: the request makes no sense.
+    """
+    if isinstance(request, TraceRequest):
+        return TraceStream(stack, request, notify)
+    return Capture(stack.net, request, notify)
 
 
 def _nothing() -> None:

@@ -164,6 +164,12 @@ class IgbAdapter(NetDevice):
             self.nic.dma_tx()
         return self.nic.dma_rx()
 
+    def wire_deadline_us(self) -> int | None:
+        """Return when a timed wire has something to do; None while nothing could be taken."""
+        if self.rx is None or self.rx_full or self.nic.wire_error:
+            return None
+        return self.wire.next_deadline_us()
+
     def igb_msix_ring(self, vector: int) -> None:
         """Handle the hard interrupt: schedule the poll and nothing else."""
         del vector

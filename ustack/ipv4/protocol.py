@@ -82,6 +82,14 @@ class Ipv4:
             raise KeyError(f"protocol {proto} has a handler")
         self.inet_protos[proto] = (rcv, err)
 
+    def inet_del_protocol(self, proto: int) -> None:
+        """Take back what ``inet_add_protocol`` registered.
+
+        Raises:
+            KeyError: the number has no handler.
+        """
+        del self.inet_protos[proto]
+
     # Addresses and routes; details in devinet.py.
 
     def add_address(self, dev: NetDevice, interface: Ipv4Interface) -> None:

@@ -129,7 +129,11 @@ class IgbNic:
         nic, receive = self._nic, self.wire.recv_frame
         taken = 0
         while taken < limit and lib.us_nic_rx_ready(nic, queue):
-            unit = receive()
+            try:
+                unit = receive()
+            except OSError as error:
+                self.regs.WIREERR = error.errno
+                break
             if unit is None:
                 break
             lib.us_nic_rx_frame(nic, queue, unit, len(unit))

@@ -31,6 +31,8 @@ class Wire:
     """Non-blocking descriptor on which each read and write is one unit, or -1."""
     features_changed: Callable[[], None] | None = None
     """Called, if set, after ``features`` changed."""
+    is_timed = False
+    """Whether time alone moves frames here: ``next_deadline_us`` and ``flush`` matter."""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when a frame waits, -1 if there is none."""
@@ -47,6 +49,15 @@ class Wire:
         """Put one unit on the wire; False if it is full and the unit must be kept."""
         del unit
         return True
+
+    def next_deadline_us(self) -> int | None:
+        """Return the stack time at which ``flush`` or ``recv_frame`` has something to do."""
+        return None
+
+    def flush(self, now_us: int) -> int:
+        """Send what was held back and is due; return how many units."""
+        del now_us
+        return 0
 
     def close(self) -> None:
         """Unplug. Nothing arrives any more, what is sent is lost."""

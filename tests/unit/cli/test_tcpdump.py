@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from unit.cli.fake_daemon import FakeDaemon
 from ustack.cli.decode import Decoder, format_time
 from ustack.cli.main import main
-from ustack.cli.tcpdump import PcapWriter
+from ustack.daemon.bpf import compile_filter
 from ustack.daemon.messages import (
     AnyRequest,
     CaptureRequest,
@@ -27,6 +27,7 @@ from ustack.daemon.messages import (
     encode,
     packet_messages,
 )
+from ustack.wire.pcap import PcapWriter
 
 HOST, STACK = b"\x0a\0\0\1", b"\x0a\0\0\2"
 MAC_A, MAC_B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
@@ -229,6 +230,41 @@ def test_a_large_packet_is_put_together_in_the_file(tmp_path: Path):
         assert [data for _, data in dpkt.pcap.Reader(stream)] == [arp(1), big]
 
 
+def test_the_filter_travels_compiled_and_the_direction_with_it(tmp_path: Path):
+    path = tmp_path / "d.sock"
+    with FakeDaemon(path, lambda request: captured()) as daemon:
+        words = ["tcpdump", "-i", "any", "-Q", "in", "tcp", "port", "80"]
+        assert main(["--socket", str(path), *words]) == 0
+    request = daemon.requests[0]
+    assert isinstance(request, CaptureRequest)
+    assert (request.device, request.direction) == ("", "in")
+    assert request.filter == compile_filter("tcp port 80")
+
+
+def test_without_a_device_each_line_says_which_and_which_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def answer(request: AnyRequest) -> list[bytes]:
+        out = packet_messages(5, 42, arp(1), outgoing=True, device="eth0")
+        back = packet_messages(5, 42, arp(2), device="lo")
+        return [encode(Started()), *out, *back, encode(Done(2))]
+
+    path = tmp_path / "d.sock"
+    with FakeDaemon(path, answer):
+        assert main(["--socket", str(path), "tcpdump", "-t"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("eth0 Out ARP, Request") and second.startswith("lo In  ARP, Reply")
+
+
+@pytest.mark.parametrize(("name", "more"), [("x.pcapng", []), ("x.pcap", ["--pcapng"])])
+def test_pcapng_is_chosen_by_the_name_or_by_the_option(tmp_path: Path, name: str, more: list[str]):
+    path, file = tmp_path / "d.sock", tmp_path / name
+    with FakeDaemon(path, lambda request: captured(arp(1), arp(2))):
+        assert main(["--socket", str(path), "tcpdump", *more, "-w", str(file), "arp"]) == 0
+    with file.open("rb") as stream:
+        assert [data for _, data in dpkt.pcapng.Reader(stream)] == [arp(1), arp(2)]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_capture_in_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: signal.Signals
@@ -250,7 +286,9 @@ def test_a_signal_ends_the_capture_in_order(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["tcp", "port", "80"], "filters are not supported: tcp port 80"),
+        (["tcp", "prot", "80"], "tcpdump: can't parse filter expression: syntax error"),
+        (["host", "10.0.0.1.2.3"], "tcpdump: "),
+        (["inbound"], "tcpdump: 'inbound', 'outbound' and the like are -Q in and -Q out here"),
         (["-w", "/nowhere/x.pcap"], "/nowhere/x.pcap: No such file"),
         (["-i", "eth9"], "eth9: No such device"),
         (["-c", "-1"], "positive"),

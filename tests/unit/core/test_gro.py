@@ -77,7 +77,7 @@ class Line:
         self.frames: list[bytes] = []
         self.ip_summed = CHECKSUM_UNNECESSARY
         self.napi = Napi(self.bed.net, self.bed.eth0, self.poll)
-        self.bed.net.dev_remove_pack(0x0800, None)
+        self.bed.net.dev_remove_pack(0x0800, self.bed.net.ptype_base[0x0800])
         self.bed.net.dev_add_pack(0x0800, self.got.append)
 
     def poll(self, napi: Napi, budget: int) -> int:

@@ -12,9 +12,12 @@ from ustack.core.skb import (
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
     Skb,
+    release_frags,
     skb_bytes,
+    skb_clone,
 )
-from ustack.wire.ethernet import ETH_P_ALL, ETH_P_IPV6, build_ethernet
+from ustack.native.lib import lib
+from ustack.wire.ethernet import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, build_ethernet
 
 
 @pytest.mark.parametrize(
@@ -70,10 +73,27 @@ def test_a_tap_sees_what_comes_in_and_what_goes_out():
     assert len(seen) == 3
 
 
-def test_a_second_handler_of_an_ethertype_is_a_bug():
+def test_a_second_handler_of_an_ethertype_gets_a_packet_of_its_own():
     bed = Bed()
-    with pytest.raises(KeyError):
-        bed.net.dev_add_pack(0x0800, lambda skb: None)
+    bed.know_peer()
+    seen: list[tuple[int, int]] = []
+    before = icmp_packet(8)
+
+    def look(skb: Skb) -> None:
+        seen.append((skb.network_offset, len(skb)))
+        skb.data = b""  # what one handler does to its packet is nothing to the other
+
+    bed.net.dev_add_pack(ETH_P_IP, look)
+    bed.receive_ip(before + bytes(18))
+    assert seen == [(14, 14 + len(before) + 18)]
+    assert len(bed.take_sent()) == 1  # the echo reply: IPv4 has had it too
+    bed.net.dev_remove_pack(ETH_P_IP, look)
+    bed.receive_ip(before)
+    assert len(seen) == 1 and len(bed.take_sent()) == 1
+
+
+def test_an_ethertype_of_ones_own_ends_with_its_handler():
+    bed = Bed()
     taken: list[Skb] = []
     bed.net.dev_add_pack(0x88B5, taken.append)
     bed.receive(build_ethernet(OUR_MAC, PEER_MAC, 0x88B5) + bytes(46))
@@ -81,3 +101,22 @@ def test_a_second_handler_of_an_ethertype_is_a_bug():
     bed.net.dev_remove_pack(0x88B5, taken.append)
     bed.receive(build_ethernet(OUR_MAC, PEER_MAC, 0x88B5) + bytes(46))
     assert bed.drops == {"UNHANDLED_PROTO": 1}
+
+
+@pytest.mark.parametrize("ptype", [None, ETH_P_ALL, ETH_P_IP, 0x88B5])
+def test_what_was_not_registered_cannot_be_removed(ptype: int | None):
+    with pytest.raises(KeyError):
+        Bed().net.dev_remove_pack(ptype, print)
+
+
+def test_a_clone_holds_the_pages_of_its_payload():
+    bed = Bed()
+    addr = lib.us_alloc_pages(bed.mem.ptr, 0)
+    skb = Skb(b"head", bed.eth0)
+    skb.frags = [(addr, 100)]
+    free = bed.mem.free_pages
+    twin = skb_clone(bed.net, skb)
+    release_frags(bed.net, skb)
+    assert bed.mem.free_pages == free
+    release_frags(bed.net, twin)
+    assert bed.mem.free_pages == free + 1

@@ -6,7 +6,8 @@ import pytest
 
 from unit.daemon.fakes import FakeNet, FakeSkb
 from ustack.daemon import capture as capture_module
-from ustack.daemon.capture import Capture, frame_bytes
+from ustack.daemon.bpf import compile_filter, frame_bytes
+from ustack.daemon.capture import Capture
 from ustack.daemon.messages import CaptureRequest, Done, PacketPiece, Started, decode_reply
 
 
@@ -33,6 +34,32 @@ def test_a_device_and_a_count_select():
     assert (one.data, three.data) == (b"1", b"3")
     assert done == Done(received=2)
     assert capture.finished and not net.taps
+
+
+@pytest.mark.parametrize(
+    ("direction", "seen"), [("in", [b"i"]), ("out", [b"o"]), ("inout", [b"i", b"o"])]
+)
+def test_a_direction_selects(direction: str, seen: list[bytes]):
+    net = FakeNet()
+    capture, _ = start(net, direction=direction)
+    net.pass_packet(b"i")
+    net.pass_packet(b"o", outgoing=True)
+    _, *packets = replies(capture)
+    assert [p.data for p in packets] == seen  # type: ignore[attr-defined]
+    assert [p.outgoing for p in packets] == [data == b"o" for data in seen]  # type: ignore[attr-defined]
+    assert {p.device for p in packets} == {"eth0"}  # type: ignore[attr-defined]
+
+
+def test_a_filter_lets_through_what_matches_and_only_that_is_counted_and_copied():
+    net = FakeNet()
+    capture, notified = start(net, filter=compile_filter("arp"))
+    for ethertype in (b"\x08\x00", b"\x08\x06", b"\x86\xdd"):
+        net.pass_packet(bytes(12) + ethertype + bytes(46))
+    assert (capture.received, len(notified)) == (1, 1)
+    capture.stop()
+    _, packet, done = replies(capture)
+    assert isinstance(packet, PacketPiece) and packet.data[12:14] == b"\x08\x06"
+    assert done == Done(received=1)
 
 
 def test_snaplen_shortens_the_data_and_not_the_length():
@@ -67,7 +94,10 @@ def test_a_full_queue_loses_packets_and_says_so(monkeypatch: pytest.MonkeyPatch)
     assert len(packets) == 3
 
 
-@pytest.mark.parametrize("request_", [{"device": "eth9"}, {"snaplen": 0}, {"count": -1}])
+@pytest.mark.parametrize(
+    "request_",
+    [{"device": "eth9"}, {"snaplen": 0}, {"count": -1}, {"filter": b"wild"}, {"filter": bytes(8)}],
+)
 def test_what_makes_no_sense_is_refused(request_: dict[str, object]):
     net = FakeNet()
     with pytest.raises(ValueError):

@@ -1,0 +1,91 @@
+"""``ustackd --impair``: Linux's own programs over a wire that loses, delays and corrupts."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from kit.lab import Daemon, Namespace
+
+pytestmark = pytest.mark.tap
+
+
+@pytest.fixture(scope="module")
+def page(ns: Namespace) -> Path:
+    """A folder with one megabyte in it."""
+    folder = ns.folder / "bad"
+    folder.mkdir()
+    (folder / "page").write_bytes(random.Random(5).randbytes(1_000_000))
+    return folder
+
+
+def fetch(ns: Namespace) -> tuple[str, float]:
+    """Return the page's digest and the seconds it took."""
+    begin = time.monotonic()
+    body = ns.run(
+        "curl", "-sSf", "-m", "60", "http://10.0.0.2/page", text=False, timeout_s=70
+    ).stdout
+    return hashlib.sha256(body).hexdigest(), time.monotonic() - begin
+
+
+def digest(page: Path) -> str:
+    return hashlib.sha256((page / "page").read_bytes()).hexdigest()
+
+
+def round_trips_ms(ns: Namespace, *more: str) -> list[float]:
+    text = ns.run("ping", "-c", "10", "-i", "0.02", *more, "10.0.0.2", timeout_s=30).stdout
+    return [float(ms) for ms in re.findall(r"time=([\d.]+) ms", text)]
+
+
+def test_a_delay_is_there_and_back_again(ns: Namespace, page: Path):
+    with Daemon(ns, "--impair", "delay=10ms", serve=f"http={page}"):
+        times = round_trips_ms(ns)
+        assert len(times) == 10
+        assert 20 <= min(times) < 25, times
+        assert fetch(ns)[0] == digest(page)
+
+
+def test_one_way_alone_can_be_slow(ns: Namespace, page: Path):
+    with Daemon(ns, "--impair", "delay=15ms,way=received", serve=f"http={page}"):
+        times = round_trips_ms(ns)
+        assert 15 <= min(times) < 20, times
+
+
+def test_curl_gets_every_byte_over_a_wire_that_does_everything_wrong(ns: Namespace, page: Path):
+    faults = "loss=1%,duplicate=1%,reorder=1%,corrupt=0.5%,delay=2ms,jitter=1ms,seed=7"
+    with Daemon(ns, "--impair", faults, serve=f"http={page}") as daemon:
+        before = ns.nstat()
+        got, _ = fetch(ns)
+        assert got == digest(page), daemon.log()
+        reply = ns.output(
+            "curl", "-sSf", "-m", "60", "-T", str(page / "page"), "http://10.0.0.2/upload"
+        )
+        assert digest(page) in reply
+        after = ns.nstat()
+        assert after["TcpInCsumErrors"] > before["TcpInCsumErrors"]  # the kernel saw wrong bits
+        counters = daemon.cli("nstat", "-az")
+        retransmitted = re.search(r"^TcpRetransSegs\s+(\d+)", counters, re.M)
+        wrong = re.search(r"^TcpInCsumErrors\s+(\d+)", counters, re.M)
+        assert retransmitted and int(retransmitted[1]) > 0
+        assert wrong and int(wrong[1]) > 0
+        assert "internal error" not in daemon.log()
+
+
+def test_a_rate_is_what_a_download_gets(ns: Namespace, page: Path):
+    with Daemon(ns, "--impair", "rate=10mbit,queue=4mb", serve=f"http={page}"):
+        got, seconds = fetch(ns)
+        assert got == digest(page)
+        mbit = 8 / seconds
+        assert 7 < mbit < 10, f"{mbit:.1f} Mbit/s"
+
+
+def test_loss_is_counted_by_ping(ns: Namespace, page: Path):
+    with Daemon(ns, "--impair", "loss=20%,way=sent,seed=3", serve=f"http={page}"):
+        text = ns.run("ping", "-c", "200", "-i", "0.005", "-q", "10.0.0.2", timeout_s=30).stdout
+        lost = re.search(r"(\d+(?:\.\d+)?)% packet loss", text)
+        assert lost and 8 <= float(lost[1]) <= 34, text

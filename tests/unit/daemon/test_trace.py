@@ -1,0 +1,62 @@
+"""The stream behind ``ustack trace``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kit.host import host
+from ustack.daemon.messages import Done, PacketTrace, Started, TraceRequest, decode_reply
+from ustack.daemon.trace import TraceStream
+
+
+@pytest.fixture(autouse=True)
+def profiler() -> Iterator[None]:
+    """Let pytest's own profiler, if any, have its place back."""
+    before = sys.getprofile()
+    sys.setprofile(None)
+    yield
+    sys.setprofile(before)
+
+
+def replies(stream: TraceStream) -> list[object]:
+    """Read what there is."""
+    return [decode_reply(message) for message in stream.messages()]
+
+
+def test_one_packet_and_the_stream_is_over():
+    one = host()
+    sk, _ = one.established()
+    notified: list[None] = []
+    ticks = iter(range(0, 10**6, 1000))
+    stream = TraceStream(
+        one.stack, TraceRequest("tx"), lambda: notified.append(None), lambda: next(ticks)
+    )
+    assert replies(stream) == [Started()]
+    sk.send(b"x")
+    one.settle()
+    assert len(notified) == 1
+    trace, done = replies(stream)
+    assert isinstance(trace, PacketTrace) and done == Done()
+    assert stream.finished
+    assert (trace.kind, trace.device) == ("tx", "eth0")
+    assert [hop.at_ns for hop in trace.hops] == list(range(0, 1000 * len(trace.hops), 1000))
+    assert trace.total_ns == 1000 * len(trace.hops)
+
+
+def test_a_client_that_stops_gets_no_packet():
+    one = host()
+    stream = TraceStream(one.stack, TraceRequest("rx"), lambda: None)
+    stream.stop()
+    assert replies(stream) == [Started(), Done()]
+    assert sys.getprofile() is None
+
+
+def test_two_at_a_time_are_refused():
+    one = host()
+    stream = TraceStream(one.stack, TraceRequest("rx"), lambda: None)
+    with pytest.raises(ValueError):
+        TraceStream(one.stack, TraceRequest("lo"), lambda: None)
+    stream.stop()

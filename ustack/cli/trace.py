@@ -1,0 +1,57 @@
+"""``ustack trace --one rx|tx|lo``: the functions that one packet passes, with microseconds.
+
+The daemon watches until such a packet comes by; while it does so it is slower than usual, and
+the times include the tracer's own cost. Each line: time since the first step, time until the
+next one, the stage, the function.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ustack.cli.client import Client
+from ustack.cli.decode import Decoder
+from ustack.cli.tcpdump import note, stop_signals
+from ustack.daemon.messages import Done, PacketTrace, Started, TraceRequest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare trace's options."""
+    parser.add_argument(
+        "--one",
+        choices=("rx", "tx", "lo"),
+        required=True,
+        help="the next packet received by a NIC, sent by an application or echoed, or over lo",
+    )
+
+
+def run(args: argparse.Namespace, client: Client) -> int:
+    """Wait for the packet and print its path.
+
+    Returns:
+        1 if it was interrupted before one came.
+    """
+    client.wait_forever()
+    client.send(TraceRequest(args.one))
+    status = 1
+    with stop_signals(client):
+        while True:
+            reply = client.receive()
+            if isinstance(reply, Started):
+                note(f"waiting for a packet ({args.one})")
+            elif isinstance(reply, PacketTrace):
+                status = 0
+                print("\n".join(format_trace(reply)), flush=True)
+            elif isinstance(reply, Done):
+                return status
+
+
+def format_trace(trace: PacketTrace) -> list[str]:
+    """Write a trace as lines."""
+    lines = [f"{trace.device}: {Decoder().line(trace.data, trace.length)}"]
+    times = [hop.at_ns for hop in trace.hops] + [trace.total_ns]
+    for hop, after_ns in zip(trace.hops, times[1:], strict=True):
+        at_us, took_us = hop.at_ns / 1000, (after_ns - hop.at_ns) / 1000
+        lines.append(f"{at_us:9.1f} us {took_us:+8.1f}  {hop.stage:<10} {hop.function}")
+    lines.append(f"{trace.total_ns / 1000:9.1f} us           done")
+    return lines
