@@ -23,7 +23,7 @@ SECTIONS = (
     ("net.ipv4.", ("tcp",)),
 )
 """Prefix of the name, and where in ``StackConfig`` the fields are."""
-NOT_SYSCTLS = frozenset(["nr_cpus", "arena_bytes", "init_cwnd"])
+NOT_SYSCTLS = frozenset(["nr_cpus", "arena_bytes", "init_cwnd", "ipfrag_evict"])
 """Fields that are settled when a stack is made, or have no sysctl in Linux."""
 
 MILLISECONDS = {
@@ -32,6 +32,13 @@ MILLISECONDS = {
     "retrans_time_us": "retrans_time_ms",
 }
 """Times that Linux counts in milliseconds, and their names; other times are in seconds."""
+
+RENAMED = {
+    "min_pmtu": "route.min_pmtu",
+    "mtu_expires_us": "route.mtu_expires",
+    "promote_secondaries": "conf.all.promote_secondaries",
+}
+"""Fields that Linux keeps in a folder of their own."""
 
 LEAST = {
     "dev_weight": 1,
@@ -122,10 +129,11 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
 
 def _sysctl(prefix: str, path: tuple[str, ...], field: Field[Any]) -> Sysctl:
     if not field.name.endswith("_us"):
-        return Sysctl(prefix + field.name, path, field.name, 1)
+        return Sysctl(prefix + RENAMED.get(field.name, field.name), path, field.name, 1)
     if field.name in MILLISECONDS:
         return Sysctl(prefix + MILLISECONDS[field.name], path, field.name, 1000)
-    return Sysctl(prefix + field.name.removesuffix("_us"), path, field.name, 1_000_000)
+    name = RENAMED.get(field.name, field.name.removesuffix("_us"))
+    return Sysctl(prefix + name, path, field.name, 1_000_000)
 
 
 def _find(config: StackConfig, name: str) -> Sysctl:

@@ -61,11 +61,15 @@ def _devices_with_irqs(stack: Stack) -> list[NetDevice]:
 
 
 def device_interrupts(device: NetDevice, ncpus: int) -> list[tuple[str, list[int]]]:
-    """Return the name of each vector of ``device`` and its interrupts by CPU."""
+    """Return the name of each vector of ``device`` and its interrupts by CPU.
+
+    A driver tells by ``interrupts()``, which returns counts by CPU by name; without it, the
+    card's only vector is taken to have always been where it is now.
+    """
     own = getattr(device, "interrupts", None)
     if own is not None:
-        vectors: list[tuple[str, list[int]]] = own()
-        return [(name, [*counts, *[0] * ncpus][:ncpus]) for name, counts in vectors]
+        vectors: dict[str, dict[int, int]] = own()
+        return [(name, [by.get(cpu, 0) for cpu in range(ncpus)]) for name, by in vectors.items()]
     nic, napi = getattr(device, "nic", None), getattr(device, "napi", None)
     if nic is None or napi is None:
         return []

@@ -26,6 +26,8 @@ def test_values_are_printed_in_linuxs_units():
     assert values["net.ipv4.neigh.default.gc_stale_time"] == "60"
     assert values["net.ipv4.tcp_rmem"] == "4096\t131072\t6291456"
     assert values["net.ipv4.tcp_sack"] == "1"
+    assert values["net.ipv4.route.mtu_expires"] == "600"
+    assert values["net.ipv4.route.min_pmtu"] == "552"
     assert list(values) == sorted(values)
     assert "net.core.arena_bytes" not in values
 
