@@ -20,7 +20,7 @@ NAPI_POLL_WEIGHT = 64
 class Napi:
     """One pollable source of packets (struct napi_struct)."""
 
-    __slots__ = ("dev", "enabled", "net", "poll", "scheduled", "weight")
+    __slots__ = ("cpu", "dev", "enabled", "net", "poll", "scheduled", "weight")
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class Napi:
         dev: NetDevice | None,
         poll: Callable[[Napi, int], int],
         weight: int = NAPI_POLL_WEIGHT,
+        cpu: int = 0,
     ) -> None:
         self.net = net
         self.dev = dev
@@ -38,6 +39,9 @@ class Napi:
         self.enabled = True
         self.scheduled = False
         """NAPI_STATE_SCHED: on the poll list, or being polled."""
+        self.cpu = cpu
+        """Index of the softnet context that polls it; a new value counts from the next
+        ``napi_schedule`` on."""
 
 
 def napi_schedule(napi: Napi) -> bool:

@@ -240,7 +240,7 @@ static void step(struct rig *rig)
 		arrive(rig);
 		break;
 	case 2:
-		us_nic_dma_rx(rig->nic, 0, 1 + rng_below(rig->rng, 50));
+		us_nic_dma_rx(rig->nic, 1 + rng_below(rig->rng, 50));
 		us_nic_dma_tx(rig->nic, 0);
 		break;
 	case 3:
@@ -265,7 +265,7 @@ HARNESS_TEST(rings)
 	for (int i = 0; i < STEPS; i++)
 		step(rig);
 	for (int i = 0; i < 4 * WAITING && (rig->inward.count || rig->outward.count); i++) {
-		us_nic_dma_rx(rig->nic, 0, 50);
+		us_nic_dma_rx(rig->nic, 50);
 		us_nic_dma_tx(rig->nic, 0);
 		receive(rig);
 		take_out(rig);
@@ -342,10 +342,10 @@ HARNESS_TEST(nic_against_nonsense)
 		spoil_descriptors(rig, rng, rig->tx->dma, rig->tx->count);
 		spoil_registers(rig, rng);
 		arrive(rig);
-		us_nic_dma_rx(rig->nic, rng_below(rng, 10), 10);
+		us_nic_dma_rx(rig->nic, 10);
 		rng_fill(rng, unit, len < 4096 ? len : 4096);
-		if (us_nic_rx_ready(rig->nic, 0))
-			us_nic_rx_frame(rig->nic, 0, unit, len);
+		if (us_nic_rx_ready(rig->nic))
+			us_nic_rx_frame(rig->nic, unit, len);
 		us_nic_write_tdt(rig->nic, rng_below(rng, 10), (uint32_t)rng_next(rng) % 128);
 		us_nic_tx_frame(rig->nic, 0, unit, rng_length(rng, US_VNET_HDR_LEN + US_MAX_FRAME));
 		us_nic_tx_done(rig->nic, 0);
