@@ -93,6 +93,15 @@ class Stack:
             self.ip.add_default_gateway(gateway)
         return dev
 
+    def set_mtu(self, dev: IgbAdapter, mtu: int) -> None:
+        """Change a device's MTU; routes are looked up again (ip link set mtu).
+
+        Raises:
+            OSError: EINVAL, the device cannot.
+        """
+        dev.ndo_change_mtu(mtu)
+        self.ip.fib.genid += 1
+
     def poll(self, now_us: int) -> bool:
         """Do a bounded amount of work: frames in, softirq, timers.
 

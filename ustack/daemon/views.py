@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ustack.core import netdevice
+from ustack.daemon.ethtool import ethtool_rows, ethtool_set
 from ustack.daemon.messages import (
     AddressRow,
     AnyRequest,
@@ -21,6 +23,7 @@ from ustack.daemon.messages import (
     CountersRequest,
     DropsRequest,
     EthtoolRequest,
+    EthtoolSetRequest,
     LinkRow,
     LinksRequest,
     NeighbourRow,
@@ -31,7 +34,6 @@ from ustack.daemon.messages import (
     SocketsRequest,
     SocketSummaryRequest,
     Timer,
-    ValueRow,
     row_messages,
 )
 from ustack.ipv4.devinet import AddressRecord, address_records
@@ -66,17 +68,6 @@ FLAG_NAMES = (
 )
 """In iproute2's order."""
 
-FEATURE_NAMES = (
-    ("rx-checksumming", netdevice.NETIF_F_RXCSUM),
-    ("tx-checksumming", netdevice.NETIF_F_IP_CSUM),
-    ("tcp-segmentation-offload", netdevice.NETIF_F_TSO),
-    ("generic-segmentation-offload", netdevice.NETIF_F_GSO),
-    ("generic-receive-offload", netdevice.NETIF_F_GRO),
-    ("large-receive-offload", netdevice.NETIF_F_LRO),
-)
-"""In the order of ``ethtool -k``."""
-
-
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
      "qlen_young"]
@@ -97,6 +88,7 @@ class Views:
             CountersRequest: self._counters,
             DropsRequest: self._drops,
             EthtoolRequest: self._ethtool,
+            EthtoolSetRequest: self._ethtool_set,
             NeighboursRequest: self._neighbours,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
@@ -133,16 +125,11 @@ class Views:
         yield from (CounterRow("", name, value) for name, value in drops.items())
 
     def _ethtool(self, request: EthtoolRequest) -> Iterator[Row]:
-        device = self._stack.net.devices.get(request.device)
-        if device is None:
-            raise LookupError("No such device")
-        values = ETHTOOL_VIEWS.get(request.view)
-        if values is None:
-            raise LookupError(f"unknown ethtool view {request.view!r}")
-        found = values(device)
-        if not found and request.view != "stats":
-            raise LookupError("Operation not supported")
-        yield from (ValueRow(name, value) for name, value in found.items())
+        yield from ethtool_rows(self._stack, request)
+
+    def _ethtool_set(self, request: EthtoolSetRequest) -> Iterator[Row]:
+        self._call(partial(ethtool_set, self._stack, request))
+        yield from ()
 
     def _neighbours(self, request: NeighboursRequest) -> Iterator[Row]:
         for neigh in self._call(self._stack.ip.arp.table.records):
@@ -191,11 +178,6 @@ def _endpoint(address: tuple[int, int]) -> tuple[str, int]:
 def device_flags(device: NetDevice) -> tuple[str, ...]:
     """Return the names of a device's flags in iproute2's order."""
     return tuple(name for bit, name in FLAG_NAMES if device.flags & bit)
-
-
-def ethtool_features(device: NetDevice) -> dict[str, bool]:
-    """Return the switches of ``ethtool -k``."""
-    return {name: bool(device.features & bit) for name, bit in FEATURE_NAMES}
 
 
 def neighbour_row(neigh: NeighRecord) -> NeighbourRow:
@@ -249,23 +231,3 @@ def address_row(record: AddressRecord) -> AddressRow:
         format_ipv4(record.broadcast) if record.broadcast else "",
         SCOPE_NAMES.get(record.scope, "global") + (" secondary" if record.secondary else ""),
     )
-
-
-def ethtool_drvinfo(device: NetDevice) -> dict[str, str]:
-    """Return the fields of ``ethtool -i``, empty for a device that has no driver."""
-    info = device.ethtool_drvinfo()
-    return info and {"supports-statistics": "yes" if device.ethtool_stats() else "no", **info}
-
-
-def ethtool_ring(device: NetDevice) -> Mapping[str, int]:
-    """Return the fields of ``ethtool -g``, empty for a device without rings."""
-    ringparam: Callable[[], Mapping[str, int]] = getattr(device, "ethtool_ringparam", dict)
-    return ringparam()
-
-
-ETHTOOL_VIEWS: dict[str, Callable[[NetDevice], Mapping[str, int | str | bool]]] = {
-    "stats": lambda device: device.ethtool_stats(),
-    "drvinfo": ethtool_drvinfo,
-    "ring": ethtool_ring,
-    "features": ethtool_features,
-}
