@@ -26,7 +26,7 @@ from ustack.core.timer import Timer
 from ustack.core.transmit import netif_wake_queue
 from ustack.driver import igb_ethtool, igb_settings
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
-from ustack.driver.igb_tx import IgbTxRing, igb_xmit_frame
+from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
@@ -171,9 +171,11 @@ class IgbAdapter(NetDevice):
             vector.free_resources()
 
     def igb_drain(self) -> None:
-        """Hand up all frames that lie in the rings: nothing is lost by taking them away."""
+        """Finish what lies in the rings before they go: frames are handed up, sent ones counted."""
         for vector in self.q_vectors:
             while vector.rx is not None and igb_clean_rx_irq(vector, vector.napi.weight):
+                pass
+            while vector.tx is not None and not igb_clean_tx_irq(vector):
                 pass
 
     def wake_queue(self) -> None:

@@ -35,6 +35,8 @@ _FRAG = Struct("=QI4x")
 _FRAG_BYTES = _FRAG.size
 _pack_frag = _FRAG.pack_into
 
+_GOLDEN_RATIO = 0x9E3779B1
+"""Spreads neighbouring flows, which a CRC alone does not (GOLDEN_RATIO_32 in spirit)."""
 _FLOW_AT = slice(26, 38)
 """Addresses and ports of a frame whose IPv4 header has no options."""
 
@@ -95,7 +97,8 @@ def igb_tx_queue_mapping(adapter: IgbAdapter, skb: Skb) -> IgbQVector:
     protocol share a queue.
     """
     vectors = adapter.q_vectors
-    return vectors[crc32(skb.data[_FLOW_AT]) * len(vectors) >> 32]
+    flow_hash = crc32(skb.data[_FLOW_AT]) * _GOLDEN_RATIO & 0xFFFFFFFF
+    return vectors[flow_hash * len(vectors) >> 32]
 
 
 def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
