@@ -11,7 +11,7 @@ import pytest
 
 hypothesis.settings.register_profile("ustack", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile(
-    "long", parent=hypothesis.settings.get_profile("ustack"), max_examples=2000
+    "long", deadline=None, derandomize=False, database=None, print_blob=True, max_examples=2000
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ustack"))
 

@@ -44,8 +44,11 @@ class CoreConfig:
     """Softnet contexts; the one thread runs them in turn."""
     netdev_budget: int = 300
     """net.core.netdev_budget: packets one net_rx_action may take."""
+    netdev_budget_usecs: int = 8000
+    """net.core.netdev_budget_usecs: how long one net_rx_action may take, in microseconds (two
+    jiffies: 8000 at HZ=250, 2000 at HZ=1000)."""
     dev_weight: int = 64
-    """net.core.dev_weight: packets one NAPI poll may take."""
+    """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
     """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
     somaxconn: int = 4096
@@ -65,8 +68,12 @@ class NeighConfig:
     ucast_solicit: int = 3
     gc_stale_time_us: int = 60_000_000
     unres_qlen_bytes: int = 212_992
+    gc_thresh1: int = 128
+    """With fewer entries than this nothing is forgotten."""
+    gc_thresh2: int = 512
+    """From here on new entries cost old ones, at most every five seconds."""
     gc_thresh3: int = 1024
-    """Entries at most."""
+    """Entries at most; permanent ones do not count."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,25 @@ class IpConfig:
     """net.ipv4.icmp_msgs_per_sec: errors sent in all."""
     icmp_echo_ignore_all: bool = False
     """net.ipv4.icmp_echo_ignore_all."""
+    promote_secondaries: bool = False
+    """net.ipv4.conf.*.promote_secondaries: the next address takes a deleted primary's place;
+    without it a network's secondary addresses go with its primary one."""
+    ipfrag_high_thresh: int = 4 << 20
+    """net.ipv4.ipfrag_high_thresh: bytes of fragments at which further ones are refused."""
+    ipfrag_low_thresh: int = 3 << 20
+    """net.ipv4.ipfrag_low_thresh: what ``ipfrag_evict`` makes room down to."""
+    ipfrag_evict: bool = False
+    """Above the high mark drop the oldest packets instead of refusing new fragments, as Linux
+    did before 4.17: then a flood costs others their packets, not their turn."""
+    ipfrag_time_us: int = 30_000_000
+    """net.ipv4.ipfrag_time: how long the fragments of a packet are kept."""
+    ipfrag_max_dist: int = 64
+    """net.ipv4.ipfrag_max_dist: fragments of other packets from the same host between two of
+    one packet; beyond it the identification is taken for a reused one. 0: no limit."""
+    min_pmtu: int = 552
+    """net.ipv4.route.min_pmtu: a smaller next-hop MTU is not believed."""
+    mtu_expires_us: int = 600_000_000
+    """net.ipv4.route.mtu_expires: how long a learnt path MTU holds."""
     neigh: NeighConfig = field(default_factory=NeighConfig)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ustack.config import StackConfig
+from ustack.core.napi import TIMER_SOFTIRQ
 from ustack.core.net import Net, Rng
 from ustack.core.softirq import do_softirq
 from ustack.driver.igb import IgbAdapter
@@ -114,17 +115,30 @@ class Stack:
             moved += dev.poll_hw()
         pending = do_softirq(self.net)
         if self.net.timers.run(now_us, TIMERS_PER_POLL):
+            self.net.softnet.softirq_counts[TIMER_SOFTIRQ] += 1
             pending = do_softirq(self.net) or pending
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
-            pending = pending or self.net.softnet.softirq_pending != 0
+            pending = pending or self.net.softirq_pending
         return pending or moved > 0
 
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
-        if self.net.softnet.softirq_pending:
-            return 0
+        for softnet in self.net.softnets:
+            if softnet.softirq_pending:
+                return 0
         return self.net.timers.next_us()
+
+    def set_config(self, config: StackConfig) -> None:
+        """Let ``config`` hold from now on (sysctl -w); the NICs keep theirs, see ethtool.
+
+        What a socket took over when it was made, its buffer sizes for instance, stays.
+        """
+        self.config = self.net.config = config
+        self.arp.table.config = config.ip.neigh
+        self.ip.set_config(config.ip)
+        self.tcp.config = config.tcp
+        self.tcp.somaxconn = config.core.somaxconn
 
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -112,3 +114,47 @@ def test_a_program_that_ends_at_once_has_still_sent_everything(ns):
     )  # fmt: skip
     assert sender.returncode == 0, sender.stderr
     assert receiver.stdout.readline() == b"%d\n" % size
+
+
+@pytest.mark.tap
+def test_ctrl_c_ends_a_blocked_server_with_fin_and_without_the_stack_left_behind(ns):
+    server = ns.start(
+        sys.executable, str(HERE / "on_ustack.py"), "tap0", f"{STACK}/24",
+        "thread_echo.py", str(PORT), "9",
+    )  # fmt: skip
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"listening\n"
+    client = ns.python(
+        "import socket\n"
+        f"connection = socket.create_connection(('{STACK}', {PORT}))\n"
+        "connection.sendall(b'x')\n"
+        "print(connection.recv(1), flush=True)\n"
+        "print(connection.recv(1), flush=True)\n"
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"b'x'\n"
+    os.kill(server.pid, signal.SIGINT)  # ip netns exec has become the server
+    assert client.stdout.readline() == b"b''\n"
+    assert server.wait(10) != 0
+    assert b"KeyboardInterrupt" in server.stdout.read()
+
+
+@pytest.mark.tap
+def test_a_forked_child_does_not_keep_the_tap(ns):
+    run = ns.run(
+        sys.executable, "-c",
+        "import os, time, ustack\n"
+        "from ustack import socket\n"
+        f"handle = ustack.up('tap0', '{STACK}/24')\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    try: socket.socket()\n"
+        "    except OSError as exc: print(exc.strerror, flush=True)\n"
+        "    time.sleep(60)\n"
+        "time.sleep(0.5)\n"
+        "ustack.down()\n"
+        f"ustack.up('tap0', '{STACK}/24')\n"
+        "print('up again', flush=True)\n"
+        "os.kill(pid, 9); os.waitpid(pid, 0)\n",
+    )  # fmt: skip
+    assert run.stdout.splitlines() == ["Network is down", "up again"], run.stderr

@@ -133,8 +133,8 @@ def handshake(segments: Iterable[Segment], port: int) -> list[Segment]:
 
 
 def fins(segments: Iterable[Segment], flow: Flow) -> int:
-    """Count the segments with FIN in one direction."""
-    return sum(1 for s in segments if flow_of(s) == flow and s.flags & FIN)
+    """Count the FINs of one direction; one that was sent again is still one."""
+    return len({s.seq + len(s.payload) for s in segments if flow_of(s) == flow and s.flags & FIN})
 
 
 VNET_NEEDS_CSUM, VNET_DATA_VALID = 1, 2

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kit.capture import VNET_NEEDS_CSUM, wrong_vnet_hdr
 from kit.segment import (
     ACK,
     MASK,
@@ -89,6 +90,9 @@ class PeerNet:
             return
         if kind == b"\x08\x00" and frame[23] == 6:
             seg = parse_ip(frame[14:], capture.time_us)
+            if capture.vnet_hdr[0] & VNET_NEEDS_CSUM:
+                wrong = wrong_vnet_hdr(capture.vnet_hdr + frame)
+                seg = replace(seg, checksum_ok=wrong is None)
             for peer in self.peers:
                 if peer.takes(seg):
                     peer.arrived(seg)

@@ -59,19 +59,18 @@ class World:
 
     def advance_us(self, delta_us: int) -> None:
         """Let ``delta_us`` pass, stopping at every deadline on the way."""
-        end_us = self.now_us + delta_us
         self.run_until(lambda: False, limit_us=delta_us)
-        self.now_us = end_us
-        self.settle()
 
     def run_until(self, done: Callable[[], bool], *, limit_us: int = 60_000_000) -> bool:
-        """Run until ``done()``; return False if ``limit_us`` passed first or nothing is left."""
+        """Run until ``done()``; return False if ``limit_us`` passed first."""
         end_us = self.now_us + limit_us
         self.settle()
         while not done():
             deadline = self.next_deadline_us()
             if deadline is None or deadline > end_us:
-                return False
+                self.now_us = end_us
+                self.settle()
+                return done()
             self.now_us = max(deadline, self.now_us + 1)
             self.settle()
         return True

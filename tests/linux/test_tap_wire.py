@@ -10,14 +10,23 @@ from pathlib import Path
 import pytest
 
 from kit.lab import Namespace
-from ustack.core.netdevice import NETIF_F_IP_CSUM, NETIF_F_LRO, NETIF_F_RXCSUM, NETIF_F_TSO
+from ustack.core.netdevice import (
+    NETIF_F_GRO,
+    NETIF_F_GSO,
+    NETIF_F_IP_CSUM,
+    NETIF_F_LRO,
+    NETIF_F_RXCSUM,
+    NETIF_F_TSO,
+)
 
 PROGRAM = Path(__file__).with_name("tap_wire.py")
-ALL = NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+SOFTWARE = NETIF_F_GRO | NETIF_F_GSO
+BARE = NETIF_F_RXCSUM | SOFTWARE
+ALL = BARE | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
 
 
 @pytest.mark.tap
-@pytest.mark.parametrize(("mode", "features"), [("vnet", ALL), ("bare", NETIF_F_RXCSUM)])
+@pytest.mark.parametrize(("mode", "features"), [("vnet", ALL), ("bare", BARE)])
 def test_the_life_of_a_tap(ns: Namespace, mode: str, features: int):
     seen = json.loads(ns.output(sys.executable, str(PROGRAM), f"tap-{mode}", mode))
     assert seen == {

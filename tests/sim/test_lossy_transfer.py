@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from kit.host import Host, Impairment, two_hosts
 from kit.transfer import Transfer, connected
+from ustack.config import NicConfig
 
 BAD = Impairment(loss=0.05, duplicate=0.05, reorder=0.05, delay_us=500, jitter_us=100)
 HOUR_US = 3_600_000_000
@@ -25,9 +27,9 @@ class Run:
     mibs: tuple[dict[str, dict[str, int]], ...]
 
 
-def exchange(total: int, seed: int, impair: Impairment = BAD) -> Run:
+def exchange(total: int, seed: int, impair: Impairment = BAD, **parts: Any) -> Run:
     """Send ``total`` bytes each way at once; both directions end with FIN."""
-    a, b = two_hosts(seed=seed, impair=impair)
+    a, b = two_hosts(seed=seed, impair=impair, **parts)
     digest = record(a, b)
     near, far = connected(a, b)
     there = Transfer(near, far, total, seed=seed)
@@ -92,6 +94,11 @@ def test_another_seed_is_another_run():
 )
 def test_any_wire_delivers_a_hundred_kilobytes_each_way(impair: Impairment, seed: int):
     assert exchange(100_000, seed, impair).equal
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_super_frames_over_a_bad_wire(seed: int):
+    assert exchange(1_000_000, seed, nic=NicConfig()).equal
 
 
 def test_a_clean_wire_needs_no_retransmission():

@@ -167,12 +167,16 @@ def use(handle: StackHandle) -> None:
 
 
 def default_runtime() -> ThreadedRuntime:
-    """Return the runtime of the process's stack; make a loopback-only one if there is none."""
+    """Return the runtime of the process's stack; make a loopback-only one if there is none.
+
+    A stack that up() made stays the process's even when it has failed or, after fork(),
+    belongs to the parent: its calls then say ENETDOWN.
+    """
     handle = _default.handle
-    if handle is None or handle.runtime.closed:
+    if handle is None or (_default.implicit and handle.runtime.closed):
         with _default.lock:
             handle = _default.handle
-            if handle is None or handle.runtime.closed:
+            if handle is None or (_default.implicit and handle.runtime.closed):
                 handle = _default.handle = StackHandle(ThreadedRuntime(build_stack()))
                 _default.implicit = True
     return handle.runtime

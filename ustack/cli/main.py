@@ -22,6 +22,8 @@ SUBCOMMANDS = {
     "ethtool": "the emulated NIC",
     "ip": "neighbours, routes, addresses, links",
     "tcpdump": "packets as they pass",
+    "cat": "files of /proc",
+    "sysctl": "read and set net.core.* and net.ipv4.*",
 }
 """Each is the module of that name in this package."""
 

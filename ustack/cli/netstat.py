@@ -17,6 +17,9 @@ Tables = Mapping[str, Mapping[str, int]]
 PROTOCOLS = {"tcp": ("Tcp", "TcpExt"), "udp": ("Udp",), "raw": ("Ip", "Icmp", "IpExt")}
 """What -t, -u and -w leave of -s."""
 
+TABLES = frozenset(name for names in PROTOCOLS.values() for name in names)
+"""Those that net-tools knows."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare netstat's options."""
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         chosen = [
             name for option, names in PROTOCOLS.items() if vars(args)[option] for name in names
         ]
-        for line in statistics_lines(tables, chosen or tables):
+        for line in statistics_lines(tables, chosen or TABLES):
             print(line)
     if args.drops:
         for line in drop_lines(client.rows(DropsRequest(), CounterRow)):

@@ -1,7 +1,8 @@
 """Software segmentation of TCP super-frames (skb_gso_segment, tcp_gso_segment).
 
-Used when a device cannot cut them itself: ``dev_queue_xmit`` calls it on a complete frame
-just before the queue, so that the layers above handle 64 KiB at a time all the same.
+TCP builds super-frames for every device with NETIF_F_GSO. Those for a device that cannot
+cut them itself (no NETIF_F_TSO) are cut by ``core/transmit.py`` just before the driver, so
+that all layers above, the queue among them, handle 64 KiB at a time all the same.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb, skb_linearize
-from ustack.native.checksum import csum_tcpudp_nofold, ip_fast_csum
 from ustack.wire.ipv4 import IPPROTO_TCP
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
 
-_TOT_LEN_ID = Struct("!HH")
 _U16 = Struct("!H")
 _U32 = Struct("!I")
-_ADDRS = Struct("!II")
+_pack_u16 = _U16.pack_into
+_pack_u32 = _U32.pack_into
+_pack_tot_len_id = Struct("!HH").pack_into
+_TOT_LEN_AT = 2
 _IP_CSUM_AT = 10
+_ADDRS_AT = 12
 _TCP_SEQ_AT = 4
+_TCP_OFFSET_AT = 12
 _TCP_FLAGS_AT = 13
 _TCP_CSUM_AT = 16
 _FIN_PSH = 0x09
@@ -35,27 +39,37 @@ def skb_gso_segment(net: Net, skb: Skb) -> list[Skb]:
     segment, CWR with the first (tcp_gso_segment). The segments are left CHECKSUM_PARTIAL.
     """
     skb_linearize(net, skb)
-    frame = bytes(skb.data)
+    frame = skb.data
     ip_at, tcp_at = skb.network_offset, skb.transport_offset
-    payload_at = tcp_at + (frame[tcp_at + 12] >> 4) * 4
-    header = frame[:payload_at]
-    payload = frame[payload_at:]
-    ident = _U16.unpack_from(header, ip_at + 4)[0]
-    seq = _U32.unpack_from(header, tcp_at + _TCP_SEQ_AT)[0]
-    segments = []
-    for number, at in enumerate(range(0, len(payload), skb.gso_size)):
-        piece = payload[at : at + skb.gso_size]
-        head = bytearray(header)
-        tot_len = payload_at - ip_at + len(piece)
-        _TOT_LEN_ID.pack_into(head, ip_at + 2, tot_len, ident + number & 0xFFFF)
-        _ip_send_check(head, ip_at, tcp_at)
-        _U32.pack_into(head, tcp_at + _TCP_SEQ_AT, seq + at & 0xFFFFFFFF)
-        if at + len(piece) < len(payload):
-            head[tcp_at + _TCP_FLAGS_AT] &= ~_FIN_PSH & 0xFF
-        if number:
-            head[tcp_at + _TCP_FLAGS_AT] &= ~_CWR & 0xFF
-        _U16.pack_into(head, tcp_at + _TCP_CSUM_AT, _pseudo_sum(head, ip_at, tcp_at, len(piece)))
-        segments.append(_segment(skb, bytes(head) + piece))
+    payload_at = tcp_at + (frame[tcp_at + _TCP_OFFSET_AT] >> 4) * 4
+    head = bytearray(frame[:payload_at])
+    ident = _U16.unpack_from(head, ip_at + 4)[0]
+    seq = _U32.unpack_from(head, tcp_at + _TCP_SEQ_AT)[0]
+    last_flags = head[tcp_at + _TCP_FLAGS_AT]
+    flags = last_flags & ~_FIN_PSH
+    # Sums modulo 0xffff of all that stays the same: see wire/ipv4.py, header_csum.
+    _pack_tot_len_id(head, ip_at + _TOT_LEN_AT, 0, 0)
+    _pack_u16(head, ip_at + _IP_CSUM_AT, 0)
+    ip_sum = int.from_bytes(head[ip_at:tcp_at], "big")
+    pseudo_sum = int.from_bytes(head[ip_at + _ADDRS_AT : ip_at + 20], "big") + IPPROTO_TCP
+    segments: list[Skb] = []
+    size, end = skb.gso_size, len(frame)
+    for at in range(payload_at, end, size):
+        piece_end = at + size
+        if piece_end >= end:
+            piece_end = end
+            flags = last_flags if not segments else last_flags & ~_CWR
+        tot_len = payload_at - ip_at + piece_end - at
+        _pack_tot_len_id(head, ip_at + _TOT_LEN_AT, tot_len, ident)
+        _pack_u16(head, ip_at + _IP_CSUM_AT, -(ip_sum + tot_len + ident) % 0xFFFF)
+        _pack_u32(head, tcp_at + _TCP_SEQ_AT, seq)
+        head[tcp_at + _TCP_FLAGS_AT] = flags
+        csum = (pseudo_sum + tot_len - (tcp_at - ip_at)) % 0xFFFF
+        _pack_u16(head, tcp_at + _TCP_CSUM_AT, csum or 0xFFFF)
+        segments.append(_segment(skb, bytes(head) + frame[at:piece_end]))
+        flags &= ~_CWR
+        ident = ident + 1 & 0xFFFF
+        seq = seq + size & 0xFFFFFFFF
     return segments
 
 
@@ -68,14 +82,3 @@ def _segment(skb: Skb, frame: bytes) -> Skb:
     segment.ip_summed = CHECKSUM_PARTIAL
     segment.csum_offset = _TCP_CSUM_AT
     return segment
-
-
-def _ip_send_check(head: bytearray, ip_at: int, tcp_at: int) -> None:
-    _U16.pack_into(head, ip_at + _IP_CSUM_AT, 0)
-    _U16.pack_into(head, ip_at + _IP_CSUM_AT, ip_fast_csum(head[ip_at:tcp_at]))
-
-
-def _pseudo_sum(head: bytearray, ip_at: int, tcp_at: int, payload_bytes: int) -> int:
-    """The pseudo-header's sum, which CHECKSUM_PARTIAL wants in the checksum field."""
-    saddr, daddr = _ADDRS.unpack_from(head, ip_at + 12)
-    return csum_tcpudp_nofold(saddr, daddr, len(head) - tcp_at + payload_bytes, IPPROTO_TCP, 0)

@@ -2,6 +2,7 @@
 
 The hard interrupt only calls ``napi_schedule``; ``net_rx_action`` calls ``poll``; the
 driver calls ``napi_complete`` (and unmasks its interrupt) when it found less than its weight.
+``napi.cpu`` says in which softnet context that happens (the interrupt's affinity).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ustack.core.gro import GroHeld
     from ustack.core.net import Net
     from ustack.core.netdevice import NetDevice
 
@@ -20,7 +22,7 @@ NAPI_POLL_WEIGHT = 64
 class Napi:
     """One pollable source of packets (struct napi_struct)."""
 
-    __slots__ = ("cpu", "dev", "enabled", "net", "poll", "scheduled", "weight")
+    __slots__ = ("cpu", "dev", "enabled", "gro_list", "net", "poll", "scheduled", "weight")
 
     def __init__(
         self,
@@ -42,10 +44,12 @@ class Napi:
         self.cpu = cpu
         """Index of the softnet context that polls it; a new value counts from the next
         ``napi_schedule`` on."""
+        self.gro_list: dict[bytes, GroHeld] = {}
+        """Flows that software GRO holds, oldest first; empty between polls."""
 
 
 def napi_schedule(napi: Napi) -> bool:
-    """Put ``napi`` on the poll list and raise NET_RX.
+    """Put ``napi`` on the poll list of its context and raise NET_RX there.
 
     Returns:
         False if it is there already or disabled: the interrupt had nothing to do.
@@ -53,7 +57,7 @@ def napi_schedule(napi: Napi) -> bool:
     if napi.scheduled or not napi.enabled:
         return False
     napi.scheduled = True
-    softnet = napi.net.softnet
+    softnet = napi.net.softnets[napi.cpu]
     softnet.poll_list.append(napi)
     softnet.softirq_pending |= NET_RX_BIT
     return True
@@ -73,13 +77,14 @@ def napi_disable(napi: Napi) -> None:
     """Take ``napi`` off the poll list and keep it off (the driver's close)."""
     napi.enabled = False
     napi.scheduled = False
-    poll_list = napi.net.softnet.poll_list
-    if napi in poll_list:
-        poll_list.remove(napi)
+    for softnet in napi.net.softnets:
+        if napi in softnet.poll_list:
+            softnet.poll_list.remove(napi)
 
 
-NET_TX_SOFTIRQ = 2
+TIMER_SOFTIRQ = 1
 """Linux's vector numbers: HI 0, TIMER 1, NET_TX 2, NET_RX 3."""
+NET_TX_SOFTIRQ = 2
 NET_RX_SOFTIRQ = 3
 NET_TX_BIT = 1 << NET_TX_SOFTIRQ
 NET_RX_BIT = 1 << NET_RX_SOFTIRQ

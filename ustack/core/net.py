@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ustack.core.netdevice import IFF_LOOPBACK, IFF_LOWER_UP, IFF_RUNNING, IFF_UP, NetDevice
+from ustack.core.netdevice import (
+    IFF_LOOPBACK,
+    IFF_LOWER_UP,
+    IFF_RUNNING,
+    IFF_UP,
+    NETIF_F_SOFT_FEATURES,
+    NetDevice,
+)
 from ustack.core.qdisc import Qdisc
 from ustack.core.receive import netif_receive_skb
 from ustack.core.skb import Skb
@@ -61,12 +68,16 @@ class Net:
         self.ptype_all: tuple[PacketTap, ...] = ()
         self.trace_drop = TracePoint("kfree_skb")
         """Fires with (skb, reason) at every drop."""
-        self.softnet = SoftnetData(self)
+        self.softnets = [SoftnetData(self, cpu) for cpu in range(max(config.core.nr_cpus, 1))]
+        """One for each CPU that the stack pretends to have."""
+        self.softnet = self.softnets[0]
+        """Of the CPU we are on: do_softirq's while it runs, else CPU 0, as for every call of
+        an application."""
 
     netif_receive_skb = netif_receive_skb
 
     def register_netdev(self, dev: NetDevice) -> None:
-        """Add ``dev`` (down) and give it its ifindex, from 1.
+        """Add ``dev`` (down) and give it its ifindex, from 1; GSO and GRO are switched on.
 
         Raises:
             KeyError: there is a device of this name; the caller chose it.
@@ -74,9 +85,16 @@ class Net:
         if dev.name in self.devices:
             raise KeyError(f"device {dev.name} exists")
         dev.ifindex = len(self.devices) + 1
+        dev.hw_features |= NETIF_F_SOFT_FEATURES
+        dev.features |= NETIF_F_SOFT_FEATURES
         self.devices[dev.name] = dev
         if dev.flags & IFF_LOOPBACK:
             self.loopback_dev = dev
+
+    @property
+    def softirq_pending(self) -> bool:
+        """Whether any context has a softirq to run."""
+        return any([softnet.softirq_pending for softnet in self.softnets])
 
     def dev_by_index(self, ifindex: int) -> NetDevice | None:
         """Return the device with this ifindex, None if there is none."""

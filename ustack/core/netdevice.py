@@ -27,6 +27,8 @@ NETIF_F_LRO = 1 << 15
 NETIF_F_RXCSUM = 1 << 29
 NETIF_F_GSO = 1 << 11
 NETIF_F_GRO = 1 << 14
+NETIF_F_SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
+"""What the core does for any device; a driver that computes its features anew keeps them."""
 
 NETDEV_TX_OK = 0
 NETDEV_TX_BUSY = 0x10

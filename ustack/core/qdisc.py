@@ -59,10 +59,10 @@ class Qdisc:
         self.qlen += 1
         return True
 
-    def requeue(self, skb: Skb) -> None:
-        """Put back, ahead of all, a packet that the device refused (dev_requeue_skb)."""
-        self._requeued.append(skb)
-        self.qlen += 1
+    def requeue(self, skbs: list[Skb]) -> None:
+        """Put back, ahead of all, what the device refused (dev_requeue_skb)."""
+        self._requeued.extendleft(reversed(skbs))
+        self.qlen += len(skbs)
         self.stats.requeues += 1
 
     def dequeue(self) -> Skb | None:

@@ -2,7 +2,8 @@
 
 Received, ``data`` is the whole frame, Ethernet header first, as a view into the receive
 buffer that the driver recycles when its poll returns: whoever keeps the packet longer calls
-``own()``. To be sent, ``data`` is what has been built so far (headers are pushed in front)
+``own()``. From lo, it is what was sent: all headers in ``data``, payload perhaps in
+``frags``. To be sent, ``data`` is what has been built so far (headers are pushed in front)
 and ``frags`` are runs of payload in the arena, each holding a page reference that the
 transmit clean-up or ``kfree_skb`` gives back.
 """

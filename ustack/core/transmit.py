@@ -2,7 +2,8 @@
 
 The neighbour layer calls it with complete frames. A packet that finds an empty queue and a
 willing device bypasses the queue; a device without queue (lo) is called at once. What the
-device cannot do, checksums and segmentation, is done here just before ``ndo_start_xmit``.
+device cannot do, checksums and segmentation (GSO), is done here just before
+``ndo_start_xmit``: a super-frame waits in the queue as one packet.
 """
 
 from __future__ import annotations
@@ -39,29 +40,50 @@ def dev_queue_xmit(net: Net, skb: Skb) -> DropReason | None:
         return _drop(net, dev, skb, DropReason.DEV_READY)
     qdisc = dev.qdisc
     if qdisc is None:
-        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
-            return _drop(net, dev, skb, DropReason.FULL_RING)
-        return None
-    if skb.gso_size and not dev.features & NETIF_F_TSO:
-        return _xmit_segments(net, dev, qdisc, skb)
+        return _xmit_noqueue(net, dev, skb)
     return __dev_xmit_skb(net, dev, qdisc, skb)
 
 
 def __dev_xmit_skb(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReason | None:
     """Bypass an empty queue, or join it and let it run."""
     if not qdisc.qlen and not dev.queue_stopped:
-        length = len(skb)
-        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
-            _requeue(net, qdisc, skb)
-            return None
-        stats = qdisc.stats
-        stats.sent_packets += skb.gso_segs
-        stats.sent_bytes += length
+        sch_direct_xmit(net, qdisc, skb)
         return None
     if not qdisc.enqueue(skb):
         return _drop(net, dev, skb, DropReason.QDISC_DROP)
     qdisc_run(net, qdisc)
     return None
+
+
+def _xmit_noqueue(net: Net, dev: NetDevice, skb: Skb) -> DropReason | None:
+    """Call a device that has no queue; what it refuses is lost."""
+    skbs = [skb]
+    if skb.gso_size and not dev.features & NETIF_F_TSO:
+        skbs = skb_gso_segment(net, skb)
+    result = None
+    for one in skbs:
+        if dev_hard_start_xmit(net, dev, one) == NETDEV_TX_BUSY:
+            result = _drop(net, dev, one, DropReason.FULL_RING)
+    return result
+
+
+def sch_direct_xmit(net: Net, qdisc: Qdisc, skb: Skb) -> bool:
+    """Give the device one packet, cut first if it is a super-frame that the device cannot cut.
+
+    Returns:
+        Whether the device took it; if not, it (or what is left of it) is at the queue's head.
+    """
+    dev = qdisc.dev
+    stats = qdisc.stats
+    if skb.gso_size and not dev.features & NETIF_F_TSO:
+        return _xmit_segments(net, qdisc, skb_gso_segment(net, skb))
+    length = len(skb)
+    if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
+        _requeue(net, qdisc, [skb])
+        return False
+    stats.sent_packets += skb.gso_segs
+    stats.sent_bytes += length
+    return True
 
 
 def dev_hard_start_xmit(net: Net, dev: NetDevice, skb: Skb) -> int:
@@ -87,12 +109,8 @@ def qdisc_run(net: Net, qdisc: Qdisc) -> None:
         skb = qdisc.dequeue()
         if skb is None:
             return
-        length = len(skb)
-        if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
-            _requeue(net, qdisc, skb)
+        if not sch_direct_xmit(net, qdisc, skb):
             return
-        qdisc.stats.sent_packets += skb.gso_segs
-        qdisc.stats.sent_bytes += length
     if qdisc.qlen:
         netif_schedule(net, qdisc)
 
@@ -126,18 +144,24 @@ def qdisc_purge(net: Net, qdisc: Qdisc) -> None:
         _drop(net, qdisc.dev, skb, DropReason.DEV_READY)
 
 
-def _requeue(net: Net, qdisc: Qdisc, skb: Skb) -> None:
-    """The device refused ``skb``: it goes first when there is room (dev_requeue_skb)."""
-    qdisc.requeue(skb)
+def _requeue(net: Net, qdisc: Qdisc, skbs: list[Skb]) -> None:
+    """The device refused ``skbs``: they go first when there is room (dev_requeue_skb)."""
+    qdisc.requeue(skbs)
     if not qdisc.dev.queue_stopped:
         netif_schedule(net, qdisc)
 
 
-def _xmit_segments(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReason | None:
-    result = None
-    for segment in skb_gso_segment(net, skb):
-        result = __dev_xmit_skb(net, dev, qdisc, segment) or result
-    return result
+def _xmit_segments(net: Net, qdisc: Qdisc, segments: list[Skb]) -> bool:
+    dev = qdisc.dev
+    stats = qdisc.stats
+    for number, segment in enumerate(segments):
+        length = len(segment)
+        if dev.queue_stopped or dev_hard_start_xmit(net, dev, segment) == NETDEV_TX_BUSY:
+            _requeue(net, qdisc, segments[number:])
+            return False
+        stats.sent_packets += 1
+        stats.sent_bytes += length
+    return True
 
 
 def _drop(net: Net, dev: NetDevice, skb: Skb, reason: DropReason) -> DropReason:

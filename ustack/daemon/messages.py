@@ -73,6 +73,25 @@ class LinksRequest(Request, tag="links", frozen=True):
     """The devices with flags, counters and addresses (``ip addr``, ``ip -s link``)."""
 
 
+class CatRequest(Request, tag="cat", frozen=True):
+    """A file of /proc (``/proc/net/softnet_stat``)."""
+
+    path: str
+
+
+class SysctlRequest(Request, tag="sysctl", frozen=True):
+    """A knob of net.core or net.ipv4; an empty name for all."""
+
+    name: str = ""
+
+
+class SysctlWriteRequest(Request, tag="sysctl-write", frozen=True):
+    """Set a knob; the answer is the value that it has now."""
+
+    name: str
+    value: str
+
+
 class CaptureRequest(Request, tag="capture", frozen=True):
     """Packets as they pass, until ``StopRequest``, ``count`` or the client goes away."""
 
@@ -98,6 +117,9 @@ AnyRequest = (
     | NeighboursRequest
     | RoutesRequest
     | LinksRequest
+    | CatRequest
+    | SysctlRequest
+    | SysctlWriteRequest
     | CaptureRequest
     | StopRequest
 )
@@ -185,6 +207,12 @@ class ValueRow(msgspec.Struct, frozen=True):
 
     name: str
     value: int | str | bool
+
+
+class LineRow(msgspec.Struct, frozen=True):
+    """A line of a text file, without its end."""
+
+    text: str
 
 
 class NeighbourRow(msgspec.Struct, frozen=True):

@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ustack.core import netdevice
+from ustack.core.sysctl import sysctl_read, sysctl_values, sysctl_write
 from ustack.daemon.ethtool import ethtool_rows, ethtool_set
+from ustack.daemon.irq import AFFINITY_NAME, read_affinity, write_affinity
 from ustack.daemon.messages import (
     AddressRow,
     AnyRequest,
+    CatRequest,
     CounterRow,
     CountersRequest,
     DropsRequest,
     EthtoolRequest,
     EthtoolSetRequest,
+    LineRow,
     LinkRow,
     LinksRequest,
     NeighbourRow,
@@ -33,9 +37,13 @@ from ustack.daemon.messages import (
     SocketRow,
     SocketsRequest,
     SocketSummaryRequest,
+    SysctlRequest,
+    SysctlWriteRequest,
     Timer,
+    ValueRow,
     row_messages,
 )
+from ustack.daemon.procfs import proc_lines
 from ustack.ipv4.devinet import AddressRecord, address_records
 from ustack.ipv4.fib import (
     PROTOCOL_NAMES,
@@ -92,6 +100,9 @@ class Views:
             NeighboursRequest: self._neighbours,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
+            CatRequest: self._cat,
+            SysctlRequest: self._sysctl,
+            SysctlWriteRequest: self._sysctl_write,
         }
 
     def answer(self, request: AnyRequest) -> Iterator[bytes]:
@@ -119,6 +130,8 @@ class Views:
     def _counters(self, request: CountersRequest) -> Iterator[Row]:
         for table, counters in self._stack.net.mib.snapshot().items():
             yield from (CounterRow(table, name, value) for name, value in counters.items())
+        wakes = sum(softnet.ksoftirqd_wakeups for softnet in self._stack.net.softnets)
+        yield CounterRow("Ksoftirqd", "Wakes", wakes)
 
     def _drops(self, request: DropsRequest) -> Iterator[Row]:
         drops = self._stack.net.drops.nonzero()
@@ -145,6 +158,32 @@ class Views:
     def _links(self, request: LinksRequest) -> Iterator[Row]:
         for device in tuple(self._stack.net.devices.values()):
             yield link_row(device, address_records(self._stack.ip, device))
+
+    def _cat(self, request: CatRequest) -> Iterator[Row]:
+        return (LineRow(line) for line in proc_lines(self._stack, request.path))
+
+    def _sysctl(self, request: SysctlRequest) -> Iterator[Row]:
+        config = self._stack.config
+        affinity = AFFINITY_NAME.fullmatch(request.name)
+        if affinity is not None:
+            yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif request.name:
+            yield ValueRow(request.name, sysctl_read(config, request.name))
+        else:
+            yield from (ValueRow(name, value) for name, value in sysctl_values(config))
+
+    def _sysctl_write(self, request: SysctlWriteRequest) -> Iterator[Row]:
+        affinity = AFFINITY_NAME.fullmatch(request.name)
+        if affinity is not None:
+            write_affinity(self._stack, int(affinity[1]), request.value.strip())
+            yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+            return
+        try:
+            config = sysctl_write(self._stack.config, request.name, request.value)
+        except ValueError as error:
+            raise LookupError(str(error)) from None
+        self._call(lambda: self._stack.set_config(config))
+        yield ValueRow(request.name, sysctl_read(config, request.name))
 
 
 def socket_row(sock: Mapping[str, Any]) -> SocketRow:

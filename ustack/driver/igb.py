@@ -11,13 +11,13 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ustack.core.gro import napi_gro_flush
 from ustack.core.napi import Napi
 from ustack.core.netdevice import (
-    NETIF_F_GRO,
-    NETIF_F_GSO,
     NETIF_F_IP_CSUM,
     NETIF_F_LRO,
     NETIF_F_RXCSUM,
+    NETIF_F_SOFT_FEATURES,
     NETIF_F_TSO,
     NetDevice,
     NetDeviceStats,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from ustack.core.net import Net
     from ustack.core.skb import Skb
 
-SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
-"""The stack's own; the driver leaves them as they are."""
 URGENT_BYTES = 1024
 """With adaptive moderation a shorter frame interrupts at once: somebody waits for it."""
 TX_DELAY_US = 245
@@ -104,7 +102,7 @@ class IgbAdapter(NetDevice):
             features |= NETIF_F_IP_CSUM
             if config.tso and wire.features & VNET_TSO4:
                 features |= NETIF_F_TSO
-        self.features = features | self.features & SOFT_FEATURES
+        self.features = features | self.features & NETIF_F_SOFT_FEATURES
         self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
 
     @property
@@ -175,6 +173,7 @@ class IgbAdapter(NetDevice):
         for vector in self.q_vectors:
             while vector.rx is not None and igb_clean_rx_irq(vector, vector.napi.weight):
                 pass
+            napi_gro_flush(vector.napi)
             while vector.tx is not None and not igb_clean_tx_irq(vector):
                 pass
 
@@ -365,13 +364,13 @@ class IgbAdapter(NetDevice):
         Raises:
             OSError: EINVAL, no such vector, or no such context.
         """
-        cpus = mask & (1 << max(self.net.config.core.nr_cpus, 1)) - 1
+        cpus = mask & (1 << len(self.net.softnets)) - 1
         if not 0 <= vector < len(self.q_vectors) or not cpus:
             raise socket_error(errno.EINVAL)
         self.q_vectors[vector].irq_set_affinity((cpus & -cpus).bit_length() - 1)
 
-    def interrupts(self) -> dict[str, dict[int, int]]:
-        """Return interrupts by softnet context, by the names of /proc/interrupts."""
-        return {
-            f"{self.name}-TxRx-{vector.index}": vector.irqs_by_cpu() for vector in self.q_vectors
-        }
+    def interrupts(self) -> list[tuple[str, list[int]]]:
+        """Return each vector's name in /proc/interrupts and its interrupts by softnet context."""
+        return [
+            (f"{self.name}-TxRx-{vector.index}", vector.irqs_by_cpu()) for vector in self.q_vectors
+        ]

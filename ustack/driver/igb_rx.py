@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.ethernet import eth_type_trans
+from ustack.core.gro import napi_gro_receive
 from ustack.core.netdevice import NETIF_F_LRO
 from ustack.core.skb import Skb
 from ustack.driver.igb_ethtool import QueueStats
@@ -107,7 +108,9 @@ def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
         if count:
             adapter = vector.adapter
             net = adapter.net
-            view, receive = net.mem.view, net.netif_receive_skb
+            view, napi = net.mem.view, vector.napi
+            # A frame that is alone in its poll has nothing to be merged with.
+            alone = count == 1
             batch = rx.frames[: count * _FRAME.size]
             for addr, length, gso_size, gso_segs, ip_summed, _ in _FRAME.iter_unpack(batch):
                 skb = Skb(view[addr : addr + length], adapter)
@@ -116,7 +119,10 @@ def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
                     skb.gso_size = gso_size
                     skb.gso_segs = gso_segs
                 eth_type_trans(skb)
-                receive(skb)
+                if alone:
+                    net.netif_receive_skb(skb)
+                else:
+                    napi_gro_receive(napi, skb)
     finally:
         if vector.rx is rx:
             lib.us_igb_alloc_rx_buffers(ring, vector.rxq)

@@ -44,8 +44,8 @@ class IgbQVector:
         self.index = index
         """Number of the vector and of both queues."""
         self.bit = 1 << index
-        nr_cpus = max(adapter.net.config.core.nr_cpus, 1)
-        self.napi = Napi(adapter.net, adapter, self.igb_poll, cpu=index % nr_cpus)
+        cpu = index % len(adapter.net.softnets)
+        self.napi = Napi(adapter.net, adapter, self.igb_poll, cpu=cpu)
         napi_disable(self.napi)
         regs = adapter.nic.regs
         self.rxq: Any = regs.rxq + index
@@ -57,7 +57,7 @@ class IgbQVector:
         self.rx_total = QueueStats()
         """What rings that no longer exist have counted."""
         self.tx_total = QueueStats()
-        self._irqs_by_cpu: dict[int, int] = {}
+        self._irqs_by_cpu = [0] * len(adapter.net.softnets)
         self._irqs_counted = 0
 
     # Up and down.
@@ -172,10 +172,9 @@ class IgbQVector:
         self.irqs_by_cpu()
         self.napi.cpu = cpu
 
-    def irqs_by_cpu(self) -> dict[int, int]:
+    def irqs_by_cpu(self) -> list[int]:
         """Return the vector's row of /proc/interrupts: interrupts by softnet context."""
         total = self.adapter.nic.irq_counts[self.index]
-        cpu = self.napi.cpu
-        self._irqs_by_cpu[cpu] = self._irqs_by_cpu.get(cpu, 0) + total - self._irqs_counted
+        self._irqs_by_cpu[self.napi.cpu] += total - self._irqs_counted
         self._irqs_counted = total
-        return dict(self._irqs_by_cpu)
+        return list(self._irqs_by_cpu)

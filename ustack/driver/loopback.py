@@ -1,8 +1,9 @@
 """lo: what is sent is received (drivers/net/loopback.c).
 
 No ring, no interrupt and no queue: ``ndo_start_xmit`` puts the very packet on the CPU's
-backlog (``netif_rx``), and NET_RX takes it from there. Checksums are never computed and
-super-frames never cut.
+backlog (``netif_rx``), and NET_RX takes it from there. Nothing is copied: payload in frags
+travels as page references, until TCP copies it once into the receive queue. Checksums are
+never computed and super-frames never cut.
 """
 
 from __future__ import annotations
@@ -21,12 +22,7 @@ from ustack.core.netdevice import (
     NETIF_F_TSO,
     NetDevice,
 )
-from ustack.core.skb import (
-    CHECKSUM_PARTIAL,
-    CHECKSUM_UNNECESSARY,
-    Skb,
-    skb_linearize,
-)
+from ustack.core.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, Skb
 from ustack.core.softirq import netif_rx
 from ustack.lib.addresses import ETH_ZERO
 
@@ -51,12 +47,11 @@ class LoopbackDevice(NetDevice):
     def ndo_start_xmit(self, skb: Skb) -> int:
         """Turn the packet round (loopback_xmit)."""
         net = self.net
-        skb_linearize(net, skb)
         skb.dst = None
         if skb.ip_summed == CHECKSUM_PARTIAL:
             skb.ip_summed = CHECKSUM_UNNECESSARY
         eth_type_trans(skb)
-        length = len(skb.data)
+        length = len(skb)
         if netif_rx(net, skb) is None:
             stats = self.stats
             stats.tx_packets += 1

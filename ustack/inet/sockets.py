@@ -25,7 +25,7 @@ from ustack.sock.wait import (
     WaitQueue,
 )
 from ustack.tcp.ack import sk_stream_is_writeable
-from ustack.tcp.close import tcp_done, tcp_shutdown_write
+from ustack.tcp.close import tcp_abort_connect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_v4_connect
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
@@ -213,7 +213,9 @@ class InetSocket:
             if mask & RCV_SHUTDOWN:
                 self._unlisten(sk)
         elif tp.state == TCP_SYN_SENT:
-            tcp_done(sk)
+            self.connecting = False
+            tcp_abort_connect(sk)
+            sk.sk_err = errno.ECONNRESET
         else:
             if mask & RCV_SHUTDOWN:
                 tp.rcv_shutdown |= RCV_SHUTDOWN

@@ -66,12 +66,28 @@ def add_address(ip: Ipv4, dev: NetDevice, interface: Ipv4Interface) -> None:
 def del_address(ip: Ipv4, dev: NetDevice, interface: Ipv4Interface) -> None:
     """Take an address from ``dev`` (``ip addr del``), with the routes that need it.
 
+    With the first address of a network its secondary ones go too, unless
+    ``promote_secondaries`` lets the next one take its place (__inet_del_ifa).
+
     Raises:
         OSError: EADDRNOTAVAIL, the device does not have it.
     """
     owned = ip.interfaces.get(dev, [])
     if interface not in owned:
         raise OSError(errno.EADDRNOTAVAIL, "the device does not have this address")
+    network = [i for i in owned if _network(i) == _network(interface)]
+    if network[0] == interface and not ip.config.promote_secondaries:
+        for secondary in network[1:]:
+            _del_one(ip, dev, secondary)
+    _del_one(ip, dev, interface)
+
+
+def _network(interface: Ipv4Interface) -> tuple[int, int]:
+    return interface.network, interface.prefix_len
+
+
+def _del_one(ip: Ipv4, dev: NetDevice, interface: Ipv4Interface) -> None:
+    owned = ip.interfaces[dev]
     owned.remove(interface)
     _refresh_local(ip)
     gone = [_local_entry(dev, interface), *_link_entries(dev, interface)]
@@ -93,7 +109,7 @@ def address_records(ip: Ipv4, dev: NetDevice | None = None) -> list[AddressRecor
             continue
         seen: set[tuple[int, int]] = set()
         for interface in owned:
-            network = (interface.network, interface.prefix_len)
+            network = _network(interface)
             loopback = bool(owner.flags & IFF_LOOPBACK)
             records.append(
                 AddressRecord(

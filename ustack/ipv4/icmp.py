@@ -8,14 +8,22 @@ rules about when to be silent, and the rate limits (``icmp_limit.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from ustack.core.skb import CHECKSUM_UNNECESSARY, PACKET_HOST, Skb, kfree_skb
 from ustack.ipv4.fib import RTN_BROADCAST
 from ustack.ipv4.icmp_limit import IcmpLimiter
 from ustack.ipv4.input import ip_addrs
+from ustack.ipv4.options import (
+    OptionError,
+    inet_current_timestamp,
+    ip_options_compile,
+    ip_options_echo,
+)
 from ustack.ipv4.output import ip_queue_xmit
-from ustack.ipv4.route import ip_route_output
+from ustack.ipv4.ping import Ping
+from ustack.ipv4.route import ip_route_output, ip_rt_update_pmtu
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast, is_zeronet
 from ustack.lib.drop_reason import DropReason
 from ustack.native.checksum import csum_fold, csum_partial
@@ -51,6 +59,8 @@ ICMP_ERROR_BYTES = 576
 IPTOS_PREC_INTERNETCONTROL = 0xC0
 """RFC 1812 §4.3.2.5: the precedence of errors."""
 
+_TIMES = Struct("!III")
+_TTL_AT = 8
 _InHandler = Callable[[Skb, IcmpHeader], "DropReason | None"]
 
 
@@ -62,15 +72,16 @@ class Icmp:
         self.net = ip.net
         self.mib = ip.net.mib.icmp
         self.limiter = IcmpLimiter(ip.net, ip.config)
+        self.ping = Ping(self)
         self._handlers: dict[int, tuple[str, _InHandler]] = {
-            ICMP_ECHOREPLY: ("InEchoReps", self._unclaimed),
+            ICMP_ECHOREPLY: ("InEchoReps", self._icmp_echoreply),
             ICMP_DEST_UNREACH: ("InDestUnreachs", self._icmp_unreach),
             ICMP_SOURCE_QUENCH: ("InSrcQuenchs", self._ignore),
             ICMP_REDIRECT: ("InRedirects", self._ignore),
             ICMP_ECHO: ("InEchos", self._icmp_echo),
             ICMP_TIME_EXCEEDED: ("InTimeExcds", self._icmp_unreach),
             ICMP_PARAMETERPROB: ("InParmProbs", self._icmp_unreach),
-            ICMP_TIMESTAMP: ("InTimestamps", self._ignore),
+            ICMP_TIMESTAMP: ("InTimestamps", self._icmp_timestamp),
             ICMP_TIMESTAMPREPLY: ("InTimestampReps", self._ignore),
             ICMP_ADDRESS: ("InAddrMasks", self._ignore),
             ICMP_ADDRESSREPLY: ("InAddrMaskReps", self._ignore),
@@ -113,26 +124,53 @@ class Icmp:
         return skb.pkt_type != PACKET_HOST or not self.ip.is_local_address(ip_addrs(skb)[1])
 
     def _ignore(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
+        """What RFC 6633 and RFC 6918 have retired, and redirects: accept_redirects is 0."""
         return DropReason.ICMP_IGNORED
 
-    def _unclaimed(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
-        """An echo reply: nobody here pings."""
+    def _icmp_echoreply(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
+        saddr, _ = ip_addrs(skb)
+        payload = memoryview(skb.data)[skb.transport_offset + ICMP_HLEN :]
+        ttl = skb.data[skb.network_offset + _TTL_AT]
+        if self.ping.ping_rcv(saddr, ttl, header.info, payload):
+            return None
         return DropReason.NO_SOCKET
 
     def _icmp_echo(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
         """RFC 1122 §3.2.2.6: give back what came, from the address it was sent to."""
         if self.ip.config.icmp_echo_ignore_all:
             return DropReason.ICMP_IGNORED
-        saddr, daddr = ip_addrs(skb)
         message = bytes(memoryview(skb.data)[skb.transport_offset + ICMP_HLEN :])
         # The type changes from 8 to 0, the sum of all words by 0x0800 (RFC 1624).
         total = (~header.csum & 0xFFFF) - (ICMP_ECHO << 8)
         csum = ~(total % 0xFFFF) & 0xFFFF
         reply = build_icmp(ICMP_ECHOREPLY, header.code, header.info, csum) + message
-        tos = skb.data[skb.network_offset + 1]
-        if self._icmp_xmit(reply, daddr, saddr, tos):
+        if self._icmp_reply(skb, reply):
             self.mib.OutEchoReps += 1
         return None
+
+    def _icmp_timestamp(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
+        """RFC 792: answer with when it came and when the answer left, here the same time."""
+        data = memoryview(skb.data)[skb.transport_offset + ICMP_HLEN :]
+        if len(data) < 4:
+            return self._in_error(DropReason.ICMP_MALFORMED)
+        now_ms = inet_current_timestamp(self.ip)
+        times = _TIMES.pack(int.from_bytes(data[:4], "big"), now_ms, now_ms)
+        if self._icmp_reply(skb, self._message(ICMP_TIMESTAMPREPLY, 0, header.info, times)):
+            self.mib.OutTimestampReps += 1
+        return None
+
+    def _icmp_reply(self, skb: Skb, reply: bytes) -> bool:
+        """Send an answer back the way its question came, options included (icmp_reply)."""
+        saddr, daddr = ip_addrs(skb)
+        tos = skb.data[skb.network_offset + 1]
+        options = self._echo_options(skb, daddr)
+        if options is None:
+            return False
+        return self.icmp_xmit(reply, daddr, saddr, tos=tos, options=options)
+
+    def _echo_options(self, skb: Skb, saddr: int) -> bytes | None:
+        options = skb.data[skb.network_offset + IP_HLEN : skb.transport_offset]
+        return ip_options_echo(self.ip, bytes(options), saddr) if options else b""
 
     def _icmp_unreach(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
         """An error about a packet of ours: tell its protocol (icmp_unreach)."""
@@ -141,6 +179,8 @@ class Icmp:
             inner = parse_ipv4(embedded)
         except WireError:
             return self._in_error(DropReason.ICMP_MALFORMED)
+        if inner.frag & IP_OFFSET:
+            return DropReason.ICMP_IGNORED  # what follows is no transport header
         payload = embedded[inner.ihl :]
         if len(payload) < 8:
             return self._in_error(DropReason.ICMP_MALFORMED)
@@ -150,6 +190,22 @@ class Icmp:
         info = self._error_info(header, inner)
         handler[1](header.type, header.code, info, inner.saddr, inner.daddr, payload)
         return None
+
+    def icmp_err(
+        self, icmp_type: int, code: int, info: int, saddr: int, daddr: int, payload: memoryview
+    ) -> None:
+        """Take an error about an ICMP message of ours (icmp_err, ping_err).
+
+        Only one about an echo request that still waits is believed: anybody could have made
+        up one about anything else (RFC 5927 §4).
+        """
+        original = parse_icmp(payload)
+        if original.type != ICMP_ECHO:
+            return
+        narrower = icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED
+        if narrower and self.ping.awaits(daddr, original.info):
+            ip_rt_update_pmtu(self.ip, daddr, info)
+        self.ping.ping_err(daddr, original.info, icmp_type, code, info)
 
     def _error_info(self, header: IcmpHeader, inner: Ipv4Header) -> int:
         """The next-hop MTU of "fragmentation needed", the pointer of a parameter problem."""
@@ -188,19 +244,38 @@ class Icmp:
             return False
         if not self.limiter.allow(rt, icmp_type, code):
             return False
-        room = min(ICMP_ERROR_BYTES, rt.mtu) - IP_HLEN - ICMP_HLEN
+        options = self._echo_options_of(header, data, saddr or rt.saddr)
+        room = min(ICMP_ERROR_BYTES, rt.mtu) - IP_HLEN - len(options) - ICMP_HLEN
         quoted = bytes(data[: min(room, header.tot_len)])
-        csum = csum_fold(csum_partial(build_icmp(icmp_type, code, info) + quoted))
+        message = self._message(icmp_type, code, info, quoted)
         tos = (header.tos & 0x1E) | IPTOS_PREC_INTERNETCONTROL
-        message = build_icmp(icmp_type, code, info, csum) + quoted
-        sent = self._icmp_xmit(message, saddr or rt.saddr, header.saddr, tos)
+        sent = self.icmp_xmit(message, saddr or rt.saddr, header.saddr, tos=tos, options=options)
         if sent:
             self._count_out(icmp_type)
         return sent
 
+    def _echo_options_of(self, header: Ipv4Header, data: memoryview, saddr: int) -> bytes:
+        """The options that an error about a received packet carries; about ours, none."""
+        options = bytes(data[IP_HLEN : header.ihl])
+        if not options or self.ip.is_local_address(header.saddr):
+            return b""
+        try:
+            checked = ip_options_compile(self.ip, options, saddr)
+        except OptionError:
+            return b""
+        if checked.srr:
+            return b""
+        return ip_options_echo(self.ip, options, saddr) or b""
+
+    def _message(self, icmp_type: int, code: int, info: int, payload: bytes) -> bytes:
+        csum = csum_fold(csum_partial(build_icmp(icmp_type, code, info) + payload))
+        return build_icmp(icmp_type, code, info, csum) + payload
+
     def _count_out(self, icmp_type: int) -> None:
         if icmp_type == ICMP_DEST_UNREACH:
             self.mib.OutDestUnreachs += 1
+        elif icmp_type == ICMP_TIME_EXCEEDED:
+            self.mib.OutTimeExcds += 1
         elif icmp_type == ICMP_PARAMETERPROB:
             self.mib.OutParmProbs += 1
 
@@ -223,14 +298,43 @@ class Icmp:
         entry = self.ip.fib.local.lookup(addr)
         return addr == INADDR_BROADCAST or (entry is not None and entry.rt_type == RTN_BROADCAST)
 
-    def _icmp_xmit(self, message: bytes, saddr: int, daddr: int, tos: int) -> bool:
-        """Send a finished message; return whether it went to the IP layer."""
+    def icmp_xmit(
+        self,
+        message: bytes,
+        saddr: int,
+        daddr: int,
+        *,
+        tos: int = 0,
+        ttl: int = 0,
+        df: bool = False,
+        options: bytes = b"",
+    ) -> bool:
+        """Send a finished message, in fragments if it is large (icmp_push_reply).
+
+        Args:
+            message: Checksum included, at most 65515 bytes.
+            saddr: An address of ours; 0 to choose one.
+            daddr: Where it goes.
+            tos: The type of service byte.
+            ttl: 0 for ``ip_default_ttl``.
+            df: Forbid fragmentation.
+            options: The IP header's options.
+
+        Returns:
+            Whether there is a route and it was small enough: else counted in OutErrors.
+        """
         ip = self.ip
         rt = ip_route_output(ip, daddr, saddr)
         if rt is None:
             self.mib.OutErrors += 1
             return False
+        source = saddr or rt.saddr
+        reason = ip_queue_xmit(
+            ip, Skb(message), rt, source, daddr, IPPROTO_ICMP,
+            tos=tos, ttl=ttl, df=df, options=options,
+        )  # fmt: skip
+        if reason is DropReason.PKT_TOO_BIG:
+            self.mib.OutErrors += 1
+            return False
         self.mib.OutMsgs += 1
-        ttl = ip.config.ip_default_ttl
-        ip_queue_xmit(ip, Skb(message), rt, saddr, daddr, IPPROTO_ICMP, tos=tos, ttl=ttl, df=False)
         return True

@@ -30,7 +30,7 @@ class IcmpLimiter:
 
     def __init__(self, net: Net, config: IpConfig) -> None:
         self._net = net
-        self._config = config
+        self.config = config
         self._credit = float(ICMP_MSGS_BURST)
         self._credit_us = 0
         self._peers: dict[int, tuple[int, int]] = {}
@@ -56,7 +56,7 @@ class IcmpLimiter:
 
     def _global_allow(self) -> bool:
         now_us = self._net.clock.now_us
-        earned = (now_us - self._credit_us) * self._config.icmp_msgs_per_sec / _SECOND_US
+        earned = (now_us - self._credit_us) * self.config.icmp_msgs_per_sec / _SECOND_US
         self._credit = min(ICMP_MSGS_BURST, self._credit + earned)
         self._credit_us = now_us
         if self._credit < 1:
@@ -65,7 +65,7 @@ class IcmpLimiter:
         return True
 
     def _peer_allow(self, daddr: int) -> bool:
-        timeout_us = self._config.icmp_ratelimit_us
+        timeout_us = self.config.icmp_ratelimit_us
         if timeout_us == 0:
             return True
         now_us = self._net.clock.now_us

@@ -9,7 +9,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from ustack.core.skb import PACKET_OTHERHOST, Skb, kfree_skb
+from ustack.core.skb import PACKET_OTHERHOST, Skb, kfree_skb, skb_linearize
+from ustack.ipv4.options import OptionError, ip_options_compile
 from ustack.ipv4.route import (
     INPUT_BROADCAST,
     INPUT_LOCAL,
@@ -25,10 +26,8 @@ from ustack.wire.ipv4 import (
     IP_HLEN,
     IP_MF,
     IP_OFFSET,
-    IPOPT_LSRR,
-    IPOPT_SSRR,
+    IPPROTO_TCP,
     IPV4_HEADER,
-    parse_options,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
     mib = ip.mib
     mib.InReceives += 1
     data = skb.data
-    length = len(data)
+    length = len(skb) if skb.frags else len(data)
     ip.ext.InOctets += length - ETH_HLEN
     if length < _PAYLOAD_AT:
         _header_error(ip, skb, DropReason.HDR_TRUNC)
@@ -81,7 +80,10 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
         if ETH_HLEN + tot_len < skb.transport_offset:
             _header_error(ip, skb, DropReason.IP_INHDR)
             return
-        skb.data = data[: ETH_HLEN + tot_len]  # Ethernet's padding
+        skb_linearize(ip.net, skb)
+        skb.data = skb.data[: ETH_HLEN + tot_len]  # Ethernet's padding
+    if skb.frags and proto != IPPROTO_TCP:
+        skb_linearize(ip.net, skb)  # only TCP reads payload in pieces
     dev = skb.dev
     assert dev is not None
     verdict = ip_route_input(ip, dev, saddr, daddr)
@@ -90,10 +92,10 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
     if vihl != 0x45 and not ip_rcv_options(ip, skb):
         return
     if frag & (IP_MF | IP_OFFSET):
-        # Reassembly is not supported yet.
-        mib.InDiscards += 1
-        kfree_skb(ip.net, skb, DropReason.FRAG_NOT_SUPPORTED)
-        return
+        whole = ip.frags.ip_defrag(skb)
+        if whole is None:
+            return
+        skb = whole
     handler = ip.inet_protos.get(proto)
     if handler is None:
         _unknown_protocol(ip, skb)
@@ -123,29 +125,44 @@ def _accept(ip: Ipv4, skb: Skb, verdict: InputRoute) -> bool:
         return False
     if verdict is INPUT_BROADCAST:
         ip.ext.InBcastPkts += 1
+        ip.ext.InBcastOctets += len(skb.data) - ETH_HLEN
     else:
         ip.ext.InMcastPkts += 1
+        ip.ext.InMcastOctets += len(skb.data) - ETH_HLEN
     return True
 
 
 def ip_rcv_options(ip: Ipv4, skb: Skb) -> bool:
-    """Look through the options: source routes are refused, the others are of no interest.
+    """Enter ourselves in the options that ask for it; source routes are refused.
 
-    A malformed option is answered with a parameter problem (RFC 1122 §3.2.1.8).
+    A malformed option is answered with a parameter problem (RFC 1122 §3.2.1.8). A source
+    route would make us forward, or talk to whom the sender says: accept_source_route is 0.
 
     Returns:
         Whether the packet may go on; if not, it has been dropped.
     """
-    options = bytes(skb.data[_PAYLOAD_AT : skb.transport_offset])
-    found, bad_at = parse_options(options)
-    if bad_at:
-        ip.icmp.icmp_send(skb, ICMP_PARAMETERPROB, 0, (IP_HLEN + bad_at - 1) << 24)
+    at = skb.network_offset + IP_HLEN
+    options = bytes(skb.data[at : skb.transport_offset])
+    try:
+        opt = ip_options_compile(ip, options, _spec_dst(ip, skb))
+    except OptionError as error:
+        ip.icmp.icmp_send(skb, ICMP_PARAMETERPROB, 0, error.pointer << 24)
         _header_error(ip, skb, DropReason.IP_INHDR)
         return False
-    if any(kind in (IPOPT_LSRR, IPOPT_SSRR) for kind, _ in found):
+    if opt.srr:
         kfree_skb(ip.net, skb, DropReason.IP_OPTIONS)
         return False
+    if opt.data != options:
+        skb.data = b"".join((skb.data[:at], opt.data, skb.data[skb.transport_offset :]))
     return True
+
+
+def _spec_dst(ip: Ipv4, skb: Skb) -> int:
+    """The address of ours that the sender means (fib_compute_spec_dst, RFC 1122 §3.2.1.3)."""
+    saddr, daddr = ip_addrs(skb)
+    if ip.is_local_address(daddr) or skb.dev is None:
+        return daddr
+    return ip.select_addr(skb.dev, saddr)
 
 
 def _header_error(ip: Ipv4, skb: Skb, reason: DropReason) -> None:

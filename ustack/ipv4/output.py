@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from ustack.core.skb import Skb, kfree_skb
 from ustack.core.transmit import dev_queue_xmit
-from ustack.ipv4.fib import RTN_BROADCAST
+from ustack.ipv4.fib import RTN_BROADCAST, RTN_MULTICAST
+from ustack.ipv4.fragment import ip_fragment
 from ustack.ipv4.route import Route, route_neigh
 from ustack.lib.drop_reason import DropReason
+from ustack.native.checksum import ip_fast_csum
 from ustack.wire.ethernet import ETH_HLEN, ETH_P_IP
 from ustack.wire.ipv4 import IP_DF, IP_HLEN, IP_MAX_LEN, IPV4_HEADER
 
@@ -38,8 +40,9 @@ def ip_queue_xmit(
     protocol: int,
     *,
     tos: int = 0,
-    ttl: int = 64,
+    ttl: int = 0,
     df: bool = True,
+    options: bytes = b"",
 ) -> DropReason | None:
     """Send a transport segment; ``skb.data`` begins with its header. It is consumed.
 
@@ -51,23 +54,28 @@ def ip_queue_xmit(
         daddr: Destination address, host order.
         protocol: IPPROTO_*.
         tos: The type of service byte.
-        ttl: Time to live.
+        ttl: Time to live; 0 for ``ip_default_ttl``.
         df: Forbid fragmentation (path MTU discovery). Without it a packet larger than the
-            MTU is dropped all the same: fragments are not sent yet.
+            MTU goes in fragments.
+        options: The header's options, padded to a multiple of four bytes.
 
     Returns:
-        None if it is on its way or waits for its neighbour, otherwise why it was dropped.
+        None if it is on its way or waits for its neighbour, otherwise why it was dropped:
+        PKT_TOO_BIG if it is larger than a packet may be, or than the MTU with ``df``.
     """
     data = skb.data
     tot_len = IP_HLEN + len(data)
     for _, length in skb.frags:
         tot_len += length
     ip.mib.OutRequests += 1
-    if tot_len > rt.mtu and (not skb.gso_size or tot_len > IP_MAX_LEN):
-        return _too_big(ip, skb)
+    ttl = ttl or ip.config.ip_default_ttl
+    frag = IP_DF if df and not rt.mtu_locked else 0
+    if options or (tot_len > rt.mtu and (not skb.gso_size or tot_len > IP_MAX_LEN)):
+        return _ip_output_slow(
+            ip, skb, rt, tot_len, (tos, frag, ttl, protocol, saddr, daddr), options
+        )
     ident = rt.ident
     rt.ident = ident + skb.gso_segs & 0xFFFF
-    frag = IP_DF if df else 0
     # One's complement addition is addition modulo 0xffff: see wire/ipv4.py, header_csum.
     csum = -(0x4500 + tos + tot_len + ident + frag + (ttl << 8) + protocol + saddr + daddr) % 0xFFFF
     if tos:
@@ -95,12 +103,46 @@ def ip_queue_xmit(
     return _ip_finish_output2(ip, skb, rt)
 
 
+def _ip_output_slow(
+    ip: Ipv4,
+    skb: Skb,
+    rt: Route,
+    tot_len: int,
+    fields: tuple[int, int, int, int, int, int],
+    options: bytes,
+) -> DropReason | None:
+    """Send a packet that has options or is larger than the MTU (ip_output)."""
+    hlen = IP_HLEN + len(options)
+    tot_len += len(options)
+    if tot_len > IP_MAX_LEN:
+        return _too_big(ip, skb)
+    tos, frag, ttl, protocol, saddr, daddr = fields
+    ident = rt.ident
+    rt.ident = ident + skb.gso_segs & 0xFFFF
+    header = [0x40 | hlen >> 2, tos, tot_len, ident, frag, ttl, protocol, 0, saddr, daddr]
+    header[7] = ip_fast_csum(_pack_header(*header) + options)
+    skb.priority = IP_TOS2PRIO[tos >> 1 & 15]
+    skb.protocol = ETH_P_IP
+    skb.data = _pack_header(*header) + options + skb.data
+    skb.network_offset = 0
+    skb.transport_offset = hlen
+    ip.mib.OutTransmits += 1
+    ip.ext.OutOctets += tot_len
+    if tot_len > rt.mtu and not skb.gso_size:
+        return ip_fragment(ip, skb, rt, _ip_finish_output2)
+    return _ip_finish_output2(ip, skb, rt)
+
+
 def _ip_finish_output2(ip: Ipv4, skb: Skb, rt: Route) -> DropReason | None:
     """Find the neighbour and let it send, or keep, the packet."""
     skb.dev = rt.dev
     skb.dst = rt
     if rt.rt_type == RTN_BROADCAST:
         ip.ext.OutBcastPkts += 1
+        ip.ext.OutBcastOctets += len(skb)
+    elif rt.rt_type == RTN_MULTICAST:
+        ip.ext.OutMcastPkts += 1
+        ip.ext.OutMcastOctets += len(skb)
     neigh = route_neigh(ip, rt)
     if neigh is None:
         ip.mib.OutDiscards += 1

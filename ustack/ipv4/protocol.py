@@ -17,13 +17,16 @@ from ustack.ipv4 import devinet
 from ustack.ipv4.fib import Fib, FibEntry
 from ustack.ipv4.icmp import Icmp
 from ustack.ipv4.input import ip_addrs, ip_rcv
-from ustack.ipv4.route import InputRoute, Route
+from ustack.ipv4.pmtu import PmtuCache
+from ustack.ipv4.reassembly import IpFrags
+from ustack.ipv4.route import InputRoute, Route, forget_routes
 from ustack.lib.addresses import Ipv4Interface
 from ustack.wire.ethernet import ETH_P_IP
 from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_HOST_UNREACH
 from ustack.wire.ipv4 import IPPROTO_ICMP
 
 if TYPE_CHECKING:
+    from ustack.config import IpConfig
     from ustack.core.net import Net
     from ustack.link.arp import Arp
 
@@ -45,6 +48,7 @@ class Ipv4:
         self.arp = arp
         self.config = net.config.ip
         self.mib = net.mib.ip
+        self.mib.DefaultTTL = self.config.ip_default_ttl
         self.ext = net.mib.ip_ext
         self.fib = Fib()
         self.interfaces: dict[NetDevice, list[Ipv4Interface]] = {}
@@ -54,14 +58,19 @@ class Ipv4:
         self.routes_in: dict[tuple[NetDevice, int, int], InputRoute] = {}
         """(device, saddr, daddr) -> verdict, as of ``routes_in_genid``."""
         self.routes_in_genid = 0
-        self.pmtu: dict[int, tuple[int, int]] = {}
-        """daddr -> (path MTU, when it expires)."""
+        self.pmtu = PmtuCache(net, partial(forget_routes, self))
+        self.frags = IpFrags(self)
         self.inet_protos: dict[int, tuple[RcvHandler, ErrHandler | None]] = {}
         self.icmp = Icmp(self)
-        self.inet_add_protocol(IPPROTO_ICMP, self.icmp.icmp_rcv, None)
+        self.inet_add_protocol(IPPROTO_ICMP, self.icmp.icmp_rcv, self.icmp.icmp_err)
         net.dev_add_pack(ETH_P_IP, partial(ip_rcv, self))
         net.netdev_notifiers.append(partial(devinet.netdev_event, self))
         arp.set_inet(self)
+
+    def set_config(self, config: IpConfig) -> None:
+        """Let ``config`` hold from now on."""
+        self.config = self.icmp.limiter.config = config
+        self.mib.DefaultTTL = config.ip_default_ttl
 
     def inet_add_protocol(self, proto: int, rcv: RcvHandler, err: ErrHandler | None) -> None:
         """Register the transport protocol with IP protocol number ``proto``.

@@ -33,10 +33,6 @@ ROUTE_CACHE_MAX = 4096
 """Cached decisions of each direction; a full cache is emptied."""
 INADDR_ALLHOSTS = 0xE0000001
 """224.0.0.1, the one group that every host is in (RFC 1112 §7.2)."""
-IP_MIN_PMTU = 552
-"""net.ipv4.route.min_pmtu: a smaller next-hop MTU is not believed."""
-PMTU_EXPIRES_US = 600_000_000
-"""net.ipv4.route.mtu_expires: how long a learnt MTU holds."""
 
 
 class Route:
@@ -49,6 +45,7 @@ class Route:
         "genid",
         "ident",
         "mtu",
+        "mtu_locked",
         "neigh",
         "rt_type",
         "saddr",
@@ -64,6 +61,8 @@ class Route:
         self.rt_type = rt_type
         self.mtu = min(dev.mtu, 0xFFFF)
         """Bytes of the largest IP packet: the device's, or less by path MTU discovery."""
+        self.mtu_locked = False
+        """The path is narrower than we believe: leave fragmenting to it, without DF."""
         self.neigh: Neigh | None = None
         self.genid = 0
         self.ident = 0
@@ -133,18 +132,18 @@ def _make_route(
     rt = Route(dev, daddr, saddr, rt_type, gateway)
     rt.genid = ip.fib.genid
     rt.ident = ip.net.rng.getrandbits(16)
-    learnt = ip.pmtu.get(daddr)
+    learnt = ip.pmtu.lookup(daddr)
     if learnt is not None:
-        mtu, expires_us = learnt
-        if ip.net.clock.now_us < expires_us:
-            rt.mtu = min(rt.mtu, mtu)
-        else:
-            del ip.pmtu[daddr]
+        rt.mtu = min(rt.mtu, learnt[0])
+        rt.mtu_locked = learnt[1]
     return rt
 
 
 def route_neigh(ip: Ipv4, rt: Route) -> Neigh | None:
     """Return the neighbour that packets on ``rt`` go to, and remember it there.
+
+    That of a broadcast or a multicast is not remembered: ``ip_queue_xmit`` must not take its
+    short cut, which does not count them.
 
     Returns:
         None if the neighbour table is full.
@@ -157,9 +156,9 @@ def route_neigh(ip: Ipv4, rt: Route) -> Neigh | None:
     if dev.flags & IFF_LOOPBACK:
         neigh = table.create_noarp(dev, 0, dev.dev_addr)
     elif rt.rt_type == RTN_BROADCAST:
-        neigh = table.create_noarp(dev, rt.daddr, b"\xff" * 6)
+        return table.create_noarp(dev, rt.daddr, b"\xff" * 6)
     elif rt.rt_type == RTN_MULTICAST:
-        neigh = table.create_noarp(dev, rt.daddr, _multicast_mac(rt.daddr))
+        return table.create_noarp(dev, rt.daddr, _multicast_mac(rt.daddr))
     else:
         neigh = table.create(dev, rt.gateway or rt.daddr)
     rt.neigh = neigh
@@ -176,21 +175,31 @@ def ip_rt_update_pmtu(ip: Ipv4, daddr: int, mtu: int) -> int:
     """Path MTU discovery has found a narrower link (RFC 1191; ip_rt_update_pmtu).
 
     The caller has checked that the ICMP message is about a packet of its own. Routes to
-    ``daddr`` become invalid, so that sockets look up again and see the new ``mtu``.
+    ``daddr`` become invalid, so that sockets look up again and see the new ``mtu``. Below
+    ``min_pmtu`` we do not go: such a path gets packets without DF and cuts them itself.
 
     Returns:
         The MTU that holds from now on.
     """
     known = ip_route_output(ip, daddr)
-    mtu = max(mtu, IP_MIN_PMTU)
-    if known is None or known.mtu <= mtu:
-        return mtu if known is None else known.mtu
-    if daddr not in ip.pmtu and len(ip.pmtu) >= ROUTE_CACHE_MAX:
-        ip.pmtu.clear()
-    ip.pmtu[daddr] = (mtu, ip.net.clock.now_us + PMTU_EXPIRES_US)
+    least = ip.config.min_pmtu
+    if known is None:
+        return max(mtu, least)
+    locked = mtu < least
+    if locked:
+        mtu = min(known.mtu, least)
+    if known.mtu < mtu or (known.mtu == mtu and not locked and daddr not in ip.pmtu):
+        return known.mtu
+    ip.pmtu.learn(daddr, mtu, locked)
+    if known.mtu != mtu or known.mtu_locked != locked:
+        forget_routes(ip, daddr)
+    return mtu
+
+
+def forget_routes(ip: Ipv4, daddr: int) -> None:
+    """Make every cached route to ``daddr`` invalid."""
     for key in [key for key in ip.routes_out if key[0] == daddr]:
         ip.routes_out.pop(key).genid = -1
-    return mtu
 
 
 class InputRoute:

@@ -27,6 +27,13 @@ class IpMib:
     OutRequests: int = 0
     OutDiscards: int = 0
     OutNoRoutes: int = 0
+    ReasmTimeout: int = 0
+    ReasmReqds: int = 0
+    ReasmOKs: int = 0
+    ReasmFails: int = 0
+    FragOKs: int = 0
+    FragFails: int = 0
+    FragCreates: int = 0
     OutTransmits: int = 0
 
 
@@ -34,14 +41,19 @@ class IpMib:
 class IpExtMib:
     """The IpExt: row of /proc/net/netstat."""
 
-    InNoRoutes: int = 0
     InTruncatedPkts: int = 0
     InMcastPkts: int = 0
+    OutMcastPkts: int = 0
     InBcastPkts: int = 0
     OutBcastPkts: int = 0
     InOctets: int = 0
     OutOctets: int = 0
+    InMcastOctets: int = 0
+    OutMcastOctets: int = 0
+    InBcastOctets: int = 0
+    OutBcastOctets: int = 0
     InCsumErrors: int = 0
+    ReasmOverlaps: int = 0
 
 
 @dataclass(slots=True)
@@ -67,9 +79,11 @@ class IcmpMib:
     OutRateLimitGlobal: int = 0
     OutRateLimitHost: int = 0
     OutDestUnreachs: int = 0
+    OutTimeExcds: int = 0
     OutParmProbs: int = 0
     OutEchos: int = 0
     OutEchoReps: int = 0
+    OutTimestampReps: int = 0
 
 
 @dataclass(slots=True)
@@ -111,18 +125,13 @@ class TcpExtMib:
     EmbryonicRsts: int = 0
     TW: int = 0
     PAWSEstab: int = 0
-    TWRecycled: int = 0
     DelayedACKs: int = 0
-    DelayedACKLocked: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
     ListenDrops: int = 0
     TCPHPHits: int = 0
-    TCPPureAcks: int = 0
-    TCPHPAcks: int = 0
     TCPFastRetrans: int = 0
     TCPSlowStartRetrans: int = 0
-    TCPLostRetransmit: int = 0
     TCPTimeouts: int = 0
     TCPDSACKOldSent: int = 0
     TCPDSACKOfoSent: int = 0
@@ -130,12 +139,8 @@ class TcpExtMib:
     TCPAbortOnClose: int = 0
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
-    TCPAbortOnLinger: int = 0
-    TCPAbortFailed: int = 0
     TCPTimeWaitOverflow: int = 0
-    TCPReqQFullDoCookies: int = 0
     TCPReqQFullDrop: int = 0
-    TCPRcvCoalesce: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
     TCPOFODrop: int = 0
@@ -148,12 +153,14 @@ class TcpExtMib:
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPACKSkippedSynRecv: int = 0
+    TCPACKSkippedPAWS: int = 0
+    TCPACKSkippedSeq: int = 0
     TCPACKSkippedTimeWait: int = 0
+    TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
-    TcpTimeoutRehash: int = 0
 
 
 @dataclass(slots=True)

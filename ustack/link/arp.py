@@ -39,6 +39,8 @@ PROBE_NUM = 3
 """RFC 5227 §1.1: probes before an address counts as free."""
 PROBE_INTERVAL_US = 250_000
 """Between two probes; the RFC's 1 to 2 s is for links slower than a TAP."""
+DEFEND_INTERVAL_US = 10_000_000
+"""RFC 5227 §1.1: least time between two defences of one address."""
 PROBE_WAIT_US = 500_000
 """From the last probe to the verdict."""
 
@@ -86,6 +88,8 @@ class Arp:
         self.table = NeighTable(net, config, self._solicit, self._error_report)
         self.conflicts = 0
         """Packets of others that claimed an address of ours."""
+        self._defended_us: dict[tuple[NetDevice, int], int] = {}
+        """When each address that was claimed has last been defended."""
         self._inet: Inet | None = None
         self._probes: list[ArpProbe] = []
         net.dev_add_pack(ETH_P_ARP, self.arp_rcv)
@@ -134,9 +138,10 @@ class Arp:
                 self._reply(dev, arp)
                 return None
             return DropReason.ARP_NOT_FOR_US
+        if is_loopback(arp.sip):
+            return DropReason.ARP_MALFORMED
         if inet.is_local_address(arp.sip):
-            if arp.sha != dev.dev_addr:
-                self.conflicts += 1
+            self._check_conflict(dev, arp)
             return DropReason.ARP_NOT_FOR_US
         if not _is_unicast(arp.sip):
             return DropReason.ARP_MALFORMED
@@ -145,6 +150,21 @@ class Arp:
             self._reply(dev, arp)
             return None
         return self._learn(dev, arp, to_us)
+
+    def _check_conflict(self, dev: NetDevice, arp: ArpPacket) -> None:
+        """Somebody speaks with an address of ours: say whose it is (RFC 5227 §2.4 (c)).
+
+        At most once in DEFEND_INTERVAL: two hosts that both insist must not fill the link.
+        Another device of ours on the same link is no conflict.
+        """
+        if any(arp.sha == own.dev_addr for own in self.net.devices.values()):
+            return
+        self.conflicts += 1
+        now_us = self.net.clock.now_us
+        last_us = self._defended_us.get((dev, arp.sip))
+        if last_us is None or now_us - last_us >= DEFEND_INTERVAL_US:
+            self._defended_us[dev, arp.sip] = now_us
+            self.arp_announce(dev, arp.sip)
 
     def _learn_from_request(self, dev: NetDevice, arp: ArpPacket, to_us: bool) -> None:
         """Whoever asks will want to talk: make an entry (neigh_event_ns)."""

@@ -7,6 +7,7 @@ answer is reported to the senders of what waited for it. Reference: net/core/nei
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -47,6 +48,10 @@ FORCED_GC_AGE_US = 5_000_000
 """A full table sacrifices entries that have not changed for this long (neigh_forced_gc)."""
 FORCED_GC_INTERVAL_US = 100_000
 """Least time between two such searches: a flood must not buy one with each packet."""
+FLUSH_INTERVAL_US = 5_000_000
+"""Least time between two searches in a table that is not full yet (gc_thresh2)."""
+RANDOM_INTERVAL_US = 300_000_000
+"""How long one random reachable time is used (RFC 4861 §6.3.4: some hours; Linux 300 s)."""
 
 
 class NeighTable:
@@ -72,10 +77,11 @@ class NeighTable:
         self._error_report = error_report
         self._entries: dict[tuple[NetDevice, int], Neigh] = {}
         self._gc_timer = Timer(self._periodic_gc)
-        self._last_flush_us = -FORCED_GC_INTERVAL_US
-        # RFC 4861 §6.3.2: uniformly between half and one and a half times the base.
-        base = config.base_reachable_time_us
-        self.reachable_time_us = base // 2 + net.rng.randrange(base)
+        self._permanent = 0
+        self._last_flush_us = net.clock.now_us - FORCED_GC_INTERVAL_US
+        self._last_rand_us = 0
+        self.reachable_time_us = 0
+        self._draw_reachable_time()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -97,16 +103,30 @@ class NeighTable:
         neigh = self.lookup(dev, addr)
         if neigh is not None:
             return neigh
-        if len(self._entries) >= self.config.gc_thresh3 and not self._forced_gc():
+        if not self._has_room():
             self.stats.table_fulls += 1
             return None
+        return self._alloc(dev, addr)
+
+    def _has_room(self) -> bool:
+        """Make room if there is little (neigh_alloc); permanent entries take none."""
+        entries = len(self._entries) - self._permanent
+        if entries < self.config.gc_thresh2 and entries < self.config.gc_thresh3:
+            return True
+        if entries < self.config.gc_thresh3:
+            if self.net.clock.now_us > self._last_flush_us + FLUSH_INTERVAL_US:
+                self._forced_gc()
+            return True
+        return self._forced_gc()
+
+    def _alloc(self, dev: NetDevice, addr: int) -> Neigh:
         now_us = self.net.clock.now_us
         neigh = Neigh(dev, addr, now_us, Timer(self._timer_handler))
         # Nobody has confirmed it: as old as it can be.
         neigh.confirmed_us = now_us - 2 * self.config.base_reachable_time_us
         self._entries[dev, addr] = neigh
         self.stats.allocs += 1
-        if not self._gc_timer.pending:
+        if not self._gc_timer.pending and len(self._entries) >= self.config.gc_thresh1:
             self._arm_gc()
         return neigh
 
@@ -118,17 +138,52 @@ class NeighTable:
             neigh.set_lladdr(ha)
         return neigh
 
-    def set_permanent(self, dev: NetDevice, addr: int, ha: bytes) -> Neigh | None:
-        """Enter what the administrator knows (``ip neigh add ... nud permanent``)."""
-        neigh = self.create(dev, addr)
-        if neigh is not None:
-            had_no_address = not neigh.nud_state & NUD_VALID
-            self.net.timers.del_timer(neigh.timer)
-            neigh.set_state(NudEvent.SET_PERMANENT)
-            neigh.set_lladdr(ha)
-            if had_no_address:
-                self._send_queue(neigh)
+    def set_permanent(self, dev: NetDevice, addr: int, ha: bytes) -> Neigh:
+        """Enter what the administrator knows, or replace what is there (NUD_PERMANENT)."""
+        neigh = self.lookup(dev, addr) or self._alloc(dev, addr)
+        had_no_address = not neigh.nud_state & NUD_VALID
+        self.net.timers.del_timer(neigh.timer)
+        if neigh.nud_state != NUD_PERMANENT:
+            self._permanent += 1
+        neigh.set_state(NudEvent.SET_PERMANENT)
+        neigh.set_lladdr(ha)
+        neigh.updated_us = self.net.clock.now_us
+        if had_no_address:
+            self._send_queue(neigh)
         return neigh
+
+    def neigh_add(self, dev: NetDevice, addr: int, ha: bytes, *, replace: bool = False) -> Neigh:
+        """Make a static entry (``ip neigh add ADDR lladdr HA nud permanent dev DEV``).
+
+        Args:
+            dev: An Ethernet device that is up.
+            addr: The host's address, host order.
+            ha: Its MAC address.
+            replace: Take the place of an entry that is there (``ip neigh replace``).
+
+        Raises:
+            OSError: EINVAL, no host can have this address or this MAC; ENETDOWN, the device
+                is down; EEXIST, there is an entry and ``replace`` is False.
+        """
+        host_part = addr >> 28 < 14 and addr >> 24 not in (0, 127)
+        if not host_part or len(ha) != 6 or ha[0] & 1 or not any(ha):
+            raise OSError(errno.EINVAL, "no host can have such an address")
+        if not dev.is_up:
+            raise OSError(errno.ENETDOWN, "the device is down")
+        if not replace and (dev, addr) in self._entries:
+            raise FileExistsError(errno.EEXIST, "there is such an entry")
+        return self.set_permanent(dev, addr, ha)
+
+    def neigh_delete(self, dev: NetDevice, addr: int) -> None:
+        """Take an entry out (``ip neigh del``); what waits for it is dropped.
+
+        Raises:
+            OSError: ENOENT, there is none.
+        """
+        neigh = self._entries.get((dev, addr))
+        if neigh is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such entry")
+        self.remove(neigh)
 
     def remove(self, neigh: Neigh) -> None:
         """Take an entry out; what waited for it is dropped as NEIGH_DEAD (neigh_destroy)."""
@@ -137,6 +192,8 @@ class NeighTable:
         del self._entries[neigh.dev, neigh.addr]
         neigh.dead = True
         neigh.hh = None
+        if neigh.nud_state == NUD_PERMANENT:
+            self._permanent -= 1
         self.net.timers.del_timer(neigh.timer)
         self.stats.destroys += 1
         self._drop_queue(neigh, DropReason.NEIGH_DEAD)
@@ -251,6 +308,8 @@ class NeighTable:
             override: Whether ``ha`` may replace a different address that is still valid.
         """
         now_us = self.net.clock.now_us
+        if now_us > self._last_rand_us + RANDOM_INTERVAL_US:
+            self._draw_reachable_time()
         old = neigh.nud_state
         if old & (NUD_NOARP | NUD_PERMANENT):
             return
@@ -334,6 +393,12 @@ class NeighTable:
         neigh.probes += 1
         self._solicit(neigh, neigh.arp_queue[-1] if neigh.arp_queue else None)
 
+    def _draw_reachable_time(self) -> None:
+        """RFC 4861 §6.3.2: uniformly between half and one and a half times the base."""
+        base = self.config.base_reachable_time_us
+        self.reachable_time_us = base // 2 + self.net.rng.randrange(base)
+        self._last_rand_us = self.net.clock.now_us
+
     # Forgetting.
 
     def _arm_gc(self) -> None:
@@ -341,7 +406,12 @@ class NeighTable:
         self.net.timers.mod_timer(self._gc_timer, self.net.clock.now_us + period_us)
 
     def _periodic_gc(self, _arg: object) -> None:
-        """Forget failed and long unused entries (neigh_periodic_work)."""
+        """Forget failed and long unused entries (neigh_periodic_work).
+
+        A table of fewer than gc_thresh1 entries keeps them, and needs no timer.
+        """
+        if len(self._entries) < self.config.gc_thresh1:
+            return
         self.stats.periodic_gc_runs += 1
         stale_us = self.net.clock.now_us - self.config.gc_stale_time_us
         for neigh in list(self._entries.values()):
@@ -354,19 +424,27 @@ class NeighTable:
             self._arm_gc()
 
     def _forced_gc(self) -> bool:
-        """Make room in a full table; return whether there is some (neigh_forced_gc)."""
+        """Make room, down to gc_thresh2; return whether an entry has gone (neigh_forced_gc).
+
+        What is being resolved or known to be reachable stays.
+        """
         now_us = self.net.clock.now_us
         if now_us - self._last_flush_us < FORCED_GC_INTERVAL_US:
             return False
         self._last_flush_us = now_us
         self.stats.forced_gc_runs += 1
         before_us = now_us - FORCED_GC_AGE_US
+        most = max(1, len(self._entries) - self._permanent - self.config.gc_thresh2)
+        gone = 0
         for neigh in list(self._entries.values()):
-            if neigh.nud_state in (NUD_FAILED, NUD_NOARP) or (
-                neigh.nud_state != NUD_PERMANENT and neigh.updated_us <= before_us
-            ):
+            if neigh.nud_state & (NUD_IN_TIMER | NUD_PERMANENT):
+                continue
+            if neigh.nud_state in (NUD_FAILED, NUD_NOARP) or neigh.updated_us <= before_us:
                 self.remove(neigh)
-        return len(self._entries) < self.config.gc_thresh3
+                gone += 1
+                if gone == most:
+                    break
+        return gone > 0
 
 
 def _truesize(skb: Skb) -> int:

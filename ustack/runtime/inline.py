@@ -30,6 +30,7 @@ class InlineRuntime:
 
     def __init__(self, stack: Stack, loop: AbstractEventLoop | None = None) -> None:
         self.stack = stack
+        stack.clock.fine_us = monotonic_us
         self.loop = loop or get_running_loop()
         self.closed = False
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))

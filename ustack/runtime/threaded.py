@@ -51,6 +51,7 @@ class ThreadedRuntime:
         self.crew = Crew()
         self._stopped = False
         self._clock = stack.clock
+        self._clock.fine_us = monotonic_us
         self._lock = Lock()
         self._leader: Waiter | None = None
         self._sleepers: dict[Waiter, None] = {}

@@ -41,13 +41,27 @@ TCP_INVALID_RATELIMIT_US = 500_000
 """net.ipv4.tcp_invalid_ratelimit: one answer to invalid segments per connection in this time."""
 
 
-def tcp_send_challenge_ack(sk: TcpSock) -> None:
-    """Ask the peer to prove itself with an ACK, at a limited rate (RFC 5961 §7)."""
+def tcp_oow_rate_limited(sk: TcpSock, seg: Segment | None = None) -> bool:
+    """Whether an invalid segment goes unanswered because one was answered lately.
+
+    Two ends that disagree would answer each other's ACKs for ever. Data is no part of such
+    a loop and is always answered (tcp_oow_rate_limited).
+    """
+    if seg is not None and seg.seq != seg.end_seq and not seg.flags & SYN:
+        return False
     tp = sk.tp
     now_us = sk.prot.clock.now_us
     if tp.last_oow_ack_us and now_us - tp.last_oow_ack_us < TCP_INVALID_RATELIMIT_US:
-        return
+        return True
     tp.last_oow_ack_us = now_us
+    return False
+
+
+def tcp_send_challenge_ack(sk: TcpSock) -> None:
+    """Ask the peer to prove itself with an ACK, at a limited rate (RFC 5961 §7)."""
+    if tcp_oow_rate_limited(sk):
+        sk.prot.mib_ext.TCPACKSkippedChallenge += 1
+        return
     sk.prot.mib_ext.TCPChallengeACK += 1
     tcp_send_ack(sk)
 
@@ -64,7 +78,8 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     ack = seg.ack
     prior_una = tp.snd_una
     if before(ack, prior_una):
-        if before(ack, prior_una - tp.max_window & SEQ_MASK):
+        oldest = min(tp.max_window, tp.bytes_acked + tp.fin_queued)  # never below our ISN
+        if before(ack, prior_una - oldest & SEQ_MASK):
             tcp_send_challenge_ack(sk)
             return DropReason.TCP_TOO_OLD_ACK
         return DropReason.TCP_OLD_ACK
@@ -137,8 +152,8 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
     ack = seg.ack
     acked = ack - tp.snd_una & SEQ_MASK
     data = acked
-    if tp.snd_una == tp.iss:
-        data -= 1  # our SYN
+    if tcp_syn_is_unacked(sk):
+        data -= 1
     if tp.fin_queued and ack == tp.write_seq:
         data -= 1  # our FIN
     if data:
@@ -153,6 +168,12 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
     if tp.snd_una == tp.snd_nxt or tp.ca_state == TCP_CA_OPEN:
         tp.retrans_stamp_us = 0
     return segs
+
+
+def tcp_syn_is_unacked(sk: TcpSock) -> bool:
+    """Whether SND.UNA is our SYN; after 2**32 bytes the number is that of a byte."""
+    tp = sk.tp
+    return bool(tp.snd_una == tp.iss and not tp.bytes_acked)
 
 
 def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> None:

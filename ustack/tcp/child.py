@@ -13,7 +13,7 @@ from ustack.lib.seqnum import SEQ_MASK, seq_add
 from ustack.tcp.ack import tcp_sndbuf_expand
 from ustack.tcp.output import tcp_sync_mss
 from ustack.tcp.ports import bind_bucket_add
-from ustack.tcp.rtt import tcp_ack_update_rtt
+from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.window import tcp_init_buffer_space
@@ -72,6 +72,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.ts_recent = req.ts_recent
     tp.ts_recent_stamp_us = request.prot.clock.now_us
     tp.tsoffset = request.tsoffset
+    tp.total_retrans = req.num_retrans
 
 
 def tcp_init_transfer(sk: TcpSock) -> None:
@@ -81,8 +82,11 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
     tp.ack_rcv_mss = min(tp.advmss, max(min(tp.mss_cache, 536), 88))
-    tp.snd_cwnd = prot.config.init_cwnd
+    tp.snd_cwnd = prot.config.init_cwnd if tp.total_retrans <= 1 else 1  # RFC 5681 §3.1
+    if not tp.srtt_us:
+        tp.rto_us = tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK_US
     tp.retransmits = tp.backoff = 0
+    tp.retrans_stamp_us = 0
     tp.probes_out = 0
     tp.lsndtime_us = prot.clock.now_us
     tp.copied_seq = tp.rcv_nxt & SEQ_MASK

@@ -18,7 +18,6 @@ from ustack.tcp.states import (
     SYNCHRONIZED,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
-    TCP_ESTABLISHED,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TcpEvent,
@@ -49,11 +48,18 @@ def tcp_done(sk: TcpSock) -> None:
         tcp_destroy(sk)
 
 
+def tcp_abort_connect(sk: TcpSock) -> None:
+    """The application gives up a connect(): no failed attempt, nothing is sent (tcp_disconnect)."""
+    sk.set_state(TcpEvent.CLOSE)
+    tcp_done(sk)
+
+
 def tcp_destroy(sk: TcpSock) -> None:
     """Free an orphan that is over (inet_csk_destroy_sock)."""
     if sk.orphaned:
         sk.orphaned = False
         sk.prot.orphan_count -= 1
+    sk.prot.put_port(sk)
     sk.free_memory()
 
 
@@ -75,8 +81,6 @@ def tcp_reset(sk: TcpSock) -> None:
         err = errno.EPIPE
     else:
         err = errno.ECONNRESET
-    if state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
-        sk.prot.mib.EstabResets += 1
     tcp_done_with_error(sk, err)
 
 

@@ -21,7 +21,7 @@ from ustack.tcp.close import tcp_reset
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.ports import inet_hash_connect
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
-from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
+from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
@@ -65,23 +65,24 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(prot.config, tp.advmss, tp.sk_rcvbuf)
     tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = window
-    tp.snd_una = tp.iss
-    tp.snd_nxt = tp.write_seq = seq_add(tp.iss, 1)
-    tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.snd_nxt
+    tp.snd_una = tp.snd_nxt = tp.iss
+    tp.write_seq = seq_add(tp.iss, 1)
+    tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq
     tp.rto_us = TCP_TIMEOUT_INIT_US
     prot.mib.ActiveOpens += 1
     tp.rtt_timing = 1
-    tp.rtt_timed_seq = tp.snd_nxt
+    tp.rtt_timed_seq = tp.write_seq
     tp.rtt_start_us = prot.clock.now_us
     tcp_send_syn(sk)
+    tp.snd_nxt = tp.write_seq
     tcp_arm_retransmit(sk, tp.rto_us)
 
 
 def tcp_send_syn(sk: TcpSock) -> None:
-    """Send our SYN, or in SYN_RECV (simultaneous open) our SYN-ACK."""
+    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK."""
     tp = sk.tp
     config = sk.prot.config
-    answering = tp.state == TCP_SYN_RECV
+    answering = tp.state != TCP_SYN_SENT
     timestamps = bool(tp.tstamp_ok) if answering else config.tcp_timestamps
     tstamp = None
     if timestamps:
@@ -101,6 +102,7 @@ def tcp_retransmit_syn(sk: TcpSock) -> None:
     tp = sk.tp
     tp.rtt_timing = 0
     tp.total_retrans += 1
+    tp.retrans_stamp_us = tp.retrans_stamp_us or sk.prot.clock.now_us
     sk.prot.mib.RetransSegs += 1
     sk.prot.mib_ext.TCPSynRetrans += 1
     tcp_send_syn(sk)
@@ -124,13 +126,13 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     if not seg.flags & SYN:
         return DropReason.TCP_FLAGS
     _take_syn(sk, seg)
+    tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
         return _simultaneous_open(sk)
     tp.snd_una = seg.ack
     tp.retransmits = 0
     tcp_ack_rtt_sample(sk, seg)
     tcp_clear_retransmit(sk)
-    tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     tcp_finish_connect(sk)
     if tp.snd_nxt != tp.write_seq:
         tcp_push_pending_frames(sk)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
+from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import tcp_send_delayed_ack
 from ustack.tcp.ofo import OutOfOrderQueue
-from ustack.tcp.states import TCP_TIME_WAIT, TcpEvent
+from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_NOW,
     ICSK_ACK_PUSHED,
@@ -107,16 +108,38 @@ def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
     sk.duplicate_sack = (seq, end_seq)
 
 
-def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview) -> bool:
-    """Append bytes to the receive queue and advance RCV.NXT; False if memory ran out."""
+def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview | Pieces) -> bool:
+    """Append bytes to the receive queue and advance RCV.NXT; False if there was no room.
+
+    A window that is rounded up to its scale lets a peer creep beyond the buffer: the buffer's
+    size is the limit (tcp_try_rmem_schedule). Without room the peer and the reader, who can
+    make some, learn it at once.
+    """
     tp = sk.tp
     n = len(payload)
-    took = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(payload), n)
-    tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
-    tp.bytes_received += took
-    if took != n:
-        sk.prot.mib_ext.TCPRcvQDrop += 1
-    return bool(took == n)
+    took = 0
+    if tp.receive_queue.len <= tp.sk_rcvbuf:
+        took = _append(sk, payload)
+        tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
+        tp.bytes_received += took
+    if took == n:
+        return True
+    sk.prot.mib_ext.TCPRcvQDrop += 1
+    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
+    if not sk.dead:
+        sk.sk_data_ready()
+    return False
+
+
+def _append(sk: TcpSock, payload: bytes | memoryview | Pieces) -> int:
+    """Copy into the receive queue; return how many bytes the arena had room for."""
+    took = 0
+    for piece in payload.pieces if type(payload) is Pieces else (payload,):
+        got = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(piece), len(piece))
+        took += got
+        if got != len(piece):
+            break
+    return took
 
 
 def tcp_data_ready(sk: TcpSock) -> None:
@@ -211,6 +234,9 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment, window: int) -> DropReason | N
     ofo = sk.ofo
     if ofo is None:
         ofo = sk.ofo = OutOfOrderQueue(tp.rcv_nxt)
+    elif ofo.truesize > tp.sk_rcvbuf:
+        mib.TCPOFODrop += 1
+        return DropReason.TCP_OFO_DROP
     payload = seg.payload
     room = window - seq_diff(seg.seq, tp.rcv_nxt)
     whole = len(payload) <= room
@@ -236,10 +262,11 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
         return
     while (data := ofo.take(tp.rcv_nxt)) is not None:
         if not tcp_queue_rcv(sk, data):
-            break
+            sk.ofo = None  # reneged on (RFC 2018 §8): what was taken out is lost
+            return
     if ofo.fin_seq is not None and ofo.fin_seq == tp.rcv_nxt:
         tcp_fin(sk)
-    elif not len(ofo) and ofo.fin_seq is None:
+    elif not len(ofo) and (ofo.fin_seq is None or before(ofo.fin_seq, tp.rcv_nxt)):
         sk.ofo = None
 
 
@@ -256,6 +283,9 @@ def tcp_fin(sk: TcpSock) -> None:
         tcp_send_ack(sk)
         tcp_time_wait(sk)
         return
-    tp.ack_pingpong = 1  # our own FIN may carry the ACK
+    if new == TCP_CLOSING:
+        tp.ack_pending |= ICSK_ACK_NOW  # our FIN is out: nothing will carry the ACK
+    else:
+        tp.ack_pingpong = 1  # our own FIN may carry the ACK
     if not sk.dead:
         sk.sk_state_change()

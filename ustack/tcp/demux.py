@@ -10,12 +10,21 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ustack.core.skb import CHECKSUM_UNNECESSARY, PACKET_HOST, Skb, consume_skb, kfree_skb
+from ustack.core.skb import (
+    CHECKSUM_UNNECESSARY,
+    PACKET_HOST,
+    Skb,
+    consume_skb,
+    kfree_skb,
+    skb_linearize,
+)
 from ustack.ipv4.input import ip_addrs
 from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import after, before
+from ustack.lib.pieces import Pieces
+from ustack.lib.seqnum import SEQ_MASK, after, before
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
+from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
 from ustack.tcp.output import tcp_retransmit_range, tcp_sync_mss
@@ -24,7 +33,7 @@ from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_v4_send_reset
 from ustack.wire.errors import WireError
-from ustack.wire.tcp import ACK, RST, SYN, Segment, parse_segment
+from ustack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse_segment
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 ICMP_DEST_UNREACH = 3
 ICMP_TIME_EXCEEDED = 11
 ICMP_PARAMETERPROB = 12
+ICMP_NET_UNREACH = 0
+ICMP_HOST_UNREACH = 1
 ICMP_FRAG_NEEDED = 4
 ICMP_ERRORS = {
     0: (errno.ENETUNREACH, False),
@@ -61,6 +72,8 @@ def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
         kfree_skb(prot.net, skb, DropReason.NOT_SPECIFIED)
         return
     saddr, daddr = ip_addrs(skb)
+    if skb.frags and skb.ip_summed != CHECKSUM_UNNECESSARY:
+        skb_linearize(prot.net, skb)
     data = skb.data[skb.transport_offset :]
     try:
         seg = parse_segment(skb, data, saddr, daddr)
@@ -75,11 +88,23 @@ def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
         prot.mib.InErrs += 1
         kfree_skb(prot.net, skb, DropReason.TCP_CSUM)
         return
+    if skb.frags:
+        _add_frags(prot, skb, seg)
     reason = tcp_v4_demux(prot, seg)
     if reason is None:
         consume_skb(prot.net, skb)
     else:
         kfree_skb(prot.net, skb, reason)
+
+
+def _add_frags(prot: TcpProt, skb: Skb, seg: Segment) -> None:
+    """Let ``seg.payload`` be all of the text where some is in frags, which ``skb`` holds."""
+    view = prot.net.mem.view
+    pieces = [view[addr : addr + n] for addr, n in skb.frags]
+    seg.end_seq = seg.end_seq + sum([len(piece) for piece in pieces]) & SEQ_MASK
+    if seg.payload:
+        pieces.insert(0, memoryview(bytes(seg.payload)))
+    seg.payload = pieces[0] if len(pieces) == 1 else Pieces(pieces)
 
 
 def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
@@ -90,12 +115,12 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
         return tcp_v4_do_rcv(sk, seg)
     isn = 0
     tw = prot.twhash.get(key)
+    lsk = prot.listener_lookup(seg.daddr, seg.dport)
     if tw is not None:
-        verdict = tcp_timewait_state_process(tw, seg)
+        verdict = tcp_timewait_state_process(tw, seg, listening=lsk is not None)
         if verdict is None or isinstance(verdict, DropReason):
             return verdict
         isn = verdict
-    lsk = prot.listener_lookup(seg.daddr, seg.dport)
     if lsk is None or lsk.listen is None:
         tcp_v4_send_reset(prot, seg)
         return DropReason.NO_SOCKET
@@ -130,6 +155,8 @@ def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     # Third, check for a SYN.
     if not seg.flags & SYN:
         return DropReason.TCP_LISTEN_NOT_SYN
+    if seg.flags & FIN:
+        return DropReason.TCP_FLAGS
     return tcp_conn_request(lsk, seg, isn)
 
 
@@ -155,7 +182,8 @@ def tcp_v4_err(
     key = (saddr, sport, daddr, dport)
     sk = prot.ehash.get(key)
     if sk is None:
-        _err_for_request(prot, key, seq)
+        if icmp_type != ICMP_DEST_UNREACH or code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH):
+            _err_for_request(prot, key, seq)
         return
     tp = sk.tp
     if before(seq, tp.snd_una) or after(seq, tp.snd_nxt):
@@ -193,5 +221,5 @@ def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
     if tp.state == TCP_LISTEN or mtu < 68 or mtu - 40 >= tp.pmtu_mss:
         return
     tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))
-    if tp.snd_una != tp.snd_nxt:
+    if tp.snd_una != tp.snd_nxt and not tcp_syn_is_unacked(sk):
         tcp_retransmit_range(sk, tp.snd_una, 1)

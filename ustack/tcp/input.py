@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
-from ustack.tcp.ack import tcp_ack, tcp_check_space, tcp_send_challenge_ack
+from ustack.tcp.ack import (
+    tcp_ack,
+    tcp_check_space,
+    tcp_oow_rate_limited,
+    tcp_send_challenge_ack,
+)
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_done, tcp_reset
 from ustack.tcp.connect import tcp_rcv_synsent_state_process
@@ -28,6 +33,7 @@ from ustack.tcp.data import (
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.states import (
     TCP_CLOSE,
+    TCP_CLOSE_WAIT,
     TCP_CLOSING,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
@@ -70,6 +76,7 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
     ):
         tcp_replace_ts_recent(sk, seg)
         if not tcp_queue_rcv(sk, seg.payload):
+            tcp_ack_snd_check(sk)
             return DropReason.TCP_RCVQ_DROP
         sk.prot.mib_ext.TCPHPHits += 1
         tcp_event_data_recv(sk, seg)
@@ -97,10 +104,11 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     # Fifth, check the ACK field.
     if not seg.flags & ACK:
         return DropReason.TCP_NO_ACK
+    if tp.state == TCP_SYN_RECV and seg.ack != tp.snd_nxt:
+        tcp_v4_send_reset(sk.prot, seg)
+        return DropReason.TCP_INVALID_ACK_SEQUENCE
     reason = tcp_ack(sk, seg)
     if reason is not None and reason != DropReason.TCP_OLD_ACK:
-        if tp.state == TCP_SYN_RECV:
-            tcp_v4_send_reset(sk.prot, seg)
         return reason
     tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
@@ -125,7 +133,10 @@ def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:
     """PAWS, sequence number, RST and SYN (tcp_validate_incoming, RFC 5961 §3.2, §4.2)."""
     if tcp_paws_discard(sk, seg) and not seg.flags & RST:
         sk.prot.mib_ext.PAWSEstab += 1
-        tcp_send_dupack(sk, seg)
+        if tcp_oow_rate_limited(sk, seg):
+            sk.prot.mib_ext.TCPACKSkippedPAWS += 1
+        else:
+            tcp_send_dupack(sk, seg)
         return DropReason.TCP_RFC7323_PAWS
     reason = tcp_sequence(sk, seg)
     if reason is not None:
@@ -133,22 +144,43 @@ def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:
             if seg.flags & SYN:
                 sk.prot.mib_ext.TCPSYNChallenge += 1
                 tcp_send_challenge_ack(sk)
+            elif tcp_oow_rate_limited(sk, seg):
+                sk.prot.mib_ext.TCPACKSkippedSeq += 1
             else:
                 tcp_send_dupack(sk, seg)
-        elif seg.seq == sk.tp.rcv_nxt:
+        elif tcp_reset_check(sk, seg):
             tcp_reset(sk)
         return reason
     if seg.flags & RST:
-        if seg.seq == sk.tp.rcv_nxt:
+        if seg.seq == sk.tp.rcv_nxt or tcp_reset_check(sk, seg):
             tcp_reset(sk)
         else:
             tcp_send_challenge_ack(sk)
         return DropReason.TCP_RESET
-    if seg.flags & SYN:
+    if seg.flags & SYN and not _is_crossing_syn_ack(sk, seg):
         sk.prot.mib_ext.TCPSYNChallenge += 1
         tcp_send_challenge_ack(sk)
         return DropReason.TCP_INVALID_SYN
     return None
+
+
+def tcp_reset_check(sk: TcpSock, seg: Segment) -> bool:
+    """Whether a reset stands where the peer's FIN did, as macOS sends it (tcp_reset_check)."""
+    tp = sk.tp
+    after_fin = tp.state in (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
+    return bool(after_fin and seg.seq == (tp.rcv_nxt - 1) & SEQ_MASK)
+
+
+def _is_crossing_syn_ack(sk: TcpSock, seg: Segment) -> bool:
+    """Whether this is the SYN-ACK of a simultaneous open (RFC 9293 §3.5, figure 8)."""
+    tp = sk.tp
+    return bool(
+        tp.state == TCP_SYN_RECV
+        and seg.flags & ACK
+        and seg.end_seq == tp.rcv_nxt
+        and seg.seq == tp.irs
+        and seg.ack == tp.snd_nxt
+    )
 
 
 def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
@@ -194,7 +226,8 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
     if state == TCP_SYN_RECV:
         tcp_clear_retransmit(sk)
         sk.set_state(TcpEvent.RCV_ACK_OF_SYN)
-        tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
+        scale = 0 if seg.flags & SYN else tp.snd_wscale
+        tp.snd_wnd = tp.max_window = seg.window << scale
         tcp_init_transfer(sk)
         sk.sk_state_change()
         return None
@@ -241,7 +274,7 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
         return tcp_data_queue(sk, seg)
     if state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
         text_end = seg.end_seq - (seg.flags & FIN) & SEQ_MASK
-        if tp.rcv_shutdown & RCV_SHUTDOWN and sk.dead and after(text_end, tp.rcv_nxt):
+        if tp.rcv_shutdown & RCV_SHUTDOWN and after(text_end, tp.rcv_nxt):
             return _abort_on_data(sk, seg)
         return tcp_data_queue(sk, seg)
     if seg.seq != seg.end_seq and not after(seg.end_seq, tp.rcv_nxt):

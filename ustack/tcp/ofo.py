@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 
 TCP_NUM_SACKS = 4
+RANGE_OVERHEAD = 256
+"""What a range costs beside its bytes: a peer that sends single bytes must pay for it."""
 
 
 class OutOfOrderQueue:
@@ -33,7 +36,12 @@ class OutOfOrderQueue:
     def __len__(self) -> int:
         return len(self._ranges)
 
-    def insert(self, seq: int, payload: bytes | memoryview) -> int:
+    @property
+    def truesize(self) -> int:
+        """Bytes of memory that are held, bookkeeping included."""
+        return self.nbytes + RANGE_OVERHEAD * len(self._ranges)
+
+    def insert(self, seq: int, payload: bytes | memoryview | Pieces) -> int:
         """Keep the bytes of ``payload`` that are not here yet; return how many those are."""
         start = seq_diff(seq, self._base)
         end = start + len(payload)
@@ -79,19 +87,20 @@ class OutOfOrderQueue:
     def take(self, rcv_nxt: int) -> bytes | None:
         """Return the bytes that now continue the stream at ``rcv_nxt``, None if none do."""
         at = seq_diff(rcv_nxt, self._base)
-        while self._ranges and self._ranges[0][1] <= at:
-            self._pop_first()
+        passed = 0
+        while passed < len(self._ranges) and self._ranges[passed][1] <= at:
+            passed += 1
+        self._pop_first(passed)
         if not self._ranges or self._ranges[0][0] > at:
             self._drop_sacks_upto(rcv_nxt)
             return None
         start, _, data = self._ranges[0]
-        self._pop_first()
+        self._pop_first(1)
         return data[at - start :]
 
-    def _pop_first(self) -> None:
-        start, end, _ = self._ranges.pop(0)
-        self._starts.pop(0)
-        self.nbytes -= end - start
+    def _pop_first(self, count: int) -> None:
+        self.nbytes -= sum(end - start for start, end, _ in self._ranges[:count])
+        del self._ranges[:count], self._starts[:count]
 
     def _drop_sacks_upto(self, rcv_nxt: int) -> None:
         """Forget blocks that RCV.NXT has passed (tcp_sack_remove)."""

@@ -12,9 +12,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
-from ustack.tcp.data import tcp_enter_quickack_mode
+from ustack.tcp.data import tcp_data_ready, tcp_enter_quickack_mode
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
-from ustack.tcp.states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
+from ustack.tcp.states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+)
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.window import tcp_win_from_space
 
@@ -41,6 +49,8 @@ TCP_CORK = 3
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 
+HAS_SENT = (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
+"""States in which data may still wait to be sent."""
 SOCK_MIN_SNDBUF = 4608
 SOCK_MIN_RCVBUF = 2304
 
@@ -121,16 +131,25 @@ def _set_sndbuf(sk: TcpSock, value: int) -> None:
 
 
 def _set_rcvlowat(sk: TcpSock, value: int) -> None:
-    if value < 0:
-        value = 0x7FFFFFFF
-    sk.rcvlowat = value or 1
+    """Never ask for more than the window can become; make it large enough (tcp_set_rcvlowat)."""
+    tp = sk.tp
+    space = tp.sk_rcvbuf if sk.rcvbuf_locked else sk.prot.config.tcp_rmem[2]
+    cap = tcp_win_from_space(space)
+    sk.rcvlowat = min(value, cap) if value >= 0 else cap
+    sk.rcvlowat = sk.rcvlowat or 1
+    if tp.state != TCP_LISTEN:
+        tcp_data_ready(sk)
+    wanted = 2 * sk.rcvlowat
+    if not sk.rcvbuf_locked and wanted > tp.sk_rcvbuf:
+        tp.sk_rcvbuf = wanted
+        tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
 
 
 def _set_nodelay(sk: TcpSock, value: int) -> None:
     tp = sk.tp
     if value:
         tp.nonagle |= TCP_NAGLE_OFF | TCP_NAGLE_PUSH
-        if tp.state == TCP_ESTABLISHED:
+        if tp.state in HAS_SENT:
             tcp_push_pending_frames(sk)
         tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF
     else:
@@ -144,7 +163,7 @@ def _set_cork(sk: TcpSock, value: int) -> None:
         return
     tp.nonagle &= ~TCP_NAGLE_CORK & 0xFF
     tp.pushed_seq = tp.write_seq
-    if tp.state == TCP_ESTABLISHED:
+    if tp.state in HAS_SENT:
         tp.nonagle |= TCP_NAGLE_PUSH
         tcp_push_pending_frames(sk)
         tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ustack.core.netdevice import NETIF_F_TSO
+from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
@@ -57,6 +57,9 @@ def _bound_to_half_wnd(max_window: int, length: int) -> int:
 def tcp_current_mss(sk: TcpSock) -> int:
     """Return the payload of a full segment now, SACK blocks taken off (tcp_current_mss)."""
     tp = sk.tp
+    rt = tcp_route(sk)
+    if rt is not None and rt.mtu - 40 != tp.pmtu_mss:
+        tcp_sync_mss(sk, rt.mtu)  # another socket has learnt it, or what was learnt has expired
     mss: int = tp.mss_cache
     if sk.ofo is not None or sk.duplicate_sack is not None:
         mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)
@@ -66,7 +69,7 @@ def tcp_current_mss(sk: TcpSock) -> int:
 def tcp_size_goal(sk: TcpSock, mss: int) -> int:
     """Return the payload of a super-frame, a multiple of ``mss`` (tcp_xmit_size_goal)."""
     rt = tcp_route(sk)
-    if rt is None or not rt.dev.features & NETIF_F_TSO:
+    if rt is None or not rt.dev.features & (NETIF_F_TSO | NETIF_F_GSO):
         return mss
     goal = _bound_to_half_wnd(sk.tp.max_window, rt.dev.gso_max_size - 1 - MAX_TCP_HEADER)
     return max(goal - goal % mss, mss)
@@ -142,6 +145,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
     goal = tcp_size_goal(sk, mss)
     sent = False
     cwnd_limited = False
+    if tp.snd_nxt == tp.snd_una:
+        _slow_start_after_idle(sk)
     while tp.snd_nxt != tp.write_seq:
         quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
         if quota <= 0:
@@ -195,14 +200,13 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
     end_seq = seq + length & SEQ_MASK
     flags = ACK
     fin = 0
-    if tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK:
+    at_the_end = tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK
+    if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
     if length and not before(end_seq, tp.pushed_seq):
         flags |= PSH
     was_idle = seq == tp.snd_una
-    if was_idle:
-        _slow_start_after_idle(sk)
     tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
     tp.snd_nxt = end_seq + fin & SEQ_MASK
     if length % mss:
@@ -287,7 +291,7 @@ def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
     flags = ACK
     if length and not before(end_seq, tp.pushed_seq):
         flags |= PSH
-    if fin_sent and end_seq == data_end:
+    if fin_sent and end_seq == data_end and (length < room or not length):
         flags |= FIN
         end_seq = end_seq + 1 & SEQ_MASK
     if end_seq == seq:

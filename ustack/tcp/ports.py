@@ -48,8 +48,8 @@ def bind_bucket_remove(prot: TcpProt, owner: object, bucket: BindBucket) -> None
         del prot.bhash[bucket.port]
 
 
-def _conflicts(sk: TcpSock, addr: int, bucket: BindBucket) -> bool:
-    """Whether ``sk`` may not share the port (inet_csk_bind_conflict)."""
+def inet_csk_bind_conflict(sk: TcpSock, addr: int, bucket: BindBucket) -> bool:
+    """Whether ``sk`` may not share the port with its other owners."""
     for other in bucket.owners:
         if other is sk:
             continue
@@ -73,8 +73,9 @@ def inet_csk_get_port(prot: TcpProt, sk: TcpSock, addr: int, port: int) -> None:
         port = _find_open_port(prot, sk, addr)
     else:
         bucket = prot.bhash.get(port)
-        if bucket is not None and _conflicts(sk, addr, bucket):
+        if bucket is not None and inet_csk_bind_conflict(sk, addr, bucket):
             raise socket_error(errno.EADDRINUSE)
+        sk.port_locked = True
     sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=False)
     sk.bind_addr = addr
     sk.tp.sport = port
@@ -90,7 +91,7 @@ def _find_open_port(prot: TcpProt, sk: TcpSock, addr: int) -> int:
             if (port - low) & 1 != parity:
                 continue
             bucket = prot.bhash.get(port)
-            if bucket is None or not _conflicts(sk, addr, bucket):
+            if bucket is None or not inet_csk_bind_conflict(sk, addr, bucket):
                 return port
     raise socket_error(errno.EADDRINUSE)
 

@@ -88,12 +88,17 @@ class TcpProt:
         return self.listening_hash.get((daddr, dport)) or self.listening_hash.get((0, dport))
 
     def unhash(self, sk: TcpSock) -> None:
-        """Take ``sk`` out of every table (tcp_unhash, inet_put_port)."""
+        """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""
         if self.ehash.get(sk.key) is sk:
             del self.ehash[sk.key]
         listen_key = (sk.bind_addr, sk.tp.sport)
         if self.listening_hash.get(listen_key) is sk:
             del self.listening_hash[listen_key]
+        if not sk.port_locked:
+            self.put_port(sk)
+
+    def put_port(self, sk: TcpSock) -> None:
+        """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
             bind_bucket_remove(self, sk, sk.bind_bucket)
             sk.bind_bucket = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
-from ustack.tcp.close import tcp_abort, tcp_destroy, tcp_done, tcp_shutdown_write
+from ustack.tcp.close import tcp_abort, tcp_abort_connect, tcp_destroy, tcp_done, tcp_shutdown_write
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
 from ustack.tcp.states import (
@@ -44,8 +44,6 @@ def tcp_close(sk: TcpSock) -> None:
         sk.orphaned = True
         tcp_time_wait(sk, TCP_FIN_WAIT2, prot.config.tcp_fin_timeout_us)
     elif tp.state == TCP_CLOSE:
-        if sk.bind_bucket is not None:
-            prot.unhash(sk)
         tcp_destroy(sk)
     elif prot.orphan_count >= prot.config.tcp_max_orphans:
         prot.mib_ext.TCPAbortOnMemory += 1
@@ -67,7 +65,7 @@ def _close_connection(sk: TcpSock) -> None:
     tp.rcv_shutdown = RCV_SHUTDOWN
     if tp.state in (TCP_CLOSE, TCP_SYN_SENT):
         if tp.state == TCP_SYN_SENT:
-            tcp_done(sk)
+            tcp_abort_connect(sk)
         return
     if unread:
         prot.mib_ext.TCPAbortOnClose += 1

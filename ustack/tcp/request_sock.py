@@ -51,7 +51,8 @@ def tcp_conn_request(lsk: TcpSock, seg: Segment, isn: int = 0) -> DropReason | N
     """Answer a SYN to a listener: a request on the SYN queue and a SYN-ACK.
 
     Args:
-        isn: initial sequence number if a TIME_WAIT gave its place, else 0: chosen here.
+        isn: initial sequence number if a TIME_WAIT gave its place (such a peer is real: the
+            SYN queue's limits are not for it), else 0: chosen here.
 
     Returns:
         None, or why the SYN was dropped: TCP_REQQ_FULL, TCP_LISTEN_OVERFLOW (ListenOverflows
@@ -61,13 +62,13 @@ def tcp_conn_request(lsk: TcpSock, seg: Segment, isn: int = 0) -> DropReason | N
     queues = lsk.listen
     assert queues is not None, "a listener has its queues"
     reason: DropReason | None = None
-    if queues.syn_queue_is_full():
+    if not isn and queues.syn_queue_is_full():
         prot.mib_ext.TCPReqQFullDrop += 1
         reason = DropReason.TCP_REQQ_FULL
     elif queues.accept_queue_is_full():
         prot.mib_ext.ListenOverflows += 1
         reason = DropReason.TCP_LISTEN_OVERFLOW
-    elif _last_quarter_is_left(prot, len(queues.syn_queue)):
+    elif not isn and _last_quarter_is_left(prot, len(queues.syn_queue)):
         reason = DropReason.TCP_REQQ_FULL
     else:
         reason = _add_request(lsk, seg, isn)
@@ -128,11 +129,12 @@ def tcp_send_synack(request: RequestSock) -> None:
     seg = Segment(None, req.rmt_addr, req.loc_addr)
     seg.sport, seg.dport = req.rmt_port, req.loc_port
     rt = ip_route_output(prot.ip, req.rmt_addr, req.loc_addr)
+    advmss = rt.mtu - 40 if rt is not None else TCP_MSS_DEFAULT
     tstamp = None
     if req.tstamp_ok:
         tstamp = (prot.tcp_time_stamp() + request.tsoffset & SEQ_MASK, req.ts_recent)
     options = syn_options(
-        rt.mtu - 40 if rt is not None else TCP_MSS_DEFAULT,
+        min(advmss, request.lsk.tp.user_mss or advmss),
         sack_ok=bool(req.sack_ok),
         tstamp=tstamp,
         wscale=req.rcv_wscale if req.wscale_ok else None,
@@ -150,12 +152,17 @@ def reqsk_timer(request: RequestSock) -> None:
     if not req.num_timeout and request.lsk.listen is not None:
         request.lsk.listen.qlen_young -= 1
     req.num_timeout += 1
-    req.num_retrans += 1
-    req.snt_synack_us = 0
     delay_us = min(TCP_TIMEOUT_INIT_US << req.num_timeout, TCP_RTO_MAX_US)
     prot.timers.mod_timer(request.timer, prot.clock.now_us + delay_us)
-    prot.mib.RetransSegs += 1
-    prot.mib_ext.TCPSynRetrans += 1
+    tcp_rtx_synack(request)
+
+
+def tcp_rtx_synack(request: RequestSock) -> None:
+    """Repeat the SYN-ACK (tcp_rtx_synack); its answer measures nothing any more (Karn)."""
+    request.req.num_retrans = min(request.req.num_retrans + 1, 255)
+    request.req.snt_synack_us = 0
+    request.prot.mib.RetransSegs += 1
+    request.prot.mib_ext.TCPSynRetrans += 1
     tcp_send_synack(request)
 
 
@@ -184,15 +191,15 @@ def tcp_check_req(request: RequestSock, seg: Segment) -> TcpSock | DropReason:
     prot = request.prot
     flags = seg.flags & (SYN | ACK | RST)
     if seg.seq == req.rcv_isn and flags == SYN:
-        if not _answered_lately(request):
-            tcp_send_synack(request)
+        if not _answered_lately(request, seg):
+            tcp_rtx_synack(request)
         return DropReason.TCP_INVALID_SYN
     if flags & ACK and not flags & RST and seg.ack != seq_add(req.snt_isn, 1):
         tcp_v4_send_reset(prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
     old = req.tstamp_ok and seg.tsval is not None and seq_diff(req.ts_recent, seg.tsval) > 0
     if old or not _in_window(req, seg):
-        if not flags & RST and not _answered_lately(request):
+        if not flags & RST and not _answered_lately(request, seg):
             _send_request_ack(request, seg)
         if old:
             prot.mib_ext.PAWSEstab += 1
@@ -222,8 +229,10 @@ def _in_window(req: Any, seg: Segment) -> bool:
     return bool(seg.seq == end and seg.seq == seg.end_seq)
 
 
-def _answered_lately(request: RequestSock) -> bool:
+def _answered_lately(request: RequestSock, seg: Segment) -> bool:
     """Limit answers to segments that do not fit, half a second apart (tcp_oow_rate_limited)."""
+    if seg.seq != seg.end_seq and not seg.flags & SYN:
+        return False
     now_us = request.prot.clock.now_us
     if request.last_oow_ack_us and now_us - request.last_oow_ack_us < 500_000:
         request.prot.mib_ext.TCPACKSkippedSynRecv += 1

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 
 TCP_TIMEOUT_INIT_US = 1_000_000
 """RFC 6298 §2.1."""
+TCP_TIMEOUT_FALLBACK_US = 3_000_000
+"""RFC 6298 §5.7: the RTO of data after a handshake that was repeated and measured nothing."""
 TCP_RTO_MIN_US = 200_000
 """Linux's TCP_RTO_MIN; RFC 6298 §2.4 would have one second."""
 TCP_RTO_MAX_US = 120_000_000
+MAX_SAMPLE_US = 1 << 28
+"""A longer sample (four minutes) counts as this: srtt << 3 and mdev << 2 fit 32 bits."""
 
 
 def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
     """Take one RTT sample in microseconds into srtt and rttvar (RFC 6298 §2)."""
     tp = sk.tp
-    m = max(mrtt_us, 1)
+    m = min(max(mrtt_us, 1), MAX_SAMPLE_US)
     srtt = tp.srtt_us
     if not srtt:
         tp.srtt_us = m << 3

@@ -55,6 +55,7 @@ class TcpSock(Sock):
         "listen",
         "ofo",
         "orphaned",
+        "port_locked",
         "prot",
         "rcvbuf_locked",
         "rcvlowat",
@@ -85,6 +86,8 @@ class TcpSock(Sock):
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
         self.bind_bucket: BindBucket | None = None
+        self.port_locked = False
+        """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
         self.done = False
@@ -131,6 +134,8 @@ class TcpSock(Sock):
         if prot.trace_set_state.on:
             prot.trace_set_state(self, old, new)
         if new == TCP_CLOSE:
+            if old in CURR_ESTAB:
+                prot.mib.EstabResets += 1
             prot.unhash(self)
         return new
 
@@ -144,6 +149,8 @@ class TcpSock(Sock):
         self.done = False
         for name, value in kept.items():
             setattr(self.tp, name, value)
+        if self.bind_bucket is not None:
+            self.tp.sport = self.bind_bucket.port
 
     def _new_tcb(self) -> None:
         prot = self.prot

@@ -10,7 +10,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
-from ustack.tcp.ack import tcp_enter_loss
+from ustack.tcp.ack import tcp_enter_loss, tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.output import (
@@ -23,9 +23,6 @@ from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
 from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
 from ustack.tcp.states import (
     TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT2,
     TCP_LISTEN,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
@@ -57,12 +54,11 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
     tp = sk.tp
     if tp.snd_una == tp.snd_nxt:
         return
+    sk.prot.mib_ext.TCPTimeouts += 1
     if tcp_write_timeout(sk):
         return
     tp.retransmits = min(tp.retransmits + 1, 255)
-    if tp.retransmits == 1:
-        sk.prot.mib_ext.TCPTimeouts += 1
-    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+    if tcp_syn_is_unacked(sk):
         tcp_retransmit_syn(sk)
     else:
         tcp_enter_loss(sk)
@@ -94,7 +90,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
         if sk.dead:
             retries = config.tcp_orphan_retries or 8
         waited_us = sk.prot.clock.now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
-        expired = waited_us >= tcp_model_timeout_us(retries)
+        expired = tp.retransmits and waited_us >= tcp_model_timeout_us(retries)
     if expired:
         tcp_write_err(sk)
     return bool(expired)
@@ -114,8 +110,9 @@ def tcp_probe_timer(sk: TcpSock) -> None:
         return
     config = sk.prot.config
     limit = (config.tcp_orphan_retries or 8) if sk.dead else config.tcp_retries2
-    if tp.probes_out >= limit:
-        tcp_write_err(sk)
+    is_alive = tp.rto_us << tp.backoff < TCP_RTO_MAX_US
+    if tp.probes_out >= limit or (sk.dead and not is_alive):
+        tcp_write_err(sk)  # an orphan goes though the peer answers: nobody waits for it
         return
     tcp_write_wakeup(sk)
     sk.prot.mib_ext.TCPWinProbe += 1
@@ -142,7 +139,7 @@ def tcp_keepalive_timer(sk: TcpSock) -> None:
     """Probe an idle peer (RFC 9293 §3.8.4, tcp_keepalive_timer)."""
     tp = sk.tp
     config = sk.prot.config
-    if not sk.keepopen or tp.state not in (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT2):
+    if not sk.keepopen or tp.state in (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT):
         return
     if tp.snd_una != tp.snd_nxt or tp.snd_nxt != tp.write_seq:
         tcp_arm_keepalive(sk, config.tcp_keepalive_time_us)

@@ -45,10 +45,12 @@ def tcp_clear_retransmit(sk: TcpSock) -> None:
 
 def tcp_clear_xmit_timers(sk: TcpSock) -> None:
     """Stop every timer of a connection that is over (tcp_clear_xmit_timers)."""
-    tcp_clear_retransmit(sk)
-    for timer in (sk.delack_timer, sk.keepalive_timer):
+    sk.icsk_pending = ICSK_TIME_NONE
+    for timer in (sk.retransmit_timer, sk.delack_timer, sk.keepalive_timer):
         if timer is not None:
             sk.prot.timers.del_timer(timer)
+            timer.arg = None  # its entry may stay in the heap for hours: not so the socket
+    sk.retransmit_timer = sk.delack_timer = sk.keepalive_timer = None
 
 
 def tcp_rearm_rto(sk: TcpSock) -> None:

@@ -118,8 +118,13 @@ def tw_kill(tw: TimewaitSock) -> None:
     tw.tw = None
 
 
-def tcp_timewait_state_process(tw: TimewaitSock, seg: Segment) -> DropReason | int | None:
+def tcp_timewait_state_process(
+    tw: TimewaitSock, seg: Segment, *, listening: bool
+) -> DropReason | int | None:
     """Deal with a segment for a mini-socket (tcp_timewait_state_process).
+
+    Args:
+        listening: somebody would take a SYN; without, it is acknowledged like anything else.
 
     Returns:
         None: answered or absorbed. A DropReason: why it was dropped. An int: it is a SYN that
@@ -141,6 +146,7 @@ def tcp_timewait_state_process(tw: TimewaitSock, seg: Segment) -> DropReason | i
     if (
         seg.flags & (SYN | RST | ACK) == SYN
         and not paws_reject
+        and listening
         and (after(seg.seq, rec.rcv_nxt) or fresh_ts)
     ):
         isn = rec.snd_nxt + 65535 + 2 & SEQ_MASK or 1
@@ -169,11 +175,11 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
         return DropReason.TCP_RESET
     if seg.flags & SYN and not before(seg.seq, rec.rcv_nxt):
         tcp_v4_send_reset(tw.prot, seg)
+        tw_kill(tw)
         return DropReason.TCP_INVALID_SYN
     if not seg.flags & ACK or not after(seg.end_seq, rec.rcv_nxt) or seg.end_seq == seg.seq:
         return DropReason.TCP_TIMEWAIT
     if not seg.flags & FIN or seg.end_seq != (rec.rcv_nxt + 1) & SEQ_MASK:
-        tw.prot.mib_ext.TCPAbortOnData += 1
         tcp_v4_send_reset(tw.prot, seg)
         tw_kill(tw)
         return DropReason.TCP_ABORT_ON_DATA
@@ -202,12 +208,12 @@ def _note_timestamp(tw: TimewaitSock, seg: Segment) -> None:
 
 
 def _send_ack(tw: TimewaitSock, seg: Segment) -> None:
-    """Repeat our last ACK; repeats to invalid segments are rate limited (RFC 5961 §7)."""
+    """Repeat our last ACK; answers to what is no data are rate limited (RFC 5961 §7)."""
     rec = tw.tw
     prot = tw.prot
     now_us = prot.clock.now_us
     if (
-        not seg.flags & FIN
+        (seg.seq == seg.end_seq or seg.flags & SYN)
         and tw.last_ack_us
         and now_us - tw.last_ack_us < TCP_INVALID_RATELIMIT_US
     ):

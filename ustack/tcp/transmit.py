@@ -13,11 +13,12 @@ from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb
 from ustack.ipv4.output import ip_queue_xmit
 from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import SEQ_MASK, seq_add
+from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
+    FIN,
     RST,
     SYN,
     TCP_CSUM_OFFSET,
@@ -128,7 +129,8 @@ def tcp_transmit_skb(
     if flags & ACK:
         tcp_event_ack_sent(sk)
     tp.segs_out += skb.gso_segs
-    prot.mib.OutSegs += skb.gso_segs
+    if seq == tp.snd_nxt or not (length or flags & (SYN | FIN)):
+        prot.mib.OutSegs += skb.gso_segs  # what is repeated counts in RetransSegs only
     return _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr)
 
 
@@ -182,7 +184,19 @@ def tcp_event_ack_sent(sk: TcpSock) -> None:
 
 def tcp_send_ack(sk: TcpSock) -> None:
     """Send a pure ACK (tcp_send_ack)."""
-    tcp_transmit_skb(sk, sk.tp.snd_nxt, 0, ACK)
+    tcp_transmit_skb(sk, tcp_acceptable_seq(sk), 0, ACK)
+
+
+def tcp_acceptable_seq(sk: TcpSock) -> int:
+    """Return SND.NXT, or the end of a window that has shrunk below it (tcp_acceptable_seq).
+
+    A scaled window may have lost less than a unit of its scale.
+    """
+    tp = sk.tp
+    beyond = seq_diff(tp.snd_nxt, tp.snd_una + tp.snd_wnd & SEQ_MASK)
+    if beyond <= 0 or (tp.wscale_ok and beyond < 1 << tp.rcv_wscale):
+        return int(tp.snd_nxt)
+    return int(tp.snd_una + tp.snd_wnd & SEQ_MASK)
 
 
 def tcp_xmit_probe_skb(sk: TcpSock) -> None:
@@ -193,7 +207,7 @@ def tcp_xmit_probe_skb(sk: TcpSock) -> None:
 def tcp_send_active_reset(sk: TcpSock) -> None:
     """Tell the peer that the connection is gone (tcp_send_active_reset)."""
     sk.prot.mib.OutRsts += 1
-    tcp_transmit_skb(sk, sk.tp.snd_nxt, 0, ACK | RST)
+    tcp_transmit_skb(sk, tcp_acceptable_seq(sk), 0, ACK | RST)
 
 
 def tcp_v4_send_reset(prot: TcpProt, seg: Segment) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.tcp.rtt import MAX_SAMPLE_US
 from ustack.wire.tcp import TCP_MAX_WSCALE
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def tcp_rcv_rtt_measure(sk: TcpSock) -> None:
 def tcp_rcv_rtt_update(sk: TcpSock, sample_us: int, *, window_based: bool) -> None:
     """Take a sample into the receiver's RTT (<< 3); window-based ones only lower it."""
     tp = sk.tp
-    sample_us = max(sample_us, 1)
+    sample_us = min(max(sample_us, 1), MAX_SAMPLE_US)
     if not tp.rcv_rtt_us:
         tp.rcv_rtt_us = sample_us << 3
     elif window_based:

@@ -26,8 +26,16 @@ IPPROTO_UDP = 17
 
 IPOPT_END = 0
 IPOPT_NOOP = 1
+IPOPT_RR = 7
+IPOPT_TIMESTAMP = 68
 IPOPT_LSRR = 131
 IPOPT_SSRR = 137
+IPOPT_RA = 148
+IPOPT_COPY = 0x80
+"""Set in the type of an option that every fragment carries."""
+IPOPT_TS_TSONLY = 0
+IPOPT_TS_TSANDADDR = 1
+IPOPT_TS_PRESPEC = 3
 
 IPV4_HEADER = Struct("!BBHHHBBHII")
 
@@ -110,24 +118,3 @@ def build_ipv4(
     tot_len = IP_HLEN + payload_bytes
     csum = header_csum(tos, tot_len, ident, frag, ttl, protocol, saddr, daddr)
     return IPV4_HEADER.pack(0x45, tos, tot_len, ident, frag, ttl, protocol, csum, saddr, daddr)
-
-
-def parse_options(options: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """Cut the options field into (type, value) pairs (ip_options_compile).
-
-    Returns:
-        The options before END, and 0, or where in ``options`` a malformed one begins, plus
-        one.
-    """
-    found: list[tuple[int, bytes]] = []
-    at = 0
-    while at < len(options) and options[at] != IPOPT_END:
-        if options[at] == IPOPT_NOOP:
-            at += 1
-            continue
-        length = options[at + 1] if at + 1 < len(options) else 0
-        if length < 2 or at + length > len(options):
-            return found, at + 1
-        found.append((options[at], options[at + 2 : at + length]))
-        at += length
-    return found, 0

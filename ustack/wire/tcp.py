@@ -10,6 +10,7 @@ import struct
 from typing import Any
 
 from ustack.lib.drop_reason import DropReason
+from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.wire.errors import WireError
 
@@ -76,7 +77,7 @@ class Segment:
         self.sport = self.dport = self.seq = self.ack = self.flags = self.window = 0
         self.end_seq = 0
         """SEG.SEQ + SEG.LEN, SYN and FIN counted."""
-        self.payload: bytes | memoryview = b""
+        self.payload: bytes | memoryview | Pieces = b""
         self.mss: int | None = None
         self.wscale: int | None = None
         self.sack_ok = False

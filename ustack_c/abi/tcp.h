@@ -114,8 +114,8 @@ struct us_tcp_sock {
 	uint64_t bytes_received;
 	uint64_t bytes_acked;
 	uint64_t bytes_sent;
-	uint32_t segs_in;
-	uint32_t segs_out;
+	uint64_t segs_in;
+	uint64_t segs_out;
 };
 
 /* One half-open connection on a listener's SYN queue (struct tcp_request_sock). */

@@ -104,6 +104,47 @@ def test_simultaneous_open(server):
     assert sk.recv(10) == b"hi"
 
 
+@pytest.mark.rfc("9293", "3.5")
+def test_the_syn_acks_of_a_simultaneous_open_cross(server):
+    """Each is the ACK that the other side waits for (figure 8): no challenge is needed."""
+    peer = server.peer(port=80, to=None)
+    sk = server.connect()
+    peer.expect("S 0:0(0)")
+    peer.send("S 0:0(0) win 65535 <mss 1460,nop,wscale 3>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send("S. 0:0(0) ack 1 win 1000 <mss 1460,nop,wscale 3>")
+    assert sk.established
+    assert server.mib.TCPSYNChallenge == 0
+    assert sk._sk.tp.snd_wnd == 1000  # the window of a SYN is not scaled
+
+
+@pytest.mark.rfc("9293", "3.10.7.4")
+@pytest.mark.parametrize("ack", [0, 2])
+def test_in_syn_received_only_the_ack_of_our_syn_establishes(server, ack):
+    peer = server.peer(port=80, to=None)
+    sk = server.connect()
+    peer.expect("S 0:0(0)")
+    peer.send("S 0:0(0) win 65535 <mss 1460>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send(f". 1:1(0) ack {ack}")
+    peer.expect(f"R {ack}:{ack}(0)")
+    peer.expect_nothing()
+    assert not sk.established
+    peer.send(". 1:1(0) ack 1")
+    assert sk.established
+
+
+def test_a_socket_can_connect_to_itself(server):
+    sk = server.socket()
+    sk.bind(0x7F000001, 4567)
+    with pytest.raises(BlockingIOError):
+        sk.connect(0x7F000001, 4567)
+    server.settle()
+    sk.send(b"self")
+    server.settle()
+    assert sk.recv(10) == b"self"
+
+
 def test_an_address_that_does_not_answer_arp_is_unreachable(server):
     server.peer(port=80, addr="10.0.0.9", to=None)
     server.net.silent.add(0x0A000009)

@@ -111,16 +111,82 @@ def test_close_with_unread_data_resets(server):
 
 
 @pytest.mark.linux("tcp_rcv_state_process: TCPAbortOnData")
-def test_data_to_an_orphan_is_reset(server):
+@pytest.mark.parametrize("orphan", [True, False])
+def test_data_that_nobody_will_read_is_reset(server, orphan):
+    """In FIN_WAIT1; and not for an orphan only: SHUT_RDWR says as much."""
+    sk, peer = server.established()
+    if orphan:
+        sk.close()
+    else:
+        sk.shutdown(SHUT_RDWR)
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("P. 1:6(5) ack 1")
+    peer.expect("R 1:1(0)")
+    assert states(server) == []
+    assert server.mib.TCPAbortOnData == 1
+
+
+@pytest.mark.linux("tcp_timewait_state_process: the mini-socket counts nothing")
+@pytest.mark.parametrize("line", ["P. 1:6(5) ack 2", "F. 1:6(5) ack 2", "S 1:1(0)"])
+def test_an_orphan_in_fin_wait_2_answers_data_with_a_reset(server, line):
     sk, peer = server.established()
     sk.close()
     peer.expect("F. 1:1(0) ack 1")
     peer.send(". 1:1(0) ack 2")
-    peer.send("P. 1:6(5) ack 2")
+    peer.send(line)
     (rst,) = peer.drain()
     assert rst.flags & 4
     assert states(server) == []
+    assert server.mib.TCPAbortOnData == 0
+
+
+@pytest.mark.rfc("1337", "3")
+def test_a_syn_does_not_end_time_wait_where_nobody_listens(server):
+    peer = server.peer(port=80, to=None)
+    sk = server.connect()
+    peer.answer_syn()
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("F. 1:1(0) ack 2")
+    peer.expect(". 2:2(0) ack 2")
+    peer.send("S 100000:100000(0) <mss 1460>")
+    peer.expect(". 2:2(0) ack 2")
+    assert states(server) == ["TIME-WAIT"]
+
+
+@pytest.mark.linux("tcp_fin: FIN_WAIT1 sends its ACK at once")
+def test_the_ack_of_a_crossing_fin_is_not_delayed(server):
+    sk, peer = server.established()
+    for at in range(1, 400, 10):
+        peer.send(f"P. {at}:{at + 10}(10) ack 1")
+    sk.recv(1000)
+    sk.send(b"reply")  # ping-pong: data would wait for an answer to carry its ACK
+    peer.drain()
+    peer.send(". 401:401(0) ack 6")
+    sk.shutdown(SHUT_WR)
+    peer.expect("F. 6:6(0) ack 401")
+    peer.send("F. 401:401(0) ack 6")
+    peer.expect(". 7:7(0) ack 402")
+
+
+@pytest.mark.linux("tcp_set_state: EstabResets")
+def test_our_own_reset_counts_as_one_of_an_established_connection(server):
+    sk, peer = server.established()
+    peer.send("P. 1:6(5) ack 1")
+    sk.close()
+    assert server.mib.EstabResets == 1
+
+
+@pytest.mark.linux("tcp_rcv_state_process: TCPAbortOnData")
+def test_data_to_an_orphan_whose_fin_is_unacknowledged_is_reset(server):
+    sk, peer = server.established()
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("P. 1:6(5) ack 1")
+    (rst,) = peer.drain()
+    assert rst.flags & 4
     assert server.mib.TCPAbortOnData == 1
+    assert states(server) == []
 
 
 def test_close_sends_what_is_queued_before_the_fin(server):

@@ -149,3 +149,67 @@ def test_a_write_after_a_reset_says_reset_then_broken_pipe(server):
         sk.send(b"x")
     with pytest.raises(BrokenPipeError):
         sk.send(b"x")
+
+
+@pytest.mark.linux("tcp_reset_check")
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_reset_that_stands_where_the_fin_did_ends_the_connection(server, ours):
+    sk, peer = server.established()
+    peer.send("F. 1:1(0) ack 1")
+    if ours:
+        sk.shutdown(1)
+    peer.drain()
+    peer.send("R 1:1(0)")
+    with pytest.raises(ConnectionResetError if ours else BrokenPipeError):
+        sk.send(b"x")
+    assert sk.poll() & 0x10  # EPOLLHUP: it is over
+
+
+@pytest.mark.linux("tcp_oow_rate_limited: TCPACKSkippedSeq")
+def test_pure_acks_out_of_the_window_are_answered_at_a_limited_rate(server):
+    """Two ends that disagree would otherwise acknowledge each other for ever."""
+    _, peer = server.established()
+    for _ in range(3):
+        peer.send(". 200000:200000(0) ack 1")
+    assert len(peer.drain()) == 1
+    assert server.mib.TCPACKSkippedSeq == 2
+    peer.send("P. 200000:200010(10) ack 1")  # data makes no loop
+    peer.expect(". 1:1(0) ack 1")
+
+
+@pytest.mark.linux("tcp_oow_rate_limited: TCPACKSkippedPAWS")
+def test_old_timestamps_are_answered_at_a_limited_rate(server):
+    server.listen()
+    peer = server.peer()
+    peer.handshake("mss 1460,sackOK,TS val 1000 ecr 0", ts="nop,nop,TS val 1000 ecr *")
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+    assert len(peer.drain()) == 1
+    assert (server.mib.PAWSEstab, server.mib.TCPACKSkippedPAWS) == (3, 2)
+
+
+def test_challenges_that_are_not_sent_are_counted(server):
+    _, peer = server.established()
+    for _ in range(3):
+        peer.send("S 1:1(0)")
+    assert server.mib.TCPACKSkippedChallenge == 2
+
+
+@pytest.mark.linux("tcp_ack: min(max_window, bytes_acked)")
+@pytest.mark.rfc("5961", "5.2")
+def test_an_ack_from_below_our_first_byte_is_challenged_and_its_text_dropped(server):
+    sk, peer = server.established()
+    peer.send("P. 1:6(5) ack 4294966796", data=b"blind")
+    peer.expect(". 1:1(0) ack 1")
+    assert server.mib.TCPChallengeACK == 1
+    with pytest.raises(BlockingIOError):
+        sk.recv(10)
+
+
+@pytest.mark.linux("tcp_rcv_state_process: LISTEN")
+def test_a_syn_with_fin_opens_nothing(server):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("SF 0:0(0)")
+    peer.expect_nothing()
+    assert not lsk._sk.listen.syn_queue

@@ -424,13 +424,13 @@ def test_a_forgotten_socket_is_closed_with_a_warning(pair):
     assert server.recv(1) == b""
 
 
-def test_taking_the_stack_down_ends_blocked_calls(pair, calls, stack):
-    _, server = pair
-    recv = calls(server.recv, 1)
+def test_taking_the_stack_down_ends_blocked_calls(listener, calls, stack):
+    accepts = [calls(listener.accept) for _ in range(2)]
     stack.close()
-    with pytest.raises(OSError):
-        recv.wait()
-    server.close()
+    for accept in accepts:
+        with pytest.raises(OSError):
+            accept.wait()
+    listener.close()
 
 
 # Files, options, odds and ends.

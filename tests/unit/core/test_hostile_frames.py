@@ -64,5 +64,5 @@ def test_mangled_frames(repair, seed, changes, keep, tail):
     frame += tail
     bed.receive(fixed_up(bytes(frame)) if repair else bytes(frame))
     answered = bed.net.mib.icmp.InEchos + bed.arp.table.stats.lookups
-    assert taken or bed.drops or answered or bed.eth0.sent
+    assert taken or bed.drops or answered or bed.eth0.sent or len(bed.ip.frags)
     bed.mem.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.netbed import OURS, Bed, icmp_packet
+from kit.netbed import OURS, Bed, core_config, icmp_packet
 from ustack.core.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, PACKET_HOST, Skb
 from ustack.core.transmit import dev_queue_xmit
 from ustack.ipv4.output import ip_queue_xmit
@@ -30,6 +30,35 @@ def test_what_is_sent_is_received_in_the_next_softirq():
     assert received.ip_summed == CHECKSUM_UNNECESSARY
     assert received.pkt_type == PACKET_HOST
     assert bed.mem.free_pages == free + 1
+
+
+def test_the_packet_is_handed_over_not_copied():
+    bed = Bed()
+    got: list[Skb] = []
+    bed.net.ptype_base[0x0800] = got.append
+    page = bed.mem.alloc_pages(0)
+    free = bed.mem.free_pages
+    skb = Skb(bytes(12) + b"\x08\x00" + bytes(20), bed.lo)
+    skb.frags = [(page, 4096)]
+    data = skb.data
+    dev_queue_xmit(bed.net, skb)
+    bed.settle()
+    assert got == [skb]
+    assert skb.data is data and skb.frags == [(page, 4096)]
+    assert bed.mem.free_pages == free
+    assert bed.lo.stats.rx_bytes == 34 + 4096
+
+
+def test_what_the_backlog_has_no_room_for_gives_its_pages_back():
+    bed = Bed(core_config(netdev_max_backlog=0))
+    free = bed.mem.free_pages
+    for _ in range(2):
+        skb = Skb(bytes(12) + b"\x12\x34" + bytes(20), bed.lo)
+        skb.frags = [(bed.mem.alloc_pages(0), 100)]
+        dev_queue_xmit(bed.net, skb)
+    bed.settle()
+    assert bed.drops == {"CPU_BACKLOG": 1, "UNHANDLED_PROTO": 1}
+    assert bed.mem.free_pages == free
 
 
 def test_lo_counts_both_directions():

@@ -221,3 +221,62 @@ def test_a_super_frame_goes_whole_to_a_device_that_can_cut_it():
     send_tcp(bed, skb)
     (data,) = bed.take_sent()
     assert int.from_bytes(data[16:18], "big") == 5040
+
+
+def super_frame(bed: Bed, segments: int) -> Skb:
+    skb = tcp_segment(bed, bytes(range(200)) * 5 * segments, split=0)
+    skb.gso_size, skb.gso_segs = 1000, segments
+    return skb
+
+
+def seqs(frames: list[bytes]) -> list[int]:
+    return [int.from_bytes(frame[38:42], "big") + 0x100 & 0xFFFFFFFF for frame in frames]
+
+
+def test_a_super_frame_waits_as_one_packet():
+    bed = Bed()
+    bed.eth0.room = 0
+    send_tcp(bed, super_frame(bed, 5))
+    assert bed.eth0.qdisc.qlen == 1
+    bed.eth0.room = None
+    netif_wake_queue(bed.eth0)
+    do_softirq(bed.net)
+    assert seqs(bed.take_sent()) == [0, 1000, 2000, 3000, 4000]
+    assert bed.eth0.qdisc.stats.sent_packets == 5
+
+
+@pytest.mark.parametrize("lying", [False, True])
+def test_what_a_full_ring_leaves_of_a_super_frame_goes_first_and_in_order(lying: bool):
+    bed = Bed()
+
+    class Lying(type(bed.eth0)):
+        queue_stopped = False
+
+    if lying:
+        bed.eth0.__class__ = Lying
+    bed.eth0.room = 2
+    send_tcp(bed, super_frame(bed, 5))
+    later = tcp_segment(bed, b"later")
+    send_tcp(bed, later)
+    assert seqs(bed.take_sent()) == [0, 1000]
+    for room in (1, 2, None):
+        bed.eth0.room = room
+        netif_wake_queue(bed.eth0)
+        do_softirq(bed.net)
+    frames = bed.take_sent()
+    assert seqs(frames) == [2000, 3000, 4000, 0]
+    assert frames[-1].endswith(b"later")
+    assert all(tcp_checksum_is_right(frame) for frame in frames)
+    assert bed.drops == {}
+
+
+def test_a_super_frame_for_a_device_without_queue_is_cut_too():
+    bed = Bed()
+    bed.eth0.qdisc = None
+    bed.eth0.room = 3
+    bed.know_peer()
+    rt = ip_route_output(bed.ip, PEER)
+    reason = ip_queue_xmit(bed.ip, super_frame(bed, 5), rt, OURS, PEER, IPPROTO_TCP)
+    assert reason is DropReason.FULL_RING
+    assert seqs(bed.take_sent()) == [0, 1000, 2000]
+    assert bed.drops == {"FULL_RING": 2}

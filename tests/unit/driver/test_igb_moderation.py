@@ -156,7 +156,7 @@ def test_taking_the_interface_down_forgets_a_held_interrupt():
 
 @pytest.mark.parametrize("usecs", [2, 4, 9, 10_001, -1])
 def test_times_that_igb_refuses_are_refused(usecs):
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         Rig().dev.set_coalesce(rx_usecs=usecs)
     assert caught.value.errno == errno.EINVAL
 
@@ -170,7 +170,7 @@ def test_the_adaptive_switch_is_rx_usecs_3():
     rig.dev.set_coalesce(adaptive_rx=True)
     rig.dev.set_coalesce(adaptive_rx=False)
     assert rig.dev.ethtool_coalesce()["rx_coalesce_usecs"] == 0
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         rig.dev.set_coalesce(rx_usecs=50, adaptive_rx=True)
     assert caught.value.errno == errno.EINVAL
 

@@ -16,7 +16,7 @@ from ustack.native.lib import lib
 
 
 def errno_of(change, *args, **values) -> int:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         change(*args, **values)
     assert caught.value.errno is not None
     return caught.value.errno
@@ -129,20 +129,34 @@ def test_four_queues_share_64_flows_and_each_flow_stays_on_one():
     assert max(counts) <= 2 * min(counts)
     for frame in frames[:8]:
         assert sorted(rig.queues(frame, frame, frame)) == [0, 0, 0, 3]
-    irqs = {name: sum(row.values()) for name, row in rig.dev.interrupts().items()}
+    irqs = {name: sum(row) for name, row in rig.dev.interrupts()}
     assert list(irqs) == [f"eth0-TxRx-{i}" for i in range(4)]
     assert min(irqs.values()) >= 1
 
 
 def test_each_vector_is_polled_by_the_context_that_its_affinity_names():
-    rig = FlowRig()
-    rig.dev.set_channels(2)
-    assert errno_of(rig.dev.irq_set_affinity, 2, 1) == errno.EINVAL
-    assert errno_of(rig.dev.irq_set_affinity, 0, 0) == errno.EINVAL
-    assert errno_of(rig.dev.irq_set_affinity, 0, 1 << 5) == errno.EINVAL
-    rig.queues(*[flow(port) for port in range(64)])
-    rows = rig.dev.interrupts()
-    assert all(row.keys() == {0} for row in rows.values())
+    rig = FlowRig(nr_cpus=3)
+    rig.dev.set_channels(4)
+    assert [vector.napi.cpu for vector in rig.dev.q_vectors] == [0, 1, 2, 0]
+    frames = [flow(port) for port in range(64)]
+    rig.queues(*frames)
+    processed = [softnet.processed for softnet in rig.net.softnets]
+    assert sum(processed) == 64
+    assert all(processed)
+    for vector in range(4):
+        rig.dev.irq_set_affinity(vector, 0b110)
+    rig.queues(*frames)
+    after = [softnet.processed for softnet in rig.net.softnets]
+    assert after == [processed[0], processed[1] + 64, processed[2]]
+    rows = dict(rig.dev.interrupts())
+    assert [row[2] for row in rows.values()] == [0, 0, 1, 0]
+    assert [row[1] for row in rows.values()] == [1, 2, 1, 1]
+
+
+def test_an_affinity_without_vector_or_context_is_refused():
+    rig = FlowRig(nr_cpus=2)
+    for vector, mask in ((1, 1), (-1, 1), (0, 0), (0, 4)):
+        assert errno_of(rig.dev.irq_set_affinity, vector, mask) == errno.EINVAL
 
 
 def test_one_queue_again_does_not_hash():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.netbed import OURS, PEER, Bed, FakeDevice
+from kit.netbed import OURS, PEER, Bed, FakeDevice, ip_config
 from ustack.ipv4 import devinet
 from ustack.ipv4.fib import (
     RT_TABLE_LOCAL,
@@ -111,8 +111,8 @@ def test_short_networks_have_no_broadcast(address, routes):
     assert [r for r in listing(bed) if r not in before] == routes
 
 
-def test_a_second_address_in_a_network_shares_its_routes():
-    bed = Bed()
+def test_a_promoted_second_address_keeps_the_networks_routes():
+    bed = Bed(ip_config(promote_secondaries=True))
     first, second = parse_interface("10.0.0.2/24"), parse_interface("10.0.0.3/24")
     bed.ip.add_address(bed.eth0, second)
     assert [r.secondary for r in bed.ip.addresses(bed.eth0)] == [False, True]
@@ -123,6 +123,19 @@ def test_a_second_address_in_a_network_shares_its_routes():
     assert bed.ip.fib.lookup(PEER).prefsrc == second.addr
     bed.ip.del_address(bed.eth0, second)
     assert [r for r in listing(bed) if "10.0.0" in r] == []
+
+
+def test_with_the_first_address_of_a_network_go_its_secondary_ones():
+    bed = Bed()
+    for text in ("10.0.0.3/24", "10.0.0.4/24", "192.0.2.1/24", "10.0.0.5/25"):
+        bed.ip.add_address(bed.eth0, parse_interface(text))
+    secondary = [r.secondary for r in bed.ip.addresses(bed.eth0)]
+    assert secondary == [False, True, True, False, False]
+    bed.ip.del_address(bed.eth0, parse_interface("10.0.0.3/24"))
+    bed.ip.del_address(bed.eth0, parse_interface("10.0.0.2/24"))
+    left = [str(r.interface) for r in bed.ip.addresses(bed.eth0)]
+    assert left == ["192.0.2.1/24", "10.0.0.5/25"]
+    assert "unicast 10.0.0.0/24 eth0" not in listing(bed)
 
 
 def test_an_address_is_given_and_taken_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import dpkt
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.netbed import OURS, PEER, Bed, icmp_packet, ip_config, udp_packet
+from kit.fragments import fragment, join
+from kit.netbed import OURS, PEER, Bed, icmp_packet, ip_config, udp_packet, with_checksum
 from ustack.core.skb import Skb
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.native.checksum import csum_fold, csum_partial
@@ -118,7 +120,6 @@ def test_an_unknown_type_is_ignored_and_an_error(icmp_type):
     [
         (4, "InSrcQuenchs"),
         (5, "InRedirects"),
-        (13, "InTimestamps"),
         (14, "InTimestampReps"),
         (17, "InAddrMasks"),
         (18, "InAddrMaskReps"),
@@ -130,6 +131,102 @@ def test_what_we_do_not_act_on_is_counted(icmp_type, counter):
     assert getattr(one.net.mib.icmp, counter) == 1
     assert one.drops == {"ICMP_IGNORED": 1}
     assert one.net.mib.icmp.InErrors == 0
+
+
+@pytest.mark.rfc("792", "timestamp")
+def test_a_timestamp_request_is_answered_with_the_time_since_some_moment():
+    one = bed()
+    one.receive_ip(icmp_packet(13, 0, 0x00010002, struct.pack("!III", 77, 0, 0)))
+    (packet,) = replies(one)
+    assert bytes(packet.data)[:2] == b"\x0e\x00"
+    now_ms = 0x80000000 + 1000
+    assert struct.unpack("!IIII", bytes(packet.data)[4:]) == (0x00010002, 77, now_ms, now_ms)
+    mib = one.net.mib.icmp
+    assert (mib.InTimestamps, mib.OutTimestampReps, mib.OutMsgs) == (1, 1, 1)
+
+
+def test_a_timestamp_request_without_a_time_is_malformed():
+    one = bed()
+    one.receive_ip(icmp_packet(13, 0, 0, b"abc"))
+    assert replies(one) == []
+    assert one.drops == {"ICMP_MALFORMED": 1}
+    assert one.net.mib.icmp.InErrors == 1
+
+
+def echo_with_options(options: bytes) -> bytes:
+    message = icmp_packet(ECHO, payload=b"abc")[20:]
+    header = bytearray(build_ipv4(PEER, OURS, IPPROTO_ICMP, len(options) + len(message)))
+    header[0] = 0x45 + len(options) // 4
+    return with_checksum(bytes(header) + options) + message
+
+
+@pytest.mark.rfc("1122", "3.2.2.6")
+def test_the_reply_to_a_recorded_route_records_us_twice_as_linux_does():
+    one = bed()
+    one.receive_ip(echo_with_options(b"\x07\x0f\x04" + bytes(13)))
+    (frame,) = one.take_sent()
+    ours = OURS.to_bytes(4, "big")
+    assert frame[34:50] == b"\x07\x0f\x0c" + ours + ours + bytes(5)
+    assert frame[50:52] == b"\0\0"
+    assert csum_fold(csum_partial(frame[14:50])) == 0
+
+
+def test_an_option_without_room_for_our_entry_gets_no_reply():
+    one = bed()
+    one.receive_ip(echo_with_options(b"\x07\x09\x04" + bytes(9)))
+    assert one.take_sent() == []
+
+
+def test_a_reply_that_its_options_make_too_large_is_an_error():
+    one = bed()
+    payload = bytes(65_507 - 8)
+    message = icmp_packet(ECHO, payload=payload)[20:]
+    options = b"\x44\x08\x05\x00" + bytes(4)
+    header = bytearray(build_ipv4(PEER, OURS, IPPROTO_ICMP, len(options) + len(message)))
+    header[0] = 0x47
+    for piece in fragment(with_checksum(bytes(header) + options) + message):
+        one.receive_ip(piece)
+    assert len(one.take_sent()) == 45  # that one just fits
+    mib = one.net.mib.icmp
+    assert (mib.OutErrors, mib.OutMsgs, mib.OutEchoReps) == (0, 1, 1)
+    assert not one.ip.icmp.icmp_xmit(bytes(65_508), OURS, PEER, options=options)
+    assert (mib.OutErrors, mib.OutMsgs) == (1, 1)
+
+
+def test_an_error_about_a_later_fragment_of_ours_names_no_socket():
+    one = bed()
+    told = []
+    one.ip.inet_add_protocol(200, lambda skb: None, lambda *args: told.append(args))
+    quoted = build_ipv4(OURS, PEER, 200, 100, frag=185) + bytes(8)
+    one.receive_ip(icmp_packet(3, 1, 0, quoted))
+    assert told == []
+    assert one.drops == {"ICMP_IGNORED": 1}
+
+
+def test_an_error_carries_the_options_of_the_packet_that_caused_it():
+    one = bed()
+    datagram = udp_packet(b"abc")[20:]
+    options = b"\x07\x0b\x04" + bytes(9)
+    header = bytearray(build_ipv4(PEER, OURS, 17, len(options) + len(datagram)))
+    header[0] = 0x48
+    one.receive_ip(with_checksum(bytes(header) + options) + datagram)
+    (frame,) = one.take_sent()
+    ours = OURS.to_bytes(4, "big")
+    assert frame[34:46] == b"\x07\x0b\x0c" + ours + ours + b"\0"
+    assert frame[46:48] == b"\x03\x03"
+
+
+def test_an_echo_of_65507_bytes_comes_back_in_fragments_from_fragments_in_any_order():
+    one = bed()
+    payload = bytes(random.Random(4).randbytes(65_507))
+    pieces = fragment(icmp_packet(ECHO, 0, 7, payload))
+    random.Random(5).shuffle(pieces)
+    for piece in pieces:
+        one.receive_ip(piece)
+    reply = join([frame[14:] for frame in one.take_sent()])
+    assert reply[:2] == b"\0\0"
+    assert reply[8:] == payload
+    assert csum_fold(csum_partial(reply)) == 0
 
 
 def test_an_echo_reply_that_nobody_waits_for_has_no_socket():

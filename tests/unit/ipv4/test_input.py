@@ -74,8 +74,6 @@ def edited(at: int, value: int, size: str = "B") -> bytes:
         (edited(2, 19, "H"), "IP_INHDR", {"InHdrErrors"}),
         (edited(2, 28, "H"), "PKT_TOO_SMALL", {"InTruncatedPkts"}),
         (packet()[:10] + b"\0\0" + packet()[12:], "IP_CSUM", {"InHdrErrors", "InCsumErrors"}),
-        (edited(6, 0x2000, "H"), "FRAG_NOT_SUPPORTED", {"InDiscards"}),
-        (edited(6, 0x0010, "H"), "FRAG_NOT_SUPPORTED", {"InDiscards"}),
         (packet(daddr=OTHER), "IP_INADDRERRORS", {"InAddrErrors"}),
         (packet(daddr=parse_ipv4("10.9.9.9")), "IP_INADDRERRORS", {"InAddrErrors"}),
         (packet(daddr=parse_ipv4("127.0.0.1")), "IP_INADDRERRORS", {"InAddrErrors"}),

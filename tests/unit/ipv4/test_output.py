@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.netbed import OUR_MAC, OURS, PEER, PEER_MAC, Bed
+from kit.netbed import OUR_MAC, OURS, PEER, PEER_MAC, Bed, ip_config
 from ustack.core.skb import Skb
 from ustack.ipv4.output import ip_queue_xmit
-from ustack.ipv4.route import Route, ip_route_output
+from ustack.ipv4.route import Route, ip_route_output, ip_rt_update_pmtu
+from ustack.lib.addresses import parse_ipv4
 from ustack.lib.drop_reason import DropReason
 from ustack.native.checksum import ip_fast_csum
 from ustack.wire.arp import ARPOP_REPLY, ArpPacket
@@ -107,17 +108,63 @@ def test_payload_in_pages_counts_in_the_total_length():
     assert dpkt.ip.IP(frame[14:]).len == 20 + 154
 
 
-@pytest.mark.parametrize("df", [True, False])
-def test_a_packet_larger_than_the_mtu_is_refused(df):
+@pytest.mark.rfc("1191", "3")
+def test_a_packet_larger_than_the_mtu_that_must_not_be_cut_is_refused_and_its_sender_told():
     bed, rt = bed_and_route()
+    told = []
+    bed.ip.inet_add_protocol(200, lambda skb: None, lambda *args: told.append(args[:5]))
     free = bed.mem.free_pages
-    assert xmit(bed, rt, bytes(1480), df=df) is None
+    assert xmit(bed, rt, bytes(1480)) is None
     skb = Skb(bytes(1481 - 100))
     skb.frags = [(bed.mem.alloc_pages(0), 100)]
-    assert ip_queue_xmit(bed.ip, skb, rt, OURS, PEER, 200, df=df) is DropReason.PKT_TOO_BIG
+    assert ip_queue_xmit(bed.ip, skb, rt, OURS, PEER, 200) is DropReason.PKT_TOO_BIG
+    bed.settle()
+    assert told == [(3, 4, 1500, OURS, PEER)]
     assert bed.drops == {"PKT_TOO_BIG": 1}
-    assert bed.net.mib.ip.OutDiscards == 1
+    assert (bed.net.mib.ip.FragFails, bed.net.mib.ip.OutDiscards) == (1, 0)
     assert bed.mem.free_pages == free
+
+
+def test_nothing_larger_than_the_length_field_is_sent_even_in_fragments():
+    bed, rt = bed_and_route()
+    assert xmit(bed, rt, bytes(65516), df=False) is DropReason.PKT_TOO_BIG
+    assert bed.net.mib.ip.OutDiscards == 1
+    assert bed.take_sent() == []
+
+
+def test_a_packet_without_a_time_to_live_takes_the_default():
+    bed = Bed(ip_config(ip_default_ttl=17))
+    bed.know_peer()
+    rt = ip_route_output(bed.ip, PEER)
+    xmit(bed, rt)
+    (frame,) = bed.take_sent()
+    assert frame[22] == 17
+    assert bed.net.mib.ip.DefaultTTL == 17
+
+
+@pytest.mark.parametrize(
+    ("daddr", "counter", "dest"),
+    [("10.0.0.255", "Bcast", "ffffffffffff"), ("224.0.0.1", "Mcast", "01005e000001")],
+)
+def test_every_packet_to_many_is_counted(daddr, counter, dest):
+    bed = Bed()
+    bed.ip.add_default_gateway(PEER)
+    rt = ip_route_output(bed.ip, parse_ipv4(daddr))
+    for _ in range(3):
+        assert xmit(bed, rt) is None
+    assert {f[:6].hex() for f in bed.take_sent()} == {dest}
+    ext = bed.net.mib.ip_ext
+    assert getattr(ext, f"Out{counter}Pkts") == 3
+    assert getattr(ext, f"Out{counter}Octets") == 81
+
+
+def test_a_path_too_narrow_to_believe_gets_packets_that_may_be_cut():
+    bed, rt = bed_and_route()
+    ip_rt_update_pmtu(bed.ip, PEER, 200)
+    rt = ip_route_output(bed.ip, PEER)
+    xmit(bed, rt, bytes(400))
+    (frame,) = bed.take_sent()
+    assert not dpkt.ip.IP(frame[14:]).df
 
 
 def test_a_super_frame_may_exceed_the_mtu_but_not_the_length_field():

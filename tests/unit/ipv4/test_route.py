@@ -9,9 +9,8 @@ from ustack.core.skb import Skb
 from ustack.ipv4 import devinet
 from ustack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, RTN_UNREACHABLE
 from ustack.ipv4.output import ip_queue_xmit
+from ustack.ipv4.pmtu import PMTU_CACHE_MAX
 from ustack.ipv4.route import (
-    IP_MIN_PMTU,
-    PMTU_EXPIRES_US,
     ROUTE_CACHE_MAX,
     ip_route_output,
     ip_rt_update_pmtu,
@@ -146,12 +145,47 @@ def test_a_learnt_path_mtu_holds_for_ten_minutes():
     assert not route_is_valid(bed.ip, rt)
     assert ip_route_output(bed.ip, PEER).mtu == 1000
     assert ip_rt_update_pmtu(bed.ip, PEER, 1200) == 1000  # never raised by a message
-    bed.clock.now_us += PMTU_EXPIRES_US
-    bed.ip.fib.genid += 1
+    bed.advance_us(599_999_999)
+    held = ip_route_output(bed.ip, PEER)
+    assert held.mtu == 1000
+    bed.advance_us(1)
+    assert not route_is_valid(bed.ip, held)
+    assert ip_route_output(bed.ip, PEER).mtu == 1500
+    assert bed.net.timers.next_us() is None
+
+
+def test_a_message_that_says_it_again_prolongs_what_is_known():
+    bed = Bed()
+    ip_rt_update_pmtu(bed.ip, PEER, 1000)
+    rt = ip_route_output(bed.ip, PEER)
+    bed.advance_us(500_000_000)
+    assert ip_rt_update_pmtu(bed.ip, PEER, 1000) == 1000
+    assert route_is_valid(bed.ip, rt)
+    bed.advance_us(500_000_000)
+    assert ip_route_output(bed.ip, PEER).mtu == 1000
+    bed.advance_us(100_000_000)
     assert ip_route_output(bed.ip, PEER).mtu == 1500
 
 
-def test_a_tiny_path_mtu_is_not_believed():
+def test_the_devices_own_mtu_is_nothing_to_remember():
     bed = Bed()
-    assert ip_rt_update_pmtu(bed.ip, PEER, 68) == IP_MIN_PMTU
-    assert ip_route_output(bed.ip, PEER).mtu == IP_MIN_PMTU
+    assert ip_rt_update_pmtu(bed.ip, PEER, 1500) == 1500
+    assert ip_rt_update_pmtu(bed.ip, PEER, 9000) == 1500
+    assert len(bed.ip.pmtu) == 0
+
+
+def test_a_tiny_path_mtu_is_not_believed_but_the_path_may_fragment():
+    bed = Bed()
+    assert ip_rt_update_pmtu(bed.ip, PEER, 68) == 552
+    rt = ip_route_output(bed.ip, PEER)
+    assert (rt.mtu, rt.mtu_locked) == (552, True)
+
+
+def test_no_more_paths_are_remembered_than_the_cache_holds():
+    bed = Bed()
+    bed.ip.add_default_gateway(PEER)
+    for n in range(PMTU_CACHE_MAX + 3):
+        ip_rt_update_pmtu(bed.ip, 0x0B000000 + n, 1000)
+    assert len(bed.ip.pmtu) == PMTU_CACHE_MAX
+    assert ip_route_output(bed.ip, 0x0B000000).mtu == 1500
+    assert ip_route_output(bed.ip, 0x0B000003).mtu == 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.netbed import OTHER, OTHER_MAC, OUR_MAC, OURS, PEER, PEER_MAC, Bed
+from kit.netbed import OTHER, OTHER_MAC, OUR_MAC, OURS, PEER, PEER_MAC, Bed, FakeDevice
 from ustack.lib.addresses import ETH_BROADCAST, ETH_ZERO, parse_interface, parse_ipv4
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpPacket, build_arp
 from ustack.wire.ethernet import ETH_P_ARP, build_ethernet
@@ -105,12 +105,42 @@ def test_a_probe_for_another_address_is_not_for_us():
     assert bed.drops == {"ARP_NOT_FOR_US": 1}
 
 
-def test_somebody_who_claims_our_address_is_counted_and_not_believed():
+CLAIM = ArpPacket(ARPOP_REQUEST, OTHER_MAC, OURS, ETH_ZERO, OURS)
+
+
+@pytest.mark.rfc("5227", "2.4")
+def test_our_address_is_defended_against_who_claims_it_but_not_too_often():
     bed = Bed()
-    bed.receive_arp(ArpPacket(ARPOP_REQUEST, OTHER_MAC, OURS, ETH_ZERO, OURS), dest=ETH_BROADCAST)
-    assert bed.arp.conflicts == 1
-    assert bed.take_sent() == []
-    assert bed.drops == {"ARP_NOT_FOR_US": 1}
+    announcement = ArpPacket(ARPOP_REQUEST, OUR_MAC, OURS, ETH_ZERO, OURS)
+    bed.receive_arp(CLAIM, dest=ETH_BROADCAST)
+    assert bed.take_arp() == [announcement]
+    for _ in range(9):
+        bed.advance_us(1_000_000)
+        bed.receive_arp(CLAIM, dest=ETH_BROADCAST)
+    assert bed.take_arp() == []
+    bed.advance_us(1_000_000)
+    bed.receive_arp(CLAIM, dest=ETH_BROADCAST)
+    assert bed.take_arp() == [announcement]
+    assert bed.arp.conflicts == 11
+    assert bed.drops == {"ARP_NOT_FOR_US": 11}
+    assert len(bed.arp.table) == 0  # and is not believed
+
+
+def test_each_address_is_defended_for_itself():
+    bed = Bed()
+    second = parse_interface("10.0.0.3/24")
+    bed.ip.add_address(bed.eth0, second)
+    for addr in (OURS, second.addr):
+        bed.receive_arp(ArpPacket(ARPOP_REPLY, OTHER_MAC, addr, OUR_MAC, addr))
+    assert [arp.sip for arp in bed.take_arp()] == [OURS, second.addr]
+
+
+def test_our_other_device_on_the_same_link_is_no_conflict():
+    bed = Bed()
+    bed.net.register_netdev(FakeDevice(bed.net, "eth1", OTHER_MAC))
+    bed.receive_arp(CLAIM, dest=ETH_BROADCAST)
+    assert bed.arp.conflicts == 0
+    assert bed.take_arp() == []
 
 
 @pytest.mark.parametrize(

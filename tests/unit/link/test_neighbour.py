@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+import pytest
+
 from kit.netbed import (
     OTHER_MAC,
     OUR_MAC,
@@ -202,7 +206,7 @@ def test_confirmations_keep_a_neighbour_reachable():
 
 
 def test_an_unused_entry_is_forgotten_and_then_no_timer_runs():
-    bed = Bed()
+    bed = Bed(neigh_config(gc_thresh1=1))
     reachable(bed)
     bed.advance_us(200 * SECOND_US)
     assert bed.arp.table.records() == []
@@ -211,8 +215,17 @@ def test_an_unused_entry_is_forgotten_and_then_no_timer_runs():
     assert bed.net.timers.next_us() is None
 
 
+def test_a_small_table_forgets_nobody_and_needs_no_timer():
+    bed = Bed(neigh_config(gc_thresh1=2))
+    reachable(bed)
+    bed.advance_us(1000 * SECOND_US)
+    assert state(bed) == "STALE"
+    assert bed.arp.table.stats.periodic_gc_runs == 0
+    assert bed.net.timers.next_us() is None
+
+
 def test_a_route_that_remembers_a_forgotten_neighbour_looks_up_again():
-    bed = Bed()
+    bed = Bed(neigh_config(gc_thresh1=0))
     reachable(bed)
     rt = route(bed)
     old = rt.neigh
@@ -235,7 +248,7 @@ def test_a_dead_neighbour_takes_no_packet():
 
 
 def test_a_permanent_neighbour_is_neither_aged_nor_overwritten():
-    bed = Bed()
+    bed = Bed(neigh_config(gc_thresh1=0))
     bed.know_peer()
     rival = ArpPacket(ARPOP_REQUEST, OTHER_MAC, PEER, ETH_ZERO, PEER)
     bed.receive_arp(rival, dest=ETH_BROADCAST)
@@ -263,7 +276,121 @@ def test_a_full_table_forgets_failed_entries_and_refuses_if_it_has_none():
     assert bed.net.mib.ip.OutDiscards == 1
     bed.advance_us(3_100_000)  # both have failed
     assert send(bed, daddr=0x0A00000C) is None
-    assert [r.addr for r in bed.arp.table.records()] == [0x0A00000C]
+    assert bed.arp.table.lookup(bed.eth0, 0x0A00000C) is not None
+    assert len(bed.arp.table) <= 2
+
+
+def hear(bed: Bed, host: int) -> None:
+    """Let 10.0.0.``host`` ask for us: it becomes STALE."""
+    asker = ArpPacket(ARPOP_REQUEST, OTHER_MAC, 0x0A000000 + host, ETH_ZERO, OURS)
+    bed.receive_arp(asker, dest=ETH_BROADCAST)
+
+
+def test_above_the_second_threshold_old_entries_make_room_every_five_seconds():
+    bed = Bed(neigh_config(gc_thresh1=0, gc_thresh2=4, gc_thresh3=100, gc_stale_time_us=10**12))
+    for host in range(10, 16):
+        hear(bed, host)
+    assert len(bed.arp.table) == 6
+    bed.advance_us(5 * SECOND_US)
+    send(bed, daddr=0x0A000014)  # being resolved: stays
+    bed.advance_us(1)
+    hear(bed, 30)
+    hear(bed, 31)
+    # 10, 11 and 12 went for 30: seven entries were three more than four
+    hosts = [r.addr & 255 for r in bed.arp.table.records()]
+    assert bed.arp.table.stats.forced_gc_runs == 1
+    assert hosts == [12, 13, 14, 15, 20, 30, 31]
+    assert bed.arp.table.stats.table_fulls == 0
+
+
+def test_static_entries_are_added_replaced_and_deleted():
+    bed = Bed()
+    table = bed.arp.table
+    table.neigh_add(bed.eth0, PEER, OTHER_MAC)
+    with pytest.raises(FileExistsError):
+        table.neigh_add(bed.eth0, PEER, PEER_MAC)
+    table.neigh_add(bed.eth0, PEER, PEER_MAC, replace=True)
+    send(bed)
+    (frame,) = bed.take_sent()
+    assert parse_ethernet(frame).dest == PEER_MAC
+    assert state(bed) == "PERMANENT"
+    table.neigh_delete(bed.eth0, PEER)
+    with pytest.raises(FileNotFoundError):
+        table.neigh_delete(bed.eth0, PEER)
+    send(bed)
+    assert state(bed) == "INCOMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("addr", "mac"),
+    [
+        (0, PEER_MAC),
+        (0x7F000001, PEER_MAC),
+        (0xE0000001, PEER_MAC),
+        (0xFFFFFFFF, PEER_MAC),
+        (PEER, ETH_BROADCAST),
+        (PEER, ETH_ZERO),
+        (PEER, b"short"),
+    ],
+)
+def test_a_static_entry_is_for_a_host(addr, mac):
+    bed = Bed()
+    with pytest.raises(OSError) as caught:
+        bed.arp.table.neigh_add(bed.eth0, addr, mac)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_static_entry_needs_a_device_that_is_up():
+    bed = Bed(up=False)
+    with pytest.raises(OSError) as caught:
+        bed.arp.table.neigh_add(bed.eth0, PEER, PEER_MAC)
+    assert caught.value.errno == errno.ENETDOWN
+
+
+def test_static_entries_neither_fill_the_table_nor_are_refused_by_a_full_one():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    for host in range(10, 20):
+        bed.arp.table.neigh_add(bed.eth0, 0x0A000000 + host, PEER_MAC)
+    hear(bed, 30)
+    hear(bed, 31)
+    hear(bed, 32)
+    assert len(bed.arp.table) == 12
+    assert bed.arp.table.stats.table_fulls == 1
+    bed.arp.table.neigh_add(bed.eth0, 0x0A000032, PEER_MAC)
+    assert len(bed.arp.table) == 13
+
+
+def test_static_entries_that_are_gone_leave_no_room_for_more_others():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    for host in range(10, 20):
+        bed.arp.table.neigh_add(bed.eth0, 0x0A000000 + host, PEER_MAC)
+    for host in range(10, 20):
+        bed.arp.table.neigh_delete(bed.eth0, 0x0A000000 + host)
+    for host in range(30, 40):
+        hear(bed, host)
+    assert len(bed.arp.table) == 2
+
+
+def test_a_full_table_spares_who_is_reachable():
+    bed = Bed(neigh_config(gc_thresh3=2))
+    reachable(bed)
+    hear(bed, 30)
+    bed.advance_us(6 * SECOND_US)
+    hear(bed, 31)
+    assert [r.addr & 255 for r in bed.arp.table.records()] == [PEER & 255, 31]
+
+
+def test_the_reachable_time_is_drawn_anew_every_five_minutes():
+    bed = Bed()
+    reachable(bed)
+    first = bed.arp.table.reachable_time_us
+    bed.advance_us(301 * SECOND_US)
+    send(bed)
+    bed.advance_us(6 * SECOND_US)
+    bed.receive_arp(REPLY)
+    second = bed.arp.table.reachable_time_us
+    assert second != first
+    assert 15 * SECOND_US <= second < 45 * SECOND_US
 
 
 def test_a_flood_of_askers_fills_the_table_and_no_more():

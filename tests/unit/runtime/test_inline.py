@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 import uvloop
-from unit.runtime.fake_stack import FakeStack
 
+from unit.runtime.fake_stack import FakeStack
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.inline import InlineRuntime
 

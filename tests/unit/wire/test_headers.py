@@ -13,7 +13,7 @@ from ustack.wire.arp import ARP_LEN, ArpPacket, build_arp, parse_arp
 from ustack.wire.errors import WireError
 from ustack.wire.ethernet import build_ethernet, parse_ethernet
 from ustack.wire.icmp import build_icmp, parse_icmp
-from ustack.wire.ipv4 import build_ipv4, parse_ipv4, parse_options
+from ustack.wire.ipv4 import build_ipv4, parse_ipv4
 from ustack.wire.udp import build_udp, parse_udp
 
 MACS = st.binary(min_size=6, max_size=6)
@@ -88,25 +88,6 @@ def test_an_ip_header_reads_back_with_the_right_checksum(
 )
 def test_a_malformed_ip_header_is_refused(data, reason):
     assert refused(parse_ipv4, data) is reason
-
-
-def test_options_are_cut_into_type_and_value():
-    assert parse_options(b"\x01\x07\x04\x04\x00\x94\x04\x00\x00\x00\xff\xff") == (
-        [(7, b"\x04\x00"), (0x94, b"\0\0")],
-        0,
-    )
-
-
-@pytest.mark.parametrize("options", [b"\x01\x07\x01\x00", b"\x01\x07\x09\x00", b"\x01\x07"])
-def test_a_malformed_option_is_pointed_at(options):
-    assert parse_options(options) == ([], 2)
-
-
-@given(st.binary(max_size=40))
-def test_options_never_run_past_the_end(options):
-    found, bad_at = parse_options(options)
-    assert sum(len(value) + 2 for _, value in found) <= len(options)
-    assert bad_at <= len(options)
 
 
 @given(U8, U8, U16, U32)

@@ -1,0 +1,150 @@
+"""What holds of every connection of a stack at rest, whatever its peer and its application did.
+
+``check_stack`` goes through the tables after every step; ``leftovers`` says what a stack
+holds whose sockets are all closed and whose timers have run out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.stack import Stack
+from ustack.tcp.output import TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
+from ustack.tcp.rtt import TCP_RTO_MAX_US
+from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.states import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+)
+
+ICSK_ACK_SCHED = 1
+
+
+def check_stack(stack: Stack, edges: dict[int, int]) -> None:
+    """Hold every invariant against every connection.
+
+    Args:
+        edges: right edge of each connection's window by generation; kept between calls.
+    """
+    tcp = stack.tcp
+    for key, sk in tcp.ehash.items():
+        assert sk.tp is not None, "a freed connection is still in the table"
+        assert sk.key == key
+        assert sk.tp.state not in (TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT)
+        assert sk.bind_bucket is not None and sk in sk.bind_bucket.owners
+        _send_side(sk)
+        _receive_side(sk, edges)
+        _timers(sk)
+        _recovery(sk)
+    for key, tw in tcp.twhash.items():
+        assert tw.key == key and tw.timer.pending and key not in tcp.ehash
+    for lsk in tcp.listening_hash.values():
+        assert lsk.listen is not None
+        for key, request in lsk.listen.syn_queue.items():
+            assert request.key == key and request.timer.pending
+        young = sum(not r.req.num_timeout for r in lsk.listen.syn_queue.values())
+        assert lsk.listen.qlen_young == young
+        assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
+    socks = tcp.ehash.values()
+    assert tcp.mib.CurrEstab == sum(s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks)
+    assert tcp.orphan_count == sum(s.orphaned for s in socks)
+
+
+def _send_side(sk: Any) -> None:
+    tp = sk.tp
+    in_flight = seq_diff(tp.snd_nxt, tp.snd_una)
+    unsent = seq_diff(tp.write_seq, tp.snd_nxt)
+    assert in_flight >= 0 and unsent >= 0, "SND.UNA <= SND.NXT <= write_seq"
+    syn = int(tp.snd_una == tp.iss and not tp.bytes_acked)
+    fin = int(tp.fin_queued and tp.snd_una != tp.write_seq)
+    assert tp.write_queue.len == in_flight + unsent - syn - fin, "the send queue is out of step"
+    assert tp.mss_cache > 0 and tp.snd_cwnd > 0
+    assert 0 < tp.rto_us <= TCP_RTO_MAX_US
+
+
+def _receive_side(sk: Any, edges: dict[int, int]) -> None:
+    tp = sk.tp
+    if tp.state == TCP_SYN_SENT:
+        return
+    assert seq_diff(tp.rcv_nxt, tp.rcv_wup) >= 0
+    unread = seq_diff(tp.rcv_nxt, tp.copied_seq) - sk.done
+    if not sk.dead:
+        assert tp.receive_queue.len == unread, "the receive queue is out of step"
+    else:
+        assert tp.receive_queue.len == 0 or sk.orphaned
+    edge = tp.rcv_wup + tp.rcv_wnd & SEQ_MASK
+    before = edges.get(tp.generation, edge)
+    assert seq_diff(edge, before) >= 0, "the window has shrunk"
+    edges[tp.generation] = edge
+    if sk.ofo is not None:
+        assert len(sk.ofo) or sk.ofo.fin_seq is not None
+        assert sk.ofo.nbytes == sum(end - start for start, end, _ in sk.ofo._ranges)
+        if tp.state in (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING):
+            raise AssertionError("an out-of-order queue behind the peer's FIN")
+
+
+def _timers(sk: Any) -> None:
+    tp = sk.tp
+    timer = sk.retransmit_timer
+    armed = timer is not None and timer.pending
+    assert armed == (sk.icsk_pending != ICSK_TIME_NONE)
+    if tp.snd_una != tp.snd_nxt:
+        assert sk.icsk_pending == ICSK_TIME_RETRANS, "in flight and no retransmission timer"
+    elif tp.snd_nxt != tp.write_seq:
+        assert sk.icsk_pending == ICSK_TIME_PROBE0 or sk in sk.prot.tsq, "a window unprobed"
+    else:
+        assert sk.icsk_pending == ICSK_TIME_NONE, "a timer with nothing to send"
+    if tp.ack_pending & ICSK_ACK_SCHED:
+        assert sk.delack_timer is not None and sk.delack_timer.pending, "an ACK owed for ever"
+
+
+def _recovery(sk: Any) -> None:
+    tp = sk.tp
+    out = seq_diff(tp.snd_nxt, tp.snd_una)
+    assert tp.sacked_out <= max(out, 0)
+    if tp.ca_state == TCP_CA_OPEN:
+        assert tp.sacked_out == 0
+    if tp.ca_state in (TCP_CA_RECOVERY, TCP_CA_LOSS):
+        assert seq_diff(tp.high_seq, tp.snd_una) > 0, "recovery has no end"
+        assert seq_diff(tp.snd_nxt, tp.high_seq) >= 0
+    if tp.ca_state == TCP_CA_LOSS:
+        assert seq_diff(tp.high_seq, tp.rtx_nxt) >= 0
+
+
+def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
+    """Return what is left of TCP in ``stack``: nothing, if all is closed and waited for.
+
+    Args:
+        listening: one listener is to be there.
+    """
+    tcp = stack.tcp
+    left: dict[str, Any] = {
+        "ehash": list(tcp.ehash),
+        "twhash": list(tcp.twhash),
+        "listeners": list(tcp.listening_hash)[listening:],
+        "ports": list(tcp.bhash)[listening:],
+        "orphans": tcp.orphan_count,
+        "CurrEstab": tcp.mib.CurrEstab,
+        "waiting for the device": list(tcp.tsq),
+        "timers": [t for _, _, t in stack.net.timers._heap if t.pending and _is_tcp(t)],
+    }
+    for name, info in stack.memory_info().items():
+        left[name] = info.active_objs - (listening and name == "TCP")
+    return {name: value for name, value in left.items() if value}
+
+
+def pages_to_spare(stack: Stack) -> int:
+    """Return the free pages of the arena, those that slab caches keep counted as free."""
+    slabs = stack.memory_info().values()
+    return stack.net.mem.free_pages + sum(info.num_slabs * info.pagesperslab for info in slabs)
+
+
+def _is_tcp(timer: Any) -> bool:
+    return str(timer.fn.__module__).startswith("ustack.tcp")

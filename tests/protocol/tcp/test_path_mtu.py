@@ -1,0 +1,93 @@
+"""Path MTU discovery: RFC 1191, and RFC 5927's care with who may say it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from kit.checksum import checksum
+from kit.segment import Segment, build_ip, pattern
+
+
+def frag_needed(server, peer, seg: Segment, mtu: int) -> None:
+    """A router says that ``seg``, sent by the host, was too big."""
+    quoted = build_ip(seg)[:28]
+    error = struct.pack(">BBHHH", 3, 4, 0, 0, mtu) + quoted
+    error = error[:2] + struct.pack(">H", checksum(error)) + error[4:]
+    header = struct.pack(
+        ">BBHHHBBHII", 0x45, 0, 20 + len(error), 7, 0, 64, 1, 0, 0x0A0000FE, server.addr
+    )
+    server.net.send_ip(header[:10] + struct.pack(">H", checksum(header)) + header[12:] + error)
+    server.settle()
+
+
+@pytest.mark.rfc("1191", "6")
+def test_segments_shrink_to_the_mtu_that_a_router_reports(server):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.send(pattern(0, 6_000))
+    first = peer.drain()[0]
+    assert len(first.payload) == 1460
+    frag_needed(server, peer, first, 1000)
+    again = peer.drain()
+    assert again, "nothing was repeated at once"
+    assert again[0].seq == first.seq
+    assert all(s.df for s in again)
+    peer.send(". 1:1(0) ack 6001")
+    sk.send(pattern(6_000, 5_000))
+    assert max(len(s.payload) for s in [*again, *peer.drain()]) == 960
+
+
+@pytest.mark.rfc("1191", "6.3")
+def test_ten_minutes_later_the_larger_size_is_tried_again(server):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.send(pattern(0, 6_000))
+    frag_needed(server, peer, peer.drain()[0], 1000)
+    peer.send(". 1:1(0) ack 6001")
+    peer.drain()
+    server.advance_us(599_000_000)
+    sk.send(pattern(6_000, 2_000))
+    assert max(len(s.payload) for s in peer.drain()) == 960
+    peer.send(". 1:1(0) ack 8001")
+    server.advance_us(2_000_000)
+    sk.send(pattern(8_000, 3_000))
+    assert max(len(s.payload) for s in peer.drain()) == 1460
+
+
+def test_a_second_connection_to_the_host_knows_what_the_first_has_learnt(server):
+    lsk = server.listen(80)
+    peers = [server.peer(port=port) for port in (40001, 40002)]
+    for peer in peers:
+        peer.handshake("mss 1460,nop,wscale 7")
+    first, second = lsk.accept(), lsk.accept()
+    first.send(pattern(0, 6_000))
+    frag_needed(server, peers[0], peers[0].drain()[0], 1000)
+    second.send(pattern(0, 3_000))
+    assert max(len(s.payload) for s in peers[1].drain()) == 960
+
+
+@pytest.mark.rfc("5927", "4.1")
+def test_an_error_about_a_segment_that_is_not_in_flight_is_ignored(server):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.send(pattern(0, 6_000))
+    first = peer.drain()[0]
+    forged = Segment(first.saddr, first.daddr, first.sport, first.dport, first.seq - 9, 0, 16, 0)
+    frag_needed(server, peer, forged, 600)
+    peer.expect_nothing()
+    sk.send(pattern(6_000, 5_000))
+    assert max(len(s.payload) for s in peer.drain()) == 1460
+
+
+@pytest.mark.parametrize("mtu", [0, 67, 552, 1500, 65535])
+def test_senseless_mtus_do_no_harm(server, mtu):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.send(pattern(0, 6_000))
+    first = peer.drain()[0]
+    frag_needed(server, peer, first, mtu)
+    peer.drain()
+    peer.send(". 1:1(0) ack 6001")
+    sk.send(pattern(6_000, 6_000))
+    segments = peer.drain()
+    sent = b"".join(s.payload for s in segments)
+    assert len(sent) >= 5_000 and sent == pattern(6_000, len(sent))
+    assert min(len(s.payload) for s in segments[:-1]) >= 488

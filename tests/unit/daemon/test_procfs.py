@@ -1,0 +1,175 @@
+"""Files of /proc beside what Linux prints: the same columns, to the space."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ustack.config import CoreConfig, StackConfig
+from ustack.core.napi import NET_RX_SOFTIRQ
+from ustack.core.skb import Skb
+from ustack.core.softirq import netif_rx
+from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
+from ustack.daemon.procfs import PROC_FILES, function_name, proc_lines
+from ustack.lib.addresses import parse_interface
+from ustack.lib.counters import NetMib
+from ustack.nic.pair import wire_pair
+from ustack.stack import Stack
+
+CORE = CoreConfig(arena_bytes=8 << 20, nr_cpus=2)
+
+
+@pytest.fixture
+def stack() -> Stack:
+    """Two contexts, lo and eth0."""
+    wire, _ = wire_pair()
+    stack = Stack(StackConfig(core=CORE), rng=random.Random(1), now_us=1_000_000)
+    stack.add_igb(wire, address=parse_interface("10.0.0.2/24"))
+    return stack
+
+
+def lines(stack: Stack, path: str) -> list[str]:
+    return list(proc_lines(stack, path))
+
+
+def shape(line: str) -> str:
+    """A line with every number replaced, so that ours and the kernel's can be compared."""
+    return re.sub(r" *\b[0-9a-f]+\b", " #", line)
+
+
+def test_interrupts_are_counted_in_the_column_of_their_cpu(stack: Stack):
+    adapter = stack.adapters[0]
+    adapter.napi.cpu = 1
+    adapter.nic.irq_counts[0] = 7
+    assert lines(stack, "/proc/interrupts") == [
+        "           CPU0       CPU1       ",
+        " 24:          0          7 PCI-MSIX-0000:01:00.0   0-edge      eth0-TxRx-0",
+    ]
+
+
+def test_a_driver_names_its_own_vectors(stack: Stack):
+    stack.adapters[0].interrupts = lambda: [("eth0-TxRx-0", [1, 2]), ("eth0-TxRx-1", [3])]
+    assert lines(stack, "/proc/interrupts")[1:] == [
+        " 24:          1          2 PCI-MSIX-0000:01:00.0   0-edge      eth0-TxRx-0",
+        " 25:          3          0 PCI-MSIX-0000:01:00.0   1-edge      eth0-TxRx-1",
+    ]
+
+
+def test_softirqs(stack: Stack):
+    stack.net.softnets[1].softirq_counts[NET_RX_SOFTIRQ] = 118251
+    found = lines(stack, "/proc/softirqs")
+    assert found[0] == "                    CPU0       CPU1       "
+    assert found[4] == "      NET_RX:          0     118251"
+    assert len(found) == 11
+
+
+def test_softnet_stat_has_linux_6s_fifteen_columns(stack: Stack):
+    softnet = stack.net.softnets[0]
+    softnet.processed, softnet.dropped, softnet.time_squeeze = 0xF0504, 2, 3
+    netif_rx(stack.net, Skb(bytes(60), stack.lo))
+    zeros = " ".join(["00000000"] * 8)
+    assert lines(stack, "/proc/net/softnet_stat") == [
+        f"000f0504 00000002 00000003 {zeros} 00000001 00000000 00000001 00000000",
+        f"00000000 00000000 00000000 {zeros} 00000000 00000001 00000000 00000000",
+    ]
+
+
+def test_net_dev(stack: Stack):
+    stats = stack.lo.stats
+    stats.rx_bytes = stats.tx_bytes = 3921
+    stats.rx_packets = stats.tx_packets = 42
+    stats.rx_dropped, stats.rx_missed_errors = 1, 2
+    assert lines(stack, "/proc/net/dev")[2] == (
+        "    lo:    3921      42    0    3    0     0          0         0"
+        "     3921      42    0    0    0     0       0          0"
+    )
+
+
+def test_ptype_names_taps_and_handlers(stack: Stack):
+    def packet_rcv(skb, dev, outgoing):
+        pass
+
+    stack.net.dev_add_pack(None, packet_rcv)
+    assert lines(stack, "/proc/net/ptype") == [
+        "Type Device      Function",
+        "ALL           packet_rcv",
+        "0806          arp_rcv",
+        "0800          ip_rcv",
+    ]
+    assert function_name(partial(partial(packet_rcv, 1), 2)) == "packet_rcv"
+
+
+def test_protocols_counts_sockets(stack: Stack):
+    sock = stack.socket()
+    row = lines(stack, "/proc/net/protocols")[1].split()
+    assert (row[0], row[2]) == ("TCP", "1")
+    assert len(row) == 8 + 18
+    sock.close()
+
+
+def test_buddyinfo_and_slabinfo_are_the_arenas(stack: Stack):
+    sock = stack.socket()
+    (line,) = lines(stack, "/proc/buddyinfo")
+    counts = [int(word) for word in line.split()[4:]]
+    assert sum(n << order for order, n in enumerate(counts)) == stack.net.mem.free_pages
+    slabs = {row.split()[0]: row.split() for row in lines(stack, "/proc/slabinfo")[2:]}
+    assert slabs["TCP"][1] == "1"
+    sock.close()
+
+
+def test_every_counter_of_ours_has_its_place_under_the_kernels_name():
+    known = {attribute: set(names) for _, attribute, names in (*SNMP_ROWS, *NETSTAT_ROWS)}
+    mib = NetMib()
+    for table in fields(mib):
+        ours = {counter.name for counter in fields(getattr(mib, table.name))}
+        assert ours <= known[table.name], ours - known[table.name]
+
+
+def test_counters_stand_below_their_names(stack: Stack):
+    stack.net.mib.tcp_ext.ListenDrops = 5
+    names, values = lines(stack, "/proc/net/netstat")[:2]
+    assert dict(zip(names.split(), values.split(), strict=True))["ListenDrops"] == "5"
+    titles = [line.split()[0] for line in lines(stack, "/proc/net/snmp")[::2]]
+    assert titles == ["Ip:", "Icmp:", "Tcp:", "Udp:"]
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        ("/proc/net/dev", [0, 1, 2]), ("/proc/softirqs", range(1, 11)), ("/proc/buddyinfo", [0]),
+        ("/proc/net/softnet_stat", [0]), ("/proc/net/ptype", [0]), ("/proc/slabinfo", [0, 1]),
+        ("/proc/net/protocols", [0]), ("/proc/net/snmp", [0, 1]), ("/proc/net/netstat", [0, 1]),
+    ],
+)  # fmt: skip
+def test_the_running_kernel_prints_the_same_shape(stack: Stack, path: str, rows):
+    """Held beside this machine's own files where it has them (a kernel of Linux 6)."""
+    try:
+        real = Path(path).read_text().splitlines()
+    except OSError:
+        pytest.skip(f"no {path} here")
+    if path == "/proc/buddyinfo":
+        real = [line for line in real if "Normal" in line] or real
+    if path == "/proc/softirqs":
+        columns = len(real[0].split())
+        real = [line[: 13 + 11 * min(columns, 2)] for line in real]
+    for row in rows:
+        ours = lines(stack, path)[row]
+        if columns_differ(ours, real[row]):
+            pytest.skip("the kernel is of another version")
+        assert shape(ours) == shape(real[row]) or ours == real[row]
+
+
+def columns_differ(ours: str, real: str) -> bool:
+    """Whether another kernel's row has other columns: that is not a fault of ours."""
+    return len(ours.split()) != len(real.split())
+
+
+def test_an_unknown_file_is_the_clients_mistake(stack: Stack):
+    assert "/proc/interrupts" in PROC_FILES
+    with pytest.raises(LookupError, match="/proc/nothing: No such file or directory"):
+        proc_lines(stack, "/proc/nothing")

@@ -1,0 +1,162 @@
+"""The configuration under its sysctl names: what ``sysctl net.core.somaxconn`` reads and sets.
+
+A field of ``CoreConfig`` is ``net.core.NAME``, of ``IpConfig`` and ``TcpConfig``
+``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in the unit that Linux
+uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfig``, which
+``Stack.set_config`` hands to the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any
+
+from ustack.config import StackConfig
+
+INT_MAX = 2**31 - 1
+
+SECTIONS = (
+    ("net.core.", ("core",)),
+    ("net.ipv4.", ("ip",)),
+    ("net.ipv4.neigh.default.", ("ip", "neigh")),
+    ("net.ipv4.", ("tcp",)),
+)
+"""Prefix of the name, and where in ``StackConfig`` the fields are."""
+NOT_SYSCTLS = frozenset(["nr_cpus", "arena_bytes", "init_cwnd"])
+"""Fields that are settled when a stack is made, or have no sysctl in Linux."""
+
+MILLISECONDS = {
+    "icmp_ratelimit_us": "icmp_ratelimit",
+    "base_reachable_time_us": "base_reachable_time_ms",
+    "retrans_time_us": "retrans_time_ms",
+}
+"""Times that Linux counts in milliseconds, and their names; other times are in seconds."""
+
+LEAST = {
+    "dev_weight": 1,
+    "ip_default_ttl": 1,
+    "ip_local_port_range": 1,
+    "tcp_rmem": 1,
+    "tcp_syn_retries": 1,
+    "tcp_wmem": 1,
+}
+"""Smallest value of each field that does not begin at 0 (.extra1)."""
+MOST = {
+    "ip_default_ttl": 255,
+    "ip_local_port_range": 65535,
+    "tcp_keepalive_probes": 255,
+    "tcp_orphan_retries": 255,
+    "tcp_retries2": 255,
+    "tcp_syn_linear_timeouts": 127,
+    "tcp_syn_retries": 127,
+    "tcp_synack_retries": 255,
+}
+"""Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
+
+
+@dataclass(frozen=True)
+class Sysctl:
+    """One knob."""
+
+    name: str
+    path: tuple[str, ...]
+    """The attributes of ``StackConfig`` that lead to its object."""
+    field: str
+    unit_us: int
+    """Microseconds in one of Linux's units; 1 for what is no time."""
+
+    def owner(self, config: StackConfig) -> Any:
+        """Return the dataclass that holds the value."""
+        owner: Any = config
+        for part in self.path:
+            owner = getattr(owner, part)
+        return owner
+
+
+def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
+    """Return every knob by name, in the order of the names."""
+    found: dict[str, Sysctl] = {}
+    for prefix, path in SECTIONS:
+        owner = Sysctl("", path, "", 1).owner(config)
+        for field in fields(owner):
+            value = getattr(owner, field.name)
+            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple)):
+                knob = _sysctl(prefix, path, field)
+                found[knob.name] = knob
+    return dict(sorted(found.items()))
+
+
+def sysctl_values(config: StackConfig) -> Iterator[tuple[str, str]]:
+    """Yield every name with its value as ``sysctl -a`` prints it."""
+    for name, knob in sysctl_table(config).items():
+        yield name, _format(knob, getattr(knob.owner(config), knob.field))
+
+
+def sysctl_read(config: StackConfig, name: str) -> str:
+    """Return one value as ``sysctl`` prints it.
+
+    Raises:
+        LookupError: there is no such knob; the caller's fault.
+    """
+    knob = _find(config, name)
+    return _format(knob, getattr(knob.owner(config), knob.field))
+
+
+def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
+    """Return ``config`` with one value replaced.
+
+    Raises:
+        LookupError: there is no such knob; the caller's fault.
+        ValueError: ``text`` is no such value, or out of range (EINVAL); the caller's fault.
+    """
+    knob = _find(config, name)
+    old = getattr(knob.owner(config), knob.field)
+    new: Any = replace(knob.owner(config), **{knob.field: _parse(knob, old, text)})
+    for depth in range(len(knob.path) - 1, -1, -1):
+        owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
+        new = replace(owner, **{knob.path[depth]: new})
+    changed: StackConfig = new
+    return changed
+
+
+def _sysctl(prefix: str, path: tuple[str, ...], field: Field[Any]) -> Sysctl:
+    if not field.name.endswith("_us"):
+        return Sysctl(prefix + field.name, path, field.name, 1)
+    if field.name in MILLISECONDS:
+        return Sysctl(prefix + MILLISECONDS[field.name], path, field.name, 1000)
+    return Sysctl(prefix + field.name.removesuffix("_us"), path, field.name, 1_000_000)
+
+
+def _find(config: StackConfig, name: str) -> Sysctl:
+    knob = sysctl_table(config).get(name.replace("/", "."))
+    if knob is None:
+        path = name.replace(".", "/")
+        raise LookupError(f"cannot stat /proc/sys/{path}: No such file or directory")
+    return knob
+
+
+def _format(knob: Sysctl, value: Any) -> str:
+    if isinstance(value, tuple):
+        return "\t".join(str(part) for part in value)
+    return str(int(value) // knob.unit_us)
+
+
+def _parse(knob: Sysctl, old: Any, text: str) -> Any:
+    """Read a value of the type of ``old``; of several numbers those left out stay."""
+    try:
+        numbers = [int(word, 0) for word in text.split()]
+    except ValueError:
+        raise ValueError(f'setting key "{knob.name}": Invalid argument') from None
+    width = len(old) if isinstance(old, tuple) else 1
+    least = LEAST.get(knob.field, 0)
+    most = 1 if isinstance(old, bool) else MOST.get(knob.field, INT_MAX)
+    in_range = all(least <= number <= most for number in numbers)
+    if not 0 < len(numbers) <= width or not in_range:
+        raise ValueError(f'setting key "{knob.name}": Invalid argument')
+    if isinstance(old, tuple):
+        value = (*numbers, *old[len(numbers) :])
+        if value != tuple(sorted(value)) and knob.field == "ip_local_port_range":
+            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        return value
+    return type(old)(numbers[0] * knob.unit_us)

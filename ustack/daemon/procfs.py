@@ -1,0 +1,198 @@
+"""Files of /proc as Linux 6 prints them, from a running stack: ``ustack cat PATH``.
+
+Column for column the format of the kernel's own seq_files, so that what parses those parses
+these. A CPU is one softnet context; the one thread runs them in turn. Only what the stack
+has is shown: no architecture's interrupts, one memory zone, the caches that exist. Counters
+that the kernel names and the stack does not have are 0 (``proc_names.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ustack.core.softirq import SOFTIRQ_NAMES
+from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
+from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
+from ustack.lib.counters import NetMib
+
+if TYPE_CHECKING:
+    from ustack.core.netdevice import NetDevice
+    from ustack.stack import Stack
+
+TCP_METHODS = "y  y  n  y  n  y  y  y  y  y  y  y  y  y  y  y  y  n"
+"""Which of struct proto's operations TCP has: no disconnect, no ioctl, no memory pressure."""
+
+
+def proc_lines(stack: Stack, path: str) -> Iterator[str]:
+    """Return the lines of one file, without line ends.
+
+    Raises:
+        LookupError: there is no such file; the client's fault.
+    """
+    affinity = AFFINITY_PATH.fullmatch(path)
+    if affinity is not None:
+        return iter([read_affinity(stack, int(affinity[1]))])
+    make = PROC_FILES.get(path)
+    if make is None:
+        raise LookupError(f"{path}: No such file or directory")
+    return make(stack)
+
+
+def cpu_header(stack: Stack, indent: int) -> str:
+    """Return the line of CPU names above /proc/interrupts and /proc/softirqs."""
+    return " " * indent + "".join([f"CPU{softnet.cpu:<8}" for softnet in stack.net.softnets])
+
+
+def interrupts(stack: Stack) -> Iterator[str]:
+    """Yield /proc/interrupts: each device's vectors (show_interrupts)."""
+    yield cpu_header(stack, 11)
+    irq = FIRST_IRQ
+    ncpus = len(stack.net.softnets)
+    for slot, device in enumerate(_devices_with_irqs(stack)):
+        for hwirq, (name, counts) in enumerate(device_interrupts(device, ncpus)):
+            columns = "".join([f" {count:10d}" for count in counts])
+            chip = f"PCI-MSIX-0000:{slot + 1:02x}:00.0"
+            yield f"{irq:3d}:{columns} {chip} {hwirq:3d}-edge      {name}"
+            irq += 1
+
+
+def _devices_with_irqs(stack: Stack) -> list[NetDevice]:
+    return [dev for dev in stack.net.devices.values() if device_interrupts(dev, 1)]
+
+
+def device_interrupts(device: NetDevice, ncpus: int) -> list[tuple[str, list[int]]]:
+    """Return the name of each vector of ``device`` and its interrupts by CPU."""
+    own = getattr(device, "interrupts", None)
+    if own is not None:
+        vectors: list[tuple[str, list[int]]] = own()
+        return [(name, [*counts, *[0] * ncpus][:ncpus]) for name, counts in vectors]
+    nic, napi = getattr(device, "nic", None), getattr(device, "napi", None)
+    if nic is None or napi is None:
+        return []
+    counts = [0] * ncpus
+    counts[min(napi.cpu, ncpus - 1)] = nic.irq_counts[0]
+    return [(f"{device.name}-TxRx-0", counts)]
+
+
+def softirqs(stack: Stack) -> Iterator[str]:
+    """Yield /proc/softirqs: runs of each vector (show_softirqs)."""
+    yield cpu_header(stack, 20)
+    for number, name in enumerate(SOFTIRQ_NAMES):
+        counts = [softnet.softirq_counts[number] for softnet in stack.net.softnets]
+        yield f"{name:>12}:" + "".join([f" {count:10d}" for count in counts])
+
+
+def softnet_stat(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/softnet_stat, 15 columns (softnet_seq_show).
+
+    processed, dropped, time_squeeze, five zeros, cpu_collision, received_rps, flow_limit (the
+    three not supported), backlog length, CPU, length of input_pkt_queue, of process_queue.
+    """
+    for softnet in stack.net.softnets:
+        input_qlen, process_qlen = len(softnet.input_pkt_queue), len(softnet.process_queue)
+        counted = (softnet.processed, softnet.dropped, softnet.time_squeeze)
+        queued = (input_qlen + process_qlen, softnet.cpu, input_qlen, process_qlen)
+        yield " ".join([f"{n & 0xFFFFFFFF:08x}" for n in (*counted, *[0] * 8, *queued)])
+
+
+def net_dev(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/dev (dev_seq_printf_stats)."""
+    yield "Inter-|   Receive                                                |  Transmit"
+    yield (
+        " face |bytes    packets errs drop fifo frame compressed multicast|"
+        "bytes    packets errs drop fifo colls carrier compressed"
+    )
+    for device in stack.net.devices.values():
+        s = device.stats
+        yield (
+            f"{device.name:>6}: {s.rx_bytes:7d} {s.rx_packets:7d} {s.rx_errors:4d} "
+            f"{s.rx_dropped + s.rx_missed_errors:4d} {s.rx_fifo_errors:4d} "
+            f"{s.rx_length_errors + s.rx_crc_errors:5d} {0:10d} {s.multicast:9d} "
+            f"{s.tx_bytes:8d} {s.tx_packets:7d} {s.tx_errors:4d} {s.tx_dropped:4d} "
+            f"{0:4d} {0:5d} {0:7d} {0:10d}"
+        )
+
+
+def ptype(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/ptype: taps, then handlers by EtherType (ptype_seq_show)."""
+    yield "Type Device      Function"
+    for tap in stack.net.ptype_all:
+        yield f"ALL  {'':<8} {function_name(tap)}"
+    for number, handler in stack.net.ptype_base.items():
+        yield f"{number:04x} {'':<8} {function_name(handler)}"
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, a method or a partial of one."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def protocols(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/protocols: those that have sockets (proto_seq_printf)."""
+    yield (
+        "protocol  size sockets  memory press maxhdr  slab module     "
+        "cl co di ac io in de sh ss gs se re bi br ha uh gp em"
+    )
+    cache = stack.tcp.tcp_cache.info()
+    yield (
+        f"{'TCP':<9} {cache.objsize:4d} {cache.active_objs:6d}  {-1:6d}   {'NI':<3} {192:6d}   "
+        f"{'yes':<3}  {'kernel':<10}  {TCP_METHODS}"
+    )
+
+
+def snmp(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/snmp."""
+    return mib_lines(stack.net.mib, SNMP_ROWS)
+
+
+def netstat(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/netstat."""
+    return mib_lines(stack.net.mib, NETSTAT_ROWS)
+
+
+def mib_lines(mib: NetMib, rows: Iterable[tuple[str, str, tuple[str, ...]]]) -> Iterator[str]:
+    """Yield two lines a row: the kernel's names, and our values or 0."""
+    for title, attribute, names in rows:
+        table = getattr(mib, attribute)
+        yield f"{title}: " + " ".join(names)
+        yield f"{title}: " + " ".join([str(getattr(table, name, 0)) for name in names])
+
+
+def buddyinfo(stack: Stack) -> Iterator[str]:
+    """Yield /proc/buddyinfo: free blocks of each order (frag_show_print)."""
+    counts = stack.net.mem.buddyinfo()
+    yield f"Node 0, zone {'Normal':>8} " + "".join([f"{count:6d} " for count in counts])
+
+
+def slabinfo(stack: Stack) -> Iterator[str]:
+    """Yield /proc/slabinfo (cache_show)."""
+    yield "slabinfo - version: 2.1"
+    yield (
+        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+        " : tunables <limit> <batchcount> <sharedfactor>"
+        " : slabdata <active_slabs> <num_slabs> <sharedavail>"
+    )
+    for name, info in stack.memory_info().items():
+        yield (
+            f"{name:<17} {info.active_objs:6d} {info.num_objs:6d} {info.objsize:6d} "
+            f"{info.objperslab:4d} {info.pagesperslab:4d} : tunables {0:4d} {0:4d} {0:4d}"
+            f" : slabdata {info.active_slabs:6d} {info.num_slabs:6d} {0:6d}"
+        )
+
+
+PROC_FILES: dict[str, Callable[[Stack], Iterator[str]]] = {
+    "/proc/buddyinfo": buddyinfo,
+    "/proc/interrupts": interrupts,
+    "/proc/net/dev": net_dev,
+    "/proc/net/netstat": netstat,
+    "/proc/net/protocols": protocols,
+    "/proc/net/ptype": ptype,
+    "/proc/net/snmp": snmp,
+    "/proc/net/softnet_stat": softnet_stat,
+    "/proc/slabinfo": slabinfo,
+    "/proc/softirqs": softirqs,
+}
