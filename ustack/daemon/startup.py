@@ -58,6 +58,8 @@ class Daemon:
         self._stack: Stack | None = None
         self._runtime: InlineRuntime | None = None
         self._servers: list[StackServer] = []
+        self.lost: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
+        """Done once the TAP is gone: there is nothing left to serve."""
 
     async def start(self) -> None:
         """Bring everything up; packets flow when it returns.
@@ -76,6 +78,7 @@ class Daemon:
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
         adapter = stack.add_igb(self._wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop)
+        runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.
         await asyncio.to_thread(configure_host, options)
@@ -87,6 +90,10 @@ class Daemon:
         except OSError as error:
             raise StartError(f"cannot start the services: {error.strerror or error}") from error
         self._start_control(stack, runtime, loop)
+
+    def _on_wire_lost(self, error: OSError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
 
     def _start_control(
         self, stack: Stack, runtime: InlineRuntime, loop: asyncio.AbstractEventLoop

@@ -8,12 +8,14 @@ a poll, ``igb_ethtool`` the figures, ``igb_settings`` what can be changed while 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ustack.core.gro import napi_gro_flush
 from ustack.core.napi import Napi
 from ustack.core.netdevice import (
+    IFF_LOWER_UP,
+    IFF_RUNNING,
     NETIF_F_IP_CSUM,
     NETIF_F_LRO,
     NETIF_F_RXCSUM,
@@ -74,6 +76,8 @@ class IgbAdapter(NetDevice):
         self.rss_indir_tbl = bytes(RETA_SIZE)
         self._rss_key = b""
         self.is_running = False
+        self.wire_lost: Callable[[OSError], None] | None = None
+        """Told, in the middle of a poll, that the wire is gone (its TAP was deleted)."""
         self.set_queues(config.queues)
         self.set_features()
         wire.features_changed = self.set_features
@@ -227,7 +231,22 @@ class IgbAdapter(NetDevice):
         Returns:
             Frames taken off the wire.
         """
-        return self.nic.dma(self.net.clock.now_us) if self.is_running else 0
+        if not self.is_running:
+            return 0
+        taken = self.nic.dma(self.net.clock.now_us)
+        if taken < 0:
+            self._lose_wire()
+            return 0
+        return taken
+
+    def _lose_wire(self) -> None:
+        """The wire is gone for good: no carrier any more, and whoever polls is told, once."""
+        if not self.flags & IFF_LOWER_UP:
+            return
+        self.flags &= ~(IFF_LOWER_UP | IFF_RUNNING)
+        if self.wire_lost is not None:
+            name = getattr(self.wire, "name", "")
+            self.wire_lost(OSError(errno.ENETDOWN, f"{self.name}: the wire {name} is gone"))
 
     def ndo_start_xmit(self, skb: Skb) -> int:
         """Send one frame (igb_xmit_frame)."""

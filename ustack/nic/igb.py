@@ -101,7 +101,11 @@ class IgbNic:
             self._interrupt(delivered)
 
     def dma(self, now_us: int, limit: int = RX_LIMIT) -> int:
-        """Do one step: send what a full wire refused, then receive (``dma_rx``)."""
+        """Do one step: send what a full wire refused, then receive (``dma_rx``).
+
+        Returns:
+            Frames taken off the wire; -1 if it is gone (``wire_error``).
+        """
         if self._is_dma:
             taken: int = lib.us_nic_dma(self._nic, now_us, limit)
         else:

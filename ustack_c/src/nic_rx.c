@@ -460,14 +460,17 @@ int us_nic_dma_rx(struct us_nic *nic, uint32_t limit)
  *
  * Sends what the wire refused before, then receives (us_nic_dma_rx).
  *
- * Return: frames taken off the wire.
+ * Return: frames taken off the wire; -1 if it is gone (WIREERR).
  */
 int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit)
 {
+	int taken;
+
 	nic->regs.SYSTIM = now_us;
 	for (uint32_t pending = us_nic_tx_pending(nic); pending; pending &= pending - 1)
 		us_nic_dma_tx(nic, (uint32_t)__builtin_ctz(pending));
-	return us_nic_dma_rx(nic, limit);
+	taken = us_nic_dma_rx(nic, limit);
+	return !taken && nic->regs.WIREERR ? -1 : taken;
 }
 
 /**

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import socket
 import struct
 from dataclasses import replace
 
@@ -12,6 +14,8 @@ from kit.board import ethernet
 from ustack.config import CoreConfig, NicConfig, StackConfig
 from ustack.core.net import Net
 from ustack.core.netdevice import (
+    IFF_LOWER_UP,
+    IFF_RUNNING,
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,
     NETIF_F_IP_CSUM,
@@ -27,6 +31,7 @@ from ustack.driver.igb import IgbAdapter
 from ustack.driver.igb_tx import igb_xmit_frame
 from ustack.lib.clock import StackClock
 from ustack.lib.drop_reason import DropReason
+from ustack.native.lib import lib
 from ustack.native.mem import Mem
 from ustack.nic.pair import wire_pair
 
@@ -533,3 +538,21 @@ def test_the_figures_agree_with_each_other():
     assert figures["rx_bytes"] == figures["rx_queue_0_bytes"] == stats.rx_bytes == 5 * 18
     assert rig.dev.ethtool_drvinfo()["driver"] == "igb"
     assert rig.dev.ethtool_ringparam()["rx_pending"] == 256
+
+
+def test_a_wire_that_is_gone_takes_the_carrier_and_is_told_once():
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near:
+        near.setblocking(False)
+        rig = Rig()
+        lib.us_nic_attach(rig.dev.nic._nic, near.fileno(), 10)
+        rig.dev.nic._is_dma = True
+        told: list[OSError] = []
+        rig.dev.wire_lost = told.append
+        assert rig.dev.poll_hw() == 0
+        assert rig.dev.flags & IFF_LOWER_UP
+        far.close()
+        assert rig.dev.poll_hw() == rig.dev.poll_hw() == 0
+        assert [error.errno for error in told] == [errno.ENETDOWN]
+        assert not rig.dev.flags & (IFF_LOWER_UP | IFF_RUNNING)
+        assert rig.dev.fileno() == -1
