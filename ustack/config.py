@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 class NicConfig:
     """The emulated igb and what the wire may do for it."""
 
+    queues: int = 1
+    """ethtool -L combined: queue pairs, each with a vector of its own, 1 to 8."""
     rx_ring: int = 256
-    """Receive descriptors, 64 to 4096; one stays unused (igb default 256)."""
+    """Receive descriptors of each queue, 64 to 4096; one stays unused (igb default 256)."""
     tx_ring: int = 256
-    """Transmit descriptors, 64 to 4096 (igb default 256)."""
+    """Transmit descriptors of each queue, 64 to 4096 (igb default 256)."""
+    rx_usecs: int = 3
+    """ethtool -C rx-usecs: 0 interrupts at once, 1 and 3 adapt (3, igb's default, without the
+    class of lowest latency), 10 to 10000: microseconds between two interrupts of a vector."""
     rx_checksum: bool = True
     """ethtool -K rx: the device verifies TCP and UDP checksums."""
     tx_checksum: bool = True

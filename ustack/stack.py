@@ -8,6 +8,7 @@ here or below reads a clock, draws a random number of its own or waits.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ class Stack:
         self.adapters: list[IgbAdapter] = []
         self._timed: list[IgbAdapter] = []
         """Adapters whose wires hold frames back by time."""
+        self.wire_lost: Callable[[OSError], None] | None = None
+        """Told, in the middle of ``poll``, that a wire is gone; the runtime's."""
         self.lo = LoopbackDevice(self.net)
         self.net.register_netdev(self.lo)
         self.net.dev_open(self.lo)
@@ -92,6 +95,7 @@ class Stack:
         dev = IgbAdapter(self.net, name, wire, mac, self.config.nic)
         self.net.register_netdev(dev)
         self.net.dev_open(dev)
+        dev.wire_lost = self._wire_lost
         self.adapters.append(dev)
         if wire.is_timed:
             self._timed.append(dev)
@@ -100,6 +104,19 @@ class Stack:
         if gateway is not None:
             self.ip.add_default_gateway(gateway)
         return dev
+
+    def _wire_lost(self, error: OSError) -> None:
+        if self.wire_lost is not None:
+            self.wire_lost(error)
+
+    def set_mtu(self, dev: IgbAdapter, mtu: int) -> None:
+        """Change a device's MTU; routes are looked up again (ip link set mtu).
+
+        Raises:
+            OSError: EINVAL, the device cannot.
+        """
+        dev.ndo_change_mtu(mtu)
+        self.ip.fib.genid += 1
 
     def poll(self, now_us: int) -> bool:
         """Do a bounded amount of work: frames in, softirq, timers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -150,3 +151,40 @@ def test_tcpdump_of_the_stack_sees_what_the_kernels_tcpdump_sees(ns: Namespace):
     assert sum(bool(s.flags & SYN) for s in ours) == 2
     key = [(s.saddr, s.seq, s.ack, s.flags, s.payload) for s in theirs]
     assert sorted((s.saddr, s.seq, s.ack, s.flags, s.payload) for s in ours) == sorted(key)
+
+
+def test_a_tap_that_is_deleted_ends_the_daemon_with_one_line(ns: Namespace):
+    with Daemon(ns) as daemon:
+        assert ns.run("ping", "-c", "1", "-W", "2", "10.0.0.2").returncode == 0
+        ns.output("ip", "link", "delete", daemon.tap)
+        assert daemon.process.wait(10) == 1
+        assert daemon.log().splitlines()[1:] == ["ustackd: eth0: the wire tap0 is gone"]
+
+
+BLOCKED = """
+import errno, subprocess, sys, threading, time
+import ustack
+from ustack import socket
+
+ustack.up(tap="tap9", address="10.9.0.2/24", host_address="10.9.0.1/24")
+server = socket.create_server(("10.9.0.2", 80))
+threading.Timer(0.3, subprocess.run, (["ip", "link", "delete", "tap9"],)).start()
+began = time.process_time()
+try:
+    server.accept()
+except OSError as error:
+    print(errno.errorcode[error.errno], error.strerror)
+time.sleep(0.5)
+print(time.process_time() - began < 0.4)
+try:
+    socket.create_connection(("10.9.0.1", 80), 1)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def test_a_tap_that_is_deleted_ends_blocked_calls_and_nothing_spins(ns: Namespace):
+    said = ns.run(sys.executable, "-c", BLOCKED)
+    assert said.stdout.splitlines() == [
+        "ENETDOWN eth0: the wire tap9 is gone", "True", "ENETDOWN",
+    ], said.stderr  # fmt: skip

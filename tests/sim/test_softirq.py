@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from kit.host import TEST_CONFIG, Host, two_hosts
 from kit.transfer import Transfer, connected
 from ustack.config import CoreConfig, NicConfig, StackConfig
-from ustack.core.gro import napi_gro_receive
 from ustack.core.napi import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ
 from ustack.core.netdevice import NETIF_F_GRO, NETIF_F_GSO
 from ustack.lib.addresses import INADDR_LOOPBACK
@@ -27,11 +25,6 @@ def transfer(a: Host, b: Host, total: int) -> None:
     assert there.equal
 
 
-def receive_through_gro(host: Host) -> None:
-    """Have the driver call ``napi_gro_receive`` with its frames."""
-    host.stack.net.netif_receive_skb = partial(napi_gro_receive, host.adapter.napi)
-
-
 def switch(host: Host, bit: int, on: bool) -> None:
     """ethtool -K."""
     dev = host.adapter
@@ -44,7 +37,6 @@ def switch(host: Host, bit: int, on: bool) -> None:
 def gro_run(gro: bool) -> tuple[int, int]:
     """Return the frames that the receiver's device took, and the segments that TCP got."""
     a, b = two_hosts(config=TEST_CONFIG)
-    receive_through_gro(b)
     switch(b, NETIF_F_GRO, gro)
     transfer(a, b, 10 * MB)
     return b.adapter.stats.rx_packets, b.mib.InSegs
@@ -60,7 +52,6 @@ def test_gro_on_hands_tcp_a_tenth_of_the_frames_and_off_every_one():
 
 def test_gro_can_be_switched_while_data_flow():
     a, b = two_hosts(config=TEST_CONFIG)
-    receive_through_gro(b)
     near, far = connected(a, b)
     ratios = []
     for on in (False, True, False):
@@ -111,7 +102,8 @@ def softirqs(host: Host) -> tuple[int, int]:
 
 def test_net_rx_far_outnumbers_net_tx_on_both_sides():
     """Completion of transmits raises NET_RX; NET_TX is for a queue that had to stop."""
-    config = StackConfig(nic=NicConfig(), core=CoreConfig(arena_bytes=64 << 20))
+    nic = NicConfig(rx_usecs=0)  # moderation would gather completions and frames
+    config = StackConfig(nic=nic, core=CoreConfig(arena_bytes=64 << 20))
     a, b = two_hosts(config=config)
     transfer(a, b, 100 * MB)
     for host in (a, b):

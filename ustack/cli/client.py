@@ -147,6 +147,15 @@ class Client:
         """Let ``receive`` wait without limit: a capture may see nothing for hours."""
         self._sock.settimeout(None)
 
+    def ask(self, request: Request) -> None:
+        """Have something done that is answered with ``Done`` alone.
+
+        Raises:
+            ClientError: see ``receive``; the daemon refuses.
+        """
+        for _ in self.rows(request, msgspec.Struct):
+            pass
+
     def rows(self, request: Request, row_type: type[RowT]) -> Iterator[RowT]:
         """Ask, and yield the rows of the answer as they come.
 

@@ -1,4 +1,4 @@
-"""``ustack ip``: neigh, route, addr and link in iproute2's words, only looking.
+"""``ustack ip``: neigh, route, addr and link in iproute2's words; ``ip link set DEV mtu N``.
 
 Commands and objects may be shortened as in iproute2 (``ip r``, ``ip a s dev lo``).
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ustack.cli.client import Client, ClientError
 from ustack.daemon.messages import (
     AddressRow,
+    EthtoolSetRequest,
     LinkRow,
     LinksRequest,
     NeighbourRow,
@@ -44,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-4", dest="ipv4", action="store_true", help="IPv4, as always here")
     parser.add_argument("object", metavar="OBJECT", help="neigh, route, addr or link")
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="show, list; dev NAME; for route: table local"
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="show, list; dev NAME; for route: table local; for link: set NAME mtu N",
     )
 
 
@@ -57,10 +61,28 @@ def run(args: argparse.Namespace, client: Client) -> int:
     # iproute2 takes the longest object that begins with the letters given, in this order.
     for name, view in OBJECTS.items():
         if name.startswith(args.object):
+            if name == "link" and args.words and args.words[0] == "set":
+                set_link(client, args.words[1:])
+                return 0
             for line in view(client, parse_words(args.words, name), bool(args.stats)):
                 print(line)
             return 0
     raise ClientError(f'Object "{args.object}" is unknown, try neigh, route, addr or link.')
+
+
+def set_link(client: Client, words: list[str]) -> None:
+    """Do ``ip link set [dev] DEVICE mtu N``.
+
+    Raises:
+        ClientError: another word, no number, or the device refuses.
+    """
+    rest = words[1:] if words[:1] == ["dev"] else words
+    if len(rest) != 3 or rest[1] != "mtu":
+        raise ClientError('ip link set: try "ustack ip link set DEVICE mtu NUMBER"')
+    device, _, mtu = rest
+    if not mtu.isdigit():
+        raise ClientError(f'Error: argument "{mtu}" is wrong: Invalid "mtu" value')
+    client.ask(EthtoolSetRequest(device, "mtu", {"mtu": int(mtu)}))
 
 
 def parse_words(words: list[str], name: str) -> dict[str, str]:

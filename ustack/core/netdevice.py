@@ -106,6 +106,10 @@ class NetDevice:
         """Whether the driver has stopped its transmit queue for want of descriptors."""
         return False
 
+    def interrupts(self) -> list[tuple[str, list[int]]]:
+        """Return each vector's name in /proc/interrupts and its interrupts by softnet context."""
+        return []
+
     def ethtool_stats(self) -> dict[str, int]:
         """Return the statistics of ``ethtool -S`` in the driver's order."""
         return {}

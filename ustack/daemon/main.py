@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the console script ``ustackd``.
 
     Returns:
-        0 after a signal, 1 if it could not start.
+        0 after a signal, 1 if it could not start or the TAP was deleted.
     """
     options = parse_options(argv)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -42,7 +42,10 @@ async def serve(options: DaemonOptions) -> int:
         if starting.done():
             starting.result()
             print(ready_line(options), flush=True)
-            await stop_asked
+            await asyncio.wait((daemon.lost, stop_asked), return_when=asyncio.FIRST_COMPLETED)
+        if daemon.lost.done():
+            print(f"ustackd: {daemon.lost.result().strerror}", file=sys.stderr)
+            return 1
         return 0
     except StartError as error:
         print(f"ustackd: {error}", file=sys.stderr)

@@ -44,10 +44,19 @@ class DropsRequest(Request, tag="drops", frozen=True):
 
 
 class EthtoolRequest(Request, tag="ethtool", frozen=True):
-    """One view of a device: ``stats``, ``drvinfo``, ``ring`` or ``features``."""
+    """One view of a device: ``stats``, ``drvinfo``, ``ring``, ``channels``, ``coalesce``,
+    ``pause``, ``rxfh`` or ``features``."""
 
     device: str
     view: str
+
+
+class EthtoolSetRequest(Request, tag="ethtool-set", frozen=True):
+    """Change a device: the views' names, ``mtu`` and ``irq``; what has no value stays."""
+
+    device: str
+    setting: str
+    values: dict[str, int | bool | str | list[int]]
 
 
 class NeighboursRequest(Request, tag="neighbours", frozen=True):
@@ -113,6 +122,7 @@ AnyRequest = (
     | CountersRequest
     | DropsRequest
     | EthtoolRequest
+    | EthtoolSetRequest
     | NeighboursRequest
     | RoutesRequest
     | LinksRequest

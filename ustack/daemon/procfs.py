@@ -13,15 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.softirq import SOFTIRQ_NAMES
+from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
 from ustack.lib.counters import NetMib
 
 if TYPE_CHECKING:
-    from ustack.core.netdevice import NetDevice
     from ustack.stack import Stack
 
-FIRST_IRQ = 24
-"""Number of the first message-signalled interrupt, behind the 24 pins of an I/O APIC."""
 TCP_METHODS = "y  y  n  y  n  y  y  y  y  y  y  y  y  y  y  y  y  n"
 """Which of struct proto's operations TCP has: no disconnect, no ioctl, no memory pressure."""
 
@@ -32,6 +30,9 @@ def proc_lines(stack: Stack, path: str) -> Iterator[str]:
     Raises:
         LookupError: there is no such file; the client's fault.
     """
+    affinity = AFFINITY_PATH.fullmatch(path)
+    if affinity is not None:
+        return iter([read_affinity(stack, int(affinity[1]))])
     make = PROC_FILES.get(path)
     if make is None:
         raise LookupError(f"{path}: No such file or directory")
@@ -47,35 +48,13 @@ def interrupts(stack: Stack) -> Iterator[str]:
     """Yield /proc/interrupts: each device's vectors (show_interrupts)."""
     yield cpu_header(stack, 11)
     irq = FIRST_IRQ
-    ncpus = len(stack.net.softnets)
-    for slot, device in enumerate(_devices_with_irqs(stack)):
-        for hwirq, (name, counts) in enumerate(device_interrupts(device, ncpus)):
+    with_irqs = [dev for dev in stack.net.devices.values() if dev.interrupts()]
+    for slot, device in enumerate(with_irqs):
+        for hwirq, (name, counts) in enumerate(device.interrupts()):
             columns = "".join([f" {count:10d}" for count in counts])
             chip = f"PCI-MSIX-0000:{slot + 1:02x}:00.0"
             yield f"{irq:3d}:{columns} {chip} {hwirq:3d}-edge      {name}"
             irq += 1
-
-
-def _devices_with_irqs(stack: Stack) -> list[NetDevice]:
-    return [dev for dev in stack.net.devices.values() if device_interrupts(dev, 1)]
-
-
-def device_interrupts(device: NetDevice, ncpus: int) -> list[tuple[str, list[int]]]:
-    """Return the name of each vector of ``device`` and its interrupts by CPU.
-
-    A driver tells by ``interrupts()``, which returns counts by CPU by name; without it, the
-    card's only vector is taken to have always been where it is now.
-    """
-    own = getattr(device, "interrupts", None)
-    if own is not None:
-        vectors: dict[str, dict[int, int]] = own()
-        return [(name, [by.get(cpu, 0) for cpu in range(ncpus)]) for name, by in vectors.items()]
-    nic, napi = getattr(device, "nic", None), getattr(device, "napi", None)
-    if nic is None or napi is None:
-        return []
-    counts = [0] * ncpus
-    counts[min(napi.cpu, ncpus - 1)] = nic.irq_counts[0]
-    return [(f"{device.name}-TxRx-0", counts)]
 
 
 def softirqs(stack: Stack) -> Iterator[str]:

@@ -63,6 +63,8 @@ class Daemon:
         self._stack: Stack | None = None
         self._runtime: InlineRuntime | None = None
         self._servers: list[StackServer] = []
+        self.lost: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
+        """Done once the TAP is gone: there is nothing left to serve."""
 
     async def start(self) -> None:
         """Bring everything up; packets flow when it returns.
@@ -82,6 +84,7 @@ class Daemon:
         wire = impaired(self._wire, stack.clock, options.impair)
         adapter = stack.add_igb(wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop)
+        runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.
         await asyncio.to_thread(configure_host, options)
@@ -93,6 +96,10 @@ class Daemon:
         except OSError as error:
             raise StartError(f"cannot start the services: {error.strerror or error}") from error
         self._start_control(stack, runtime, loop)
+
+    def _on_wire_lost(self, error: OSError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
 
     def _start_control(
         self, stack: Stack, runtime: InlineRuntime, loop: asyncio.AbstractEventLoop

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ustack.core import netdevice
 from ustack.core.sysctl import sysctl_read, sysctl_values, sysctl_write
+from ustack.daemon.ethtool import ethtool_rows, ethtool_set
+from ustack.daemon.irq import AFFINITY_NAME, read_affinity, write_affinity
 from ustack.daemon.messages import (
     AddressRow,
     AnyRequest,
@@ -23,6 +26,7 @@ from ustack.daemon.messages import (
     CountersRequest,
     DropsRequest,
     EthtoolRequest,
+    EthtoolSetRequest,
     LineRow,
     LinkRow,
     LinksRequest,
@@ -72,17 +76,6 @@ FLAG_NAMES = (
 )
 """In iproute2's order."""
 
-FEATURE_NAMES = (
-    ("rx-checksumming", netdevice.NETIF_F_RXCSUM),
-    ("tx-checksumming", netdevice.NETIF_F_IP_CSUM),
-    ("tcp-segmentation-offload", netdevice.NETIF_F_TSO),
-    ("generic-segmentation-offload", netdevice.NETIF_F_GSO),
-    ("generic-receive-offload", netdevice.NETIF_F_GRO),
-    ("large-receive-offload", netdevice.NETIF_F_LRO),
-)
-"""In the order of ``ethtool -k``."""
-
-
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
      "qlen_young"]
@@ -103,6 +96,7 @@ class Views:
             CountersRequest: self._counters,
             DropsRequest: self._drops,
             EthtoolRequest: self._ethtool,
+            EthtoolSetRequest: self._ethtool_set,
             NeighboursRequest: self._neighbours,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
@@ -144,16 +138,11 @@ class Views:
         yield from (CounterRow("", name, value) for name, value in drops.items())
 
     def _ethtool(self, request: EthtoolRequest) -> Iterator[Row]:
-        device = self._stack.net.devices.get(request.device)
-        if device is None:
-            raise LookupError("No such device")
-        values = ETHTOOL_VIEWS.get(request.view)
-        if values is None:
-            raise LookupError(f"unknown ethtool view {request.view!r}")
-        found = values(device)
-        if not found and request.view != "stats":
-            raise LookupError("Operation not supported")
-        yield from (ValueRow(name, value) for name, value in found.items())
+        yield from ethtool_rows(self._stack, request)
+
+    def _ethtool_set(self, request: EthtoolSetRequest) -> Iterator[Row]:
+        self._call(partial(ethtool_set, self._stack, request))
+        yield from ()
 
     def _neighbours(self, request: NeighboursRequest) -> Iterator[Row]:
         for neigh in self._call(self._stack.ip.arp.table.records):
@@ -175,12 +164,20 @@ class Views:
 
     def _sysctl(self, request: SysctlRequest) -> Iterator[Row]:
         config = self._stack.config
-        if request.name:
+        affinity = AFFINITY_NAME.fullmatch(request.name)
+        if affinity is not None:
+            yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
             yield from (ValueRow(name, value) for name, value in sysctl_values(config))
 
     def _sysctl_write(self, request: SysctlWriteRequest) -> Iterator[Row]:
+        affinity = AFFINITY_NAME.fullmatch(request.name)
+        if affinity is not None:
+            write_affinity(self._stack, int(affinity[1]), request.value.strip())
+            yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+            return
         try:
             config = sysctl_write(self._stack.config, request.name, request.value)
         except ValueError as error:
@@ -220,11 +217,6 @@ def _endpoint(address: tuple[int, int]) -> tuple[str, int]:
 def device_flags(device: NetDevice) -> tuple[str, ...]:
     """Return the names of a device's flags in iproute2's order."""
     return tuple(name for bit, name in FLAG_NAMES if device.flags & bit)
-
-
-def ethtool_features(device: NetDevice) -> dict[str, bool]:
-    """Return the switches of ``ethtool -k``."""
-    return {name: bool(device.features & bit) for name, bit in FEATURE_NAMES}
 
 
 def neighbour_row(neigh: NeighRecord) -> NeighbourRow:
@@ -278,23 +270,3 @@ def address_row(record: AddressRecord) -> AddressRow:
         format_ipv4(record.broadcast) if record.broadcast else "",
         SCOPE_NAMES.get(record.scope, "global") + (" secondary" if record.secondary else ""),
     )
-
-
-def ethtool_drvinfo(device: NetDevice) -> dict[str, str]:
-    """Return the fields of ``ethtool -i``, empty for a device that has no driver."""
-    info = device.ethtool_drvinfo()
-    return info and {"supports-statistics": "yes" if device.ethtool_stats() else "no", **info}
-
-
-def ethtool_ring(device: NetDevice) -> Mapping[str, int]:
-    """Return the fields of ``ethtool -g``, empty for a device without rings."""
-    ringparam: Callable[[], Mapping[str, int]] = getattr(device, "ethtool_ringparam", dict)
-    return ringparam()
-
-
-ETHTOOL_VIEWS: dict[str, Callable[[NetDevice], Mapping[str, int | str | bool]]] = {
-    "stats": lambda device: device.ethtool_stats(),
-    "drvinfo": ethtool_drvinfo,
-    "ring": ethtool_ring,
-    "features": ethtool_features,
-}

@@ -1,48 +1,38 @@
-"""The igb driver: opens the device, answers its interrupt, polls it (igb_main.c).
+"""The igb driver: opens the device, programs it, hands packets to its rings (igb_main.c).
 
-``igb_msix_ring`` (the hard interrupt) only schedules NAPI. ``igb_poll`` (in the softirq)
-cleans the transmit ring, then receives up to 64 frames; it enables the interrupt again
-only when both are empty. ``igb_rx`` and ``igb_tx`` hold the two halves, ``igb_ethtool``
-the figures. The hardware behind is ``nic.igb.IgbNic``: registers, rings, one interrupt.
+The hardware behind is ``nic.igb.IgbNic``: registers, rings, one interrupt a queue. What an
+interrupt sets going is in ``igb_vector``; ``igb_rx`` and ``igb_tx`` hold the two halves of
+a poll, ``igb_ethtool`` the figures, ``igb_settings`` what can be changed while it runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import errno
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ustack.core.napi import Napi, napi_complete, napi_disable, napi_enable, napi_schedule
+from ustack.core.gro import napi_gro_flush
+from ustack.core.napi import Napi
 from ustack.core.netdevice import (
+    IFF_LOWER_UP,
+    IFF_RUNNING,
     NETIF_F_IP_CSUM,
     NETIF_F_LRO,
     NETIF_F_RXCSUM,
+    NETIF_F_SOFT_FEATURES,
     NETIF_F_TSO,
     NetDevice,
     NetDeviceStats,
 )
-from ustack.driver.igb_ethtool import (
-    QueueStats,
-    igb_get_drvinfo,
-    igb_get_ethtool_stats,
-    igb_get_ringparam,
-    igb_update_stats,
-)
-from ustack.driver.igb_rx import (
-    IgbRxRing,
-    igb_clean_rx_irq,
-    igb_configure_rx,
-    igb_free_rx_resources,
-    igb_setup_rx_resources,
-)
-from ustack.driver.igb_tx import (
-    IgbTxRing,
-    igb_clean_tx_irq,
-    igb_configure_tx,
-    igb_free_tx_resources,
-    igb_setup_tx_resources,
-    igb_xmit_frame,
-)
+from ustack.core.timer import Timer
+from ustack.core.transmit import netif_wake_queue
+from ustack.driver import igb_ethtool, igb_settings
+from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
+from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
+from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
+from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
-from ustack.nic.igb import IgbNic
+from ustack.nic.igb import MAX_QUEUES, IgbNic
 from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 
 if TYPE_CHECKING:
@@ -50,8 +40,12 @@ if TYPE_CHECKING:
     from ustack.core.net import Net
     from ustack.core.skb import Skb
 
-VECTOR = 0
-"""The interrupt of queue pair 0."""
+URGENT_BYTES = 1024
+"""With adaptive moderation a shorter frame interrupts at once: somebody waits for it."""
+TX_DELAY_US = 245
+"""With adaptive moderation completions alone wait so long for a frame (the bulk class)."""
+RSS_KEY_BYTES: int = lib.US_IGB_RSSRK_SIZE
+RETA_SIZE: int = lib.US_IGB_RETA_SIZE
 
 
 class IgbAdapter(NetDevice):
@@ -62,28 +56,47 @@ class IgbAdapter(NetDevice):
         name: Interface name.
         wire: What the device is plugged into; ``close`` closes it.
         mac: Six bytes.
-        config: Ring sizes, offloads, pause and MTU.
+        config: Queues, ring sizes, moderation, offloads, pause and MTU.
     """
 
     def __init__(self, net: Net, name: str, wire: Wire, mac: bytes, config: NicConfig) -> None:
         self._stats = NetDeviceStats()
         super().__init__(net, name, mac, config.mtu)
         self.config = config
+        """As it is now: replaced by every change."""
         self.wire = wire
         self.nic = IgbNic(net.mem, wire)
-        self.napi = Napi(net, self, self.igb_poll)
-        napi_disable(self.napi)
-        self.rx: IgbRxRing | None = None
-        self.tx: IgbTxRing | None = None
-        self.rx_total = QueueStats()
-        """What rings that no longer exist have counted."""
-        self.tx_total = QueueStats()
-        self.rxq: Any = self.nic.regs.rxq + 0
-        self.txq: Any = self.nic.regs.txq + 0
-        self._set_features()
-        wire.features_changed = self._set_features
+        self.nic.irq_held = self._irq_held
+        self._itr_timer = Timer(self._itr_expired)
+        self.all_vectors = [IgbQVector(self, 0)]
+        """Those that are in use and those that have been."""
+        self.q_vectors = self.all_vectors
+        self.only_vector: IgbQVector | None = self.all_vectors[0]
+        """The vector of a device that has but one."""
+        self.rss_indir_tbl = bytes(RETA_SIZE)
+        self._rss_key = b""
+        self.is_running = False
+        self.wire_lost: Callable[[OSError], None] | None = None
+        """Told, in the middle of a poll, that the wire is gone (its TAP was deleted)."""
+        self.set_queues(config.queues)
+        self.set_features()
+        wire.features_changed = self.set_features
 
-    def _set_features(self) -> None:
+    def set_queues(self, queues: int) -> None:
+        """Have ``queues`` queue pairs, a vector each, and spread flows evenly; while down.
+
+        Raises:
+            ValueError: Not from 1 to 8.
+        """
+        if not 1 <= queues <= MAX_QUEUES:
+            raise ValueError(f"{queues} queues: not from 1 to {MAX_QUEUES}")
+        for index in range(len(self.all_vectors), queues):
+            self.all_vectors.append(IgbQVector(self, index))
+        self.q_vectors = self.all_vectors[:queues]
+        self.only_vector = self.q_vectors[0] if queues == 1 else None
+        self.rss_indir_tbl = bytes(i * queues // RETA_SIZE for i in range(RETA_SIZE))
+
+    def set_features(self) -> None:
         """Offer the stack what the configuration asks for and the wire can carry."""
         config, wire = self.config, self.wire
         features = NETIF_F_RXCSUM if config.rx_checksum else 0
@@ -93,53 +106,114 @@ class IgbAdapter(NetDevice):
             features |= NETIF_F_IP_CSUM
             if config.tso and wire.features & VNET_TSO4:
                 features |= NETIF_F_TSO
-        self.features = features
-        self.hw_features = NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+        self.features = features | self.features & NETIF_F_SOFT_FEATURES
+        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+
+    @property
+    def has_large_buffers(self) -> bool:
+        """Whether a receive buffer should hold a whole super-frame."""
+        return bool(self.features & NETIF_F_LRO)
+
+    @property
+    def rss_key(self) -> bytes:
+        """The hash's key, drawn when it is first needed (netdev_rss_key_fill)."""
+        if not self._rss_key:
+            self._rss_key = self.net.rng.getrandbits(8 * RSS_KEY_BYTES).to_bytes(RSS_KEY_BYTES)
+        return self._rss_key
+
+    @rss_key.setter
+    def rss_key(self, key: bytes) -> None:
+        self._rss_key = key
 
     # Bringing the interface up and down.
 
     def ndo_open(self) -> None:
-        """Allocate the rings, request the interrupt, start the device (igb_open).
+        """Allocate the rings, request the interrupts, start the device (igb_open).
 
         Raises:
             MemoryError: The arena has no room for the rings; the device stays down.
             OSError: The wire is gone.
         """
-        lro = bool(self.features & NETIF_F_LRO)
-        self.wire.set_offloads(self.config.rx_checksum, lro)
-        self.tx = igb_setup_tx_resources(self.net.mem, self.config.tx_ring)
+        self.wire.set_offloads(self.config.rx_checksum, self.has_large_buffers)
         try:
-            self.rx = igb_setup_rx_resources(self.net.mem, self.config.rx_ring, lro)
-        except MemoryError:
-            igb_free_tx_resources(self.tx)
-            self.tx = None
+            for vector in self.q_vectors:
+                vector.setup_resources()
+        except (MemoryError, ValueError):
+            self._free_resources()
             raise
         regs = self.nic.regs
         regs.RAL = int.from_bytes(self.dev_addr[:4], "little")
         regs.RAH = int.from_bytes(self.dev_addr[4:], "little")
-        regs.CTRL = lib.US_E1000_CTRL_RFCE if self.config.pause else 0
-        igb_configure_tx(self, self.tx)
-        igb_configure_rx(self, self.rx)
-        regs.IVAR[0] = VECTOR
-        regs.EIAC = regs.EIAM = 1 << VECTOR
-        self.nic.request_irq(VECTOR, self.igb_msix_ring)
-        napi_enable(self.napi)
-        self.nic.write_eims(1 << VECTOR)
+        self.write_moderation()
+        for vector in self.q_vectors:
+            vector.up()
+        self.write_rss()
+        regs.TCTL = lib.US_E1000_TCTL_EN
+        igb_setup_rctl(self)
+        vectors = (1 << len(self.q_vectors)) - 1
+        regs.EIAC = regs.EIAM = vectors
+        self.is_running = True
+        self.nic.write_eims(vectors)
 
     def ndo_stop(self) -> None:
         """Stop the device and give everything back (igb_close)."""
-        if self.rx is None or self.tx is None:
+        if not self.is_running:
             return
-        self.nic.write_eimc(1 << VECTOR)
-        napi_disable(self.napi)
-        self.nic.free_irq(VECTOR)
+        self.is_running = False
+        self.nic.write_eimc((1 << MAX_QUEUES) - 1)
+        self.net.timers.del_timer(self._itr_timer)
         self.nic.regs.RCTL = 0
         self.nic.regs.TCTL = 0
-        self.rxq.RXDCTL = 0
-        self.txq.TXDCTL = 0
-        igb_free_rx_resources(self.rx, self.rx_total)
-        igb_free_tx_resources(self.tx, self.tx_total)
-        self.rx = self.tx = None
+        for vector in self.q_vectors:
+            vector.down()
+        self._free_resources()
+
+    def _free_resources(self) -> None:
+        for vector in self.all_vectors:
+            vector.free_resources()
+
+    def igb_drain(self) -> None:
+        """Finish what lies in the rings before they go: frames are handed up, sent ones counted."""
+        for vector in self.q_vectors:
+            while vector.rx is not None and igb_clean_rx_irq(vector, vector.napi.weight):
+                pass
+            napi_gro_flush(vector.napi)
+            while vector.tx is not None and not igb_clean_tx_irq(vector):
+                pass
+
+    def wake_queue(self) -> None:
+        """Let the qdisc go on after the rings were replaced."""
+        netif_wake_queue(self)
+
+    def write_moderation(self) -> None:
+        """Program what the vectors share: adaptive moderation spares whoever is waiting."""
+        regs = self.nic.regs
+        adaptive = self.config.rx_usecs in ADAPTIVE_SETTINGS
+        regs.TIDV = TX_DELAY_US if adaptive else 0
+        regs.IMIREXT[0] = URGENT_BYTES | lib.US_E1000_IMIREXT_CTRL_BP
+        regs.IMIREXT[1] = (
+            lib.US_E1000_IMIREXT_SIZE_BP
+            | lib.US_E1000_IMIREXT_CTRL_PSH
+            | lib.US_E1000_IMIREXT_CTRL_URG
+            | lib.US_E1000_IMIREXT_CTRL_SYN
+            | lib.US_E1000_IMIREXT_CTRL_FIN
+            | lib.US_E1000_IMIREXT_CTRL_RST
+        )
+        regs.IMIR[0] = regs.IMIR[1] = lib.US_E1000_IMIR_PORT_IM_EN if adaptive else 0
+
+    def write_rss(self) -> None:
+        """Program hash, key and indirection table (igb_setup_mrqc); one queue needs none."""
+        regs = self.nic.regs
+        if self.only_vector is not None:
+            regs.MRQC = 0
+            return
+        regs.RSSRK = self.rss_key
+        regs.RETA = self.rss_indir_tbl
+        regs.MRQC = (
+            lib.US_E1000_MRQC_ENABLE_RSS
+            | lib.US_E1000_MRQC_RSS_FIELD_IPV4
+            | lib.US_E1000_MRQC_RSS_FIELD_IPV4_TCP
+        )
 
     def close(self) -> None:
         """Take the interface down, switch the device off, unplug the wire."""
@@ -157,38 +231,28 @@ class IgbAdapter(NetDevice):
         Returns:
             Frames taken off the wire.
         """
-        if self.rx is None:
+        if not self.is_running:
             return 0
-        txq = self.txq
-        if txq.TDH != txq.TDT:
-            self.nic.dma_tx()
-        return self.nic.dma_rx()
+        taken = self.nic.dma(self.net.clock.now_us)
+        if taken < 0:
+            self._lose_wire()
+            return 0
+        return taken
 
     def wire_deadline_us(self) -> int | None:
         """Return when a timed wire has something to do; None while nothing could be taken."""
-        if self.rx is None or self.rx_full or self.nic.wire_error:
+        if not self.is_running or self.rx_full or self.nic.wire_error:
             return None
         return self.wire.next_deadline_us()
 
-    def igb_msix_ring(self, vector: int) -> None:
-        """Handle the hard interrupt: schedule the poll and nothing else."""
-        del vector
-        napi_schedule(self.napi)
-
-    def igb_poll(self, napi: Napi, budget: int) -> int:
-        """Clean the transmit ring, then receive at most ``budget`` frames (igb_poll).
-
-        Returns:
-            Frames received; ``budget`` also if transmit cleaning was not finished. Less than
-            that means that polling ended and the interrupt is enabled again.
-        """
-        tx_is_clean = igb_clean_tx_irq(self)
-        work = igb_clean_rx_irq(self, budget)
-        if work >= budget or not tx_is_clean:
-            return budget
-        napi_complete(napi)
-        self.nic.write_eims(1 << VECTOR)
-        return work
+    def _lose_wire(self) -> None:
+        """The wire is gone for good: no carrier any more, and whoever polls is told, once."""
+        if not self.flags & IFF_LOWER_UP:
+            return
+        self.flags &= ~(IFF_LOWER_UP | IFF_RUNNING)
+        if self.wire_lost is not None:
+            name = getattr(self.wire, "name", "")
+            self.wire_lost(OSError(errno.ENETDOWN, f"{self.name}: the wire {name} is gone"))
 
     def ndo_start_xmit(self, skb: Skb) -> int:
         """Send one frame (igb_xmit_frame)."""
@@ -196,27 +260,59 @@ class IgbAdapter(NetDevice):
 
     @property
     def queue_stopped(self) -> bool:
-        """Whether transmit descriptors ran short (netif_tx_queue_stopped)."""
-        return self.tx is None or self.tx.ring.stopped != 0
+        """Whether transmit descriptors ran short in any queue (netif_tx_queue_stopped)."""
+        vector = self.only_vector
+        if vector is not None:
+            tx = vector.tx
+            return tx is None or tx.ring.stopped != 0
+        return any([one.tx is None or one.tx.ring.stopped for one in self.q_vectors])
 
     @property
     def rx_full(self) -> bool:
-        """Whether the device has no receive descriptor left: poll the softirq before waiting."""
-        rxq = self.rxq
-        return self.rx is not None and bool(rxq.RDH == rxq.RDT)
+        """Whether some ring has no receive descriptor left: poll the softirq before waiting."""
+        return self.is_running and any(
+            [vector.rxq.RDH == vector.rxq.RDT for vector in self.q_vectors]
+        )
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when frames wait; -1 if none, down or gone."""
-        if self.rx is None or self.nic.wire_error:
+        if not self.is_running or self.nic.wire_error:
             return -1
         return self.wire.fileno()
+
+    # Interrupt moderation.
+
+    def _irq_held(self, due_us: int) -> None:
+        """An interrupt is held back: the stack must be polled when it is due."""
+        self.net.timers.mod_timer(self._itr_timer, due_us)
+
+    def _itr_expired(self, arg: object) -> None:
+        del arg
+        self.nic.expire_itr(self.net.clock.now_us)
+
+    # Of a device with one queue, and of the first of several.
+
+    @property
+    def napi(self) -> Napi:
+        """Vector 0's NAPI."""
+        return self.q_vectors[0].napi
+
+    @property
+    def rx(self) -> IgbRxRing | None:
+        """Receive queue 0."""
+        return self.q_vectors[0].rx
+
+    @property
+    def tx(self) -> IgbTxRing | None:
+        """Transmit queue 0."""
+        return self.q_vectors[0].tx
 
     # Figures.
 
     @property
     def stats(self) -> NetDeviceStats:
         """The interface's counters (ip -s link), brought up to date."""
-        igb_update_stats(self, self._stats)
+        igb_ethtool.igb_update_stats(self, self._stats)
         return self._stats
 
     @stats.setter
@@ -226,12 +322,80 @@ class IgbAdapter(NetDevice):
 
     def ethtool_stats(self) -> dict[str, int]:
         """Return the statistics of ``ethtool -S``."""
-        return igb_get_ethtool_stats(self)
+        return igb_ethtool.igb_get_ethtool_stats(self)
 
     def ethtool_drvinfo(self) -> dict[str, str]:
         """Return the fields of ``ethtool -i``."""
-        return igb_get_drvinfo(self)
+        return igb_ethtool.igb_get_drvinfo(self)
 
     def ethtool_ringparam(self) -> dict[str, int]:
         """Return the figures of ``ethtool -g``."""
-        return igb_get_ringparam(self)
+        return igb_ethtool.igb_get_ringparam(self)
+
+    def ethtool_channels(self) -> dict[str, int]:
+        """Return the figures of ``ethtool -l``."""
+        return igb_ethtool.igb_get_channels(self)
+
+    def ethtool_coalesce(self) -> dict[str, int | bool]:
+        """Return the figures of ``ethtool -c``."""
+        return igb_ethtool.igb_get_coalesce(self)
+
+    def ethtool_pauseparam(self) -> dict[str, bool]:
+        """Return the switches of ``ethtool -a``."""
+        return igb_ethtool.igb_get_pauseparam(self)
+
+    def ethtool_rxfh(self) -> dict[str, int | str]:
+        """Return what ``ethtool -x`` shows."""
+        return igb_ethtool.igb_get_rxfh(self)
+
+    # Changes; the errors are igb_settings'.
+
+    def set_ringparam(self, rx: int | None = None, tx: int | None = None) -> None:
+        """Change the rings' sizes (ethtool -G)."""
+        igb_settings.igb_set_ringparam(self, rx, tx)
+
+    def set_channels(self, combined: int) -> None:
+        """Change the number of queue pairs (ethtool -L)."""
+        igb_settings.igb_set_channels(self, combined)
+
+    def set_coalesce(self, rx_usecs: int | None = None, adaptive_rx: bool | None = None) -> None:
+        """Change interrupt moderation (ethtool -C)."""
+        igb_settings.igb_set_coalesce(self, rx_usecs, adaptive_rx)
+
+    def set_pauseparam(
+        self, rx: bool | None = None, tx: bool | None = None, autoneg: bool | None = None
+    ) -> None:
+        """Switch pause (ethtool -A)."""
+        igb_settings.igb_set_pauseparam(self, rx, tx, autoneg)
+
+    def set_offload(self, **switches: bool) -> None:
+        """Switch offloads (ethtool -K): rx, tx, tso, lro, gso, gro."""
+        igb_settings.igb_set_features(self, switches)
+
+    def set_rxfh(
+        self, *, equal: int | None = None, weight: Sequence[int] = (), default: bool = False,
+        key: bytes = b"",
+    ) -> None:  # fmt: skip
+        """Change the hash's key or the indirection table (ethtool -X)."""
+        igb_settings.igb_set_rxfh(self, equal=equal, weight=weight, default=default, key=key)
+
+    def ndo_change_mtu(self, mtu: int) -> None:
+        """Change the MTU (ip link set mtu)."""
+        igb_settings.igb_change_mtu(self, mtu)
+
+    def irq_set_affinity(self, vector: int, mask: int) -> None:
+        """Have the first softnet context of ``mask`` serve a vector (smp_affinity).
+
+        Raises:
+            OSError: EINVAL, no such vector, or no such context.
+        """
+        cpus = mask & (1 << len(self.net.softnets)) - 1
+        if not 0 <= vector < len(self.q_vectors) or not cpus:
+            raise socket_error(errno.EINVAL)
+        self.q_vectors[vector].irq_set_affinity((cpus & -cpus).bit_length() - 1)
+
+    def interrupts(self) -> list[tuple[str, list[int]]]:
+        """Return each vector's name in /proc/interrupts and its interrupts by softnet context."""
+        return [
+            (f"{self.name}-TxRx-{vector.index}", vector.irqs_by_cpu()) for vector in self.q_vectors
+        ]

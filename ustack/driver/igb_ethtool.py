@@ -7,8 +7,10 @@ management packets) is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from ustack.nic.igb import MAX_QUEUES
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDeviceStats
@@ -24,6 +26,7 @@ _REGISTERS = (
     ("rx_multicast", "MPRC"),
     ("tx_multicast", "MPTC"),
     ("multicast", "MPRC"),
+    ("rx_long_byte_count", "GORC"),
     ("rx_no_buffer_count", "RNBC"),
     ("rx_missed_errors", "MPC"),
     ("tx_carrier_errors", "TNCRS"),
@@ -63,35 +66,34 @@ class QueueStats:
         self.restart += ring.restart
         self.busy += ring.busy
 
+    def with_rx(self, ring: Any) -> QueueStats:
+        """Return these counts and those of the present receive ring, if any."""
+        total = replace(self)
+        if ring is not None:
+            total.add_rx(ring)
+        return total
 
-def rx_queue_stats(adapter: IgbAdapter) -> QueueStats:
-    """Return receive queue 0's counts since the adapter was made."""
-    total = QueueStats()
-    total.add_rx(adapter.rx_total)
-    if adapter.rx is not None:
-        total.add_rx(adapter.rx.ring)
-    return total
-
-
-def tx_queue_stats(adapter: IgbAdapter) -> QueueStats:
-    """Return transmit queue 0's counts since the adapter was made."""
-    total = QueueStats()
-    total.add_tx(adapter.tx_total)
-    if adapter.tx is not None:
-        total.add_tx(adapter.tx.ring)
-    return total
+    def with_tx(self, ring: Any) -> QueueStats:
+        """Return these counts and those of the present transmit ring, if any."""
+        total = replace(self)
+        if ring is not None:
+            total.add_tx(ring)
+        return total
 
 
 def igb_update_stats(adapter: IgbAdapter, stats: NetDeviceStats) -> None:
     """Bring struct rtnl_link_stats64 up to date; rx_dropped and tx_dropped are not touched."""
     regs = adapter.nic.regs
-    rx, tx = rx_queue_stats(adapter), tx_queue_stats(adapter)
-    stats.rx_packets, stats.rx_bytes = rx.packets, rx.bytes
-    stats.tx_packets, stats.tx_bytes = tx.packets, tx.bytes
+    rx = [vector.rx_stats for vector in adapter.all_vectors]
+    tx = [vector.tx_stats for vector in adapter.all_vectors]
+    stats.rx_packets = sum([queue.packets for queue in rx])
+    stats.rx_bytes = sum([queue.bytes for queue in rx])
+    stats.tx_packets = sum([queue.packets for queue in tx])
+    stats.tx_bytes = sum([queue.bytes for queue in tx])
     stats.rx_length_errors = regs.ROC + regs.RUC
     stats.rx_errors = stats.rx_length_errors + regs.RXERRC
     stats.rx_missed_errors = regs.MPC
-    stats.rx_fifo_errors = regs.rxq[0].RQDPC
+    stats.rx_fifo_errors = sum([vector.rxq.RQDPC for vector in adapter.all_vectors])
     stats.multicast = regs.MPRC
     stats.tx_errors = regs.TNCRS + regs.TXERRC
 
@@ -103,18 +105,23 @@ def igb_get_ethtool_stats(adapter: IgbAdapter) -> dict[str, int]:
     net_stats = adapter.stats
     for name in ("rx_errors", "tx_errors", "tx_dropped", "rx_length_errors", "rx_fifo_errors"):
         figures[name] = getattr(net_stats, name)
-    rx, tx = rx_queue_stats(adapter), tx_queue_stats(adapter)
-    figures |= {
-        "tx_queue_0_packets": tx.packets,
-        "tx_queue_0_bytes": tx.bytes,
-        "tx_queue_0_restart": tx.restart,
-        "tx_queue_0_busy": tx.busy,
-        "rx_queue_0_packets": rx.packets,
-        "rx_queue_0_bytes": rx.bytes,
-        "rx_queue_0_drops": regs.rxq[0].RQDPC,
-        "rx_queue_0_csum_err": rx.csum_err,
-        "rx_queue_0_alloc_failed": rx.alloc_failed,
-    }
+    for vector in adapter.q_vectors:
+        tx, queue = vector.tx_stats, f"tx_queue_{vector.index}"
+        figures |= {
+            f"{queue}_packets": tx.packets,
+            f"{queue}_bytes": tx.bytes,
+            f"{queue}_restart": tx.restart,
+            f"{queue}_busy": tx.busy,
+        }
+    for vector in adapter.q_vectors:
+        rx, queue = vector.rx_stats, f"rx_queue_{vector.index}"
+        figures |= {
+            f"{queue}_packets": rx.packets,
+            f"{queue}_bytes": rx.bytes,
+            f"{queue}_drops": vector.rxq.RQDPC,
+            f"{queue}_csum_err": rx.csum_err,
+            f"{queue}_alloc_failed": rx.alloc_failed,
+        }
     return figures
 
 
@@ -130,4 +137,37 @@ def igb_get_ringparam(adapter: IgbAdapter) -> dict[str, int]:
         "tx_max_pending": 4096,
         "rx_pending": adapter.config.rx_ring,
         "tx_pending": adapter.config.tx_ring,
+    }
+
+
+def igb_get_channels(adapter: IgbAdapter) -> dict[str, int]:
+    """Return ``ethtool -l``: queue pairs, and no vector for anything else."""
+    return {
+        "max_combined": MAX_QUEUES,
+        "combined_count": adapter.config.queues,
+    }
+
+
+def igb_get_coalesce(adapter: IgbAdapter) -> dict[str, int | bool]:
+    """Return ``ethtool -c``; transmit shares the vector, so it has no time of its own."""
+    rx_usecs = adapter.config.rx_usecs
+    return {
+        "use_adaptive_rx": rx_usecs in (1, 3),
+        "rx_coalesce_usecs": rx_usecs,
+        "tx_coalesce_usecs": 0,
+    }
+
+
+def igb_get_pauseparam(adapter: IgbAdapter) -> dict[str, bool]:
+    """Return ``ethtool -a``: rx and tx go together, since the wire itself does the pausing."""
+    pause = adapter.config.pause
+    return {"autoneg": False, "rx_pause": pause, "tx_pause": pause}
+
+
+def igb_get_rxfh(adapter: IgbAdapter) -> dict[str, int | str]:
+    """Return ``ethtool -x``: rings, the indirection table and the key, both as text."""
+    return {
+        "rings": adapter.config.queues,
+        "indirection": " ".join(map(str, adapter.rss_indir_tbl)),
+        "key": adapter.rss_key.hex(":"),
     }

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.ethernet import eth_type_trans
+from ustack.core.gro import napi_gro_receive
 from ustack.core.netdevice import NETIF_F_LRO
 from ustack.core.skb import Skb
 from ustack.driver.igb_ethtool import QueueStats
@@ -21,6 +22,7 @@ from ustack.nic.igb import MAX_FRAME
 
 if TYPE_CHECKING:
     from ustack.driver.igb import IgbAdapter
+    from ustack.driver.igb_vector import IgbQVector
     from ustack.native.mem import Mem
 
 _FRAME = Struct("=QIHHII")
@@ -38,18 +40,18 @@ class IgbRxRing:
     """Buffer over ``ring.frames``; slices are copies."""
 
 
-def igb_setup_rx_resources(mem: Mem, count: int, large_receive: bool) -> IgbRxRing:
+def igb_setup_rx_resources(mem: Mem, count: int, large_receive: bool, queues: int = 1) -> IgbRxRing:
     """Allocate a ring of ``count`` descriptors with their buffers.
 
-    A ring whose large buffers would take more than half of the arena gets small ones:
-    super-frames then span descriptors and are copied into one piece.
+    A ring gets small buffers if large ones in all ``queues`` would take more than half of
+    the arena: super-frames then span descriptors and are copied into one piece.
 
     Raises:
         MemoryError: The arena is too small.
         ValueError: ``count`` is not a multiple of 8 from 64 to 4096.
     """
     check_ring_size(count)
-    large = large_receive and count << 16 <= mem.view.nbytes // 2
+    large = large_receive and queues * count << 16 <= mem.view.nbytes // 2
     size = lib.US_IGB_RXBUFFER_LARGE if large else lib.US_IGB_RXBUFFER_2048
     ring = lib.us_igb_setup_rx_resources(mem.ptr, count, size)
     if ring == ffi.NULL:
@@ -70,35 +72,45 @@ def igb_free_rx_resources(rx: IgbRxRing, total: QueueStats) -> None:
     lib.us_igb_free_rx_resources(rx.ring)
 
 
-def igb_configure_rx(adapter: IgbAdapter, rx: IgbRxRing) -> None:
-    """Tell the device where the ring is and what to accept, and post the first buffers."""
-    ring, regs = rx.ring, adapter.nic.regs
-    rxq = adapter.rxq
+def igb_configure_rx(vector: IgbQVector) -> None:
+    """Tell the device where a vector's ring is and post the first buffers."""
+    rx, rxq = vector.rx, vector.rxq
+    assert rx is not None
+    ring = rx.ring
     rxq.RDBAL = ring.dma & 0xFFFFFFFF
     rxq.RDBAH = ring.dma >> 32
     rxq.RDLEN = ring.count * 16
     rxq.SRRCTL = ring.buffer_bytes
     rxq.RDH = rxq.RDT = 0
     rxq.RXDCTL = lib.US_E1000_RXDCTL_QUEUE_ENABLE
+    lib.us_igb_alloc_rx_buffers(ring, rxq)
+
+
+def igb_setup_rctl(adapter: IgbAdapter) -> None:
+    """Tell the device which frames to accept and what to verify (igb_setup_rctl, igb_rlpml_set)."""
+    regs = adapter.nic.regs
     large = adapter.features & NETIF_F_LRO
     regs.RLPML = MAX_FRAME if large else adapter.mtu + adapter.hard_header_len + _VLAN_HLEN
     regs.RXCSUM = 0
     if adapter.config.rx_checksum:
         regs.RXCSUM = lib.US_E1000_RXCSUM_IPOFL | lib.US_E1000_RXCSUM_TUOFL
+    regs.CTRL = lib.US_E1000_CTRL_RFCE if adapter.config.pause else 0
     regs.RCTL = lib.US_E1000_RCTL_EN
-    lib.us_igb_alloc_rx_buffers(ring, rxq)
 
 
-def igb_clean_rx_irq(adapter: IgbAdapter, budget: int) -> int:
+def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
     """Hand at most ``budget`` received frames to the stack; return how many."""
-    rx = adapter.rx
+    rx = vector.rx
     assert rx is not None
     ring = rx.ring
     count: int = lib.us_igb_clean_rx_irq(ring, budget)
     try:
         if count:
+            adapter = vector.adapter
             net = adapter.net
-            view, receive = net.mem.view, net.netif_receive_skb
+            view, napi = net.mem.view, vector.napi
+            # A frame that is alone in its poll has nothing to be merged with.
+            alone = count == 1
             batch = rx.frames[: count * _FRAME.size]
             for addr, length, gso_size, gso_segs, ip_summed, _ in _FRAME.iter_unpack(batch):
                 skb = Skb(view[addr : addr + length], adapter)
@@ -107,8 +119,11 @@ def igb_clean_rx_irq(adapter: IgbAdapter, budget: int) -> int:
                     skb.gso_size = gso_size
                     skb.gso_segs = gso_segs
                 eth_type_trans(skb)
-                receive(skb)
+                if alone:
+                    net.netif_receive_skb(skb)
+                else:
+                    napi_gro_receive(napi, skb)
     finally:
-        if adapter.rx is rx:
-            lib.us_igb_alloc_rx_buffers(ring, adapter.rxq)
+        if vector.rx is rx:
+            lib.us_igb_alloc_rx_buffers(ring, vector.rxq)
     return count

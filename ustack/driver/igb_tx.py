@@ -11,6 +11,7 @@ import errno
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from ustack.core.netdevice import NETDEV_TX_BUSY, NETDEV_TX_OK
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb, skb_linearize
@@ -22,6 +23,7 @@ from ustack.native.lib import ffi, lib
 
 if TYPE_CHECKING:
     from ustack.driver.igb import IgbAdapter
+    from ustack.driver.igb_vector import IgbQVector
     from ustack.native.mem import Mem
 
 MAX_SKB_FRAGS: int = lib.US_MAX_SKB_FRAGS
@@ -32,6 +34,11 @@ _FRAG = Struct("=QI4x")
 """struct us_frag: address, length."""
 _FRAG_BYTES = _FRAG.size
 _pack_frag = _FRAG.pack_into
+
+_GOLDEN_RATIO = 0x9E3779B1
+"""Spreads neighbouring flows, which a CRC alone does not (GOLDEN_RATIO_32 in spirit)."""
+_FLOW_AT = slice(26, 38)
+"""Addresses and ports of a frame whose IPv4 header has no options."""
 
 _REFUSED = {
     -errno.EMSGSIZE: DropReason.PKT_TOO_BIG,
@@ -71,16 +78,27 @@ def igb_free_tx_resources(tx: IgbTxRing, total: QueueStats | None = None) -> Non
     lib.us_igb_free_tx_resources(tx.ring)
 
 
-def igb_configure_tx(adapter: IgbAdapter, tx: IgbTxRing) -> None:
-    """Tell the device where the ring is."""
-    ring, regs = tx.ring, adapter.nic.regs
-    txq = adapter.txq
+def igb_configure_tx(vector: IgbQVector) -> None:
+    """Tell the device where a vector's ring is."""
+    tx, txq = vector.tx, vector.txq
+    assert tx is not None
+    ring = tx.ring
     txq.TDBAL = ring.dma & 0xFFFFFFFF
     txq.TDBAH = ring.dma >> 32
     txq.TDLEN = ring.count * 16
     txq.TDH = txq.TDT = 0
     txq.TXDCTL = lib.US_E1000_TXDCTL_QUEUE_ENABLE
-    regs.TCTL = lib.US_E1000_TCTL_EN
+
+
+def igb_tx_queue_mapping(adapter: IgbAdapter, skb: Skb) -> IgbQVector:
+    """Choose a packet's queue, the same for all of a flow (skb_tx_hash).
+
+    Addresses and ports are hashed where a header of 20 bytes has them; other packets of one
+    protocol share a queue.
+    """
+    vectors = adapter.q_vectors
+    flow_hash = crc32(skb.data[_FLOW_AT]) * _GOLDEN_RATIO & 0xFFFFFFFF
+    return vectors[flow_hash * len(vectors) >> 32]
 
 
 def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
@@ -93,7 +111,8 @@ def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
         NETDEV_TX_OK: sent, or dropped and counted. NETDEV_TX_BUSY: no descriptors, the
         queue is stopped and ``skb`` is still the caller's.
     """
-    tx = adapter.tx
+    vector = adapter.only_vector or igb_tx_queue_mapping(adapter, skb)
+    tx = vector.tx
     assert tx is not None
     frags = skb.frags
     if frags:
@@ -120,7 +139,9 @@ def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
     if tail < 0:
         return _refused(adapter, skb, tail)
     if not more:
-        adapter.nic.write_tdt(0, tail)
+        adapter.nic.write_tdt(vector.index, tail)
+        if vector.is_adaptive and tx.ring.stopped:
+            vector.end_moderation()
     return NETDEV_TX_OK
 
 
@@ -132,13 +153,13 @@ def _refused(adapter: IgbAdapter, skb: Skb, error: int) -> int:
     return NETDEV_TX_OK
 
 
-def igb_clean_tx_irq(adapter: IgbAdapter) -> bool:
+def igb_clean_tx_irq(vector: IgbQVector) -> bool:
     """Free what the device has sent and wake a stopped queue; False if more may be left."""
-    tx = adapter.tx
+    tx = vector.tx
     assert tx is not None
     ring = tx.ring
     was_stopped = ring.stopped
     cleaned = lib.us_igb_clean_tx_irq(ring, TX_WORK_LIMIT)
     if was_stopped and not ring.stopped:
-        netif_wake_queue(adapter)
+        netif_wake_queue(vector.adapter)
     return bool(cleaned < TX_WORK_LIMIT)

@@ -51,6 +51,16 @@ class us_frag:
     addr: int
     len: int
 
+class us_igb_itr:
+    setting: int
+    itr_val: int
+    rx_class: int
+    tx_class: int
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+
 class us_igb_regs:
     CTRL: int
     STATUS: int
@@ -65,7 +75,16 @@ class us_igb_regs:
     EIAC: int
     EIAM: int
     IVAR: Any
+    EITR: Any
+    TIDV: int
+    IMIR: Any
+    IMIREXT: Any
+    MRQC: int
+    RETA: Any
+    RSSRK: Any
     WIREERR: int
+    SYSTIM: int
+    ITRDUE: int
     rxq: Any
     txq: Any
     GPRC: int
@@ -318,12 +337,32 @@ class Lib:
     US_E1000_ADVTXD_TUCMD_L4T_TCP: int
     US_E1000_CTRL_RFCE: int
     US_E1000_CTRL_RST: int
+    US_E1000_EITR_CNT_IGNR: int
+    US_E1000_EITR_MASK: int
+    US_E1000_IMIREXT_CTRL_ACK: int
+    US_E1000_IMIREXT_CTRL_BP: int
+    US_E1000_IMIREXT_CTRL_FIN: int
+    US_E1000_IMIREXT_CTRL_PSH: int
+    US_E1000_IMIREXT_CTRL_RST: int
+    US_E1000_IMIREXT_CTRL_SYN: int
+    US_E1000_IMIREXT_CTRL_URG: int
+    US_E1000_IMIREXT_SIZE_BP: int
+    US_E1000_IMIREXT_SIZE_MASK: int
+    US_E1000_IMIR_PORT_IM_EN: int
+    US_E1000_MRQC_ENABLE_RSS: int
+    US_E1000_MRQC_RSS_FIELD_IPV4: int
+    US_E1000_MRQC_RSS_FIELD_IPV4_TCP: int
+    US_E1000_MRQC_RSS_FIELD_IPV4_UDP: int
     US_E1000_RCTL_EN: int
     US_E1000_RXCSUM_IPOFL: int
     US_E1000_RXCSUM_TUOFL: int
     US_E1000_RXDADV_PKTTYPE_IPV4: int
     US_E1000_RXDADV_PKTTYPE_TCP: int
     US_E1000_RXDADV_PKTTYPE_UDP: int
+    US_E1000_RXDADV_RSSTYPE_IPV4: int
+    US_E1000_RXDADV_RSSTYPE_IPV4_TCP: int
+    US_E1000_RXDADV_RSSTYPE_IPV4_UDP: int
+    US_E1000_RXDADV_RSSTYPE_MASK: int
     US_E1000_RXDCTL_QUEUE_ENABLE: int
     US_E1000_RXDEXT_STATERR_IPE: int
     US_E1000_RXDEXT_STATERR_L4E: int
@@ -339,19 +378,29 @@ class Lib:
     US_E1000_TXD_POPTS_IXSM: int
     US_E1000_TXD_POPTS_TXSM: int
     US_E1000_TXD_STAT_DD: int
+    US_IGB_20K_ITR: int
+    US_IGB_4K_ITR: int
+    US_IGB_70K_ITR: int
+    US_IGB_BULK_LATENCY: int
     US_IGB_DESC_NEEDED: int
+    US_IGB_LOWEST_LATENCY: int
+    US_IGB_LOW_LATENCY: int
     US_IGB_MAX_DATA_PER_TXD: int
     US_IGB_MAX_QUEUES: int
+    US_IGB_RETA_SIZE: int
+    US_IGB_RSSRK_SIZE: int
     US_IGB_RXBUFFER_2048: int
     US_IGB_RXBUFFER_LARGE: int
     US_IGB_RX_BUDGET: int
     US_IGB_RX_BUFFER_WRITE: int
+    US_IGB_START_ITR: int
     US_IGB_TX_HEADER_BYTES: int
     US_IGB_TX_QUEUE_WAKE: int
     US_IGB_TX_WORK: int
     US_MAX_FRAME: int
     US_MAX_ORDER: int
     US_MAX_SKB_FRAGS: int
+    US_NIC_IRQ_HELD: int
     US_NO_PAGE: int
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
@@ -381,6 +430,7 @@ class Lib:
     def us_igb_clean_tx_irq(self, ring: Any, budget: int, /) -> int: ...
     def us_igb_free_rx_resources(self, ring: Any, /) -> None: ...
     def us_igb_free_tx_resources(self, ring: Any, /) -> None: ...
+    def us_igb_set_itr(self, itr: Any, rx: Any, tx: Any, /) -> int: ...
     def us_igb_setup_rx_resources(self, mem: Any, count: int, buffer_bytes: int, /) -> us_igb_rx_ring: ...
     def us_igb_setup_tx_resources(self, mem: Any, count: int, /) -> us_igb_tx_ring: ...
     def us_igb_xmit_frame(self, ring: Any, data: Any, len: int, nfrags: int, csum_start: int, csum_offset: int, gso_size: int, /) -> int: ...
@@ -400,22 +450,26 @@ class Lib:
     def us_nic_create(self, mem: Any, /) -> us_nic: ...
     def us_nic_deliver_irq(self, nic: Any, /) -> int: ...
     def us_nic_destroy(self, nic: Any, /) -> None: ...
-    def us_nic_dma_rx(self, nic: Any, queue: int, limit: int, /) -> int: ...
+    def us_nic_dma(self, nic: Any, now_us: int, limit: int, /) -> int: ...
+    def us_nic_dma_rx(self, nic: Any, limit: int, /) -> int: ...
     def us_nic_dma_tx(self, nic: Any, queue: int, /) -> int: ...
     def us_nic_regs(self, nic: Any, /) -> us_igb_regs: ...
     def us_nic_reset(self, nic: Any, /) -> None: ...
-    def us_nic_rx_frame(self, nic: Any, queue: int, frame: Any, len: int, /) -> int: ...
-    def us_nic_rx_ready(self, nic: Any, queue: int, /) -> int: ...
+    def us_nic_rx_frame(self, nic: Any, frame: Any, len: int, /) -> int: ...
+    def us_nic_rx_ready(self, nic: Any, /) -> int: ...
     def us_nic_tx_done(self, nic: Any, queue: int, /) -> int: ...
     def us_nic_tx_frame(self, nic: Any, queue: int, out: Any, size: int, /) -> int: ...
+    def us_nic_tx_pending(self, nic: Any, /) -> int: ...
     def us_nic_write_eics(self, nic: Any, vectors: int, /) -> int: ...
     def us_nic_write_eimc(self, nic: Any, vectors: int, /) -> None: ...
     def us_nic_write_eims(self, nic: Any, vectors: int, /) -> int: ...
+    def us_nic_write_eitr(self, nic: Any, vector: int, value: int, /) -> int: ...
     def us_nic_write_tdt(self, nic: Any, queue: int, tail: int, /) -> int: ...
     def us_page_refcount(self, mem: Any, addr: int, /) -> int: ...
     def us_put_page(self, mem: Any, addr: int, /) -> int: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
+    def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
 
 lib: Lib

@@ -3,8 +3,9 @@
 Hardware only: it knows no driver, no packet buffer and no protocol beyond the checksum
 offload. ``dma_rx`` is the step that moves frames from the wire into free descriptors,
 ``write_tdt`` the doorbell that sends; both set an interrupt cause, and handlers run when
-the cause is enabled. The work is done in C (``us_nic_*``), once per call, not per frame.
-Names and layouts are those of Intel's 82576 datasheet.
+the cause is enabled and its moderation interval (EITR) is over. Which receive ring a frame
+lands in is the device's own hash (RSS). The work is done in C (``us_nic_*``), once per call,
+not per frame. Names and layouts are those of Intel's 82576 datasheet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MAX_FRAME: int = lib.US_MAX_FRAME
 RX_LIMIT = 256
 """Frames that one DMA step takes at most: a poll stays bounded even with a wire that never ends."""
 
+IRQ_HELD: int = lib.US_NIC_IRQ_HELD
 _UNIT_BYTES: int = lib.US_VNET_HDR_LEN + lib.US_MAX_FRAME
 
 
@@ -42,6 +44,8 @@ class IgbNic:
         """The register file (``struct us_igb_regs``). Masks change through the methods."""
         self.irq_counts = [0] * MAX_QUEUES
         """Interrupts delivered, by vector (/proc/interrupts)."""
+        self.irq_held: Callable[[int], None] | None = None
+        """Called with the time, in us, when moderation will let a pending interrupt through."""
         self._handlers: list[Callable[[int], None] | None] = [None] * MAX_QUEUES
         self._is_dma = wire.dma_fd >= 0
         self._unit: Any = None if self._is_dma else ffi.new("uint8_t[]", _UNIT_BYTES)
@@ -83,16 +87,52 @@ class IgbNic:
         if delivered:
             self._interrupt(delivered)
 
-    def dma_rx(self, limit: int = RX_LIMIT, queue: int = 0) -> int:
-        """Move up to ``limit`` frames from the wire into the receive ring.
+    def write_eitr(self, vector: int, value: int) -> None:
+        """Set a vector's moderation: quarter microseconds, and CNT_IGNR to keep the interval."""
+        delivered = lib.us_nic_write_eitr(self._nic, vector, value)
+        if delivered:
+            self._interrupt(delivered)
+
+    def expire_itr(self, now_us: int) -> None:
+        """Deliver what moderation held back until ``now_us``."""
+        self.regs.SYSTIM = now_us
+        delivered = lib.us_nic_deliver_irq(self._nic)
+        if delivered:
+            self._interrupt(delivered)
+
+    def dma(self, now_us: int, limit: int = RX_LIMIT) -> int:
+        """Do one step: send what a full wire refused, then receive (``dma_rx``).
+
+        Returns:
+            Frames taken off the wire; -1 if it is gone (``wire_error``).
+        """
+        if self._is_dma:
+            taken: int = lib.us_nic_dma(self._nic, now_us, limit)
+        else:
+            self.regs.SYSTIM = now_us
+            pending = lib.us_nic_tx_pending(self._nic)
+            if pending:
+                for queue in range(MAX_QUEUES):
+                    if pending >> queue & 1:
+                        self._send_units(queue)
+            taken = self._receive_units(limit)
+            if not taken and self.wire_error:
+                taken = -1
+        delivered = lib.us_nic_deliver_irq(self._nic)
+        if delivered:
+            self._interrupt(delivered)
+        return taken
+
+    def dma_rx(self, limit: int = RX_LIMIT) -> int:
+        """Move up to ``limit`` frames from the wire into the receive rings.
 
         Returns:
             Frames taken off the wire, including those that had to be dropped.
         """
         if self._is_dma:
-            taken: int = lib.us_nic_dma_rx(self._nic, queue, limit)
+            taken: int = lib.us_nic_dma_rx(self._nic, limit)
         else:
-            taken = self._receive_units(queue, limit)
+            taken = self._receive_units(limit)
         delivered = lib.us_nic_deliver_irq(self._nic)
         if delivered:
             self._interrupt(delivered)
@@ -125,10 +165,10 @@ class IgbNic:
         self.regs.TCTL = 0
         self.regs.EIMS = 0
 
-    def _receive_units(self, queue: int, limit: int) -> int:
+    def _receive_units(self, limit: int) -> int:
         nic, receive = self._nic, self.wire.recv_frame
         taken = 0
-        while taken < limit and lib.us_nic_rx_ready(nic, queue):
+        while taken < limit and lib.us_nic_rx_ready(nic):
             try:
                 unit = receive()
             except OSError as error:
@@ -136,7 +176,7 @@ class IgbNic:
                 break
             if unit is None:
                 break
-            lib.us_nic_rx_frame(nic, queue, unit, len(unit))
+            lib.us_nic_rx_frame(nic, unit, len(unit))
             taken += 1
         return taken
 
@@ -149,7 +189,10 @@ class IgbNic:
             done += lib.us_nic_tx_done(nic, queue)
         return done
 
-    def _interrupt(self, vectors: int) -> None:
+    def _interrupt(self, delivered: int) -> None:
+        if delivered & IRQ_HELD and self.irq_held is not None:
+            self.irq_held(self.regs.ITRDUE)
+        vectors = delivered & ~IRQ_HELD
         while vectors:
             vector = (vectors & -vectors).bit_length() - 1
             vectors &= vectors - 1
@@ -157,3 +200,9 @@ class IgbNic:
             if handler is not None:
                 self.irq_counts[vector] += 1
                 handler(vector)
+
+
+def toeplitz(key: bytes, data: bytes) -> int:
+    """Return the hash of receive side scaling over ``data``, fields in network order."""
+    value: int = lib.us_toeplitz(key, data, len(data))
+    return value

@@ -33,6 +33,9 @@ class InlineRuntime:
         stack.clock.fine_us = monotonic_us
         self.loop = loop or get_running_loop()
         self.closed = False
+        self.wire_lost: Callable[[OSError], None] | None = None
+        """Told that a wire is gone; the loop's exception handler is, if this is not set."""
+        stack.wire_lost = self._on_wire_lost
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         """Scratch space that transports receive into; its content lasts until they return."""
         self._ready: deque[Callable[[], None]] = deque()
@@ -90,6 +93,14 @@ class InlineRuntime:
             self._timer.cancel()
             self._timer = None
         self._ready.clear()
+
+    def _on_wire_lost(self, error: OSError) -> None:
+        """Called by the poll: a descriptor that is readable for ever must not be watched."""
+        self.watch_wires()
+        if self.wire_lost is not None:
+            self.wire_lost(error)
+        else:
+            self.loop.call_exception_handler({"message": "a wire is gone", "exception": error})
 
     def _schedule(self) -> None:
         self._scheduled = True

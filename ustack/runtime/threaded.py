@@ -48,6 +48,9 @@ class ThreadedRuntime:
         """Ctrl-C came while the core ran; raised when the core is left."""
         self.failure: BaseException | None = None
         """A bug that ended the background thread."""
+        self.wire_lost: OSError | None = None
+        """Why the last wire is gone: every later call fails with it."""
+        stack.wire_lost = self._on_wire_lost
         self.crew = Crew()
         self._stopped = False
         self._clock = stack.clock
@@ -146,6 +149,14 @@ class ThreadedRuntime:
         """The background thread met a bug in the core: every later call is told."""
         with self._lock:
             self.failure = bug
+            self._end_waits()
+
+    def _on_wire_lost(self, error: OSError) -> None:
+        """Called by the poll, under the lock: without a wire nobody can be waited for."""
+        old, self._wires = self._wires, WireSet(self.stack.filenos())
+        old.close()
+        if self._wires.fd < 0:
+            self.wire_lost = error
             self._end_waits()
 
     def _end_waits(self) -> None:
@@ -370,6 +381,8 @@ class ThreadedRuntime:
         if self.closed:
             if self.failure is not None:
                 raise RuntimeError("the stack has failed") from self.failure
+            if self.wire_lost is not None:
+                raise OSError(self.wire_lost.errno, self.wire_lost.strerror)
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
 
     def _raise_interrupt(self) -> None:

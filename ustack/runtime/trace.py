@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from ustack.core import receive, softirq, transmit
+from ustack.core import gro, receive, softirq, transmit
 from ustack.core.skb import skb_bytes
 from ustack.driver import igb_rx, igb_tx
-from ustack.driver.igb import IgbAdapter
+from ustack.driver.igb_vector import IgbQVector
 from ustack.driver.loopback import LoopbackDevice
 from ustack.ipv4 import input as ip_input
 from ustack.ipv4 import output as ip_output
@@ -298,15 +298,15 @@ _SENDERS = {_code(sendmsg.tcp_sendmsg), _code(Icmp.icmp_xmit)}
 
 def _rx(tap: Callable[..., Any]) -> _Path:
     hardware: list[_Step] = [
-        ("dma", IgbNic.dma_rx),
-        ("irq", IgbAdapter.igb_msix_ring),
+        ("dma", IgbNic.dma),
+        ("irq", IgbQVector.igb_msix_ring),
         ("softirq", softirq.net_rx_action),
-        ("poll", IgbAdapter.igb_poll),
+        ("poll", IgbQVector.igb_poll),
         ("poll", igb_rx.igb_clean_rx_irq),
     ]
     return _Path(
-        phases=(hardware, _upwards(tap)),
-        starts={_code(IgbNic.dma_rx)},
+        phases=(hardware, [("gro", gro.napi_gro_receive), *_upwards(tap)]),
+        starts={_code(IgbNic.dma)},
         gate=_code(igb_rx.igb_clean_rx_irq),
         end=_code(receive.netif_receive_skb),
     )
@@ -314,9 +314,9 @@ def _rx(tap: Callable[..., Any]) -> _Path:
 
 def _tx(tap: Callable[..., Any]) -> _Path:
     completion: list[_Step] = [
-        ("irq", IgbAdapter.igb_msix_ring),
+        ("irq", IgbQVector.igb_msix_ring),
         ("softirq", softirq.net_rx_action),
-        ("poll", IgbAdapter.igb_poll),
+        ("poll", IgbQVector.igb_poll),
         ("clean", igb_tx.igb_clean_tx_irq),
     ]
     driver: list[_Step] = [

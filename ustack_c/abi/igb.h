@@ -17,6 +17,15 @@
 #define US_IGB_TX_QUEUE_WAKE 42
 #define US_IGB_TX_WORK 128
 
+/* Classes of adaptive moderation: 70,000, 20,000 and 4,000 interrupts a second. */
+#define US_IGB_LOWEST_LATENCY 0
+#define US_IGB_LOW_LATENCY 1
+#define US_IGB_BULK_LATENCY 2
+#define US_IGB_70K_ITR 56
+#define US_IGB_20K_ITR 196
+#define US_IGB_4K_ITR 980
+#define US_IGB_START_ITR 648
+
 /* One received frame, whole in one piece; valid until the buffers are posted again. */
 struct us_igb_rx_frame {
 	us_dma_addr_t addr;
@@ -25,6 +34,18 @@ struct us_igb_rx_frame {
 	uint16_t gso_segs;
 	uint32_t ip_summed;	/* CHECKSUM_NONE 0, CHECKSUM_UNNECESSARY 1 */
 	uint32_t rss;
+};
+
+/* How often one vector may interrupt (igb_q_vector's ITR fields). */
+struct us_igb_itr {
+	uint32_t setting;	/* ethtool's rx-usecs: 1 and 3 are adaptive, else a time or 0 */
+	uint32_t itr_val;	/* quarter microseconds, as EITR has it */
+	uint32_t rx_class;	/* 0 lowest latency, 1 low latency, 2 bulk */
+	uint32_t tx_class;
+	uint64_t rx_packets;	/* the rings' counts at the last update */
+	uint64_t rx_bytes;
+	uint64_t tx_packets;
+	uint64_t tx_bytes;
 };
 
 struct us_igb_rx_buffer;
@@ -79,5 +100,8 @@ int us_igb_xmit_frame(struct us_igb_tx_ring *ring, const uint8_t *data, uint32_t
 		      uint32_t nfrags, uint32_t csum_start, uint32_t csum_offset,
 		      uint32_t gso_size);
 uint32_t us_igb_clean_tx_irq(struct us_igb_tx_ring *ring, uint32_t budget);
+
+int us_igb_set_itr(struct us_igb_itr *itr, const struct us_igb_rx_ring *rx,
+		   const struct us_igb_tx_ring *tx);
 
 #endif

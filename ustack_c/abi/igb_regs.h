@@ -28,6 +28,30 @@
 #define US_E1000_RXDCTL_QUEUE_ENABLE 0x02000000
 #define US_E1000_TXDCTL_QUEUE_ENABLE 0x02000000
 
+/* Receive side scaling: which fields the hash is taken over. */
+#define US_E1000_MRQC_ENABLE_RSS 0x00000002
+#define US_E1000_MRQC_RSS_FIELD_IPV4_TCP 0x00010000
+#define US_E1000_MRQC_RSS_FIELD_IPV4 0x00020000
+#define US_E1000_MRQC_RSS_FIELD_IPV4_UDP 0x00400000
+#define US_IGB_RETA_SIZE 128
+#define US_IGB_RSSRK_SIZE 40
+
+/* EITR: quarter microseconds between two interrupts; a write restarts them unless told not to. */
+#define US_E1000_EITR_MASK 0x0000FFFC
+#define US_E1000_EITR_CNT_IGNR 0x80000000
+
+/* Frames whose interrupt does not wait for EITR: shorter than a size, or with a TCP flag. */
+#define US_E1000_IMIR_PORT_IM_EN 0x00010000
+#define US_E1000_IMIREXT_SIZE_MASK 0x00000FFF
+#define US_E1000_IMIREXT_SIZE_BP 0x00001000
+#define US_E1000_IMIREXT_CTRL_URG 0x00002000
+#define US_E1000_IMIREXT_CTRL_ACK 0x00004000
+#define US_E1000_IMIREXT_CTRL_PSH 0x00008000
+#define US_E1000_IMIREXT_CTRL_RST 0x00010000
+#define US_E1000_IMIREXT_CTRL_SYN 0x00020000
+#define US_E1000_IMIREXT_CTRL_FIN 0x00040000
+#define US_E1000_IMIREXT_CTRL_BP 0x00080000
+
 /* Receive write-back: status_error. */
 #define US_E1000_RXD_STAT_DD 0x00000001
 #define US_E1000_RXD_STAT_EOP 0x00000002
@@ -39,6 +63,10 @@
 #define US_E1000_RXDEXT_STATERR_RXE 0x80000000
 
 /* Receive write-back: pkt_info. */
+#define US_E1000_RXDADV_RSSTYPE_MASK 0x000F
+#define US_E1000_RXDADV_RSSTYPE_IPV4_TCP 0x0001
+#define US_E1000_RXDADV_RSSTYPE_IPV4 0x0002
+#define US_E1000_RXDADV_RSSTYPE_IPV4_UDP 0x0007
 #define US_E1000_RXDADV_PKTTYPE_IPV4 0x0010
 #define US_E1000_RXDADV_PKTTYPE_TCP 0x0100
 #define US_E1000_RXDADV_PKTTYPE_UDP 0x0200
@@ -147,7 +175,16 @@ struct us_igb_regs {
 	uint32_t EIAC;		/* causes cleared when the interrupt is delivered */
 	uint32_t EIAM;		/* causes masked when the interrupt is delivered */
 	uint32_t IVAR[8];	/* vector of each queue pair */
+	uint32_t EITR[8];	/* moderation of each vector; write it by us_nic_write_eitr */
+	uint32_t TIDV;		/* us that a lone transmit completion waits for a frame to share */
+	uint32_t IMIR[2];	/* low latency interrupts, two filters: enable */
+	uint32_t IMIREXT[2];	/* ... and what they match */
+	uint32_t MRQC;
+	uint8_t RETA[128];	/* receive queue by the low seven bits of the hash */
+	uint8_t RSSRK[40];	/* the hash's key */
 	uint32_t WIREERR;	/* ustack: errno of a wire that is gone, 0 while it works */
+	uint64_t SYSTIM;	/* the present in us, as of the last DMA step */
+	uint64_t ITRDUE;	/* ustack: when a held interrupt may be delivered, 0: none is */
 	struct us_igb_rxq_regs rxq[8];
 	struct us_igb_txq_regs txq[8];
 

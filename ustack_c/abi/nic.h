@@ -27,20 +27,27 @@ void us_nic_reset(struct us_nic *nic);
 void us_nic_attach(struct us_nic *nic, int fd, uint32_t vnet_hdr_len);
 
 /* Move frames between the attached descriptor and the rings. */
-int us_nic_dma_rx(struct us_nic *nic, uint32_t queue, uint32_t limit);
+int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit);
+int us_nic_dma_rx(struct us_nic *nic, uint32_t limit);
+uint32_t us_nic_tx_pending(const struct us_nic *nic);
 int us_nic_dma_tx(struct us_nic *nic, uint32_t queue);
 int us_nic_write_tdt(struct us_nic *nic, uint32_t queue, uint32_t tail);
 
 /* The same for a wire that the caller moves frames over, vnet header first. */
-int us_nic_rx_ready(struct us_nic *nic, uint32_t queue);
-int us_nic_rx_frame(struct us_nic *nic, uint32_t queue, const uint8_t *frame, uint32_t len);
+int us_nic_rx_ready(struct us_nic *nic);
+int us_nic_rx_frame(struct us_nic *nic, const uint8_t *frame, uint32_t len);
 uint32_t us_nic_tx_frame(struct us_nic *nic, uint32_t queue, uint8_t *out, uint32_t size);
 int us_nic_tx_done(struct us_nic *nic, uint32_t queue);
 
-/* Interrupts: write the mask, take what may be delivered now. */
+/* The hash of receive side scaling. */
+uint32_t us_toeplitz(const uint8_t *key, const uint8_t *data, uint32_t len);
+
+/* Interrupts: write the mask, take what may be delivered now (and a bit: others are held). */
+#define US_NIC_IRQ_HELD 0x80000000
 uint32_t us_nic_write_eims(struct us_nic *nic, uint32_t vectors);
 void us_nic_write_eimc(struct us_nic *nic, uint32_t vectors);
 uint32_t us_nic_write_eics(struct us_nic *nic, uint32_t vectors);
+uint32_t us_nic_write_eitr(struct us_nic *nic, uint32_t vector, uint32_t value);
 uint32_t us_nic_deliver_irq(struct us_nic *nic);
 
 #endif

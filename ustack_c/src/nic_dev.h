@@ -55,6 +55,10 @@ struct us_nic {
 	int fd;
 	uint32_t vnet_hdr_len;
 	bool paused;
+	uint32_t likely_queue;	/* where the last frame went */
+	uint32_t rx_causes;	/* vectors with a frame pending, not only completions */
+	uint32_t urgent;	/* vectors whose interrupt does not wait for EITR */
+	int64_t fired_us[US_IGB_MAX_QUEUES];	/* last interrupt of each vector */
 	struct us_nic_context context[US_IGB_MAX_QUEUES];
 	struct us_nic_fifo fifo;
 };
@@ -62,9 +66,26 @@ struct us_nic {
 uint32_t us_nic_rx_status(const struct us_nic *nic, const struct us_vnet_hdr *hdr,
 			  const struct iovec *pieces, uint32_t len, uint16_t *pkt_info);
 
-static inline void us_nic_raise_cause(struct us_nic *nic, uint32_t queue)
+uint32_t us_nic_rss(const struct us_nic *nic, const uint8_t *frame, uint32_t len, uint32_t *type);
+
+static inline uint32_t us_nic_vector(const struct us_nic *nic, uint32_t queue)
 {
-	nic->regs.EICR |= 1U << (nic->regs.IVAR[queue] & 31U);
+	return 1U << (nic->regs.IVAR[queue] & 7U);
+}
+
+static inline void us_nic_raise_tx_cause(struct us_nic *nic, uint32_t queue)
+{
+	nic->regs.EICR |= us_nic_vector(nic, queue);
+}
+
+static inline void us_nic_raise_rx_cause(struct us_nic *nic, uint32_t queue, bool is_urgent)
+{
+	const uint32_t vector = us_nic_vector(nic, queue);
+
+	nic->regs.EICR |= vector;
+	nic->rx_causes |= vector;
+	if (is_urgent)
+		nic->urgent |= vector;
 }
 
 static inline bool us_is_broadcast(const uint8_t *mac)

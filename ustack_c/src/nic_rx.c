@@ -5,12 +5,21 @@
 
 #include "nic_dev.h"
 
+/* RCTL.RDMTS: with so small a part of the ring free, the interrupt does not wait for EITR. */
+#define US_RX_THRESHOLD 8
+
 /* The ring as the registers describe it, checked; count 0: the queue is off. */
 struct us_rx_view {
 	struct us_igb_rxq_regs *regs;
 	union us_adv_rx_desc *desc;
 	uint32_t count;
 	uint32_t free;		/* descriptors that the device may fill */
+};
+
+/* All rings that frames may land in: queue 0 alone without receive side scaling. */
+struct us_rx_rings {
+	struct us_rx_view view[US_IGB_MAX_QUEUES];
+	uint32_t n;
 };
 
 static struct us_rx_view us_rx_view_of(struct us_nic *nic, uint32_t queue)
@@ -33,6 +42,38 @@ static struct us_rx_view us_rx_view_of(struct us_nic *nic, uint32_t queue)
 	view.count = regs->RDLEN / 16;
 	view.free = (regs->RDT + view.count - regs->RDH) % view.count;
 	return view;
+}
+
+static void us_rx_rings_of(struct us_nic *nic, struct us_rx_rings *rings)
+{
+	rings->n = nic->regs.MRQC & US_E1000_MRQC_ENABLE_RSS ? US_IGB_MAX_QUEUES : 1;
+	for (uint32_t q = 0; q < rings->n; q++)
+		rings->view[q] = us_rx_view_of(nic, q);
+}
+
+/* What the parser found in a frame before it is stored. */
+struct us_rx_verdict {
+	uint32_t queue;
+	uint32_t rss;
+	uint32_t rss_type;
+};
+
+/* Which ring a frame belongs in: the hash picks an entry of the indirection table. */
+static struct us_rx_verdict us_rx_classify(const struct us_nic *nic,
+					   const struct us_rx_rings *rings, const uint8_t *frame,
+					   uint32_t len)
+{
+	struct us_rx_verdict verdict = {0};
+	uint32_t queue;
+
+	if (rings->n == 1)
+		return verdict;
+	verdict.rss = us_nic_rss(nic, frame, len, &verdict.rss_type);
+	if (!verdict.rss_type)
+		return verdict;
+	queue = nic->regs.RETA[verdict.rss % US_IGB_RETA_SIZE] % US_IGB_MAX_QUEUES;
+	verdict.queue = rings->view[queue].count ? queue : 0;
+	return verdict;
 }
 
 /*
@@ -82,17 +123,49 @@ static void us_rx_write_back(struct us_rx_view *view, struct us_adv_rx_wb wb)
 	view->free--;
 }
 
+/* Whether a low latency filter matches, so that the interrupt must not wait. */
+static bool us_rx_is_urgent(const struct us_nic *nic, const uint8_t *frame, uint32_t len,
+			    uint32_t pkt_info)
+{
+	for (int f = 0; f < 2; f++) {
+		const uint32_t match = nic->regs.IMIREXT[f];
+		const uint8_t *tcp = frame + US_ETH_HLEN + (frame[US_ETH_HLEN] & 15U) * 4U;
+
+		if (!(nic->regs.IMIR[f] & US_E1000_IMIR_PORT_IM_EN))
+			continue;
+		if (!(match & US_E1000_IMIREXT_SIZE_BP) &&
+		    len >= (match & US_E1000_IMIREXT_SIZE_MASK))
+			continue;
+		if (match & US_E1000_IMIREXT_CTRL_BP)
+			return true;
+		if (!(pkt_info & US_E1000_RXDADV_PKTTYPE_TCP))
+			continue;
+		if (((tcp[13] & 0x20) && (match & US_E1000_IMIREXT_CTRL_URG)) ||
+		    ((tcp[13] & 0x10) && (match & US_E1000_IMIREXT_CTRL_ACK)) ||
+		    ((tcp[13] & 0x08) && (match & US_E1000_IMIREXT_CTRL_PSH)) ||
+		    ((tcp[13] & 0x04) && (match & US_E1000_IMIREXT_CTRL_RST)) ||
+		    ((tcp[13] & 0x02) && (match & US_E1000_IMIREXT_CTRL_SYN)) ||
+		    ((tcp[13] & 0x01) && (match & US_E1000_IMIREXT_CTRL_FIN)))
+			return true;
+	}
+	return false;
+}
+
 /* The frame lies in its buffers: verify it, write its descriptors back, set the cause. */
-static void us_rx_complete(struct us_nic *nic, uint32_t queue, struct us_rx_view *view,
-			   const struct us_vnet_hdr *hdr, const struct iovec *pieces,
-			   uint32_t len)
+static void us_rx_complete(struct us_nic *nic, const struct us_rx_verdict *verdict,
+			   struct us_rx_view *view, const struct us_vnet_hdr *hdr,
+			   const struct iovec *pieces, uint32_t len)
 {
 	const uint32_t size = view->regs->SRRCTL;
 	struct us_adv_rx_wb wb = {0};
 	uint32_t status;
+	bool is_urgent;
 
 	us_rx_count(nic, pieces[0].iov_base, len);
 	status = us_nic_rx_status(nic, hdr, pieces, len, &wb.pkt_info);
+	is_urgent = us_rx_is_urgent(nic, pieces[0].iov_base, len, wb.pkt_info);
+	wb.pkt_info = (uint16_t)(wb.pkt_info | verdict->rss_type);
+	wb.rss = verdict->rss;
 	wb.status_error = US_E1000_RXD_STAT_DD;
 	wb.length = (uint16_t)size;
 	for (; len > size; len -= size)
@@ -102,7 +175,8 @@ static void us_rx_complete(struct us_nic *nic, uint32_t queue, struct us_rx_view
 	wb.length = (uint16_t)len;
 	wb.status_error |= US_E1000_RXD_STAT_EOP | status;
 	us_rx_write_back(view, wb);
-	us_nic_raise_cause(nic, queue);
+	is_urgent = is_urgent || view->free <= view->count / US_RX_THRESHOLD;
+	us_nic_raise_rx_cause(nic, verdict->queue, is_urgent);
 }
 
 /* A descriptor pointed nowhere: hand it back with an error, the frame is lost. */
@@ -115,12 +189,40 @@ static void us_rx_ruined(struct us_nic *nic, uint32_t queue, struct us_rx_view *
 
 	nic->regs.RXERRC++;
 	us_rx_write_back(view, wb);
-	us_nic_raise_cause(nic, queue);
+	us_nic_raise_rx_cause(nic, queue, true);
+}
+
+/* Copy scattered bytes, @len in all; neither list is shorter than that. */
+static void us_rx_copy(const struct iovec *to, const struct iovec *from, uint32_t len)
+{
+	size_t to_at = 0, from_at = 0;
+
+	while (len) {
+		size_t part = to->iov_len - to_at;
+
+		if (part > from->iov_len - from_at)
+			part = from->iov_len - from_at;
+		if (part > len)
+			part = len;
+		memcpy((uint8_t *)to->iov_base + to_at, (uint8_t *)from->iov_base + from_at, part);
+		len -= (uint32_t)part;
+		to_at += part;
+		from_at += part;
+		if (to_at == to->iov_len) {
+			to++;
+			to_at = 0;
+		}
+		if (from_at == from->iov_len) {
+			from++;
+			from_at = 0;
+		}
+	}
 }
 
 /* Copy a frame that did not go straight into buffers; false if there are too few. */
-static bool us_rx_store(struct us_nic *nic, uint32_t queue, struct us_rx_view *view,
-			const struct us_vnet_hdr *hdr, const uint8_t *frame, uint32_t len)
+static bool us_rx_store(struct us_nic *nic, const struct us_rx_verdict *verdict,
+			struct us_rx_view *view, const struct us_vnet_hdr *hdr,
+			const struct iovec *frame, uint32_t len)
 {
 	struct iovec pieces[US_RX_PIECES];
 	const int n = us_rx_pieces(nic, view, len, pieces);
@@ -128,14 +230,11 @@ static bool us_rx_store(struct us_nic *nic, uint32_t queue, struct us_rx_view *v
 	if (n == 0)
 		return false;
 	if (n < 0) {
-		us_rx_ruined(nic, queue, view);
+		us_rx_ruined(nic, verdict->queue, view);
 		return true;
 	}
-	for (int i = 0; i < n; i++) {
-		memcpy(pieces[i].iov_base, frame, pieces[i].iov_len);
-		frame += pieces[i].iov_len;
-	}
-	us_rx_complete(nic, queue, view, hdr, pieces, len);
+	us_rx_copy(pieces, frame, len);
+	us_rx_complete(nic, verdict, view, hdr, pieces, len);
 	return true;
 }
 
@@ -169,22 +268,47 @@ static bool us_rx_length_is_good(struct us_nic *nic, uint32_t len)
 }
 
 /*
- * A frame in the packet buffer (len set) goes to the ring, stays if pause lets the
+ * A frame in the packet buffer (len set) goes to its ring, stays if pause lets the
  * wire wait, or is dropped. True if the packet buffer is empty afterwards.
  */
-static bool us_rx_drain(struct us_nic *nic, uint32_t queue, struct us_rx_view *view)
+static bool us_rx_drain(struct us_nic *nic, struct us_rx_rings *rings)
 {
 	struct us_nic_fifo *fifo = &nic->fifo;
+	const struct iovec frame = {.iov_base = fifo->bytes, .iov_len = fifo->len};
+	struct us_rx_verdict verdict;
 
 	if (!fifo->len)
 		return true;
-	if (!us_rx_store(nic, queue, view, &fifo->hdr, fifo->bytes, fifo->len)) {
+	verdict = us_rx_classify(nic, rings, fifo->bytes, fifo->len);
+	if (!us_rx_store(nic, &verdict, &rings->view[verdict.queue], &fifo->hdr, &frame,
+			 fifo->len)) {
 		if (us_rx_pause_is_on(nic))
 			return false;
-		us_rx_missed(nic, view);
+		us_rx_missed(nic, &rings->view[verdict.queue]);
 	}
 	fifo->len = 0;
 	return true;
+}
+
+/* A frame lies at @frame, in the packet buffer perhaps, and its ring is known. */
+static void us_rx_place(struct us_nic *nic, struct us_rx_rings *rings,
+			const struct us_rx_verdict *verdict, const struct us_vnet_hdr *hdr,
+			const struct iovec *frame, uint32_t len)
+{
+	struct us_rx_view *view = &rings->view[verdict->queue];
+	const struct iovec fifo = {.iov_base = nic->fifo.bytes, .iov_len = len};
+
+	if (us_rx_store(nic, verdict, view, hdr, frame, len))
+		return;
+	nic->regs.RNBC++;
+	if (!us_rx_pause_is_on(nic)) {
+		us_rx_missed(nic, view);
+		return;
+	}
+	if (frame->iov_base != fifo.iov_base)
+		us_rx_copy(&fifo, frame, len);
+	nic->fifo.hdr = *hdr;
+	nic->fifo.len = len;
 }
 
 /* Account pause frames: XOFF when the ring fills, XON when there is room again. */
@@ -199,13 +323,22 @@ static void us_rx_set_paused(struct us_nic *nic, bool paused)
 		nic->regs.XONTXC++;
 }
 
-static bool us_rx_may_read(struct us_nic *nic, uint32_t queue, struct us_rx_view *view)
+static bool us_rx_any_is_free(const struct us_rx_rings *rings)
+{
+	for (uint32_t q = 0; q < rings->n; q++) {
+		if (rings->view[q].free)
+			return true;
+	}
+	return false;
+}
+
+static bool us_rx_may_read(struct us_nic *nic, struct us_rx_rings *rings)
 {
 	bool room;
 
-	if (!view->count)
+	if (!rings->view[0].count)
 		return false;
-	room = us_rx_drain(nic, queue, view) && view->free;
+	room = us_rx_drain(nic, rings) && us_rx_any_is_free(rings);
 	us_rx_set_paused(nic, !room && us_rx_pause_is_on(nic));
 	return !nic->paused;
 }
@@ -233,72 +366,85 @@ static uint32_t us_rx_read(struct us_nic *nic, struct us_vnet_hdr *hdr, struct i
 	return 0;
 }
 
-/* The usual way: the frame is read straight into the descriptors' buffers. */
-static bool us_rx_read_direct(struct us_nic *nic, uint32_t queue, struct us_rx_view *view,
+/*
+ * The usual way: the frame is read straight into the buffers of the ring where the last
+ * one went. If the hash then says another ring, it is copied there.
+ */
+static bool us_rx_read_direct(struct us_nic *nic, struct us_rx_rings *rings, uint32_t queue,
 			      struct iovec *iov, int n)
 {
 	struct us_vnet_hdr hdr = {0};
+	struct us_rx_verdict verdict;
 	uint8_t beyond[16];
 	uint32_t len;
 
 	iov[n + 1].iov_base = beyond;
 	iov[n + 1].iov_len = sizeof(beyond);
 	len = us_rx_read(nic, &hdr, iov, n + 2);
-	if (len && us_rx_length_is_good(nic, len))
-		us_rx_complete(nic, queue, view, &hdr, iov + 1, len);
-	return len;
+	if (!len || !us_rx_length_is_good(nic, len))
+		return len;
+	verdict = us_rx_classify(nic, rings, iov[1].iov_base, len);
+	nic->likely_queue = verdict.queue;
+	if (verdict.queue == queue)
+		us_rx_complete(nic, &verdict, &rings->view[queue], &hdr, iov + 1, len);
+	else
+		us_rx_place(nic, rings, &verdict, &hdr, iov + 1, len);
+	return true;
 }
 
 /* Too few descriptors for the longest frame: see first how long it is. */
-static bool us_rx_read_to_fifo(struct us_nic *nic, uint32_t queue, struct us_rx_view *view)
+static bool us_rx_read_to_fifo(struct us_nic *nic, struct us_rx_rings *rings)
 {
 	struct us_nic_fifo *fifo = &nic->fifo;
+	struct us_vnet_hdr hdr = {0};
 	struct iovec iov[2] = {{0}, {.iov_base = fifo->bytes, .iov_len = sizeof(fifo->bytes)}};
+	struct us_rx_verdict verdict;
 	uint32_t len;
 
-	memset(&fifo->hdr, 0, sizeof(fifo->hdr));
-	len = us_rx_read(nic, &fifo->hdr, iov, 2);
-	if (len && us_rx_length_is_good(nic, len)) {
-		fifo->len = len;
-		if (us_rx_pieces(nic, view, len, (struct iovec[US_RX_PIECES]){{0}}) == 0)
-			nic->regs.RNBC++;
-		us_rx_drain(nic, queue, view);
-	}
-	return len;
+	len = us_rx_read(nic, &hdr, iov, 2);
+	if (!len || !us_rx_length_is_good(nic, len))
+		return len;
+	verdict = us_rx_classify(nic, rings, fifo->bytes, len);
+	nic->likely_queue = verdict.queue;
+	us_rx_place(nic, rings, &verdict, &hdr, iov + 1, len);
+	return true;
 }
 
 /**
- * us_nic_dma_rx - read frames from the attached descriptor into the ring
+ * us_nic_dma_rx - read frames from the attached descriptor into the rings
  * @nic:   device
- * @queue: receive queue
  * @limit: frames to take at most
  *
- * With pause on (CTRL.RFCE) a full ring leaves frames on the wire; one that was read and
- * then needs more descriptors than are free waits in the packet buffer. With pause off
- * such frames are read, dropped and counted (MPC, RNBC, RQDPC).
+ * With pause on (CTRL.RFCE) full rings leave frames on the wire; one that was read and
+ * then needs more descriptors than are free waits in the packet buffer, and all behind it.
+ * With pause off such frames are read, dropped and counted (MPC, RNBC, RQDPC).
  *
- * Context: reads the descriptor without blocking; sets the queue's interrupt cause.
+ * Context: reads the descriptor without blocking; sets the queues' interrupt causes.
  * Return: frames taken off the wire, dropped ones included. WIREERR says if it is gone.
  */
-int us_nic_dma_rx(struct us_nic *nic, uint32_t queue, uint32_t limit)
+int us_nic_dma_rx(struct us_nic *nic, uint32_t limit)
 {
-	struct us_rx_view view = us_rx_view_of(nic, queue);
+	struct us_rx_rings rings;
 	struct iovec iov[US_RX_PIECES + 2];
 	uint32_t taken = 0;
 
+	us_rx_rings_of(nic, &rings);
 	if (limit > INT32_MAX)
 		limit = INT32_MAX;
 	while (taken < limit && nic->fd >= 0 && !nic->regs.WIREERR) {
+		uint32_t queue;
 		int n;
 		bool more;
 
-		if (!us_rx_may_read(nic, queue, &view))
+		if (!us_rx_may_read(nic, &rings))
 			break;
-		n = us_rx_pieces(nic, &view, us_rx_longest(nic), iov + 1);
+		queue = nic->likely_queue < rings.n && rings.view[nic->likely_queue].count
+				? nic->likely_queue : 0;
+		n = us_rx_pieces(nic, &rings.view[queue], us_rx_longest(nic), iov + 1);
 		if (n > 0)
-			more = us_rx_read_direct(nic, queue, &view, iov, n);
+			more = us_rx_read_direct(nic, &rings, queue, iov, n);
 		else
-			more = us_rx_read_to_fifo(nic, queue, &view);
+			more = us_rx_read_to_fifo(nic, &rings);
 		if (!more)
 			break;
 		taken++;
@@ -307,55 +453,70 @@ int us_nic_dma_rx(struct us_nic *nic, uint32_t queue, uint32_t limit)
 }
 
 /**
+ * us_nic_dma - one DMA step of a device on a descriptor
+ * @nic:    device
+ * @now_us: the present, kept in SYSTIM
+ * @limit:  frames to receive at most
+ *
+ * Sends what the wire refused before, then receives (us_nic_dma_rx).
+ *
+ * Return: frames taken off the wire; -1 if it is gone (WIREERR).
+ */
+int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit)
+{
+	int taken;
+
+	nic->regs.SYSTIM = now_us;
+	for (uint32_t pending = us_nic_tx_pending(nic); pending; pending &= pending - 1)
+		us_nic_dma_tx(nic, (uint32_t)__builtin_ctz(pending));
+	taken = us_nic_dma_rx(nic, limit);
+	return !taken && nic->regs.WIREERR ? -1 : taken;
+}
+
+/**
  * us_nic_rx_ready - whether the device would take a frame from the wire now
- * @nic:   device
- * @queue: receive queue
+ * @nic: device
  *
  * First gives a frame that waits in the packet buffer another chance.
  *
- * Return: 1, or 0 if the queue is off or the wire has to wait.
+ * Return: 1, or 0 if the device is off or the wire has to wait.
  */
-int us_nic_rx_ready(struct us_nic *nic, uint32_t queue)
+int us_nic_rx_ready(struct us_nic *nic)
 {
-	struct us_rx_view view = us_rx_view_of(nic, queue);
+	struct us_rx_rings rings;
 
-	return us_rx_may_read(nic, queue, &view);
+	us_rx_rings_of(nic, &rings);
+	return us_rx_may_read(nic, &rings);
 }
 
 /**
  * us_nic_rx_frame - take one frame from a wire that the caller reads
  * @nic:   device; us_nic_rx_ready has just said yes
- * @queue: receive queue
  * @frame: vnet header, then the frame
  * @len:   bytes of both
  *
  * Return: 1 taken (or dropped and counted, as by us_nic_dma_rx), 0 if not ready.
  */
-int us_nic_rx_frame(struct us_nic *nic, uint32_t queue, const uint8_t *frame, uint32_t len)
+int us_nic_rx_frame(struct us_nic *nic, const uint8_t *frame, uint32_t len)
 {
-	struct us_rx_view view = us_rx_view_of(nic, queue);
+	struct us_rx_rings rings;
+	struct us_rx_verdict verdict;
 	struct us_vnet_hdr hdr;
+	struct iovec piece;
 
-	if (!us_rx_may_read(nic, queue, &view))
+	us_rx_rings_of(nic, &rings);
+	if (!us_rx_may_read(nic, &rings))
 		return 0;
 	if (len < sizeof(hdr)) {
 		nic->regs.RUC++;
 		return 1;
 	}
 	memcpy(&hdr, frame, sizeof(hdr));
-	frame += sizeof(hdr);
-	len -= (uint32_t)sizeof(hdr);
-	if (!us_rx_length_is_good(nic, len))
+	piece.iov_base = (void *)(uintptr_t)(frame + sizeof(hdr));
+	piece.iov_len = len - sizeof(hdr);
+	if (!us_rx_length_is_good(nic, (uint32_t)piece.iov_len))
 		return 1;
-	if (us_rx_store(nic, queue, &view, &hdr, frame, len))
-		return 1;
-	nic->regs.RNBC++;
-	if (us_rx_pause_is_on(nic)) {
-		nic->fifo.hdr = hdr;
-		nic->fifo.len = len;
-		memcpy(nic->fifo.bytes, frame, len);
-	} else {
-		us_rx_missed(nic, &view);
-	}
+	verdict = us_rx_classify(nic, &rings, piece.iov_base, (uint32_t)piece.iov_len);
+	us_rx_place(nic, &rings, &verdict, &hdr, &piece, (uint32_t)piece.iov_len);
 	return 1;
 }

@@ -141,7 +141,7 @@ static void us_tx_complete(struct us_nic *nic, uint32_t queue, struct us_tx_view
 		    !(cmd & US_E1000_ADVTXD_DCMD_RS))
 			continue;
 		desc->wb.status = US_E1000_TXD_STAT_DD;
-		us_nic_raise_cause(nic, queue);
+		us_nic_raise_tx_cause(nic, queue);
 	}
 	view->regs->TDH = next;
 }
@@ -234,6 +234,23 @@ int us_nic_dma_tx(struct us_nic *nic, uint32_t queue)
 		done++;
 	}
 	return done;
+}
+
+/**
+ * us_nic_tx_pending - queues that the wire refused something of
+ * @nic: device
+ *
+ * Return: a bit for each queue with descriptors left to send.
+ */
+uint32_t us_nic_tx_pending(const struct us_nic *nic)
+{
+	uint32_t pending = 0;
+
+	for (uint32_t q = 0; q < US_IGB_MAX_QUEUES; q++) {
+		if (nic->regs.txq[q].TDH != nic->regs.txq[q].TDT)
+			pending |= 1U << q;
+	}
+	return pending;
 }
 
 /**

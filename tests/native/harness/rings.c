@@ -240,7 +240,7 @@ static void step(struct rig *rig)
 		arrive(rig);
 		break;
 	case 2:
-		us_nic_dma_rx(rig->nic, 0, 1 + rng_below(rig->rng, 50));
+		us_nic_dma_rx(rig->nic, 1 + rng_below(rig->rng, 50));
 		us_nic_dma_tx(rig->nic, 0);
 		break;
 	case 3:
@@ -265,7 +265,7 @@ HARNESS_TEST(rings)
 	for (int i = 0; i < STEPS; i++)
 		step(rig);
 	for (int i = 0; i < 4 * WAITING && (rig->inward.count || rig->outward.count); i++) {
-		us_nic_dma_rx(rig->nic, 0, 50);
+		us_nic_dma_rx(rig->nic, 50);
 		us_nic_dma_tx(rig->nic, 0);
 		receive(rig);
 		take_out(rig);
@@ -312,6 +312,19 @@ static void spoil_registers(struct rig *rig, struct rng *rng)
 	rig->regs->RLPML = odd_register(rng, US_MAX_FRAME);
 	rig->regs->CTRL = odd_register(rng, US_E1000_CTRL_RFCE);
 	rig->regs->IVAR[0] = odd_register(rng, 0);
+	rig->regs->rxq[1 + rng_below(rng, 7)] = *rxq;
+	rig->regs->MRQC = odd_register(rng, rng_below(rng, 2) * US_E1000_MRQC_ENABLE_RSS |
+						    US_E1000_MRQC_RSS_FIELD_IPV4_TCP |
+						    US_E1000_MRQC_RSS_FIELD_IPV4);
+	rng_fill(rng, rig->regs->RETA, sizeof(rig->regs->RETA));
+	rng_fill(rng, rig->regs->RSSRK, sizeof(rig->regs->RSSRK));
+	rig->regs->TIDV = odd_register(rng, 245);
+	rig->regs->SYSTIM = rng_next(rng);
+	for (int i = 0; i < 2; i++) {
+		rig->regs->IMIR[i] = odd_register(rng, US_E1000_IMIR_PORT_IM_EN);
+		rig->regs->IMIREXT[i] = (uint32_t)rng_next(rng);
+	}
+	us_nic_write_eitr(rig->nic, rng_below(rng, 9), (uint32_t)rng_next(rng));
 }
 
 /* Descriptors whose addresses, types and lengths are random within and beyond reason. */
@@ -342,10 +355,10 @@ HARNESS_TEST(nic_against_nonsense)
 		spoil_descriptors(rig, rng, rig->tx->dma, rig->tx->count);
 		spoil_registers(rig, rng);
 		arrive(rig);
-		us_nic_dma_rx(rig->nic, rng_below(rng, 10), 10);
+		us_nic_dma(rig->nic, rng_next(rng), 10);
 		rng_fill(rng, unit, len < 4096 ? len : 4096);
-		if (us_nic_rx_ready(rig->nic, 0))
-			us_nic_rx_frame(rig->nic, 0, unit, len);
+		if (us_nic_rx_ready(rig->nic))
+			us_nic_rx_frame(rig->nic, unit, len);
 		us_nic_write_tdt(rig->nic, rng_below(rng, 10), (uint32_t)rng_next(rng) % 128);
 		us_nic_tx_frame(rig->nic, 0, unit, rng_length(rng, US_VNET_HDR_LEN + US_MAX_FRAME));
 		us_nic_tx_done(rig->nic, 0);

@@ -53,7 +53,7 @@ def test_interrupts_are_counted_in_the_column_of_their_cpu(stack: Stack):
 
 
 def test_a_driver_names_its_own_vectors(stack: Stack):
-    stack.adapters[0].interrupts = lambda: {"eth0-TxRx-0": {0: 1, 1: 2}, "eth0-TxRx-1": {0: 3}}
+    stack.adapters[0].interrupts = lambda: [("eth0-TxRx-0", [1, 2]), ("eth0-TxRx-1", [3, 0])]
     assert lines(stack, "/proc/interrupts")[1:] == [
         " 24:          1          2 PCI-MSIX-0000:01:00.0   0-edge      eth0-TxRx-0",
         " 25:          3          0 PCI-MSIX-0000:01:00.0   1-edge      eth0-TxRx-1",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import socket
 import struct
 from dataclasses import replace
 
@@ -12,6 +14,8 @@ from kit.board import ethernet
 from ustack.config import CoreConfig, NicConfig, StackConfig
 from ustack.core.net import Net
 from ustack.core.netdevice import (
+    IFF_LOWER_UP,
+    IFF_RUNNING,
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,
     NETIF_F_IP_CSUM,
@@ -27,6 +31,7 @@ from ustack.driver.igb import IgbAdapter
 from ustack.driver.igb_tx import igb_xmit_frame
 from ustack.lib.clock import StackClock
 from ustack.lib.drop_reason import DropReason
+from ustack.native.lib import lib
 from ustack.native.mem import Mem
 from ustack.nic.pair import wire_pair
 
@@ -37,8 +42,13 @@ ETHERTYPE = 0x88B5
 class Rig:
     """One adapter that is up, the far end of its wire, and what the stack received."""
 
-    def __init__(self, *, wire_limit: int | None = None, arena: int = 64 << 20, **nic) -> None:
-        config = StackConfig(nic=replace(NicConfig(), **nic), core=CoreConfig(arena_bytes=arena))
+    def __init__(
+        self, *, wire_limit: int | None = None, arena: int = 64 << 20, nr_cpus: int = 1, **nic
+    ) -> None:
+        config = StackConfig(
+            nic=replace(NicConfig(rx_usecs=0), **nic),
+            core=CoreConfig(arena_bytes=arena, nr_cpus=nr_cpus),
+        )
         self.net = Net(StackClock(), random.Random(1), config, Mem(arena))
         wire, self.far = wire_pair(limit=wire_limit)
         self.free_pages = self.net.mem.free_pages
@@ -60,13 +70,17 @@ class Rig:
         while self.dev.poll_hw():
             pass
 
+    @property
+    def hardware_features(self) -> int:
+        return self.dev.features & ~NETIF_F_SOFT_FEATURES
+
     def softirq(self) -> None:
         while do_softirq(self.net):
             pass
 
     def settle(self) -> None:
         self.softirq()
-        while self.dev.poll_hw() or self.net.softnet.softirq_pending:
+        while self.dev.poll_hw() or self.net.softirq_pending:
             self.softirq()
 
     def sent(self) -> list[bytes]:
@@ -116,9 +130,9 @@ def test_a_poll_takes_no_more_than_its_weight_and_stays_scheduled():
     rig = Rig()
     rig.arrive(*[numbered(i) for i in range(100)])
     napi = rig.dev.napi
-    assert rig.dev.igb_poll(napi, 64) == 64
+    assert rig.dev.napi.poll(napi, 64) == 64
     assert (len(rig.got), napi.scheduled) == (64, True)
-    assert rig.dev.igb_poll(napi, 64) == 36
+    assert rig.dev.napi.poll(napi, 64) == 36
     assert (len(rig.got), napi.scheduled) == (100, False)
 
 
@@ -245,7 +259,7 @@ def test_a_failing_handler_does_not_leak_receive_buffers():
     with pytest.raises(ZeroDivisionError):
         rig.softirq()
     assert rig.dev.rx.ring.next_to_use == 0
-    assert rig.dev.rxq.RDT == 0
+    assert rig.dev.q_vectors[0].rxq.RDT == 0
 
 
 def test_without_memory_for_a_jumbo_frame_it_is_lost_and_counted():
@@ -416,9 +430,9 @@ def test_one_poll_cleans_at_most_128_packets_and_asks_to_be_polled_again():
     for i in range(200):
         igb_xmit_frame(rig.dev, Skb(numbered(i), rig.dev), more=i < 199)
     assert len(rig.sent()) == 200
-    assert rig.dev.igb_poll(rig.dev.napi, 64) == 64
+    assert rig.dev.napi.poll(rig.dev.napi, 64) == 64
     assert rig.dev.tx.ring.packets == 128
-    assert rig.dev.igb_poll(rig.dev.napi, 64) == 0
+    assert rig.dev.napi.poll(rig.dev.napi, 64) == 0
     assert rig.dev.tx.ring.packets == 200
 
 
@@ -454,9 +468,9 @@ def test_the_features_are_what_was_configured_and_the_wire_can_carry():
 def test_the_features_follow_the_far_end():
     rig = Rig()
     rig.far.set_offloads(True, False)
-    assert rig.dev.features == NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM
+    assert rig.hardware_features == NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM
     rig.far.set_offloads(False, False)
-    assert rig.dev.features == NETIF_F_RXCSUM | NETIF_F_LRO
+    assert rig.hardware_features == NETIF_F_RXCSUM | NETIF_F_LRO
     rig.far.set_offloads(True, True)
     assert rig.dev.features & NETIF_F_TSO
 
@@ -524,3 +538,21 @@ def test_the_figures_agree_with_each_other():
     assert figures["rx_bytes"] == figures["rx_queue_0_bytes"] == stats.rx_bytes == 5 * 18
     assert rig.dev.ethtool_drvinfo()["driver"] == "igb"
     assert rig.dev.ethtool_ringparam()["rx_pending"] == 256
+
+
+def test_a_wire_that_is_gone_takes_the_carrier_and_is_told_once():
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near:
+        near.setblocking(False)
+        rig = Rig()
+        lib.us_nic_attach(rig.dev.nic._nic, near.fileno(), 10)
+        rig.dev.nic._is_dma = True
+        told: list[OSError] = []
+        rig.dev.wire_lost = told.append
+        assert rig.dev.poll_hw() == 0
+        assert rig.dev.flags & IFF_LOWER_UP
+        far.close()
+        assert rig.dev.poll_hw() == rig.dev.poll_hw() == 0
+        assert [error.errno for error in told] == [errno.ENETDOWN]
+        assert not rig.dev.flags & (IFF_LOWER_UP | IFF_RUNNING)
+        assert rig.dev.fileno() == -1

@@ -237,7 +237,7 @@ def test_a_stack_asks_a_timed_wire_for_its_deadline_and_lets_it_send():
     assert not stack.poll(1000)
     assert stack.next_deadline_us() == 1500
     stack.poll(1500)
-    assert stack.next_deadline_us() == 2200
+    assert dev.wire_deadline_us() == 2200  # the held-back interrupt may be due before
     assert received(far) == []
     stack.poll(2200)
     assert len(received(far)) == 1
