@@ -190,7 +190,8 @@ class Daemon:
 
     def __init__(
         self, ns: Namespace, *extra: str, serve: str = "echo,discard,chargen", tap: str = "tap0",
-        address: str = STACK_ADDRESS, host_address: str | None = HOST_ADDRESS, offloads: bool = True,
+        address: str = STACK_ADDRESS, host_address: str | None = HOST_ADDRESS,
+        offloads: bool = True,
     ) -> None:  # fmt: skip
         self.ns = ns
         self.offloads = offloads
