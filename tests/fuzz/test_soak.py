@@ -7,6 +7,7 @@ no slab object may be missing. ``kit.budget`` says how long, and from which seed
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from typing import Any
@@ -73,8 +74,13 @@ calls = st.tuples(
     st.sampled_from(["send", "recv", "shut", "close", "connect", "ping", "ping nobody"]),
 )
 waits = st.tuples(st.just("wait"), st.sampled_from([0, 1000, 300_000, 3_000_000, 31_000_000]))
+storms = st.tuples(st.just("storm"), st.integers(0, 0xFFFFFFFF), st.sampled_from([1, 10, 100, 300]))
+"""Many frames that one seed makes: Hypothesis takes longer to draw a frame than we to take it."""
 scripts = st.lists(
-    st.one_of(frames, packets, arps, fragments, fragments, segments, segments, calls, waits),
+    st.one_of(
+        storms, storms, frames, packets, arps, fragments, fragments, segments, segments, calls,
+        waits,
+    ),
     min_size=1, max_size=40,
 )  # fmt: skip
 
@@ -126,6 +132,46 @@ class Bench:
             options=opts,
         )  # fmt: skip
         self.packet(header, build_ip(seg))
+
+    def storm(self, number: int, count: int) -> None:
+        """Right packets of every kind, of which most then change in a few bytes."""
+        rng = random.Random(number)
+        for sent in range(count):
+            packet = bytearray(self._right(rng))
+            for _ in range(rng.choice([0, 0, 1, 1, 2, 5])):
+                packet[rng.randrange(min(len(packet), rng.choice([20, 40, 60])))] = rng.randrange(
+                    256
+                )
+            if rng.random() < 0.6:  # let more than the header's own checksum see it
+                size = max(20, min(4 * (packet[0] & 15), len(packet)))
+                packet[10:12] = bytes(2)
+                packet[10:12] = struct.pack(">H", checksum(bytes(packet[:size])))
+            header = bytes(10) if rng.random() < 0.8 else rng.randbytes(10)
+            cut = len(packet) if rng.random() < 0.95 else rng.randrange(len(packet))
+            self.packet(header, bytes(packet[:cut]))
+            if sent % 16 == 15:
+                self.server.settle()
+
+    def _right(self, rng: random.Random) -> bytes:
+        kind = rng.randrange(8)
+        near = rng.choice([0, 0, 1448, 2896, -1448, 65_000, 1 << 31])
+        if kind < 5:
+            seg = Segment(
+                PEER, self.server.addr, self.peer.port, rng.choice([80, 80, 80, 81]),
+                (self.peer.iss + 1 + near) & 0xFFFFFFFF, ((self.peer.host_iss or 0) + 1) & 0xFFFFFFFF,
+                rng.choice([0x10, 0x10, 0x18, 0x11, 0x02, 0x04]), rng.choice([0, 100, 65535]),
+                bytes(rng.choice([0, 1, 1448])),
+            )  # fmt: skip
+            return build_ip(seg)
+        proto = rng.choice([1, 17, 99])
+        body = rng.choice([b"\x08\0\xf7\xff\0\0\0\0", b"\x03\x01\xfc\xfe\0\0\0\0E"])
+        body += rng.randbytes(rng.choice([0, 8, 100, 1400]))
+        frag = rng.choice([0, 0, 0x2000, 1, 2, 185, 0x20B9])
+        header = struct.pack(
+            ">BBHHHBBHII", 0x45, 0, 20 + len(body), rng.randrange(4), frag, 64, proto, 0, PEER,
+            self.server.addr,
+        )  # fmt: skip
+        return header[:10] + struct.pack(">H", checksum(header)) + header[12:] + body
 
     def call(self, what: str) -> None:
         try:
@@ -197,6 +243,7 @@ def test_whatever_comes_no_buffer_is_lost():
 @given(nics, scripts)
 @example(PLAIN_NIC, [])
 @example(PLAIN_NIC, [("fragment", 0, 0x2000, 0, 17, 8, b""), ("call", "send"), ("call", "close")])
+@example(NicConfig(), [("storm", 1, 300), ("storm", 2, 300), ("wait", 31_000_000)])
 @example(NicConfig(), [("call", "ping nobody"), ("call", "send"), ("call", "connect")])
 def test_cases_that_were_found_before(nic: NicConfig, script: list[Op]):
     check(nic, script)

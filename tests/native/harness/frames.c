@@ -16,6 +16,7 @@
 #define ROUNDS 60
 #define WAITING 64
 #define ETH_LEN 14
+#define HEADERS_LEN 160
 #define UNIT_MAX (US_VNET_HDR_LEN + US_MAX_FRAME)
 
 struct loop {
@@ -129,12 +130,14 @@ static void mutate(struct rng *rng, uint8_t *frame, uint32_t len)
 
 static uint32_t make_unit(struct rng *rng, uint8_t *unit)
 {
-	static const uint32_t limits[] = {60, 200, 1500, 4000, US_MAX_FRAME - 1500};
-	uint32_t len = rng_length(rng, limits[rng_below(rng, 5)]);
+	static const uint32_t limits[] = {60, 100, 200, 200, 1500, 1500, 4000, US_MAX_FRAME};
+	uint32_t len = rng_length(rng, limits[rng_below(rng, 8)]);
 	uint8_t *frame = unit + US_VNET_HDR_LEN;
 
 	make_vnet_hdr(rng, unit);
-	rng_fill(rng, frame, len);
+	rng_fill(rng, frame, len < HEADERS_LEN ? len : HEADERS_LEN);	/* behind it: set_up's */
+	if (rng_below(rng, 8) == 0)
+		memset(frame, 0xff, len < 6 ? len : 6);
 	if (len >= 42 && rng_below(rng, 8) == 0)
 		make_arp(rng, frame);
 	else if (len >= ETH_LEN + 20 && rng_below(rng, 8))
@@ -162,6 +165,7 @@ static void set_up(struct loop *loop, struct rng *rng)
 	CHECK(loop->rx && loop->tx);
 	loop->sent = malloc(UNIT_MAX);
 	loop->out = malloc(UNIT_MAX);
+	rng_fill(rng, loop->sent, UNIT_MAX);
 	rxq = &loop->regs->rxq[0];
 	txq = &loop->regs->txq[0];
 	rxq->RDBAL = (uint32_t)loop->rx->dma;
