@@ -158,7 +158,8 @@ class Bench:
         if kind < 5:
             seg = Segment(
                 PEER, self.server.addr, self.peer.port, rng.choice([80, 80, 80, 81]),
-                (self.peer.iss + 1 + near) & 0xFFFFFFFF, ((self.peer.host_iss or 0) + 1) & 0xFFFFFFFF,
+                (self.peer.iss + 1 + near) & 0xFFFFFFFF,
+                ((self.peer.host_iss or 0) + 1) & 0xFFFFFFFF,
                 rng.choice([0x10, 0x10, 0x18, 0x11, 0x02, 0x04]), rng.choice([0, 100, 65535]),
                 bytes(rng.choice([0, 1, 1448])),
             )  # fmt: skip
