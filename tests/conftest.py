@@ -9,6 +9,8 @@ from types import FrameType
 import hypothesis
 import pytest
 
+from kit.budget import fuzz_budget
+
 hypothesis.settings.register_profile("ustack", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile(
     "long", deadline=None, derandomize=False, database=None, print_blob=True, max_examples=2000
@@ -24,3 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """A SIGTERM ends the run as Ctrl-C does: fixtures take down what they made."""
     del config
     signal.signal(signal.SIGTERM, _stop)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the seed of what was fuzzed, if anything was."""
+    reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "nodeid")]
+    if any("test_soak" in r.nodeid or "test_harness" in r.nodeid for r in reports):
+        budget = fuzz_budget()
+        terminalreporter.write_line(
+            f"fuzzed for {budget.seconds:g} s, USTACK_FUZZ_SEED={budget.seed} plays it again"
+        )

@@ -190,7 +190,8 @@ class Daemon:
 
     def __init__(
         self, ns: Namespace, *extra: str, serve: str = "echo,discard,chargen", tap: str = "tap0",
-        address: str = STACK_ADDRESS, host_address: str = HOST_ADDRESS, offloads: bool = True,
+        address: str = STACK_ADDRESS, host_address: str | None = HOST_ADDRESS,
+        offloads: bool = True,
     ) -> None:  # fmt: skip
         self.ns = ns
         self.offloads = offloads
@@ -199,7 +200,8 @@ class Daemon:
         self.socket_path = ns.folder / f"{tap}.sock"
         self.log_path = ns.folder / f"{tap}.log"
         self.arguments = [
-            "--tap", tap, "--address", f"{address}/24", "--host-address", f"{host_address}/24",
+            "--tap", tap, "--address", f"{address}/24",
+            *(["--host-address", f"{host_address}/24"] if host_address else []),
             "--serve", serve, "--socket", str(self.socket_path),
             *([] if offloads else ["--offloads", "off"]), *extra,
         ]  # fmt: skip

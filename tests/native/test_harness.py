@@ -1,7 +1,7 @@
 """The C code alone, under AddressSanitizer and UBSan, with random operations and hostile input.
 
 The tests themselves are in ``harness/``; this file compiles them with ``ustack_c/src``
-and plays each for a fraction of a second.
+and plays each for a fraction of a second, those that take frames for a quarter of a minute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from kit.budget import fuzz_budget
+
+BUDGET = fuzz_budget()
+FRAME_TESTS = ("frames", "rings", "nic_against_nonsense", "driver_against_nonsense")
+"""Half of the time is the first's, which knows what frames look like."""
 ROOT = Path(__file__).parents[2]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 WARN = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
@@ -26,8 +31,8 @@ pytestmark = [
 ]
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+def run(*command: str, timeout_s: float = 110) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -55,6 +60,19 @@ def test_random_rounds_of_every_test_leave_the_sanitizers_silent(harness):
     names = run(harness, "--list").split()
     assert len(names) > 5
     assert [line.split(":")[0] for line in played.splitlines()] == names
+
+
+@pytest.mark.timeout(int(BUDGET.seconds) + 300)
+@pytest.mark.parametrize("name", FRAME_TESTS)
+def test_frames_of_any_kind_for_as_long_as_there_is_time(harness, name):
+    """A failure prints how to play its round again: seed, test and round."""
+    share = 1 / 2 if name == FRAME_TESTS[0] else 1 / 2 / (len(FRAME_TESTS) - 1)
+    ms = str(int(BUDGET.seconds / 2 * share * 1000))
+    seed = str(BUDGET.seed)
+    print(f"again: harness --seed {seed} --test {name} --ms {ms}")
+    limit_s = BUDGET.seconds + 100
+    played = run(harness, "--seed", seed, "--test", name, "--ms", ms, timeout_s=limit_s)
+    assert int(played.split()[1]) > 10, played
 
 
 @pytest.mark.long

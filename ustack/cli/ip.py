@@ -1,4 +1,6 @@
-"""``ustack ip``: neigh, route, addr and link in iproute2's words; ``ip link set DEV mtu N``.
+"""``ustack ip``: neigh, route, addr and link in iproute2's words.
+
+To change there are static neighbours and ``ip link set DEV mtu N``; the rest only looks.
 
 Commands and objects may be shortened as in iproute2 (``ip r``, ``ip a s dev lo``).
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from ustack.cli.client import Client, ClientError
 from ustack.daemon.messages import (
@@ -14,11 +17,13 @@ from ustack.daemon.messages import (
     EthtoolSetRequest,
     LinkRow,
     LinksRequest,
+    NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
     RouteRow,
     RoutesRequest,
 )
+from ustack.lib.addresses import format_ipv4, format_mac, parse_ipv4, parse_mac
 
 STATS_RX = (
     ("bytes", "rx_bytes"),
@@ -48,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WORD",
-        help="show, list; dev NAME; for route: table local; for link: set NAME mtu N",
+        help="show, list; dev NAME; for route: table local; for link: set NAME mtu N; for neigh: "
+        "add, replace or del ADDR lladdr MAC dev NAME [nud permanent]",
     )
 
 
@@ -63,6 +69,10 @@ def run(args: argparse.Namespace, client: Client) -> int:
         if name.startswith(args.object):
             if name == "link" and args.words and args.words[0] == "set":
                 set_link(client, args.words[1:])
+                return 0
+            change = parse_change(args.words) if view is neighbour_lines else None
+            if change is not None:
+                change_neighbour(client, change)
                 return 0
             for line in view(client, parse_words(args.words, name), bool(args.stats)):
                 print(line)
@@ -105,6 +115,54 @@ def parse_words(words: list[str], name: str) -> dict[str, str]:
         else:
             raise ClientError(f'ip {name}: "{word}" is not supported (try "ustack ip {name} show")')
     return selection
+
+
+def parse_change(words: list[str]) -> NeighbourChange | None:
+    """Read ``add ADDR lladdr MAC dev NAME [nud permanent]``; None if it begins otherwise.
+
+    Raises:
+        ClientError: it begins so and does not go on so.
+    """
+    action = next((a for w in words[:1] for a in ACTIONS if w and a.startswith(w)), None)
+    if action is None:
+        return None
+    given: dict[str, str] = {}
+    rest = words[1:]
+    while rest:
+        word = rest.pop(0)
+        key = word if word in ("dev", "lladdr", "nud") else "to"
+        if word in ("dev", "lladdr", "nud", "to"):
+            if not rest:
+                raise ClientError('ip neigh: Command line is not complete. Try option "help"')
+            word = rest.pop(0)
+        if key in given:
+            raise ClientError(f'ip neigh: duplicate "{key}": "{word}" is the second value.')
+        given[key] = word
+    if "dev" not in given or "to" not in given:
+        raise ClientError("ip neigh: Device and destination are required arguments.")
+    if given.get("nud", "permanent") != "permanent" and action != "delete":
+        raise ClientError(f'ip neigh: nud "{given["nud"]}" is not supported, only permanent')
+    try:
+        address = format_ipv4(parse_ipv4(given["to"]))
+        mac = format_mac(parse_mac(given["lladdr"])) if "lladdr" in given else ""
+    except ValueError as error:
+        raise ClientError(f"ip neigh: {error}") from None
+    if not mac and action != "delete":
+        raise ClientError("ip neigh: lladdr MAC is required")
+    return NeighbourChange(ACTIONS[action], address, given["dev"], mac)
+
+
+def change_neighbour(client: Client, change: NeighbourChange) -> None:
+    """Make or delete an entry.
+
+    Raises:
+        ClientError: the daemon refuses, in rtnetlink's words.
+    """
+    try:
+        for _ in client.rows(change, NeighbourRow):
+            pass
+    except ClientError as error:
+        raise ClientError(f"RTNETLINK answers: {error}") from None
 
 
 def neighbour_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
@@ -215,6 +273,13 @@ def statistics_lines(
         line = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
         yield f"    {line} "
 
+
+ACTIONS: dict[str, Literal["add", "replace", "del"]] = {
+    "add": "add",
+    "replace": "replace",
+    "delete": "del",
+}
+"""What changes a neighbour's entry; may be shortened."""
 
 View = Callable[[Client, dict[str, str], bool], Iterator[str]]
 

@@ -20,10 +20,11 @@ SUBCOMMANDS = {
     "netstat": "counters (-s) and drop reasons (--drops)",
     "nstat": "counters by name",
     "ethtool": "the emulated NIC",
-    "ip": "neighbours, routes, addresses, links",
+    "ip": "neighbours (show, add, replace, del), routes, addresses, links",
     "tcpdump": "packets as they pass",
     "cat": "files of /proc",
     "sysctl": "read and set net.core.* and net.ipv4.*",
+    "ping": "echo requests from the stack",
     "trace": "the path of one packet",
 }
 """Each is the module of that name in this package."""

@@ -3,8 +3,8 @@
 One ``ControlClient`` per connection, one request at a time. An answer is an iterator of
 encoded messages that is only advanced while the client reads, so that neither a long list
 nor a slow client costs memory; a client that accepts nothing for ``STALL_S`` is dropped.
-Answers come from ``views.py``; streams, which go on until stopped, from ``capture.py`` and
-``trace.py``.
+Answers come from ``views.py``; streams, which go on until stopped, from ``capture.py``,
+``trace.py`` and ``ping.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from typing import Protocol
 from ustack.daemon.messages import (
     MAX_MESSAGE_BYTES,
     AnyRequest,
-    CaptureRequest,
     Failure,
     StopRequest,
-    TraceRequest,
+    StreamRequest,
     decode_request,
     encode,
 )
@@ -39,7 +38,7 @@ MESSAGES_PER_TURN = 8
 
 
 class Stream(Protocol):
-    """An answer that grows while the stack works: a capture or a trace."""
+    """An answer that grows while the stack works: a capture, a trace, a ping."""
 
     finished: bool
     """Whether its last message has been given out."""
@@ -51,7 +50,7 @@ class Stream(Protocol):
         """Let it end; what there is is still given out."""
 
 
-StartStream = Callable[[CaptureRequest | TraceRequest, Callable[[], None]], Stream]
+StartStream = Callable[[StreamRequest, Callable[[], None]], Stream]
 """Called with the request and what to call when there are messages."""
 
 
@@ -204,7 +203,7 @@ class ControlClient:
         loop.add_reader(self._fd, self._readable)
 
     def close(self) -> None:
-        """Hang up; a running capture or trace ends."""
+        """Hang up; a running capture, trace or ping ends."""
         if self._closed:
             return
         self._closed = True
@@ -243,14 +242,14 @@ class ControlClient:
             if isinstance(request, StopRequest):
                 self._stream.stop()
             return
-        if isinstance(request, CaptureRequest | TraceRequest):
+        if isinstance(request, StreamRequest):
             self._begin_stream(request)
         elif isinstance(request, StopRequest):
-            self._reply(iter([encode(Failure("no capture or trace is running"))]))
+            self._reply(iter([encode(Failure("no capture, trace or ping is running"))]))
         else:
             self._reply(self._answer(request))
 
-    def _begin_stream(self, request: CaptureRequest | TraceRequest) -> None:
+    def _begin_stream(self, request: StreamRequest) -> None:
         try:
             self._stream = self._start_stream(request, self._kick)
         except ValueError as error:

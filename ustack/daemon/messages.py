@@ -63,6 +63,16 @@ class NeighboursRequest(Request, tag="neighbours", frozen=True):
     """The neighbour table."""
 
 
+class NeighbourChange(Request, tag="neighbour-change", frozen=True):
+    """Make or delete a neighbour's entry (``ip neigh add|replace|del``); the answer is empty."""
+
+    action: Literal["add", "replace", "del"]
+    address: str
+    device: str
+    mac: str = ""
+    """Needed to add and replace."""
+
+
 class RoutesRequest(Request, tag="routes", frozen=True):
     """One routing table: ``main`` or ``local``."""
 
@@ -112,8 +122,25 @@ class TraceRequest(Request, tag="trace", frozen=True):
     kind: Literal["rx", "tx", "lo"]
 
 
+class PingRequest(Request, tag="ping", frozen=True):
+    """Echo requests to a host, until ``count`` have a result or ``StopRequest``."""
+
+    address: str
+    count: int = 0
+    """0 for no limit."""
+    size: int = 56
+    """Payload bytes."""
+    interval_us: int = 1_000_000
+    timeout_us: int = 10_000_000
+    """How long to wait for each reply."""
+    ttl: int = 0
+    """0 for ``ip_default_ttl``."""
+    tos: int = 0
+    df: bool = False
+
+
 class StopRequest(Request, tag="stop", frozen=True):
-    """End a capture or a trace: the daemon answers with what is queued, then ``Done``."""
+    """End a capture, a trace or a ping: the daemon answers with what is queued, then ``Done``."""
 
 
 AnyRequest = (
@@ -124,6 +151,7 @@ AnyRequest = (
     | EthtoolRequest
     | EthtoolSetRequest
     | NeighboursRequest
+    | NeighbourChange
     | RoutesRequest
     | LinksRequest
     | CatRequest
@@ -131,8 +159,13 @@ AnyRequest = (
     | SysctlWriteRequest
     | CaptureRequest
     | TraceRequest
+    | PingRequest
     | StopRequest
 )
+
+
+StreamRequest = CaptureRequest | TraceRequest | PingRequest
+"""Requests whose answers go on until they are stopped."""
 
 
 class Reply(msgspec.Struct, tag_field="reply", frozen=True):
@@ -178,8 +211,36 @@ class PacketTrace(Reply, tag="trace", frozen=True):
     total_ns: int
 
 
+class PingResult(Reply, tag="ping", frozen=True, omit_defaults=True):
+    """What became of one echo request: one of ``rtt_us``, ``error`` and ``failure``, or none
+    of them, then it timed out.
+    """
+
+    seq: int
+    """From 1, not cut to 16 bits."""
+    rtt_us: int | None = None
+    ttl: int = 0
+    length: int = 0
+    """ICMP bytes of the reply."""
+    intact: bool = True
+    """The reply's payload is the request's."""
+    error: tuple[int, int] | None = None
+    """Type and code of an ICMP error, which ``sender`` sent."""
+    sender: str = ""
+    mtu: int = 0
+    failure: str = ""
+    """It could not be sent: why."""
+
+
+class PingSummary(Reply, tag="ping-summary", frozen=True):
+    """How many were sent, and how long it took; comes before ``Done``."""
+
+    sent: int
+    time_us: int
+
+
 class Started(Reply, tag="started", frozen=True):
-    """A capture or a trace is running: packets from now on are seen."""
+    """A capture, a trace or a ping is running; packets from now on are seen."""
 
 
 class Done(Reply, tag="done", frozen=True):
@@ -197,7 +258,7 @@ class Failure(Reply, tag="failure", frozen=True):
     message: str
 
 
-AnyReply = Rows | PacketPiece | PacketTrace | Started | Done | Failure
+AnyReply = Rows | PacketPiece | PacketTrace | PingResult | PingSummary | Started | Done | Failure
 
 
 class Timer(msgspec.Struct, frozen=True):

@@ -20,8 +20,9 @@ from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
 from ustack.daemon.impair import impaired
-from ustack.daemon.messages import CaptureRequest, TraceRequest
+from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
+from ustack.daemon.ping import PingStream
 from ustack.daemon.services.registry import start_services
 from ustack.daemon.status import status_text
 from ustack.daemon.trace import TraceStream
@@ -108,7 +109,7 @@ class Daemon:
         self._control = ControlServer(
             self.options.control_path,
             Views(stack, runtime.call).answer,
-            partial(start_stream, stack),
+            partial(start_stream, stack, runtime),
         )
         try:
             self._control.start(loop)
@@ -155,7 +156,7 @@ class Daemon:
 
 
 def start_stream(
-    stack: Stack, request: CaptureRequest | TraceRequest, notify: Callable[[], None]
+    stack: Stack, runtime: InlineRuntime, request: StreamRequest, notify: Callable[[], None]
 ) -> Stream:
     """Begin what goes on until it is stopped.
 
@@ -164,6 +165,8 @@ def start_stream(
     """
     if isinstance(request, TraceRequest):
         return TraceStream(stack, request, notify)
+    if isinstance(request, PingRequest):
+        return PingStream(stack, runtime.call, request, notify)
     return Capture(stack.net, request, notify)
 
 

@@ -6,6 +6,7 @@ becomes text here, at the edge; the texts and columns are the command line's bus
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -30,6 +31,7 @@ from ustack.daemon.messages import (
     LineRow,
     LinkRow,
     LinksRequest,
+    NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
     RouteRow,
@@ -55,7 +57,7 @@ from ustack.ipv4.fib import (
     SCOPE_NAMES,
     FibEntry,
 )
-from ustack.lib.addresses import format_ipv4, format_mac
+from ustack.lib.addresses import format_ipv4, format_mac, parse_ipv4, parse_mac
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
@@ -98,6 +100,7 @@ class Views:
             EthtoolRequest: self._ethtool,
             EthtoolSetRequest: self._ethtool_set,
             NeighboursRequest: self._neighbours,
+            NeighbourChange: self._change_neighbour,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
             CatRequest: self._cat,
@@ -147,6 +150,26 @@ class Views:
     def _neighbours(self, request: NeighboursRequest) -> Iterator[Row]:
         for neigh in self._call(self._stack.ip.arp.table.records):
             yield neighbour_row(neigh)
+
+    def _change_neighbour(self, request: NeighbourChange) -> Iterator[Row]:
+        device = self._stack.net.devices.get(request.device)
+        if device is None:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        if device.flags & netdevice.IFF_LOOPBACK:
+            raise LookupError("Invalid argument")
+        table = self._stack.ip.arp.table
+        try:
+            addr = parse_ipv4(request.address)
+            if request.action == "del":
+                self._call(lambda: table.neigh_delete(device, addr))
+            else:
+                mac, replace = parse_mac(request.mac), request.action == "replace"
+                self._call(lambda: table.neigh_add(device, addr, mac, replace=replace))
+        except ValueError as error:
+            raise LookupError(str(error)) from None
+        except OSError as error:
+            raise LookupError(os.strerror(error.errno or 0)) from None
+        return iter(())
 
     def _routes(self, request: RoutesRequest) -> Iterator[Row]:
         number = TABLES.get(request.table)

@@ -73,6 +73,8 @@ class Icmp:
         self.mib = ip.net.mib.icmp
         self.limiter = IcmpLimiter(ip.net, ip.config)
         self.ping = Ping(self)
+        self._error_from = 0
+        """Sender of the error that is being handled: protocols' handlers are not told."""
         self._handlers: dict[int, tuple[str, _InHandler]] = {
             ICMP_ECHOREPLY: ("InEchoReps", self._icmp_echoreply),
             ICMP_DEST_UNREACH: ("InDestUnreachs", self._icmp_unreach),
@@ -188,6 +190,7 @@ class Icmp:
         if handler is None or handler[1] is None:
             return DropReason.ICMP_IGNORED
         info = self._error_info(header, inner)
+        self._error_from = ip_addrs(skb)[0]
         handler[1](header.type, header.code, info, inner.saddr, inner.daddr, payload)
         return None
 
@@ -205,7 +208,7 @@ class Icmp:
         narrower = icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED
         if narrower and self.ping.awaits(daddr, original.info):
             ip_rt_update_pmtu(self.ip, daddr, info)
-        self.ping.ping_err(daddr, original.info, icmp_type, code, info)
+        self.ping.ping_err(daddr, original.info, icmp_type, code, info, self._error_from)
 
     def _error_info(self, header: IcmpHeader, inner: Ipv4Header) -> int:
         """The next-hop MTU of "fragmentation needed", the pointer of a parameter problem."""

@@ -39,6 +39,7 @@ class Echo:
         "deadline_us",
         "done",
         "error",
+        "error_from",
         "ident",
         "intact",
         "mtu",
@@ -71,6 +72,8 @@ class Echo:
         """The reply's payload is the request's."""
         self.error: tuple[int, int] | None = None
         """Type and code of the ICMP error that came instead."""
+        self.error_from = 0
+        """Who sent that error."""
         self.mtu = 0
         """What would fit, of a "fragmentation needed"."""
 
@@ -175,12 +178,15 @@ class Ping:
         self._finish(echo)
         return True
 
-    def ping_err(self, daddr: int, info: int, icmp_type: int, code: int, mtu: int) -> None:
+    def ping_err(
+        self, daddr: int, info: int, icmp_type: int, code: int, mtu: int, error_from: int
+    ) -> None:
         """Take an ICMP error about a request, or about none that waits."""
         echo = self._waiting.get((daddr, info))
         if echo is not None:
             echo.error = (icmp_type, code)
             echo.mtu = mtu
+            echo.error_from = error_from
             self._finish(echo)
 
     def _finish(self, echo: Echo) -> None:

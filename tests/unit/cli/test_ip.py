@@ -7,18 +7,22 @@ from pathlib import Path
 import pytest
 
 from unit.cli.fake_daemon import FakeDaemon
-from ustack.cli.ip import format_neighbour, format_route, parse_words
+from ustack.cli.client import ClientError
+from ustack.cli.ip import format_neighbour, format_route, parse_change, parse_words
 from ustack.cli.main import main
 from ustack.daemon.messages import (
     AddressRow,
     EthtoolRequest,
+    Failure,
     LinkRow,
     LinksRequest,
+    NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
     RouteRow,
     RoutesRequest,
     ValueRow,
+    encode,
 )
 
 LO = LinkRow(
@@ -165,3 +169,49 @@ def test_ethtool_prints_its_layouts(ustack):
         "RX Jumbo:       n/a",
         "TX:             n/a",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent",
+         NeighbourChange("add", "10.0.0.7", "eth0", "02:00:00:00:00:07")),
+        ("a to 10.0.0.7 dev eth0 lladdr 02:00:00:00:00:07",
+         NeighbourChange("add", "10.0.0.7", "eth0", "02:00:00:00:00:07")),
+        ("replace 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0",
+         NeighbourChange("replace", "10.0.0.7", "eth0", "02:00:00:00:00:07")),
+        ("del 10.0.0.7 dev eth0", NeighbourChange("del", "10.0.0.7", "eth0")),
+        ("show", None), ("", None), ("dev eth0", None),
+    ],
+)  # fmt: skip
+def test_changes_of_a_neighbour_in_iproute2s_words(words: str, change: NeighbourChange | None):
+    assert parse_change(words.split()) == change
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("add 10.0.0.7 lladdr", "not complete"),
+        ("add 10.0.0.7 lladdr 02:00:00:00:00:07", "required"),
+        ("del dev eth0", "required"),
+        ("add 10.0.0.7 dev eth0", "lladdr"),
+        ("add 10.0.0.7 dev eth0 lladdr nonsense", "nonsense"),
+        ("add 10.0.0.777 dev eth0 lladdr 02:00:00:00:00:07", "10.0.0.777"),
+        ("add 10.0.0.7 10.0.0.8 dev eth0", "duplicate"),
+        ("add 10.0.0.7 dev eth0 lladdr 02:00:00:00:00:07 nud stale", "stale"),
+    ],
+)
+def test_changes_that_make_no_sense(words: str, why: str):
+    with pytest.raises(ClientError, match=why):
+        parse_change(words.split())
+
+
+def test_a_change_prints_nothing_and_a_refusal_speaks_as_rtnetlink(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ustack
+):
+    words = ["ip", "neigh", "add", "10.0.0.7", "lladdr", "02:00:00:00:00:07", "dev", "eth0"]
+    assert ustack(*words, answers={NeighbourChange: []}) == ""
+    path = tmp_path / "e.sock"
+    with FakeDaemon(path, lambda r: [encode(Failure("File exists"))]):
+        assert main(["--socket", str(path), *words]) == 1
+    assert capsys.readouterr().err == "ustack: RTNETLINK answers: File exists\n"

@@ -19,8 +19,10 @@ from ustack.daemon.messages import (
     EthtoolRequest,
     LinkRow,
     LinksRequest,
+    NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
+    PingRequest,
     RouteRow,
     RoutesRequest,
     Rows,
@@ -163,6 +165,41 @@ def test_the_status_page_names_what_has_counted(stack: Stack):
 
 def test_every_request_has_a_view():
     answered = set(Views(Stack(rng=random.Random(1)), call)._views)
-    streams = (CaptureRequest, TraceRequest, StopRequest)
+    streams = (CaptureRequest, TraceRequest, PingRequest, StopRequest)
     named = {t for t in AnyRequest.__args__ if t not in streams}
     assert answered == named
+
+
+MAC = "02:00:00:00:00:07"
+
+
+def test_static_neighbours_come_and_go(stack: Stack):
+    add = NeighbourChange("add", "10.0.0.7", "eth0", MAC)
+    assert rows(stack, add, NeighbourRow) == []
+    entry = NeighbourRow("10.0.0.7", "eth0", MAC, "PERMANENT")
+    assert entry in rows(stack, NeighboursRequest(), NeighbourRow)
+    with pytest.raises(LookupError, match="File exists"):
+        rows(stack, add, NeighbourRow)
+    rows(stack, NeighbourChange("replace", "10.0.0.7", "eth0", "02:00:00:00:00:08"), NeighbourRow)
+    (changed,) = rows(stack, NeighboursRequest(), NeighbourRow)
+    assert changed.mac == "02:00:00:00:00:08"
+    rows(stack, NeighbourChange("del", "10.0.0.7", "eth0"), NeighbourRow)
+    assert rows(stack, NeighboursRequest(), NeighbourRow) == []
+    with pytest.raises(LookupError, match="No such file or directory"):
+        rows(stack, NeighbourChange("del", "10.0.0.7", "eth0"), NeighbourRow)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (NeighbourChange("add", "10.0.0.7", "eth9", MAC), "Cannot find device"),
+        (NeighbourChange("add", "10.0.0.7", "lo", MAC), "Invalid argument"),
+        (NeighbourChange("add", "224.0.0.1", "eth0", MAC), "Invalid argument"),
+        (NeighbourChange("add", "10.0.0.7", "eth0", "01:00:00:00:00:07"), "Invalid argument"),
+        (NeighbourChange("add", "10.0.0.7", "eth0", "x"), "x"),
+        (NeighbourChange("add", "10.0.0.777", "eth0", MAC), "10.0.0.777"),
+    ],
+)
+def test_neighbours_that_cannot_be(stack: Stack, change: NeighbourChange, why: str):
+    with pytest.raises(LookupError, match=why):
+        rows(stack, change, NeighbourRow)
