@@ -177,9 +177,7 @@ class Bed:
         config = StackConfig(core=CoreConfig(arena_bytes=128 << 20), tcp=tcp)
         self.stack = Stack(config, rng=random.Random(1), now_us=1_000_000)
         wire = TapWire("bench0")
-        self.dev: Any = self.stack.add_igb(
-            wire, mac=OWN_MAC, address=Ipv4Interface(OWN_ADDR, 24)
-        )
+        self.dev: Any = self.stack.add_igb(wire, mac=OWN_MAC, address=Ipv4Interface(OWN_ADDR, 24))
         subprocess.run(
             ["ip", "link", "set", wire.name, "up", "txqueuelen", str(TXQUEUELEN)], check=True
         )
@@ -410,7 +408,7 @@ def up_tcp(bed: Bed, sk: Any, size: int, n: int) -> Iterator[Sample]:
     yield "recv", size, reading, n
 
 
-class tcp_v4_handler:  # noqa: N801
+class tcp_v4_handler:
     """Counts packets on their way into TCP."""
 
     def __init__(self, bed: Bed) -> None:

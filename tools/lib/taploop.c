@@ -1,10 +1,10 @@
 /*
  * What a TAP can do at most: read() and write() in a loop, in C, with nothing behind.
  *
- * taploop read|write vnet|plain FRAMES ROUNDS UNIT_FILE...: each file holds one unit, the
- * 10-byte virtio header and the frame ("plain" leaves the header out). For each of them a TAP
- * of our own is filled by a packet socket and emptied by read(), or written to. Only the
- * reads and the writes are timed. Prints "FILE NANOSECONDS FRAMES" for each round.
+ * taploop read|write vnet|plain {FRAMES UNIT_FILE}...: each file holds one unit, the 10-byte
+ * virtio header and the frame ("plain" leaves the header out). For each of them a TAP of our
+ * own is filled by a packet socket and emptied by read(), or written to. Only the reads and
+ * the writes are timed, by this thread's processor time. Prints "FILE NANOSECONDS FRAMES".
  */
 
 #define _GNU_SOURCE
@@ -44,8 +44,8 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-/* Bring the interface up with a queue for @frames frames; returns its index. */
-static int set_up(const char *name, int frames)
+/* Bring the interface up with a queue for FRAMES_MAX frames; returns its index. */
+static int set_up(const char *name)
 {
 	struct ifreq ifr = {0};
 	const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -53,7 +53,7 @@ static int set_up(const char *name, int frames)
 	if (fd < 0)
 		die("socket");
 	memcpy(ifr.ifr_name, name, strnlen(name, IFNAMSIZ - 1));
-	ifr.ifr_qlen = frames;
+	ifr.ifr_qlen = FRAMES_MAX;
 	if (ioctl(fd, SIOCSIFTXQLEN, &ifr) < 0)
 		die("SIOCSIFTXQLEN");
 	if (ioctl(fd, SIOCGIFFLAGS, &ifr) < 0)
@@ -65,7 +65,7 @@ static int set_up(const char *name, int frames)
 	return (int)if_nametoindex(name);
 }
 
-static int open_tap(bool vnet, int frames, int *ifindex)
+static int open_tap(bool vnet, int *ifindex)
 {
 	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
 	const int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -79,7 +79,7 @@ static int open_tap(bool vnet, int frames, int *ifindex)
 		die("TUNSETIFF");
 	if (vnet && ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) < 0)
 		die("TUNSETOFFLOAD");
-	*ifindex = set_up(ifr.ifr_name, frames);
+	*ifindex = set_up(ifr.ifr_name);
 	return fd;
 }
 
@@ -154,24 +154,24 @@ int main(int argc, char **argv)
 	static uint8_t unit[UNIT_MAX];
 	const bool reads = argc > 1 && !strcmp(argv[1], "read");
 	const bool vnet = argc > 2 && !strcmp(argv[2], "vnet");
-	const int frames = argc > 3 ? atoi(argv[3]) : 0;
-	const int rounds = argc > 4 ? atoi(argv[4]) : 0;
 	const size_t skip = vnet ? 0 : VNET_HDR_LEN;
 	int ifindex, tap, sender;
 
-	if (argc < 6 || frames < 1 || frames > FRAMES_MAX || rounds < 1) {
-		fprintf(stderr, "usage: taploop read|write vnet|plain FRAMES ROUNDS UNIT_FILE...\n");
+	if (argc < 5 || argc % 2 == 0) {
+		fprintf(stderr, "usage: taploop read|write vnet|plain {FRAMES UNIT_FILE}...\n");
 		return 2;
 	}
-	tap = open_tap(vnet, FRAMES_MAX, &ifindex);
+	tap = open_tap(vnet, &ifindex);
 	sender = open_sender(ifindex);
-	for (int i = 5; i < argc; i++) {
-		const size_t len = load(argv[i], unit);
+	for (int i = 3; i < argc; i += 2) {
+		const int frames = atoi(argv[i]);
+		const size_t len = load(argv[i + 1], unit);
+		uint64_t begin;
+		int done;
 
-		for (int round = 0; round <= rounds; round++) {
-			uint64_t begin;
-			int done;
-
+		if (frames < 1 || frames > FRAMES_MAX)
+			return 2;
+		for (int round = 0; round < 2; round++) { /* the first one warms up */
 			if (reads) {
 				drain(tap);
 				fill(sender, unit, len, frames);
@@ -179,9 +179,8 @@ int main(int argc, char **argv)
 			begin = now_ns();
 			done = reads ? drain(tap) : put(tap, unit + skip, len - skip, frames);
 			begin = now_ns() - begin;
-			if (round) /* the first one warms up */
-				printf("%s %llu %d\n", argv[i], (unsigned long long)begin, done);
 		}
+		printf("%s %llu %d\n", argv[i + 1], (unsigned long long)begin, done);
 	}
 	return 0;
 }
