@@ -24,18 +24,18 @@ from kit.lab import CONGESTION_CONTROL, LabError
 PARTS = ("frames", "bulk", "stages")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large receive"
-    " on;\nserver on the first processor, client on the second. The x is the ratio to the first"
-    " column,\nabove 1 is better."
+    " on; server on the first processor, client on the second. The x is the ratio to the first"
+    " column, above 1 is better.\n"
 )
 FRAMES_NOTE = (
-    "What one processor can do, from its time per frame: the TAP's queue is filled by a packet"
-    " socket\nand then emptied, or written to; nothing else runs meanwhile. read() and write() are"
-    " a loop in C,\nwithout and with virtio headers (super-frames need them). The x is the ratio"
-    " to that loop with headers."
+    "What one processor can do, from its time per frame: in: a packet socket fills the TAP's queue,"
+    " then it is emptied, by ustack up to TCP's handler; out: written, by ustack from IP down. The"
+    " loop in C reads and writes without and with virtio headers (which super-frames need); the"
+    " ratio is to the latter.\n"
 )
 STAGES_NOTE = (
-    "Each stage is the difference of two medians, the path cut off by a sink behind it and before"
-    " it:\nsmall ones drown in noise. GRO is off but in its own row."
+    "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
+    " it and before it: small ones drown in noise. GRO is off but in its own row.\n"
 )
 
 
@@ -43,8 +43,12 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help="frames, bulk, stages (all)")
-    parser.add_argument("--quick", action="store_true", help="half a second each, once")
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each (default 5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="bulk: half a second, once; fewer frames"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="samples of bulk (5); twice as many of frames"
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a bulk sample")
     parser.add_argument("--frames", type=int, default=4000, help="frames of a sample, to 10000")
     parser.add_argument("--json", metavar="FILE", help="write all samples to FILE (- : stdout)")
@@ -58,7 +62,8 @@ def arguments() -> argparse.Namespace:
         parser.error("frames from 1 to 10000, rounds from 1")
     chosen.parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
     if chosen.quick:
-        chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 1000
+        chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 500
+    chosen.count_rounds = 2 * chosen.rounds + 1
     return chosen
 
 
@@ -75,13 +80,13 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     counting = [part for part in chosen.parts if part != "bulk"]
     if counting:
-        costs = bench_tap.run(counting, chosen.rounds, chosen.frames)
+        costs = bench_tap.run(counting, chosen.count_rounds, chosen.frames)
         answer["frames"] = bench_tap.as_json(costs)
         if "frames" in counting:
-            console.print(bench_tap.frames_table(costs, chosen.rounds), FRAMES_NOTE, sep="\n")
+            console.print(bench_tap.frames_table(costs, chosen.count_rounds), FRAMES_NOTE, sep="\n")
         if "stages" in counting:
             answer["stages"] = bench_tap.stages_json(costs)
-            console.print(bench_tap.stages_table(costs, chosen.rounds), STAGES_NOTE, sep="\n")
+            console.print(bench_tap.stages_table(costs, chosen.count_rounds), STAGES_NOTE, sep="\n")
     if "bulk" in chosen.parts:
         subjects = chosen.only or bench_bulk.SUBJECTS
         results = bench_bulk.run(chosen, subjects)
