@@ -1,216 +1,102 @@
-"""The bench: the same Linux client against a Linux server over veth, and against ustack over a TAP.
+"""The bench: frames by size, bulk by subject, nanoseconds by stage; see the part's own file.
 
-Bulk each way and ping-pong; the server is Linux's own sockets, a Python application on
-``ustack.socket`` in process, or ustackd's services. Server on one processor, client on the
-other; cases are interleaved round by round and the median is given.
+All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import bench_bulk
+import bench_tap
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-import kit.traffic
-from kit.lab import CONGESTION_CONTROL, Daemon, LabError, Namespace, stop
+from kit.lab import CONGESTION_CONTROL, LabError
 
-TRAFFIC = str(Path(kit.traffic.__file__))
-USTACK_TRAFFIC = str(Path(kit.traffic.__file__).with_name("ustack_traffic.py"))
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured: a client's mode and the service that it needs."""
-
-    title: str
-    client: str
-    service: str
-    daemon_port: int
-    unit: str
-
-
-MEASURES = [
-    Measure("bulk, Linux to server", "send", "discard", 9, "Gbit/s"),
-    Measure("bulk, server to Linux", "receive", "chargen", 19, "Gbit/s"),
-    Measure("ping-pong of 64 bytes, median", "pingpong", "echo", 7, "us"),
-]
-
-SUBJECTS = ["Linux veth", "ustack in process", "ustackd"]
-
-
-@dataclass
-class Results:
-    """All samples by measure and subject."""
-
-    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-
-    def add(self, measure: Measure, subject: str, value: float) -> None:
-        """Keep one sample."""
-        self.samples.setdefault((measure.title, subject), []).append(value)
-
-    def median(self, measure: Measure, subject: str) -> float:
-        """Return the median of what was measured."""
-        return statistics.median(self.samples[measure.title, subject])
-
-    def spread(self, measure: Measure, subject: str) -> tuple[float, float]:
-        """Return the least and the largest sample."""
-        values = self.samples[measure.title, subject]
-        return min(values), max(values)
-
-
-class Bench:
-    """Namespaces and the ways to start each subject's server."""
-
-    def __init__(self, client: Namespace, server: Namespace, seconds: float) -> None:
-        self.client = client
-        self.server = server
-        self.seconds = seconds
-        self.servers: dict[str, Callable[[Measure], contextlib.AbstractContextManager[str]]] = {
-            "Linux veth": self._linux,
-            "ustack in process": self._in_process,
-            "ustackd": self._daemon,
-        }
-
-    def link(self) -> None:
-        """Join the two namespaces by a veth pair."""
-        self.client.output(
-            "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
-            "netns", self.server.name,
-        )  # fmt: skip
-        for ns, device, address in (
-            (self.client, "veth0", "10.0.9.1/24"),
-            (self.server, "veth1", "10.0.9.2/24"),
-        ):
-            ns.output("ip", "addr", "add", address, "dev", device)
-            ns.output("ip", "link", "set", device, "up")
-
-    def measure(self, measure: Measure, subject: str) -> float:
-        """Start the subject's server, run the client once, return Gbit/s or microseconds."""
-        with self.servers[subject](measure) as where:
-            address, port = where.split()
-            answer = self.client.output(
-                sys.executable, TRAFFIC, measure.client, address, port, str(self.seconds)
-            )
-        got = json.loads(answer)
-        if measure.unit == "us":
-            return float(got["p50_us"])
-        return float(got["bytes"]) * 8 / float(got["seconds"]) / 1e9
-
-    @contextlib.contextmanager
-    def _server(self, ns: Namespace, *command: str) -> Iterator[None]:
-        log = (ns.folder / "server.log").open("w+")
-        child = ns.start(sys.executable, *command, stderr=log, text=True)
-        try:
-            assert child.stdout is not None
-            if child.stdout.readline().strip() != "ready":
-                log.seek(0)
-                raise LabError(f"{' '.join(command)}: {log.read()}")
-            yield
-        finally:
-            stop(child)
-            log.close()
-
-    @contextlib.contextmanager
-    def _linux(self, measure: Measure) -> Iterator[str]:
-        with self._server(self.server, TRAFFIC, measure.service, "10.0.9.2", "5001"):
-            yield "10.0.9.2 5001"
-
-    @contextlib.contextmanager
-    def _in_process(self, measure: Measure) -> Iterator[str]:
-        arguments = [measure.service, "tap8", "10.0.8.2", "10.0.8.1", "5001"]
-        with self._server(self.client, USTACK_TRAFFIC, *arguments):
-            yield "10.0.8.2 5001"
-
-    @contextlib.contextmanager
-    def _daemon(self, measure: Measure) -> Iterator[str]:
-        with Daemon(self.client) as daemon:
-            os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
-            yield f"10.0.0.2 {measure.daemon_port}"
+PARTS = ("frames", "bulk", "stages")
+BULK_NOTE = (
+    f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large receive"
+    " on; server on the first processor, client on the second. The x is the ratio to the first"
+    " column, above 1 is better.\n"
+)
+FRAMES_NOTE = (
+    "What one processor can do, from its time per frame: in: a packet socket fills the TAP's queue,"
+    " then it is emptied, by ustack up to TCP's handler; out: written, by ustack from IP down. The"
+    " loop in C reads and writes without and with virtio headers (which super-frames need); the"
+    " ratio is to the latter.\n"
+)
+STAGES_NOTE = (
+    "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
+    " it and before it: small ones drown in noise. GRO is off but in its own row.\n"
+)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="half a second each, once")
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each (default 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a sample")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="frames, bulk, stages (all)")
+    parser.add_argument(
+        "--quick", action="store_true", help="bulk: half a second, once; fewer frames"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="samples of bulk (5); twice as many of frames"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a bulk sample")
+    parser.add_argument("--frames", type=int, default=4000, help="frames of a sample, to 10000")
     parser.add_argument("--json", metavar="FILE", help="write all samples to FILE (- : stdout)")
-    parser.add_argument("--only", choices=SUBJECTS, action="append", help="these subjects alone")
+    parser.add_argument(
+        "--only", choices=bench_bulk.SUBJECTS, action="append", help="these subjects of bulk alone"
+    )
     chosen = parser.parse_args()
+    if wrong := [part for part in chosen.parts if part not in PARTS]:
+        parser.error(f"no such part: {' '.join(wrong)} (there are {', '.join(PARTS)})")
+    if not 1 <= chosen.frames <= 10_000 or chosen.rounds < 1:
+        parser.error("frames from 1 to 10000, rounds from 1")
+    chosen.parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
     if chosen.quick:
-        chosen.rounds, chosen.seconds = 1, 0.5
+        chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 500
+    chosen.count_rounds = 2 * chosen.rounds + 1
     return chosen
 
 
-def run(chosen: argparse.Namespace, subjects: list[str]) -> Results:
-    """Measure everything, round by round."""
-    results = Results()
-    cases = [(m, s) for _ in range(chosen.rounds) for m in MEASURES for s in subjects]
-    with Namespace("client") as client, Namespace("server") as server:
-        bench = Bench(client, server, chosen.seconds)
-        bench.link()
-        quiet = Console(stderr=True)
-        for measure, subject in track(cases, "measuring", console=quiet, transient=True):
-            results.add(measure, subject, bench.measure(measure, subject))
-    return results
-
-
-def table(results: Results, subjects: list[str], chosen: argparse.Namespace) -> Table:
-    """Lay the medians out, with each subject's ratio to the first."""
-    title = f"median of {chosen.rounds} x {chosen.seconds:g} s"
-    out = Table("", title=title, title_justify="left")
-    for subject in subjects:
-        out.add_column(subject, justify="right")
-    for measure in MEASURES:
-        cells = []
-        base = results.median(measure, subjects[0])
-        for subject in subjects:
-            value = results.median(measure, subject)
-            low, high = results.spread(measure, subject)
-            ratio = value / base if measure.unit != "us" else base / value
-            cells.append(f"{value:.1f} {measure.unit}\n{low:.1f}-{high:.1f}, x{ratio:.2f}")
-        out.add_row(measure.title, *cells)
-    return out
-
-
-def as_json(results: Results, chosen: argparse.Namespace) -> str:
-    """Return every sample with what it was measured with."""
-    return json.dumps(
-        {
-            "congestion_control": CONGESTION_CONTROL,
-            "seconds": chosen.seconds,
-            "rounds": chosen.rounds,
-            "python": sys.version.split()[0],
-            "kernel": os.uname().release,
-            "cpus": len(os.sched_getaffinity(0)),
-            "results": [
-                {
-                    "measure": measure.title,
-                    "unit": measure.unit,
-                    "subject": subject,
-                    "median": results.median(measure, subject),
-                    "samples": samples,
-                }
-                for measure in MEASURES
-                for (title, subject), samples in results.samples.items()
-                if title == measure.title
-            ],
-        },
-        indent=2,
+def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Run the chosen parts, print their tables, return everything for the JSON file."""
+    answer: dict[str, Any] = {
+        "congestion_control": CONGESTION_CONTROL,
+        "seconds": chosen.seconds,
+        "rounds": chosen.rounds,
+        "frames_per_sample": chosen.frames,
+        "python": sys.version.split()[0],
+        "kernel": os.uname().release,
+        "cpus": len(os.sched_getaffinity(0)),
+    }
+    counting = [part for part in chosen.parts if part != "bulk"]
+    if counting:
+        costs = bench_tap.run(counting, chosen.count_rounds, chosen.frames)
+        answer["frames"] = bench_tap.as_json(costs)
+        if "frames" in counting:
+            console.print(bench_tap.frames_table(costs, chosen.count_rounds), FRAMES_NOTE, sep="\n")
+        if "stages" in counting:
+            answer["stages"] = bench_tap.stages_json(costs)
+            console.print(bench_tap.stages_table(costs, chosen.count_rounds), STAGES_NOTE, sep="\n")
+    if "bulk" in chosen.parts:
+        subjects = chosen.only or bench_bulk.SUBJECTS
+        results = bench_bulk.run(chosen, subjects)
+        answer["results"] = bench_bulk.as_json(results)
+        console.print(bench_bulk.table(results, subjects, chosen), BULK_NOTE, sep="\n")
+    console.print(
+        f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
+        " else runs on this machine is in every figure."
     )
+    return answer
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -224,28 +110,20 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     chosen = arguments()
-    subjects = chosen.only or SUBJECTS
+    console = Console(highlight=False, quiet=chosen.json == "-")
     try:
-        results = run(chosen, subjects)
+        answer = measure(chosen, console)
     except (LabError, subprocess.TimeoutExpired) as error:
         print(f"tools/bench failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("tools/bench: stopped, everything taken down", file=sys.stderr)
         return 130
+    text = json.dumps(answer, indent=2)
     if chosen.json == "-":
-        print(as_json(results, chosen))
-        return 0
-    if chosen.json:
-        Path(chosen.json).write_text(as_json(results, chosen) + "\n")
-    console = Console(highlight=False)
-    console.print(table(results, subjects, chosen))
-    console.print(
-        f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large"
-        f" receive on;\nPython {sys.version.split()[0]} on both sides, kernel {os.uname().release},"
-        f" {len(os.sched_getaffinity(0))} processors:\nserver on the first, client on the second."
-        " The x is the ratio to the first column, above 1 is better."
-    )
+        print(text)
+    elif chosen.json:
+        Path(chosen.json).write_text(text + "\n")
     return 0
 
 

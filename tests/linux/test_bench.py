@@ -1,0 +1,36 @@
+"""tools/bench counts frames and stages, and its JSON holds what it says; no figure is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the loop in C needs gcc")
+def test_frames_and_stages_are_counted_beside_the_loop_in_c():
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tools" / "lib"),
+                            os.environ.get("PYTHONPATH", "")])  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
+         "frames", "stages", "--quick", "--json", "-"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    kinds = {row["what"] for row in answer["frames"]}
+    assert {"read plain", "read vnet", "write plain", "write vnet", "receive", "transmit"} <= kinds
+    assert {row["bytes"] for row in answer["frames"] if row["what"] == "receive"} == {
+        64, 256, 512, 1514, 64294,
+    }  # fmt: skip
+    assert {row["way"] for row in answer["stages"]} == {"up", "down"}
+    assert "results" not in answer
