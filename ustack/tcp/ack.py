@@ -70,9 +70,9 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Take SEG.ACK and SEG.WND into the connection (RFC 9293 §3.10.7.4, fifth check).
 
     Returns:
-        None: acceptable. TCP_OLD_ACK: a duplicate of an older one, the segment's text still
-        counts. TCP_TOO_OLD_ACK, TCP_ACK_UNSENT_DATA: the segment must be dropped; it has
-        been answered with an ACK (RFC 5961 §5.2, RFC 9293).
+        None: acceptable, or a duplicate of an older one, and the segment's text counts.
+        TCP_TOO_OLD_ACK, TCP_ACK_UNSENT_DATA: the segment must be dropped; it has been
+        answered with an ACK (RFC 5961 §5.2, RFC 9293).
     """
     tp = sk.tp
     ack = seg.ack
@@ -82,7 +82,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
         if before(ack, prior_una - oldest & SEQ_MASK):
             tcp_send_challenge_ack(sk)
             return DropReason.TCP_TOO_OLD_ACK
-        return DropReason.TCP_OLD_ACK
+        return None
     if after(ack, tp.snd_nxt):
         tcp_send_challenge_ack(sk)
         return DropReason.TCP_ACK_UNSENT_DATA
@@ -226,6 +226,7 @@ def _ack_in_recovery(sk: TcpSock, acked_segs: int) -> None:
         _enter_open(sk)
         return
     tp.sacked_out = max(tp.sacked_out - (acked_segs - 1), 0)
+    sk.prot.mib_ext.TCPFastRetrans += 1
     tcp_retransmit_range(sk, tp.snd_una, 1)
 
 

@@ -55,6 +55,7 @@ def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
     if seq == seg.end_seq:
         return None
     if not after(seg.end_seq, rcv_nxt):
+        sk.prot.mib_ext.DelayedACKLost += 1
         tcp_dsack_set(sk, seq, seg.end_seq)
         tcp_enter_quickack_mode(sk)
         tp.ack_pending |= ICSK_ACK_SCHED
@@ -237,6 +238,7 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment, window: int) -> DropReason | N
     elif ofo.truesize > tp.sk_rcvbuf:
         mib.TCPOFODrop += 1
         return DropReason.TCP_OFO_DROP
+    mib.TCPOFOQueue += 1  # whatever of it is new, as Linux counts
     payload = seg.payload
     room = window - seq_diff(seg.seq, tp.rcv_nxt)
     whole = len(payload) <= room
@@ -250,7 +252,6 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment, window: int) -> DropReason | N
         mib.TCPOFOMerge += 1
         tcp_dsack_set(sk, seg.seq, seg.end_seq)
         return DropReason.TCP_OFOMERGE
-    mib.TCPOFOQueue += 1
     return None
 
 

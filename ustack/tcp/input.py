@@ -87,7 +87,7 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
 
 
 def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
-    """Take a segment in any state but LISTEN and TIME_WAIT.
+    """Take a segment in any state but LISTEN, TIME_WAIT and CLOSE: no table has a closed socket.
 
     Returns:
         None if it did something, else why it was dropped; answers have been sent.
@@ -95,8 +95,6 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent_state_process(sk, seg)
-    if tp.state == TCP_CLOSE:
-        return DropReason.TCP_CLOSE
     # First, check the sequence number. Second, the RST bit. Fourth, the SYN bit.
     reason = tcp_validate_incoming(sk, seg)
     if reason is not None:
@@ -108,7 +106,7 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
         tcp_v4_send_reset(sk.prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
     reason = tcp_ack(sk, seg)
-    if reason is not None and reason != DropReason.TCP_OLD_ACK:
+    if reason is not None:
         return reason
     tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
@@ -278,6 +276,7 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
             return _abort_on_data(sk, seg)
         return tcp_data_queue(sk, seg)
     if seg.seq != seg.end_seq and not after(seg.end_seq, tp.rcv_nxt):
+        sk.prot.mib_ext.DelayedACKLost += 1
         tcp_enter_quickack_mode(sk)
         tcp_dsack_set(sk, seg.seq, seg.end_seq)
         tcp_send_ack(sk)  # a repeated FIN: our ACK of it was lost

@@ -325,7 +325,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
         end = tcp_retransmit_range(sk, tp.rtx_nxt, segs)
         if end == tp.rtx_nxt:
             return
-        sk.prot.mib_ext.TCPSlowStartRetrans += 1
+        sk.prot.mib_ext.TCPSlowStartRetrans += -(-seq_diff(end, tp.rtx_nxt) // mss)
         tp.rtx_nxt = end
 
 

@@ -1,0 +1,529 @@
+"""Every counter and drop reason of TCP, with the packets that raise it and by how much.
+
+A counter or reason that has no script here fails, and so does a script that misses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pytest
+
+from kit.host import TEST_CONFIG, Host, host
+from kit.peer import PEER_MAC, Peer
+from kit.segment import build_ip, pattern
+from ustack.config import TcpConfig
+from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
+from ustack.lib.counters import TcpExtMib, TcpMib
+from ustack.lib.drop_reason import DropReason
+from ustack.wire.ipv4 import build_ipv4
+
+SECOND = 1_000_000
+SOL_SOCKET, SO_KEEPALIVE = 1, 9
+SACK = "mss 1460,nop,nop,sackOK"
+TS = "mss 1460,sackOK,TS val 1000 ecr 0"
+Script = Callable[[Host], object]
+
+
+# How connections come about.
+
+
+def opened(h: Host) -> None:
+    """A peer opens a connection."""
+    h.established()
+
+
+def connects(h: Host) -> Peer:
+    """We ask for a connection; nobody answers yet."""
+    peer = h.peer(port=80, to=None)
+    h.connect()
+    peer.expect("S 0:0(0)")
+    return peer
+
+
+def refused(h: Host) -> None:
+    """Our SYN is answered with a reset."""
+    connects(h).send("R. 0:0(0) ack 1")
+
+
+def half_open(h: Host, options: str = "mss 1460") -> Peer:
+    """A SYN is answered, the third ACK does not come."""
+    h.listen()
+    peer = h.peer()
+    peer.send(f"S 0:0(0) <{options}>")
+    peer.expect("S. 0:0(0) ack 1")
+    return peer
+
+
+def says(*lines: str, options: str = "mss 1460") -> Script:
+    """The peer of an open connection says these lines."""
+
+    def script(h: Host) -> None:
+        _, peer = h.established(options)
+        for line in lines:
+            peer.send(line)
+
+    return script
+
+
+def half_open_says(*lines: str, options: str = "mss 1460") -> Script:
+    """The peer of a half-open connection says these lines."""
+
+    def script(h: Host) -> None:
+        peer = half_open(h, options)
+        for line in lines:
+            peer.send(line)
+
+    return script
+
+
+def to_a_listener(line: str) -> Script:
+    """A listener hears this from a stranger."""
+
+    def script(h: Host) -> None:
+        h.listen()
+        peer = h.peer()
+        peer.host_iss = 0
+        peer.send(line)
+
+    return script
+
+
+def to_a_closed_port(h: Host) -> None:
+    """A SYN arrives where nobody listens."""
+    h.peer(to=81).send("S 0:0(0)")
+
+
+def wrong_checksum(h: Host) -> None:
+    """A SYN arrives damaged."""
+    h.listen()
+    h.peer().send("S 0:0(0)", checksum_ok=False)
+
+
+def half_a_header(h: Host) -> None:
+    """Ten bytes are no TCP header."""
+    assert h.net is not None
+    h.net.send_ip(build_ipv4(parse_ipv4("10.0.0.1"), h.addr, 6, 10) + bytes(10))
+    h.settle()
+
+
+def by_broadcast(h: Host) -> None:
+    """A SYN for our IP address comes in a broadcast frame."""
+    h.listen()
+    peer = h.peer()
+    assert h.net is not None
+    packet = build_ip(peer.segment("S 0:0(0)"))
+    h.net.send_frame(ETH_BROADCAST + PEER_MAC + b"\x08\x00" + packet)
+    h.settle()
+
+
+def from_afar(h: Host) -> None:
+    """A SYN comes from where we have no route to."""
+    h.listen()
+    h.peer(addr="192.0.2.1").send("S 0:0(0)")
+
+
+# Timestamps.
+
+
+def old_timestamps(times: int) -> Script:
+    """Pure ACKs with a timestamp from the past."""
+
+    def script(h: Host) -> None:
+        h.listen()
+        peer = h.peer()
+        peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
+        for _ in range(times):
+            peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+
+    return script
+
+
+# Queues of a listener.
+
+
+def accept_queue_is_full(h: Host) -> None:
+    """A backlog of 0 holds one child; a second peer's SYN finds no place."""
+    h.listen(backlog=0)
+    h.peer().handshake()
+    h.peer().send("S 0:0(0) <mss 1460>")
+
+
+def syn_queue_is_full(h: Host) -> None:
+    """A backlog of 0 holds one request; a second SYN finds no place."""
+    h.listen(backlog=0)
+    h.peer().send("S 0:0(0) <mss 1460>")
+    h.peer().send("S 0:0(0) <mss 1460>")
+
+
+# Sending.
+
+
+def in_flight(h: Host, segments: int = 10) -> tuple[Any, Peer]:
+    """Segments of 1000 bytes are out, none acknowledged."""
+    sk, peer = h.established("mss 1000,nop,wscale 7")
+    sk.send(pattern(0, 1000 * segments))
+    peer.expect_data(1, 1 + 1000 * segments)
+    return sk, peer
+
+
+def sends_three(h: Host) -> None:
+    """Three segments go out."""
+    in_flight(h, 3)
+
+
+def delivers_three(h: Host) -> None:
+    """Three segments go out and are acknowledged."""
+    in_flight(h, 3)[1].send(". 1:1(0) ack 3001")
+
+
+def fast_retransmit(h: Host) -> None:
+    """Three duplicate ACKs repeat the first hole, a partial ACK the second."""
+    _, peer = in_flight(h)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 1")
+    peer.expect(". 1:1001(1000) ack 1")
+    peer.send(". 1:1(0) ack 3001")
+    peer.expect(". 3001:4001(1000) ack 1")
+
+
+def timeout(h: Host) -> None:
+    """One timeout repeats the first segment."""
+    _, peer = in_flight(h)
+    peer.expect(". 1:1001(1000) ack 1", within_us=5 * SECOND)
+
+
+def slow_start_again(h: Host) -> None:
+    """After a timeout an ACK lets two more segments be repeated."""
+    _, peer = in_flight(h)
+    peer.expect(". 1:1001(1000) ack 1", within_us=5 * SECOND)
+    peer.send(". 1:1(0) ack 1001")
+    assert sum(len(seg.payload) for seg in peer.drain()) == 2000
+
+
+def silent_synack(h: Host) -> None:
+    """The SYN-ACK is repeated once."""
+    half_open(h)
+    h.advance_us(1_500_000)
+
+
+def connect_times_out(h: Host) -> None:
+    """One SYN, no answer (tcp_syn_retries 0)."""
+    connects(h)
+    h.advance_us(2 * SECOND)
+
+
+def probed(h: Host) -> None:
+    """The peer closes its window and is probed once."""
+    sk, peer = h.established("mss 1000", win=1000)
+    sk.send(pattern(0, 3000))
+    peer.expect_data(1, 1001)
+    peer.send(". 1:1(0) ack 1001 win 0")
+    peer.expect(". 1000:1000(0) ack 1", within_us=2 * SECOND)
+
+
+def kept_alive(h: Host) -> None:
+    """Two hours of silence."""
+    sk, peer = h.established()
+    sk.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    peer.expect(". 0:0(0) ack 1", within_us=7_201 * SECOND)
+
+
+# Receiving.
+
+
+def dialogue(h: Host) -> None:
+    """Question and answer, until a question is not answered."""
+    sk, peer = h.established()
+    at = 1
+    for i in range(5):
+        peer.send(f"P. {at}:{at + 10}(10) ack {1 + 5 * i}")
+        at += 10
+        sk.recv(100)
+        sk.send(b"reply")
+        peer.drain()
+    peer.send(f"P. {at}:{at + 10}(10) ack 26")
+    peer.expect(f". 26:26(0) ack {at + 10}", within_us=SECOND)
+
+
+def window_closes(h: Host) -> tuple[Any, Peer, int]:
+    """Nobody reads until our window is closed; the sequence number that would be next."""
+    sk, peer = h.established()
+    at, window = 1, 64_240
+    while window:
+        size = min(1000, window)
+        peer.send(f"P. {at}:{at + size}({size}) ack 1")
+        got = peer.drain()
+        ack = got[-1] if got else peer.expect_next(within_us=SECOND)
+        at += size
+        assert ack.ack == (peer.iss + at) & 0xFFFFFFFF
+        window = ack.window
+    return sk, peer, at
+
+
+def window_opens_again(h: Host) -> None:
+    """All is read at last."""
+    sk, _, at = window_closes(h)
+    while at > 1:
+        at -= len(sk.recv(4096))
+    h.settle()
+
+
+def byte_for_a_closed_window(h: Host) -> None:
+    """A window probe with a byte in it."""
+    _, peer, at = window_closes(h)
+    peer.send(f". {at}:{at + 1}(1) ack 1")
+
+
+def window_cannot_close(h: Host) -> None:
+    """Of a window of one segment 100 bytes are left: worth nothing, but not taken back."""
+    _, peer = h.established()
+    peer.send(". 1:1361(1360) ack 1")
+    peer.expect(". 1:1(0) ack 1361 win 100")
+
+
+def too_many_holes(h: Host) -> None:
+    """Single bytes beyond holes, until one is too many."""
+    _, peer = h.established()
+    at = 3
+    while not h.mib.TCPOFODrop:
+        peer.send(f". {at}:{at + 1}(1) ack 1")
+        at += 2
+        assert at < 60_000
+
+
+def just_beyond_the_window(h: Host) -> None:
+    """Text whose first byte is the one after the last that we offered to take."""
+    _, peer = h.established()
+    tp = h.stack.tcp.ehash[(h.addr, 80, peer.addr, peer.port)].tp
+    at = 1 + tp.rcv_wnd
+    peer.send(f"P. {at}:{at + 10}(10) ack 1")
+
+
+# Memory.
+
+
+def starve(h: Host) -> None:
+    """Take every page of the arena."""
+    mem = h.stack.net.mem
+    while mem.free_pages:
+        mem.alloc_pages(0)
+
+
+def text_without_memory(h: Host) -> None:
+    """Text arrives and there is no page for it."""
+    _, peer = h.established()
+    starve(h)
+    peer.send("P. 1:6(5) ack 1")
+
+
+def syn_without_memory(h: Host) -> None:
+    """A SYN arrives and there is no page for the request."""
+    h.listen()
+    peer = h.peer()
+    starve(h)
+    peer.send("S 0:0(0) <mss 1460>")
+
+
+# Closing.
+
+
+def time_wait(h: Host) -> Peer:
+    """We close first, the peer after us."""
+    sk, peer = h.established()
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("F. 1:1(0) ack 2")
+    peer.drain()
+    return peer
+
+
+def time_wait_is_over(h: Host) -> None:
+    """A minute later."""
+    time_wait(h)
+    h.advance_us(61 * SECOND)
+
+
+def time_wait_hears(*lines: str) -> Script:
+    """What comes after the end."""
+
+    def script(h: Host) -> None:
+        peer = time_wait(h)
+        for line in lines:
+            peer.send(line)
+
+    return script
+
+
+def closes(h: Host) -> None:
+    """The application closes."""
+    h.established()[0].close()
+    h.settle()
+
+
+def closes_unread(h: Host) -> None:
+    """The application closes with text unread."""
+    sk, peer = h.established()
+    peer.send("P. 1:6(5) ack 1")
+    sk.close()
+    h.settle()
+
+
+def text_for_an_orphan(h: Host) -> None:
+    """Text for a socket that is closed."""
+    sk, peer = h.established()
+    sk.close()
+    peer.send("P. 1:6(5) ack 1")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What raises one counter or reason, and by how much in all."""
+
+    script: Script
+    times: int = 1
+    config: TcpConfig = field(default_factory=TcpConfig)
+
+    def host(self) -> Host:
+        """Play it to a new host."""
+        h = host(TEST_CONFIG, tcp=self.config)
+        self.script(h)
+        return h
+
+
+def case(script: Script, times: int = 1, **config: Any) -> Case:
+    """Shorten the tables."""
+    return Case(script, times, TcpConfig(**config))
+
+
+TCP = {
+    "ActiveOpens": case(connects),
+    "PassiveOpens": case(opened),
+    "AttemptFails": case(refused),
+    "EstabResets": case(says("R 1:1(0)")),
+    "CurrEstab": case(opened),
+    "InSegs": case(opened, 2),
+    "OutSegs": case(opened),
+    "RetransSegs": case(timeout),
+    "InErrs": case(wrong_checksum),
+    "OutRsts": case(to_a_closed_port),
+    "InCsumErrors": case(wrong_checksum),
+}
+CONSTANT_TCP = {
+    "RtoAlgorithm": "a constant: 1, other",
+    "RtoMin": "a constant: 200 ms",
+    "RtoMax": "a constant: 120 s",
+    "MaxConn": "a constant: -1, dynamic",
+}
+TCP_EXT = {
+    "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
+    "TW": case(time_wait_is_over),
+    "PAWSEstab": case(old_timestamps(1)),
+    "DelayedACKs": case(dialogue),
+    "DelayedACKLost": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1", "P. 1:4(3) ack 1"), 2),
+    "ListenOverflows": case(accept_queue_is_full),
+    "ListenDrops": case(accept_queue_is_full),
+    "TCPHPHits": case(says("P. 1:6(5) ack 1")),
+    "TCPFastRetrans": case(fast_retransmit, 2),
+    "TCPSlowStartRetrans": case(slow_start_again, 2),
+    "TCPTimeouts": case(timeout),
+    "TCPDSACKOldSent": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1", options=SACK)),
+    "TCPDSACKOfoSent": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1", options=SACK)),
+    "TCPAbortOnData": case(text_for_an_orphan),
+    "TCPAbortOnClose": case(closes_unread),
+    "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
+    "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
+    "TCPTimeWaitOverflow": case(time_wait, tcp_max_tw_buckets=0),
+    "TCPReqQFullDrop": case(syn_queue_is_full),
+    "TCPRcvQDrop": case(text_without_memory),
+    "TCPOFOQueue": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1"), 2),
+    "TCPOFODrop": case(too_many_holes),
+    "TCPOFOMerge": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1")),
+    "TCPChallengeACK": case(says("R 100:100(0)")),
+    "TCPSYNChallenge": case(says("S 1:1(0)")),
+    "TCPFromZeroWindowAdv": case(window_opens_again),
+    "TCPToZeroWindowAdv": case(window_closes),
+    "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
+    "TCPSynRetrans": case(silent_synack),
+    "TCPOrigDataSent": case(sends_three, 3),
+    "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
+    "TCPACKSkippedPAWS": case(old_timestamps(2)),
+    "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),
+    "TCPACKSkippedTimeWait": case(time_wait_hears(*[". 1:1(0) ack 2"] * 2)),
+    "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
+    "TCPKeepAlive": case(kept_alive),
+    "TCPWinProbe": case(probed),
+    "TCPDelivered": case(delivers_three, 3),
+    "TCPZeroWindowDrop": case(byte_for_a_closed_window),
+}
+DROPS = {
+    "NOT_SPECIFIED": case(by_broadcast),
+    "NO_SOCKET": case(to_a_closed_port),
+    "NOMEM": case(syn_without_memory),
+    "IP_OUTNOROUTES": case(from_afar),
+    "TCP_CSUM": case(wrong_checksum),
+    "TCP_HDR": case(half_a_header),
+    "TCP_FLAGS": case(to_a_listener("SF 0:0(0)")),
+    "TCP_OVERWINDOW": case(just_beyond_the_window),
+    "TCP_OLD_SEQUENCE": case(says("P. 1:6(5) ack 1", "P. 1:4(3) ack 1")),
+    "TCP_INVALID_SEQUENCE": case(says("P. 400000:400010(10) ack 1")),
+    "TCP_RFC7323_PAWS": case(old_timestamps(1)),
+    "TCP_TOO_OLD_ACK": case(says(". 1:1(0) ack 4294966796")),
+    "TCP_ACK_UNSENT_DATA": case(says(". 1:1(0) ack 1001")),
+    "TCP_INVALID_SYN": case(says("S 1:1(0)")),
+    "TCP_INVALID_ACK_SEQUENCE": case(half_open_says(". 1:1(0) ack 77")),
+    "TCP_RESET": case(says("R 1:1(0)")),
+    "TCP_NO_ACK": case(says("P 1:6(5)")),
+    "TCP_ZEROWINDOW": case(byte_for_a_closed_window),
+    "TCP_OLD_DATA": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1")),
+    "TCP_OFOMERGE": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1")),
+    "TCP_RCVQ_DROP": case(text_without_memory),
+    "TCP_OFO_DROP": case(too_many_holes),
+    "TCP_ABORT_ON_DATA": case(text_for_an_orphan),
+    "TCP_LISTEN_OVERFLOW": case(accept_queue_is_full),
+    "TCP_REQQ_FULL": case(syn_queue_is_full),
+    "TCP_TIMEWAIT": case(time_wait_hears(". 2:2(0) ack 2")),
+    "TCP_LISTEN_NOT_SYN": case(to_a_listener("F 5:5(0)")),
+}
+
+
+@pytest.mark.parametrize("name", TCP)
+def test_a_script_raises_the_tcp_counter(name: str):
+    one = TCP[name]
+    assert getattr(one.host().stack.net.mib.tcp, name) == one.times
+
+
+@pytest.mark.parametrize("name", TCP_EXT)
+def test_a_script_raises_the_extended_tcp_counter(name: str):
+    one = TCP_EXT[name]
+    assert getattr(one.host().stack.net.mib.tcp_ext, name) == one.times
+
+
+@pytest.mark.parametrize("name", DROPS)
+def test_a_segment_is_dropped_for_the_reason(name: str):
+    one = DROPS[name]
+    assert one.host().stack.net.drops.nonzero() == {name: one.times}
+
+
+@pytest.mark.parametrize(
+    ("row", "listed"), [(TcpMib, TCP.keys() | CONSTANT_TCP.keys()), (TcpExtMib, TCP_EXT.keys())]
+)
+def test_every_counter_of_tcp_is_listed(row: Any, listed: set[str]):
+    assert {f.name for f in fields(row)} == listed
+
+
+def test_every_reason_of_tcp_is_listed():
+    assert {r.name for r in DropReason if r.name.startswith("TCP_")} <= DROPS.keys()
+
+
+def test_a_connection_that_is_over_is_not_counted_as_one():
+    assert case(says("R 1:1(0)")).host().mib.CurrEstab == 0
+
+
+def test_every_counter_of_an_idle_host_is_zero():
+    tables = host(TEST_CONFIG).stack.net.mib.snapshot()
+    for table in ("Tcp", "TcpExt"):
+        raised = {name for name, value in tables[table].items() if value}
+        assert raised <= CONSTANT_TCP.keys()
