@@ -205,14 +205,14 @@ static void arrive(struct loop *loop)
 	const uint32_t i = (loop->head + loop->count) % WAITING;
 	uint32_t len;
 
-	if (loop->count == WAITING || !us_nic_rx_ready(loop->nic, 0))
+	if (loop->count == WAITING || !us_nic_rx_ready(loop->nic))
 		return;
 	len = make_unit(loop->rng, loop->sent);
 	/* A copy of its own size: AddressSanitizer sees the first byte beyond it. */
 	loop->unit[i] = malloc(len);
 	memcpy(loop->unit[i], loop->sent, len);
 	loop->len[i] = len;
-	if (us_nic_rx_frame(loop->nic, 0, loop->unit[i], len) &&
+	if (us_nic_rx_frame(loop->nic, loop->unit[i], len) &&
 	    (uint64_t)loop->regs->RUC + loop->regs->ROC + loop->regs->MPC == lost)
 		loop->count++;
 	else
@@ -300,7 +300,7 @@ HARNESS_TEST(frames)
 		while (burst--)
 			arrive(loop);
 		receive(loop, 1 + rng_below(rng, 64));
-		us_nic_dma_rx(loop->nic, 0, 10);	/* what pause has held back */
+		us_nic_dma_rx(loop->nic, 10);	/* what pause has held back */
 	}
 	tear_down(loop);
 	free(loop);

@@ -158,6 +158,7 @@ ETHTOOL: dict[str, tuple[Cause, int]] = {
     "tx_packets": (send(), 1),
     "rx_bytes": (arrive(FRAME), 60),
     "tx_bytes": (send(), 60),
+    "rx_long_byte_count": (arrive(FRAME), 60),
     "rx_broadcast": (arrive(ethernet(bytes(46), ETH_BROADCAST)), 1),
     "tx_broadcast": (send(ethernet(bytes(46), ETH_BROADCAST)), 1),
     "rx_multicast": (arrive(ethernet(bytes(46), GROUP)), 1),
