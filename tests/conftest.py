@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 import hypothesis
@@ -26,6 +27,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """A SIGTERM ends the run as Ctrl-C does: fixtures take down what they made."""
     del config
     signal.signal(signal.SIGTERM, _stop)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Under CI nothing is skipped in silence: what a test needs has to be there."""
+    outcome = yield
+    report = outcome.get_result()
+    if os.environ.get("CI") and report.skipped and not item.get_closest_marker("other_kernels"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure under CI: {report.longrepr}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -138,6 +138,7 @@ def test_counters_stand_below_their_names(stack: Stack):
     assert titles == ["Ip:", "Icmp:", "Tcp:", "Udp:"]
 
 
+@pytest.mark.other_kernels
 @pytest.mark.parametrize(
     ("path", "rows"),
     [
