@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the loop in C needs gcc")
 def test_frames_and_stages_are_counted_beside_the_loop_in_c():
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tools" / "lib"),
-                            os.environ.get("PYTHONPATH", "")])  # fmt: skip
+    # An empty part would mean the working directory, where there may be no compiled module.
+    parts = [str(ROOT / "tests"), str(ROOT / "tools" / "lib"), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join([part for part in parts if part])
     run = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
          "frames", "stages", "--quick", "--json", "-"],
