@@ -271,6 +271,7 @@ HARNESS_TEST(rings)
 		take_out(rig);
 		us_igb_clean_tx_irq(rig->tx, 128);
 	}
+	us_igb_clean_tx_irq(rig->tx, 4096);	/* the last step's own may have been cut short */
 	CHECK(rig->inward.count == 0 && rig->outward.count == 0);
 	CHECK(rig->regs->MPC == 0 && rig->regs->TXERRC == 0 && rig->regs->RXERRC == 0);
 	CHECK(rig->tx->next_to_clean == rig->tx->next_to_use && !rig->tx->stopped);
