@@ -7,7 +7,7 @@ acknowledged leave the send queue here, and a writer waiting for room is woken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
@@ -41,25 +41,27 @@ TCP_INVALID_RATELIMIT_US = 500_000
 """net.ipv4.tcp_invalid_ratelimit: one answer to invalid segments per connection in this time."""
 
 
-def tcp_oow_rate_limited(sk: TcpSock, seg: Segment | None = None) -> bool:
+def tcp_oow_rate_limited(holder: Any, now_us: int, seg: Segment | None = None) -> bool:
     """Whether an invalid segment goes unanswered because one was answered lately.
 
     Two ends that disagree would answer each other's ACKs for ever. Data is no part of such
     a loop and is always answered (tcp_oow_rate_limited).
+
+    Args:
+        holder: a control block or a request: its ``last_oow_ack_us`` is the last answer's time.
     """
     if seg is not None and seg.seq != seg.end_seq and not seg.flags & SYN:
         return False
-    tp = sk.tp
-    now_us = sk.prot.clock.now_us
-    if tp.last_oow_ack_us and now_us - tp.last_oow_ack_us < TCP_INVALID_RATELIMIT_US:
+    last_us = holder.last_oow_ack_us
+    if last_us and now_us - last_us < TCP_INVALID_RATELIMIT_US:
         return True
-    tp.last_oow_ack_us = now_us
+    holder.last_oow_ack_us = now_us
     return False
 
 
 def tcp_send_challenge_ack(sk: TcpSock) -> None:
     """Ask the peer to prove itself with an ACK, at a limited rate (RFC 5961 §7)."""
-    if tcp_oow_rate_limited(sk):
+    if tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us):
         sk.prot.mib_ext.TCPACKSkippedChallenge += 1
         return
     sk.prot.mib_ext.TCPChallengeACK += 1

@@ -131,7 +131,7 @@ def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:
     """PAWS, sequence number, RST and SYN (tcp_validate_incoming, RFC 5961 §3.2, §4.2)."""
     if tcp_paws_discard(sk, seg) and not seg.flags & RST:
         sk.prot.mib_ext.PAWSEstab += 1
-        if tcp_oow_rate_limited(sk, seg):
+        if tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us, seg):
             sk.prot.mib_ext.TCPACKSkippedPAWS += 1
         else:
             tcp_send_dupack(sk, seg)
@@ -142,7 +142,7 @@ def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:
             if seg.flags & SYN:
                 sk.prot.mib_ext.TCPSYNChallenge += 1
                 tcp_send_challenge_ack(sk)
-            elif tcp_oow_rate_limited(sk, seg):
+            elif tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us, seg):
                 sk.prot.mib_ext.TCPACKSkippedSeq += 1
             else:
                 tcp_send_dupack(sk, seg)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.timer import Timer
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.tcp.ack import TCP_INVALID_RATELIMIT_US
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 TCP_TIMEWAIT_LEN_US = 60_000_000
 """2 MSL with an MSL of 30 s (RFC 9293 §3.4.2 has two minutes; Linux, and so we, 60 s)."""
-TCP_INVALID_RATELIMIT_US = 500_000
 
 
 class TimewaitSock:
