@@ -147,6 +147,8 @@ class TcpSock(Sock):
         self.free_memory()
         self._new_tcb()
         self.done = False
+        self.duplicate_sack = None
+        self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)
         if self.bind_bucket is not None:

@@ -1,0 +1,21 @@
+"""A socket that is used again after its connection is over."""
+
+from __future__ import annotations
+
+import errno
+import random
+
+from ustack.stack import Stack
+
+
+def test_a_reset_socket_knows_nothing_of_its_last_connection():
+    """tcp_disconnect: neither what came twice nor what ICMP said is the next peer's business."""
+    stack = Stack(rng=random.Random(1))
+    sk = stack.tcp.create()
+    sk.duplicate_sack = (1, 2)
+    sk.sk_err_soft = errno.EHOSTUNREACH
+    sk.done = True
+    sk.reset()
+    assert sk.duplicate_sack is None
+    assert sk.sk_err_soft == 0
+    assert not sk.done
