@@ -6,6 +6,7 @@ seed says, some twice; prints whether the reply is right.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -23,9 +24,17 @@ HOST, STACK = 0x0A000001, 0x0A000002
 
 
 def neighbour(tap: str) -> bytes:
-    """Return the stack's MAC address, asking the kernel's ARP for it."""
+    """Return the stack's MAC address, asking the kernel's ARP for it.
+
+    The datagram that makes the kernel ask is refused; the refusal is awaited, for else
+    it could arrive among the echo reply's fragments.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.sendto(b"", ("10.0.0.2", 9))
+        asker.settimeout(5)
+        asker.connect(("10.0.0.2", 9))
+        asker.send(b"")
+        with contextlib.suppress(ConnectionRefusedError):
+            asker.recv(1)
     for _ in range(300):
         for line in Path("/proc/net/arp").read_text().splitlines():
             words = line.split()
