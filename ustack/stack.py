@@ -163,8 +163,7 @@ class Stack:
         self.config = self.net.config = config
         self.arp.table.config = config.ip.neigh
         self.ip.set_config(config.ip)
-        self.tcp.config = config.tcp
-        self.tcp.somaxconn = config.core.somaxconn
+        self.tcp.set_config(config)
 
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""

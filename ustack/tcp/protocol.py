@@ -14,12 +14,14 @@ from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
+    from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.timewait import TimewaitSock
@@ -40,6 +42,9 @@ class TcpProt:
         self.timers = net.timers
         self.config = net.config.tcp
         self.somaxconn = net.config.core.somaxconn
+        self.profile = net.config.ustack.profile
+        """LINUX_6 or LINUX_310: whose rules hold where they differ."""
+        self.fastopen = FastopenContext(net.config.tcp.tcp_fastopen_key, net.rng)
         self.mib = net.mib.tcp
         self.mib_ext = net.mib.tcp_ext
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
@@ -61,6 +66,14 @@ class TcpProt:
         self.scratch = TxScratch()
         self.trace_set_state = TracePoint("tcp_set_state")
         self._generation = 0
+
+    def set_config(self, config: StackConfig) -> None:
+        """Let ``config`` hold from now on (sysctl -w)."""
+        if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
+            self.fastopen.set_key(config.tcp.tcp_fastopen_key, self.rng)
+        self.config = config.tcp
+        self.somaxconn = config.core.somaxconn
+        self.profile = config.ustack.profile
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
