@@ -74,6 +74,14 @@ PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Defaults that Linux has changed, by profile."""
 
+READ_ONLY = frozenset(["tcp_available_congestion_control"])
+"""Fields that show what there is."""
+CHOICES = {
+    "tcp_allowed_congestion_control": "tcp_available_congestion_control",
+    "tcp_congestion_control": "tcp_available_congestion_control",
+}
+"""Fields that hold names, and the field that holds all names there are."""
+
 
 def with_profile(config: StackConfig, profile: str) -> StackConfig:
     """Return ``config`` for another profile; what stood at the old one's default is at the new's.
@@ -116,7 +124,7 @@ def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, str, tuple)):
+            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))
@@ -143,13 +151,18 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
 
     Raises:
         LookupError: there is no such knob; the caller's fault.
-        ValueError: ``text`` is no such value, or out of range (EINVAL); the caller's fault.
+        ValueError: ``text`` is no such value, or out of range (EINVAL), or the knob only shows
+            something (EACCES); the caller's fault.
     """
     knob = _find(config, name)
-    old = getattr(knob.owner(config), knob.field)
+    owner = knob.owner(config)
+    old = getattr(owner, knob.field)
+    if knob.field in READ_ONLY:
+        raise ValueError(f'permission denied on key "{knob.name}"')
+    parsed = _parse_names(knob, owner, text) if knob.field in CHOICES else _parse(knob, old, text)
     if knob.field == "profile":
-        return with_profile(config, _parse(knob, old, text))
-    new: Any = replace(knob.owner(config), **{knob.field: _parse(knob, old, text)})
+        return with_profile(config, parsed)
+    new: Any = replace(owner, **{knob.field: parsed})
     for depth in range(len(knob.path) - 1, -1, -1):
         owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
         new = replace(owner, **{knob.path[depth]: new})
@@ -180,6 +193,17 @@ def _format(knob: Sysctl, value: Any) -> str:
     if isinstance(value, tuple):
         return "\t".join(str(part) for part in value)
     return str(int(value) // knob.unit_us)
+
+
+def _parse_names(knob: Sysctl, owner: Any, text: str) -> str:
+    """Read one name, or several, of those there are."""
+    words = text.split()
+    known = getattr(owner, CHOICES[knob.field]).split()
+    if not words or any(word not in known for word in words):
+        raise ValueError(f'setting key "{knob.name}": No such file or directory')
+    if knob.field == "tcp_congestion_control":
+        return words[0]
+    return " ".join(words)
 
 
 def _parse(knob: Sysctl, old: Any, text: str) -> Any:

@@ -30,18 +30,20 @@ TCP_FASTOPEN_COOKIE_SIZE = 8
 class FastopenContext:
     """The key of a stack's cookies (struct tcp_fastopen_context)."""
 
-    __slots__ = ("key",)
+    __slots__ = ("_key", "_rng")
 
     def __init__(self, text: str, rng: Rng) -> None:
-        self.key = b""
-        self.set_key(text, rng)
-
-    def set_key(self, text: str, rng: Rng) -> None:
-        """Take the key as the sysctl writes it, four hexadecimal words; zeros: a random one."""
+        """Take the key as the sysctl writes it: four hexadecimal words, zeros for a random one."""
         words = [int(word, 16) for word in text.split("-")]
-        if not any(words):
-            words = [rng.getrandbits(32) for _ in words]
-        self.key = struct.pack("<4I", *words)
+        self._key = struct.pack("<4I", *words) if any(words) else b""
+        self._rng = rng
+
+    @property
+    def key(self) -> bytes:
+        """The key; a random one is drawn when first asked for (tcp_fastopen_init_key_once)."""
+        if not self._key:
+            self._key = self._rng.getrandbits(128).to_bytes(16, "little")
+        return self._key
 
 
 def tcp_fastopen_cookie_gen(context: FastopenContext, saddr: int, daddr: int) -> bytes:

@@ -12,6 +12,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
+from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
 from ustack.tcp.fastopen import FastopenContext
@@ -60,20 +61,13 @@ class TcpProt:
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
-        self.congestion = Reno()
+        self.congestion = CongestionRegistry(Reno())
+        self.congestion.configure(self.config)
         self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.trace_set_state = TracePoint("tcp_set_state")
         self._generation = 0
-
-    def set_config(self, config: StackConfig) -> None:
-        """Let ``config`` hold from now on (sysctl -w)."""
-        if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
-            self.fastopen.set_key(config.tcp.tcp_fastopen_key, self.rng)
-        self.config = config.tcp
-        self.somaxconn = config.core.somaxconn
-        self.profile = config.ustack.profile
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -81,7 +75,20 @@ class TcpProt:
         Raises:
             MemoryError: the arena is full.
         """
-        return TcpSock(self, self.congestion)
+        return TcpSock(self, self.congestion.default)
+
+    def set_config(self, config: StackConfig) -> None:
+        """Let ``config`` hold from now on.
+
+        Raises:
+            ValueError: it names a congestion control that there is not; nothing has changed.
+        """
+        self.congestion.configure(config.tcp)
+        if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
+            self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
+        self.config = config.tcp
+        self.somaxconn = config.core.somaxconn
+        self.profile = config.ustack.profile
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
