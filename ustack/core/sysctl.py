@@ -62,6 +62,15 @@ MOST = {
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
 
 
+READ_ONLY = frozenset(["tcp_available_congestion_control"])
+"""Fields that show what there is."""
+CHOICES = {
+    "tcp_allowed_congestion_control": "tcp_available_congestion_control",
+    "tcp_congestion_control": "tcp_available_congestion_control",
+}
+"""Fields that hold names, and the field that holds all names there are."""
+
+
 @dataclass(frozen=True)
 class Sysctl:
     """One knob."""
@@ -88,7 +97,7 @@ def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple)):
+            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))
@@ -115,11 +124,16 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
 
     Raises:
         LookupError: there is no such knob; the caller's fault.
-        ValueError: ``text`` is no such value, or out of range (EINVAL); the caller's fault.
+        ValueError: ``text`` is no such value, or out of range (EINVAL), or the knob only shows
+            something (EACCES); the caller's fault.
     """
     knob = _find(config, name)
-    old = getattr(knob.owner(config), knob.field)
-    new: Any = replace(knob.owner(config), **{knob.field: _parse(knob, old, text)})
+    owner = knob.owner(config)
+    old = getattr(owner, knob.field)
+    if knob.field in READ_ONLY:
+        raise ValueError(f'permission denied on key "{knob.name}"')
+    parsed = _parse_names(knob, owner, text) if isinstance(old, str) else _parse(knob, old, text)
+    new: Any = replace(owner, **{knob.field: parsed})
     for depth in range(len(knob.path) - 1, -1, -1):
         owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
         new = replace(owner, **{knob.path[depth]: new})
@@ -145,9 +159,22 @@ def _find(config: StackConfig, name: str) -> Sysctl:
 
 
 def _format(knob: Sysctl, value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple):
         return "\t".join(str(part) for part in value)
     return str(int(value) // knob.unit_us)
+
+
+def _parse_names(knob: Sysctl, owner: Any, text: str) -> str:
+    """Read one name, or several, of those there are."""
+    words = text.split()
+    known = getattr(owner, CHOICES[knob.field]).split()
+    if not words or any(word not in known for word in words):
+        raise ValueError(f'setting key "{knob.name}": No such file or directory')
+    if knob.field == "tcp_congestion_control":
+        return words[0]
+    return " ".join(words)
 
 
 def _parse(knob: Sysctl, old: Any, text: str) -> Any:

@@ -251,6 +251,9 @@ class us_tcp_sock:
     rtx_nxt: int
     max_in_flight: int
     cwnd_usage_seq: int
+    ca_cnt: int
+    prior_cwnd: int
+    snd_cwnd_used: int
     ca_state: int
     is_cwnd_limited: int
     nonagle: int
@@ -275,6 +278,8 @@ class us_tcp_sock:
     ack_ato_us: int
     ack_lrcvtime_us: int
     lsndtime_us: int
+    snd_cwnd_stamp_us: int
+    sk_pacing_rate: int
     rcv_tstamp_us: int
     last_oow_ack_us: int
     retrans_stamp_us: int
