@@ -46,6 +46,7 @@ from ustack.daemon.messages import (
     row_messages,
 )
 from ustack.daemon.procfs import proc_lines
+from ustack.daemon.sysfs import is_sysfs, sysfs_read, sysfs_write
 from ustack.ipv4.devinet import AddressRecord, address_records
 from ustack.ipv4.fib import (
     PROTOCOL_NAMES,
@@ -190,6 +191,8 @@ class Views:
         affinity = AFFINITY_NAME.fullmatch(request.name)
         if affinity is not None:
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif is_sysfs(request.name):
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
         elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
@@ -200,6 +203,10 @@ class Views:
         if affinity is not None:
             write_affinity(self._stack, int(affinity[1]), request.value.strip())
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+            return
+        if is_sysfs(request.name):
+            sysfs_write(self._stack, request.name, request.value)
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
             return
         try:
             config = sysctl_write(self._stack.config, request.name, request.value)
