@@ -25,6 +25,9 @@ SUBCOMMANDS = {
     "cat": "files of /proc",
     "sysctl": "read and set net.core.* and net.ipv4.*",
     "ping": "echo requests from the stack",
+    "tc": "queue disciplines (-s: counters)",
+    "show": "the stack's inside: softnet, rps, xps",
+    "ps": "the daemon's threads and tasks, and ksoftirqd",
     "trace": "the path of one packet",
 }
 """Each is the module of that name in this package."""

@@ -82,13 +82,23 @@ def sch_direct_xmit(net: Net, qdisc: Qdisc, skb: Skb) -> bool:
     stats = qdisc.stats
     if skb.gso_size and not dev.features & NETIF_F_TSO:
         return _xmit_segments(net, qdisc, skb_gso_segment(net, skb))
-    length = len(skb)
+    length = qdisc_pkt_len(skb)
     if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
         _requeue(net, qdisc, [skb])
         return False
     stats.sent_packets += skb.gso_segs
     stats.sent_bytes += length
     return True
+
+
+def qdisc_pkt_len(skb: Skb) -> int:
+    """Return a packet's bytes as they will be on the wire, each segment with its headers."""
+    length = len(skb)
+    if skb.gso_size:
+        tcp_at = skb.transport_offset
+        headers = tcp_at + (skb.data[tcp_at + 12] >> 4) * 4
+        length += (skb.gso_segs - 1) * headers
+    return length
 
 
 def dev_hard_start_xmit(net: Net, dev: NetDevice, skb: Skb) -> int:

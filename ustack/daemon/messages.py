@@ -83,6 +83,18 @@ class LinksRequest(Request, tag="links", frozen=True):
     """The devices with flags, counters and addresses (``ip addr``, ``ip -s link``)."""
 
 
+class QdiscsRequest(Request, tag="qdiscs", frozen=True):
+    """The queue disciplines (``tc -s qdisc``) of one device, or of all if it is empty."""
+
+    device: str = ""
+
+
+class ShowRequest(Request, tag="show", frozen=True):
+    """A table of the stack's inside: ``softnet``, ``rps``, ``xps`` or ``ps``."""
+
+    what: str
+
+
 class CatRequest(Request, tag="cat", frozen=True):
     """A file of /proc (``/proc/net/softnet_stat``)."""
 
@@ -154,6 +166,8 @@ AnyRequest = (
     | NeighbourChange
     | RoutesRequest
     | LinksRequest
+    | QdiscsRequest
+    | ShowRequest
     | CatRequest
     | SysctlRequest
     | SysctlWriteRequest
@@ -352,6 +366,25 @@ class LinkRow(msgspec.Struct, frozen=True):
     addresses: tuple[AddressRow, ...]
     stats: dict[str, int]
     """struct rtnl_link_stats64's names."""
+
+
+class QdiscRow(msgspec.Struct, frozen=True):
+    """One queue discipline, a root before its leaves."""
+
+    kind: str
+    device: str
+    parent: str
+    """``:1`` and on for mq's leaves; empty for the root."""
+    refcnt: int
+    options: str
+    sent_bytes: int = 0
+    sent_packets: int = 0
+    dropped: int = 0
+    overlimits: int = 0
+    requeues: int = 0
+    backlog: int = 0
+    """Bytes."""
+    qlen: int = 0
 
 
 # Codecs without state, compiled once.

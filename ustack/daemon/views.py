@@ -34,8 +34,10 @@ from ustack.daemon.messages import (
     NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
+    QdiscsRequest,
     RouteRow,
     RoutesRequest,
+    ShowRequest,
     SocketRow,
     SocketsRequest,
     SocketSummaryRequest,
@@ -46,6 +48,8 @@ from ustack.daemon.messages import (
     row_messages,
 )
 from ustack.daemon.procfs import proc_lines
+from ustack.daemon.qdiscs import qdisc_rows
+from ustack.daemon.show import show_lines
 from ustack.daemon.sysfs import is_sysfs, sysfs_read, sysfs_write
 from ustack.ipv4.devinet import AddressRecord, address_records
 from ustack.ipv4.fib import (
@@ -104,6 +108,8 @@ class Views:
             NeighbourChange: self._change_neighbour,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
+            QdiscsRequest: self._qdiscs,
+            ShowRequest: self._show,
             CatRequest: self._cat,
             SysctlRequest: self._sysctl,
             SysctlWriteRequest: self._sysctl_write,
@@ -182,6 +188,16 @@ class Views:
     def _links(self, request: LinksRequest) -> Iterator[Row]:
         for device in tuple(self._stack.net.devices.values()):
             yield link_row(device, address_records(self._stack.ip, device))
+
+    def _qdiscs(self, request: QdiscsRequest) -> Iterator[Row]:
+        devices = self._stack.net.devices
+        if request.device and request.device not in devices:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        for device in [devices[request.device]] if request.device else tuple(devices.values()):
+            yield from qdisc_rows(device)
+
+    def _show(self, request: ShowRequest) -> Iterator[Row]:
+        return (LineRow(line) for line in show_lines(self._stack, request.what))
 
     def _cat(self, request: CatRequest) -> Iterator[Row]:
         return (LineRow(line) for line in proc_lines(self._stack, request.path))
