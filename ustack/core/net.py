@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ustack.core.debug import Faults
 from ustack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_LOWER_UP,
@@ -59,6 +60,9 @@ class Net:
         self.mib = NetMib()
         self.drops = DropCounters()
         self.timers = TimerQueue()
+        self.softirq_frozen = False
+        """Held up on purpose (``faults``)."""
+        self.faults = Faults(self)
         self.devices: dict[str, NetDevice] = {}
         """By name, in the order of registration."""
         self.loopback_dev: NetDevice | None = None
@@ -112,7 +116,7 @@ class Net:
         if dev.is_up:
             return
         if dev.qdisc is None and dev.qdisc_name != "noqueue":
-            dev.qdisc = MqQdisc(dev) if dev.num_tx_queues > 1 else Qdisc(dev, dev.tx_queue_len)
+            dev.qdisc = MqQdisc(dev) if dev.num_queues > 1 else Qdisc(dev, dev.tx_queue_len)
         dev.ndo_open()
         dev.flags |= IFF_UP | IFF_RUNNING | IFF_LOWER_UP
         for notifier in self.netdev_notifiers:

@@ -64,8 +64,6 @@ class NetDevice:
     min_mtu = 68
     max_mtu = 65535
     qdisc_name = "pfifo_fast"
-    num_tx_queues = 1
-    """Transmit queues that it can have at most; beyond 1 the root qdisc is mq."""
 
     def __init__(self, net: Net, name: str, dev_addr: bytes, mtu: int = 1500) -> None:
         self.net = net
@@ -93,6 +91,10 @@ class NetDevice:
         self.xps_map: dict[int, tuple[int, ...]] = {}
         """The same from the other side: CPU -> queues."""
 
+    num_queues = 1
+    """Queue pairs that the driver could have (numtxqueues, numrxqueues); beyond 1 the root
+    qdisc is mq."""
+
     @property
     def is_up(self) -> bool:
         """Whether the interface is administratively up."""
@@ -112,6 +114,9 @@ class NetDevice:
             NETDEV_TX_BUSY: no room, the caller still owns it and the queue is stopped.
         """
         raise NotImplementedError
+
+    def ndo_poll_controller(self) -> None:
+        """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
 
     @property
     def queue_stopped(self) -> bool:

@@ -89,7 +89,7 @@ class MqQdisc:
 
     def __init__(self, dev: NetDevice) -> None:
         self.dev = dev
-        self.leaves = [Qdisc(dev, dev.tx_queue_len, queue) for queue in range(dev.num_tx_queues)]
+        self.leaves = [Qdisc(dev, dev.tx_queue_len, queue) for queue in range(dev.num_queues)]
         """One for each queue that the device can have; the first ones are in use."""
 
     @property

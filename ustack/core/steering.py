@@ -109,7 +109,7 @@ def netif_set_real_num_queues(dev: NetDevice, count: int) -> None:
 
 
 def _check_tx_queue(dev: NetDevice, queue: int) -> None:
-    if dev.num_tx_queues == 1 or not 0 <= queue < dev.real_num_tx_queues:
+    if dev.num_queues == 1 or not 0 <= queue < dev.real_num_tx_queues:
         raise socket_error(errno.ENOENT)
 
 

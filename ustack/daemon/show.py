@@ -54,7 +54,7 @@ def xps(stack: Stack) -> Iterator[str]:
     """Yield each transmit queue with the CPUs that XPS has send by it, and what it has sent."""
     yield "QUEUE           XPS_CPUS       PKTS  QLEN STATE"
     for dev in stack.net.devices.values():
-        if dev.qdisc is None or dev.num_tx_queues == 1:
+        if dev.qdisc is None or dev.num_queues == 1:
             continue  # nothing to choose from
         for leaf in dev.qdisc.leaves[: dev.real_num_tx_queues]:
             state = "stopped" if dev.tx_queue_stopped(leaf.queue) else "on"
