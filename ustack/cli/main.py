@@ -26,8 +26,10 @@ SUBCOMMANDS = {
     "sysctl": "read and set net.core.* and net.ipv4.*",
     "ping": "echo requests from the stack",
     "trace": "the path of one packet",
+    "dump-ring": "a ring's descriptors",
+    "debug": "faults on purpose: freeze-softirq, fail-alloc",
 }
-"""Each is the module of that name in this package."""
+"""Each is the module of that name in this package, with _ for -."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -41,7 +43,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def load(name: str) -> Any:
     """Return a subcommand's module; only the one in use is imported (dpkt takes its time)."""
-    return importlib.import_module(f"ustack.cli.{name}")
+    return importlib.import_module(f"ustack.cli.{name.replace('-', '_')}")
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:

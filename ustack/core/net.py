@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ustack.core.debug import Faults
 from ustack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_LOWER_UP,
@@ -59,6 +60,9 @@ class Net:
         self.mib = NetMib()
         self.drops = DropCounters()
         self.timers = TimerQueue()
+        self.softirq_frozen = False
+        """Held up on purpose (``faults``)."""
+        self.faults = Faults(self)
         self.devices: dict[str, NetDevice] = {}
         """By name, in the order of registration."""
         self.loopback_dev: NetDevice | None = None

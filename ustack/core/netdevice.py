@@ -81,6 +81,9 @@ class NetDevice:
         self.qdisc: Qdisc | None = None
         """Given by dev_open; None for a device without a queue (qdisc_name "noqueue")."""
 
+    num_queues = 1
+    """Queue pairs that the driver could have (numtxqueues, numrxqueues)."""
+
     @property
     def is_up(self) -> bool:
         """Whether the interface is administratively up."""
@@ -100,6 +103,9 @@ class NetDevice:
             NETDEV_TX_BUSY: no room, the caller still owns it and the queue is stopped.
         """
         raise NotImplementedError
+
+    def ndo_poll_controller(self) -> None:
+        """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
 
     @property
     def queue_stopped(self) -> bool:

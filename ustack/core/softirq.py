@@ -97,6 +97,8 @@ def do_softirq(net: Net) -> bool:
         Whether something is still pending: the caller should poll again soon, after letting
         others run, and ksoftirqd will go on with it.
     """
+    if net.softirq_frozen:
+        return False
     softnets = net.softnets
     if len(softnets) == 1:
         softnet = softnets[0]

@@ -6,6 +6,7 @@ becomes text here, at the edge; the texts and columns are the command line's bus
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,12 +29,16 @@ from ustack.daemon.messages import (
     DropsRequest,
     EthtoolRequest,
     EthtoolSetRequest,
+    FaultRequest,
     LineRow,
     LinkRow,
     LinksRequest,
     NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
+    RingRequest,
+    RouteGetRequest,
+    RouteGetRow,
     RouteRow,
     RoutesRequest,
     SocketRow,
@@ -46,6 +51,8 @@ from ustack.daemon.messages import (
     row_messages,
 )
 from ustack.daemon.procfs import proc_lines
+from ustack.driver.igb import IgbAdapter
+from ustack.driver.igb_dump import igb_dump
 from ustack.ipv4.devinet import AddressRecord, address_records
 from ustack.ipv4.fib import (
     PROTOCOL_NAMES,
@@ -57,7 +64,9 @@ from ustack.ipv4.fib import (
     SCOPE_NAMES,
     FibEntry,
 )
+from ustack.ipv4.route import ip_route_lookup
 from ustack.lib.addresses import format_ipv4, format_mac, parse_ipv4, parse_mac
+from ustack.lib.socket_error import socket_error
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
@@ -65,6 +74,9 @@ if TYPE_CHECKING:
     from ustack.stack import Stack
 
 Row = msgspec.Struct
+
+GSO_MAX_SEGS = 65535
+"""No limit of its own: a super-frame's bytes end it first."""
 
 TABLES = {"main": RT_TABLE_MAIN, "local": RT_TABLE_LOCAL}
 """Routing tables by iproute2's names."""
@@ -103,6 +115,9 @@ class Views:
             NeighbourChange: self._change_neighbour,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
+            RingRequest: self._ring,
+            FaultRequest: self._fault,
+            RouteGetRequest: self._route_get,
             CatRequest: self._cat,
             SysctlRequest: self._sysctl,
             SysctlWriteRequest: self._sysctl_write,
@@ -181,6 +196,38 @@ class Views:
     def _links(self, request: LinksRequest) -> Iterator[Row]:
         for device in tuple(self._stack.net.devices.values()):
             yield link_row(device, address_records(self._stack.ip, device))
+
+    def _ring(self, request: RingRequest) -> Iterator[Row]:
+        device = self._stack.net.devices.get(request.device)
+        if device is None:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        if not isinstance(device, IgbAdapter):
+            raise LookupError(f"{device.name} has no rings")
+        # At one moment, although the answer is read over several turns of the loop.
+        lines = list(igb_dump(device, request.direction, request.queue))
+        return (LineRow(line) for line in lines)
+
+    def _fault(self, request: FaultRequest) -> Iterator[Row]:
+        faults = self._stack.net.faults
+        try:
+            if request.kind == "freeze-softirq":
+                self._call(partial(faults.freeze_softirq, request.duration_us))
+            else:
+                self._call(partial(faults.fail_alloc, request.count, request.duration_us))
+        except OSError as error:
+            raise LookupError(f"{request.kind}: {error.strerror}") from None
+        return iter(())
+
+    def _route_get(self, request: RouteGetRequest) -> Iterator[Row]:
+        try:
+            daddr = parse_ipv4(request.address)
+            saddr = parse_ipv4(request.source) if request.source else 0
+        except ValueError as error:
+            raise LookupError(str(error)) from None
+        try:
+            yield route_get_row(self._stack, daddr, saddr)
+        except OSError as error:
+            raise LookupError(os.strerror(error.errno or 0)) from None
 
     def _cat(self, request: CatRequest) -> Iterator[Row]:
         return (LineRow(line) for line in proc_lines(self._stack, request.path))
@@ -268,6 +315,31 @@ def route_row(entry: FibEntry) -> RouteRow:
     )
 
 
+def route_get_row(stack: Stack, daddr: int, saddr: int) -> RouteGetRow:
+    """Look a route up as a socket would (inet_rtm_getroute).
+
+    Raises:
+        OSError: ENETUNREACH; EINVAL, ``saddr`` is not ours.
+    """
+    if saddr and not stack.ip.is_local_address(saddr):
+        raise socket_error(errno.EINVAL)
+    rt = ip_route_lookup(stack.ip, daddr, saddr)
+    if rt is None:
+        raise socket_error(errno.ENETUNREACH)
+    learnt = stack.ip.pmtu.entry(daddr)
+    mtu, locked, expires_us = learnt or (0, False, 0)
+    return RouteGetRow(
+        type=RTN_NAMES.get(rt.rt_type, str(rt.rt_type)),
+        destination=format_ipv4(daddr),
+        device=rt.dev.name,
+        gateway=format_ipv4(rt.gateway) if rt.gateway else "",
+        source=format_ipv4(rt.saddr),
+        mtu=mtu,
+        mtu_locked=locked,
+        expires_s=max(0, expires_us - stack.clock.now_us) // 1_000_000 if learnt else 0,
+    )
+
+
 def link_row(device: NetDevice, addresses: Iterable[AddressRecord]) -> LinkRow:
     """Turn one device and its addresses into a row."""
     stats = device.stats
@@ -282,7 +354,23 @@ def link_row(device: NetDevice, addresses: Iterable[AddressRecord]) -> LinkRow:
         mac=format_mac(device.dev_addr),
         addresses=tuple(address_row(record) for record in addresses),
         stats={f.name: getattr(stats, f.name) for f in fields(stats)},
+        details=link_details(device),
     )
+
+
+def link_details(device: NetDevice) -> dict[str, int]:
+    """Return what ``ip -d link`` adds, where the device has it."""
+    queues = device.num_queues
+    return {
+        "promiscuity": 0,
+        "allmulti": 0,
+        "minmtu": device.min_mtu,
+        "maxmtu": device.max_mtu,
+        "numtxqueues": queues,
+        "numrxqueues": queues,
+        "gso_max_size": device.gso_max_size,
+        "gso_max_segs": GSO_MAX_SEGS,
+    }
 
 
 def address_row(record: AddressRecord) -> AddressRow:

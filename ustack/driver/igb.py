@@ -59,6 +59,8 @@ class IgbAdapter(NetDevice):
         config: Queues, ring sizes, moderation, offloads, pause and MTU.
     """
 
+    num_queues = MAX_QUEUES
+
     def __init__(self, net: Net, name: str, wire: Wire, mac: bytes, config: NicConfig) -> None:
         self._stats = NetDeviceStats()
         super().__init__(net, name, mac, config.mtu)
@@ -258,6 +260,10 @@ class IgbAdapter(NetDevice):
         """Send one frame (igb_xmit_frame)."""
         return igb_xmit_frame(self, skb)
 
+    def ndo_poll_controller(self) -> None:
+        """Raise every vector by software, as igb's watchdog does."""
+        self.nic.write_eics((1 << len(self.q_vectors)) - 1)
+
     @property
     def queue_stopped(self) -> bool:
         """Whether transmit descriptors ran short in any queue (netif_tx_queue_stopped)."""
@@ -358,9 +364,11 @@ class IgbAdapter(NetDevice):
         """Change the number of queue pairs (ethtool -L)."""
         igb_settings.igb_set_channels(self, combined)
 
-    def set_coalesce(self, rx_usecs: int | None = None, adaptive_rx: bool | None = None) -> None:
+    def set_coalesce(
+        self, rx_usecs: int | None = None, adaptive_rx: bool | None = None, tx_usecs: int = 0
+    ) -> None:
         """Change interrupt moderation (ethtool -C)."""
-        igb_settings.igb_set_coalesce(self, rx_usecs, adaptive_rx)
+        igb_settings.igb_set_coalesce(self, rx_usecs, adaptive_rx, tx_usecs)
 
     def set_pauseparam(
         self, rx: bool | None = None, tx: bool | None = None, autoneg: bool | None = None
