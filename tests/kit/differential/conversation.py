@@ -99,4 +99,3 @@ class Conversation:
         if seg.payload and seg.payload != pattern(max(start - 1, 0), len(seg.payload)):
             out += " other-data"
         return out
-

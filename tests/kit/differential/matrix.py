@@ -115,9 +115,10 @@ CLOSERS = {
     "shutdown twice": "shutdown w\nshutdown w",
     "shutdown for reading, then for writing": "shutdown r\nshutdown w",
 }
+NOTHING, UNREAD = "with nothing in the queues", "with unread data"
 BEFORE = {
-    "with nothing in the queues": "",
-    "with unread data": "> P. {seq}:{end}(10) ack {una}\n",
+    NOTHING: "",
+    UNREAD: "> P. {seq}:{end}(10) ack {una}\n",
     "with unsent data": "> . {seq}:{seq}(0) ack {una} win 0\nsend 100\n",
     "with unacknowledged data": "send 100\n",
 }
@@ -169,16 +170,15 @@ def _options() -> Iterator[Script]:
 
 def _closing() -> Iterator[Script]:
     ways = {
-        "ESTABLISHED": ("passive\n", 1, 1),
-        "CLOSE_WAIT": ("passive\n> F. 1:1(0) ack 1\n", 2, 1),
-        "SYN_SENT": ("connect\n", 0, 0),
+        "ESTABLISHED": ("passive\n", 1, 1, BEFORE),
+        "CLOSE_WAIT": ("passive\n> F. 1:1(0) ack 1\n", 2, 1, BEFORE.keys() - {UNREAD}),
+        "SYN_SENT": ("connect\n", 0, 0, {NOTHING}),
     }
-    for state, (way, seq, una) in ways.items():
+    for state, (way, seq, una, possible) in ways.items():
         for (before, first), (how, calls) in itertools.product(BEFORE.items(), CLOSERS.items()):
-            if (state, before) != ("ESTABLISHED", before) and "nothing" not in before:
-                if state == "SYN_SENT" or "unread" in before:
-                    continue
-            next_seq = seq + (10 if "unread" in before else 0)
+            if before not in possible:
+                continue
+            next_seq = seq + (10 if before == UNREAD else 0)
             sizes = {"seq": seq, "end": seq + 10, "una": una, "next": next_seq,
                      "more": next_seq + 10}  # fmt: skip
             body = way + first.format(**sizes) + calls + AFTER.format(**sizes)

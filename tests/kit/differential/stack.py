@@ -91,11 +91,11 @@ class _Heard:
 
 def _config(script: Script) -> StackConfig:
     """The test's configuration with the script's sysctls."""
-    known = {f.name: f for f in fields(TcpConfig)}
-    changes: dict[str, Any] = {}
-    for name, value in script.sysctls:
-        old = getattr(TcpConfig(), known[name].name)
-        changes[name] = _as(old, value)
+    known = {f.name for f in fields(TcpConfig)}
+    default = TcpConfig()
+    changes = {
+        name: _as(getattr(default, name), value) for name, value in script.sysctls if name in known
+    }
     return replace(TEST_CONFIG, tcp=replace(TEST_CONFIG.tcp, **changes))
 
 
@@ -108,5 +108,9 @@ def _as(old: Any, value: str) -> Any:
 
 
 def play_on_stack(script: Script) -> Log:
-    """Play ``script`` against ustack and return what happened."""
-    return StackPlay(script).play()
+    """Play ``script`` against ustack and return what happened, an error of ours included."""
+    play = StackPlay(script)
+    try:
+        return play.play()
+    except Exception as error:
+        return [*play.log, ("!", 0.0, 0.0, repr(error))]

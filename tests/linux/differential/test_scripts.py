@@ -22,7 +22,8 @@ from kit.differential.stack import play_on_stack
 
 HERE = Path(__file__).parent
 SCRIPTS = {
-    s.name: s for s in [*scripts(), *(s for f in sorted(HERE.glob("*.script")) for s in read_file(f))]
+    s.name: s
+    for s in [*scripts(), *(s for f in sorted(HERE.glob("*.script")) for s in read_file(f))]
 }
 KNOWN = {
     line.strip(): reason.strip()
