@@ -140,12 +140,14 @@ class Stack:
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
+        if self.net.softirq_frozen:
+            return moved > 0
         return pending or moved > 0
 
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
         for softnet in self.net.softnets:
-            if softnet.softirq_pending:
+            if softnet.softirq_pending and not self.net.softirq_frozen:
                 return 0
         if self._timed:
             return self._timed_deadline_us()
