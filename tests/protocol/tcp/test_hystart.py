@@ -37,7 +37,7 @@ def train(clock: AckClock, gap_us: int, limit: int = 1000) -> int:
 
 @pytest.mark.parametrize("rtt_us", [20_000, 50_000, 100_000])
 def test_a_train_of_acks_for_half_the_least_rtt_ends_slow_start(rtt_us):
-    clock = slow_start(rtt_us, 1)
+    clock = slow_start(rtt_us, 4)
     took_us = train(clock, 1000) * 1000
     assert rtt_us / 2 < took_us < rtt_us / 2 + 3_000
     assert clock.mib_ext.TCPHystartTrainDetect == 1
@@ -147,7 +147,7 @@ def test_super_frames_are_allowed_for_by_the_rate_up_to_a_millisecond(rate, cush
 
 
 def test_a_paced_socket_allows_the_train_a_whole_rtt():
-    clock = slow_start(50_000, 1)
+    clock = slow_start(50_000, 4)
     sk_set_max_pacing_rate(clock.sk, 10**9)
     clock.tp.sk_pacing_rate = 0
     assert 50 < train(clock, 1000) < 54
