@@ -8,11 +8,12 @@ uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from ustack.config import StackConfig
+from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 
 INT_MAX = 2**31 - 1
 
@@ -21,6 +22,7 @@ SECTIONS = (
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
     ("net.ipv4.", ("tcp",)),
+    ("net.ustack.", ("ustack",)),
 )
 """Prefix of the name, and where in ``StackConfig`` the fields are."""
 NOT_SYSCTLS = frozenset(["nr_cpus", "arena_bytes", "init_cwnd", "ipfrag_evict"])
@@ -56,11 +58,21 @@ MOST = {
     "tcp_orphan_retries": 255,
     "tcp_retries2": 255,
     "tcp_syn_linear_timeouts": 127,
+    "tcp_syncookies": 2,
     "tcp_syn_retries": 127,
     "tcp_synack_retries": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
 
+WORDS = {
+    "profile": re.compile("|".join(map(re.escape, PROFILES))),
+    "tcp_fastopen_key": re.compile(r"[0-9a-f]{1,8}(-[0-9a-f]{1,8}){3}"),
+}
+"""Fields that are no numbers, and what they accept."""
+PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+}
+"""Defaults that Linux has changed, by profile."""
 
 READ_ONLY = frozenset(["tcp_available_congestion_control"])
 """Fields that show what there is."""
@@ -69,6 +81,21 @@ CHOICES = {
     "tcp_congestion_control": "tcp_available_congestion_control",
 }
 """Fields that hold names, and the field that holds all names there are."""
+
+
+def with_profile(config: StackConfig, profile: str) -> StackConfig:
+    """Return ``config`` for another profile; what stood at the old one's default is at the new's.
+
+    Args:
+        profile: one of ``PROFILES``.
+    """
+    old = config.ustack.profile
+    changed = replace(config, ustack=replace(config.ustack, profile=profile))
+    for (section, name), defaults in PROFILE_DEFAULTS.items():
+        owner = getattr(changed, section)
+        if getattr(owner, name) == defaults[old]:
+            changed = replace(changed, **{section: replace(owner, **{name: defaults[profile]})})
+    return changed
 
 
 @dataclass(frozen=True)
@@ -132,7 +159,9 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
     old = getattr(owner, knob.field)
     if knob.field in READ_ONLY:
         raise ValueError(f'permission denied on key "{knob.name}"')
-    parsed = _parse_names(knob, owner, text) if isinstance(old, str) else _parse(knob, old, text)
+    parsed = _parse_names(knob, owner, text) if knob.field in CHOICES else _parse(knob, old, text)
+    if knob.field == "profile":
+        return with_profile(config, parsed)
     new: Any = replace(owner, **{knob.field: parsed})
     for depth in range(len(knob.path) - 1, -1, -1):
         owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
@@ -179,6 +208,11 @@ def _parse_names(knob: Sysctl, owner: Any, text: str) -> str:
 
 def _parse(knob: Sysctl, old: Any, text: str) -> Any:
     """Read a value of the type of ``old``; of several numbers those left out stay."""
+    if isinstance(old, str):
+        word = text.strip()
+        if not WORDS[knob.field].fullmatch(word):
+            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        return word
     try:
         numbers = [int(word, 0) for word in text.split()]
     except ValueError:

@@ -15,6 +15,7 @@ from ustack.native.slab import KmemCache
 from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
@@ -42,6 +43,9 @@ class TcpProt:
         self.timers = net.timers
         self.config = net.config.tcp
         self.somaxconn = net.config.core.somaxconn
+        self.profile = net.config.ustack.profile
+        """LINUX_6 or LINUX_310: whose rules hold where they differ."""
+        self.fastopen = FastopenContext(net.config.tcp.tcp_fastopen_key, net.rng)
         self.mib = net.mib.tcp
         self.mib_ext = net.mib.tcp_ext
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
@@ -80,8 +84,11 @@ class TcpProt:
             ValueError: it names a congestion control that there is not; nothing has changed.
         """
         self.congestion.configure(config.tcp)
+        if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
+            self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
         self.config = config.tcp
         self.somaxconn = config.core.somaxconn
+        self.profile = config.ustack.profile
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
