@@ -95,6 +95,14 @@ class Mem:
         self.lent[addr >> 32 & 0xFFFF] = (view, pointer, released)
         return addr
 
+    def dma_unmap(self, addr: int) -> None:
+        """Undo ``dma_map`` while nobody else refers to the bytes; ``released`` is not called."""
+        number = addr >> 32 & 0xFFFF
+        view, pointer, _ = self.lent[number]
+        self.lent[number] = (view, pointer, _nothing)
+        self.put_page(addr)
+        self.reap_lent()
+
     def reap_lent(self) -> None:
         """Give back the buffers that nothing refers to any more; called while any are lent."""
         while (number := lib.us_dma_unmapped(self.ptr)) >= 0:
@@ -135,3 +143,7 @@ class Mem:
         self.ptr = ffi.NULL
         self.view.release()
         self._mapping = None
+
+
+def _nothing() -> None:
+    """Whoever lent the bytes knows already."""

@@ -52,19 +52,26 @@ def sk_page_frag(sk: TcpSock, want: int) -> tuple[int, int]:
 def tcp_sendpage(sk: TcpSock, addr: int, length: int, flags: int) -> int:
     """Queue ``length`` bytes of ``sk_page_frag``'s room, which is the queue's from here on.
 
+    Small pieces that would waste their pages are copied behind the last one instead.
+
+    Returns:
+        How many bytes were taken: all, or of a copied piece what the arena had room for.
+
     Raises:
-        OSError: as tcp_sendmsg, but never for want of room; the page has been given back.
+        OSError: as tcp_sendmsg; the page has been given back.
     """
     tp, prot = sk.tp, sk.prot
+    is_queued = False
     try:
         sk_stream_check(sk)
         if _is_sparse(sk, length):
-            return _copy(sk, prot.mem.view[addr : addr + length], flags)
-        if lib.us_bq_append_chunk(prot.mem.ptr, sk.sndq, addr, length):
+            return tcp_sendmsg(sk, prot.net.mem.view[addr : addr + length], flags)
+        is_queued = not lib.us_bq_append_chunk(prot.mem.ptr, sk.sndq, addr, length)
+        if not is_queued:
             raise socket_error(errno.EINVAL)
-    except OSError:
-        prot.mem.put_page(addr)
-        raise
+    finally:
+        if not is_queued:
+            prot.net.mem.put_page(addr)
     prot.ref_bytes += length
     tp.write_seq = tp.write_seq + length & SEQ_MASK
     tcp_push(sk, more=bool(flags & MSG_MORE))
@@ -94,11 +101,11 @@ def tcp_send_ref(
         return taken, True
     taken = min(view.nbytes, _room(sk, view.nbytes))
     try:
-        addr = prot.mem.dma_map(view[:taken], released)
+        addr = prot.net.mem.dma_map(view[:taken], released)
     except MemoryError:
         raise socket_error(errno.ENOBUFS) from None
     if lib.us_bq_append_ref(prot.mem.ptr, sk.sndq, addr, taken):
-        prot.mem.unmap(addr)
+        prot.net.mem.dma_unmap(addr)
         raise socket_error(errno.ENOBUFS)
     view.release()
     prot.ref_bytes += taken
@@ -126,11 +133,6 @@ def _room(sk: TcpSock, want: int) -> int:
 def _is_sparse(sk: TcpSock, length: int) -> bool:
     """Whether a further piece would waste its page: many small ones are queued already."""
     queue = sk.tp.write_queue
-    return bool(length < PAGE_SIZE and queue.truesize > 2 * queue.len + SMALL_SLACK)
-
-
-def _copy(sk: TcpSock, view: memoryview, flags: int) -> int:
-    """Put a small piece behind the last one after all."""
-    addr = view.nbytes
-    del addr
-    return tcp_sendmsg(sk, view, flags)
+    if length >= PAGE_SIZE or sk.tp.sk_sndbuf - queue.len < length:
+        return False
+    return bool(queue.truesize > 2 * queue.len + SMALL_SLACK)
