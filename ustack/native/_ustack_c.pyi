@@ -310,6 +310,7 @@ class us_tcp_sock:
     bytes_sent: int
     segs_in: int
     segs_out: int
+    data_segs_out: int
 
 class us_timewait_sock:
     saddr: int
