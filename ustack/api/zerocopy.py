@@ -21,6 +21,7 @@ from ustack.sock.wait import EPOLLOUT, WaitQueue
 if TYPE_CHECKING:
     from ustack.api.files import SocketFile
     from ustack.api.sockets import socket
+    from ustack.inet.sockets import InetSocket
 
 READ_BYTES = 256 * 1024
 """How much is read at a time from what is no ordinary file."""
@@ -136,18 +137,29 @@ def _send_chunk(sock: socket, fd: int, offset: int, want: int) -> int:
     if room is NOT_YET:
         raise sock._expired(timeout_us)
     addr, size = room
-    mem = runtime.stack.net.mem
     got = 0
     try:
-        with mem.view[addr : addr + size] as view:
-            got = os.preadv(fd, [view], offset)
+        got = core.read_page(addr, size, lambda view: os.preadv(fd, [view], offset))
     finally:
         if not got:
-            runtime.call(mem.put_page, addr)
-    if not got:
-        return 0
-    taken: int = runtime.call(core.sendpage, addr, got)
-    return taken
+            runtime.call(core.put_page, addr)
+    return runtime.call(core.sendpage, addr, got) if got else 0
+
+
+def send_chunk(core: InetSocket, fd: int, offset: int, count: int) -> int:
+    """Do the same where there is no lock and no waiting: in the thread of an inline runtime.
+
+    Raises:
+        BlockingIOError: the send buffer is full. OSError: as ``send``, or reading failed.
+    """
+    addr, size = core.page_frag(count)
+    got = 0
+    try:
+        got = core.read_page(addr, size, lambda view: os.preadv(fd, [view], offset))
+    finally:
+        if not got:
+            core.put_page(addr)
+    return core.sendpage(addr, got) if got else 0
 
 
 def _send_read(sock: socket, file: Any, offset: int, count: int | None) -> int:

@@ -172,6 +172,15 @@ class InetSocket:
         """
         return sk_page_frag(self._live(), want)
 
+    def read_page(self, addr: int, size: int, read: Callable[[memoryview], int]) -> int:
+        """Let ``read`` fill ``page_frag``'s memory, without the stack; return its bytes."""
+        with self._sk.prot.net.mem.view[addr : addr + size] as view:
+            return read(view)
+
+    def put_page(self, addr: int) -> None:
+        """Give ``page_frag``'s memory back unused."""
+        self._sk.prot.net.mem.put_page(addr)
+
     def sendpage(self, addr: int, length: int, flags: int = 0) -> int:
         """Queue what was written at ``page_frag``'s address, which is no longer the caller's.
 
@@ -179,7 +188,7 @@ class InetSocket:
             OSError: as ``send``; EBADF, closed meanwhile. The memory is given back.
         """
         if self.closed:
-            self._sk.prot.net.mem.put_page(addr)
+            self.put_page(addr)
         return tcp_sendpage(self._live(), addr, length, flags)
 
     def send_ref(self, data: Any, released: Callable[[], None], flags: int = 0) -> tuple[int, bool]:
