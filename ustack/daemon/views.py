@@ -159,6 +159,8 @@ class Views:
         yield CounterRow("Ksoftirqd", "Wakes", wakes)
         own = self._stack.net.mib.ustack
         yield from (CounterRow("", f.name, getattr(own, f.name)) for f in fields(own))
+        yield CounterRow("Copied", "Bytes", self._stack.tcp.copied_bytes)
+        yield CounterRow("Ref", "Bytes", self._stack.tcp.ref_bytes)
 
     def _drops(self, request: DropsRequest) -> Iterator[Row]:
         drops = self._stack.net.drops.nonzero()
