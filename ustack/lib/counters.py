@@ -146,6 +146,7 @@ class TcpExtMib:
     TCPAbortOnLinger: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
+    BusyPollRxPackets: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
     TCPOFODrop: int = 0

@@ -6,7 +6,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -461,6 +461,12 @@ def text_for_an_orphan(h: Host) -> None:
     peer.send("P. 1:6(5) ack 1")
 
 
+def polled(h: Host) -> None:
+    """A SYN, and the answer to our ARP request, come in at a NIC that is polled all the time."""
+    h.adapter.config = replace(h.adapter.config, busy_poll=True)
+    half_open(h)
+
+
 @dataclass(frozen=True)
 class Case:
     """What raises one counter or reason, and by how much in all."""
@@ -507,6 +513,7 @@ TCP_EXT = {
     "TWKilled": case(closes_and_hears_ack, tcp_fin_timeout_us=1 * SECOND),
     "PAWSActive": case(syn_ack_of_long_ago),
     "PAWSTimewait": case(time_wait_hears_from_the_past),
+    "BusyPollRxPackets": case(polled, 2),
     "PAWSEstab": case(old_timestamps(1)),
     "DelayedACKs": case(dialogue),
     "DelayedACKLost": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1", "P. 1:4(3) ack 1"), 2),
