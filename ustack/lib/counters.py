@@ -125,6 +125,7 @@ class TcpExtMib:
     EmbryonicRsts: int = 0
     TW: int = 0
     PAWSEstab: int = 0
+    PAWSOldAck: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
@@ -161,6 +162,7 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
+    BeyondWindow: int = 0
 
 
 @dataclass(slots=True)

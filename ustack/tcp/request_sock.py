@@ -13,7 +13,7 @@ from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
-from ustack.tcp.ack import tcp_oow_rate_limited
+from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_create_openreq_child
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
@@ -232,8 +232,10 @@ def _in_window(req: Any, seg: Segment) -> bool:
 
 def _answered_lately(request: RequestSock, seg: Segment) -> bool:
     """Limit answers to segments that do not fit, and count what goes without."""
-    limited = tcp_oow_rate_limited(request, request.prot.clock.now_us, seg)
-    request.prot.mib_ext.TCPACKSkippedSynRecv += limited
+    prot = request.prot
+    limit_us = prot.config.tcp_invalid_ratelimit_us
+    limited = tcp_oow_rate_limited(request, prot.clock.now_us, seg, limit_us)
+    prot.mib_ext.TCPACKSkippedSynRecv += limited
     return limited
 
 

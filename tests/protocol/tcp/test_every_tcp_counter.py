@@ -129,16 +129,44 @@ def from_afar(h: Host) -> None:
 
 
 def old_timestamps(times: int) -> Script:
-    """Pure ACKs with a timestamp from the past."""
+    """FINs with a timestamp from the past."""
 
     def script(h: Host) -> None:
         h.listen()
         peer = h.peer()
         peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
         for _ in range(times):
-            peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+            peer.send("F. 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+            peer.drain()
 
     return script
+
+
+def overtaken_ack(h: Host) -> None:
+    """A pure ACK with an old number and a timestamp from the past."""
+    h.listen()
+    peer = h.peer()
+    peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
+    peer.send("P. 1:11(10) ack 1 <nop,nop,TS val 1001 ecr *>")
+    peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+
+
+def acks_with_old_timestamps(h: Host) -> None:
+    """Two pure ACKs, too old to have been overtaken: only the first is answered."""
+    h.listen()
+    peer = h.peer()
+    peer.handshake(TS, ts="nop,nop,TS val 100000 ecr *")
+    for _ in range(2):
+        peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
+
+
+def ends_beyond_the_window(h: Host) -> None:
+    """Something waits to be read, and the next segment ends beyond the window."""
+    _, peer = h.established()
+    tp = h.stack.tcp.ehash[(h.addr, 80, peer.addr, peer.port)].tp
+    peer.send("P. 1:11(10) ack 1")
+    at = 11 + tp.rcv_wnd - 10
+    peer.send(f"P. {at}:{at + 20}(20) ack 1")
 
 
 # Queues of a listener.
@@ -272,9 +300,12 @@ def window_opens_again(h: Host) -> None:
 
 
 def byte_for_a_closed_window(h: Host) -> None:
-    """A window probe with a byte in it."""
-    _, peer, at = window_closes(h)
-    peer.send(f". {at}:{at + 1}(1) ack 1")
+    """A byte for a window that a lack of memory has closed, while nothing waits to be read."""
+    _, peer = h.established()
+    starve(h)
+    peer.send("P. 1:6(5) ack 1")
+    peer.expect(". 1:1(0) ack 1 win 0")
+    peer.send("P. 1:2(1) ack 1")
 
 
 def window_cannot_close(h: Host) -> None:
@@ -421,6 +452,7 @@ TCP_EXT = {
     "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
     "TW": case(time_wait_is_over),
     "PAWSEstab": case(old_timestamps(1)),
+    "PAWSOldAck": case(overtaken_ack),
     "DelayedACKs": case(dialogue),
     "DelayedACKLost": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1", "P. 1:4(3) ack 1"), 2),
     "ListenOverflows": case(accept_queue_is_full),
@@ -449,7 +481,7 @@ TCP_EXT = {
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
     "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
-    "TCPACKSkippedPAWS": case(old_timestamps(2)),
+    "TCPACKSkippedPAWS": case(acks_with_old_timestamps),
     "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),
     "TCPACKSkippedTimeWait": case(time_wait_hears(*[". 1:1(0) ack 2"] * 2)),
     "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
@@ -457,6 +489,7 @@ TCP_EXT = {
     "TCPWinProbe": case(probed),
     "TCPDelivered": case(delivers_three, 3),
     "TCPZeroWindowDrop": case(byte_for_a_closed_window),
+    "BeyondWindow": case(ends_beyond_the_window),
 }
 DROPS = {
     "NOT_SPECIFIED": case(by_broadcast),
@@ -469,7 +502,9 @@ DROPS = {
     "TCP_OVERWINDOW": case(just_beyond_the_window),
     "TCP_OLD_SEQUENCE": case(says("P. 1:6(5) ack 1", "P. 1:4(3) ack 1")),
     "TCP_INVALID_SEQUENCE": case(says("P. 400000:400010(10) ack 1")),
+    "TCP_INVALID_END_SEQUENCE": case(ends_beyond_the_window),
     "TCP_RFC7323_PAWS": case(old_timestamps(1)),
+    "TCP_RFC7323_PAWS_ACK": case(overtaken_ack),
     "TCP_TOO_OLD_ACK": case(says(". 1:1(0) ack 4294966796")),
     "TCP_ACK_UNSENT_DATA": case(says(". 1:1(0) ack 1001")),
     "TCP_INVALID_SYN": case(says("S 1:1(0)")),
