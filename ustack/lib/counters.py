@@ -123,6 +123,9 @@ class TcpExtMib:
     """The TcpExt: row of /proc/net/netstat (include/uapi/linux/snmp.h, LINUX_MIB_*)."""
 
     EmbryonicRsts: int = 0
+    PruneCalled: int = 0
+    RcvPruned: int = 0
+    OfoPruned: int = 0
     TW: int = 0
     PAWSEstab: int = 0
     PAWSOldAck: int = 0
@@ -162,6 +165,7 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
+    TCPAckCompressed: int = 0
     BeyondWindow: int = 0
 
 

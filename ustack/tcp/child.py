@@ -65,7 +65,8 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
     tp.pushed_seq = tp.high_seq = tp.rtx_nxt = tp.cwnd_usage_seq = tp.snd_nxt
-    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = req.rcv_wnd
+    tp.rcv_wnd = tp.rcv_ssthresh = req.rcv_wnd
+    tp.window_clamp = request.lsk.tp.window_clamp
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
     tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale
     tp.rx_opt_mss = req.mss

@@ -18,14 +18,15 @@ from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_done, tcp_reset
 from ustack.tcp.connect import tcp_rcv_synsent_state_process
 from ustack.tcp.data import (
-    tcp_ack_snd_check,
     tcp_data_queue,
     tcp_data_ready,
     tcp_dsack_set,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
     tcp_queue_rcv,
+    tcp_rcv_rtt_measure_ts,
 )
+from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
 from ustack.tcp.states import (
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
     from ustack.wire.tcp import Segment
 
 
+AFTER_FIN = (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
+"""States in which the peer's FIN has been taken."""
+
+
 def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Take a segment in ESTABLISHED: the predicted one quickly, any other by the checks.
 
@@ -69,9 +74,11 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
         and tcp_paws_discard(sk, seg) is None
     ):
         tcp_replace_ts_recent(sk, seg)
+        tcp_rcv_rtt_measure_ts(sk, seg)
+        sk.duplicate_sack = None
         if not tcp_queue_rcv(sk, seg.payload):
             tcp_ack_snd_check(sk)
-            return DropReason.TCP_RCVQ_DROP
+            return DropReason.PROTO_MEM
         sk.prot.mib_ext.TCPHPHits += 1
         tcp_event_data_recv(sk, seg)
         tcp_ack_snd_check(sk)
@@ -208,8 +215,7 @@ def _reset_is_exact(sk: TcpSock, seg: Segment) -> bool:
 def tcp_reset_check(sk: TcpSock, seg: Segment) -> bool:
     """Whether a reset stands where the peer's FIN did, as macOS sends it (tcp_reset_check)."""
     tp = sk.tp
-    after_fin = tp.state in (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
-    return bool(after_fin and seg.seq == (tp.rcv_nxt - 1) & SEQ_MASK)
+    return bool(tp.state in AFTER_FIN and seg.seq == (tp.rcv_nxt - 1) & SEQ_MASK)
 
 
 def _is_crossing_syn_ack(sk: TcpSock, seg: Segment) -> bool:
@@ -302,17 +308,11 @@ def _abort_on_data(sk: TcpSock, seg: Segment) -> DropReason:
 def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     state = tp.state
-    if state == TCP_ESTABLISHED:
-        return tcp_data_queue(sk, seg)
-    if state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
+    if state in AFTER_FIN and not before(seg.seq, tp.rcv_nxt):
+        return None  # nothing can follow the peer's FIN
+    if state != TCP_ESTABLISHED and tp.rcv_shutdown & RCV_SHUTDOWN:
         text_end = seg.end_seq - (seg.flags & FIN) & SEQ_MASK
-        if tp.rcv_shutdown & RCV_SHUTDOWN and after(text_end, tp.rcv_nxt):
+        if seg.end_seq != seg.seq and after(text_end, tp.rcv_nxt):
             return _abort_on_data(sk, seg)
-        return tcp_data_queue(sk, seg)
-    if seg.seq != seg.end_seq and not after(seg.end_seq, tp.rcv_nxt):
-        sk.prot.mib_ext.DelayedACKLost += 1
-        tcp_enter_quickack_mode(sk)
-        tcp_dsack_set(sk, seg.seq, seg.end_seq)
-        tcp_send_ack(sk)  # a repeated FIN: our ACK of it was lost
-        return DropReason.TCP_OLD_DATA
-    return None
+    tcp_rcv_rtt_measure_ts(sk, seg)
+    return tcp_data_queue(sk, seg)

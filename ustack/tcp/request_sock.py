@@ -109,7 +109,9 @@ def _add_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         request.tsoffset = prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     advmss = rt.mtu - 40
-    window, wscale = tcp_select_initial_window(config, advmss, lsk.tp.sk_rcvbuf)
+    window, wscale = tcp_select_initial_window(
+        config, advmss, lsk.tp.sk_rcvbuf, lsk.tp.window_clamp
+    )
     req.rcv_wnd = window
     if seg.wscale is not None and config.tcp_window_scaling:
         req.wscale_ok = 1
