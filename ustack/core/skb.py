@@ -43,11 +43,13 @@ class Skb:
         "frags",
         "gso_segs",
         "gso_size",
+        "hash",
         "ip_summed",
         "network_offset",
         "pkt_type",
         "priority",
         "protocol",
+        "queue_mapping",
         "transport_offset",
     )
 
@@ -66,6 +68,10 @@ class Skb:
         """Payload bytes of each segment of a super-frame; 0 for an ordinary packet."""
         self.gso_segs = 1
         self.priority = 0
+        self.hash = 0
+        """The flow's (``skb_get_hash``); 0 while nobody has asked for it."""
+        self.queue_mapping = 0
+        """The device's queue that it came from, or that it is to be sent with."""
         self.frags: list[tuple[int, int]] = []
         """(arena offset, bytes) of payload behind ``data``."""
         self.dst: Any = None
@@ -92,8 +98,8 @@ class Skb:
 def skb_linearize(net: Net, skb: Skb) -> None:
     """Copy the frags behind the headers and give their pages back (skb_linearize)."""
     if skb.frags:
-        view = net.mem.view
-        skb.data = b"".join([skb.data, *[view[addr : addr + n] for addr, n in skb.frags]])
+        read_at = net.mem.read_at
+        skb.data = b"".join([skb.data, *[read_at(addr, n) for addr, n in skb.frags]])
         release_frags(net, skb)
 
 
@@ -108,8 +114,8 @@ def skb_clone(net: Net, skb: Skb) -> Skb:
 
 def skb_bytes(net: Net, skb: Skb) -> bytes:
     """Return a copy of the whole packet and leave it as it is (skb_copy_bits); for taps."""
-    view = net.mem.view
-    return b"".join([skb.data, *[view[addr : addr + n] for addr, n in skb.frags]])
+    read_at = net.mem.read_at
+    return b"".join([skb.data, *[read_at(addr, n) for addr, n in skb.frags]])
 
 
 def release_frags(net: Net, skb: Skb) -> None:

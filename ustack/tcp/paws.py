@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import after, before, seq_diff
 from ustack.wire.tcp import ACK
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 TCP_PAWS_WINDOW = 1
 """A timestamp may lie this far back: clocks of several processors."""
 TCP_PAWS_WRAP_US = 2_147_000_000
-"""INT_MAX / 1e6 seconds: how long TS.Recent is worth something, as timestamps may count
-microseconds since 6.7 (RFC 7323 §5.5 has 24 days for milliseconds)."""
+"""INT_MAX / 1e6 seconds: since 6.7 timestamps may count microseconds."""
+TCP_PAWS_24DAYS_US = 24 * 24 * 60 * 60 * 1_000_000
+"""RFC 7323 §5.5, for timestamps that count milliseconds."""
+
+
+def tcp_paws_wrap_us(profile: str) -> int:
+    """Return how long TS.Recent is worth something while nothing comes."""
+    return TCP_PAWS_24DAYS_US if profile == LINUX_310 else TCP_PAWS_WRAP_US
 
 
 def tcp_paws_check(sk: TcpSock, tsval: int, window: int) -> bool:
@@ -29,7 +36,7 @@ def tcp_paws_check(sk: TcpSock, tsval: int, window: int) -> bool:
     tp = sk.tp
     if seq_diff(tp.ts_recent, tsval) <= window:
         return True
-    if sk.prot.clock.now_us - tp.ts_recent_stamp_us >= TCP_PAWS_WRAP_US:
+    if sk.prot.clock.now_us - tp.ts_recent_stamp_us >= tcp_paws_wrap_us(sk.prot.profile):
         return True
     return not tp.ts_recent  # some send zero in their SYN
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.tcp.rtt import MAX_SAMPLE_US
 from ustack.wire.tcp import TCP_MAX_WSCALE
@@ -32,11 +33,21 @@ ICSK_ACK_NOMEM = 32
 
 def tcp_win_from_space(sk: TcpSock, space: int) -> int:
     """Return how much of a buffer of ``space`` bytes is offered as window."""
+    if sk.prot.profile == LINUX_310:
+        return tcp_win_by_scale(sk.prot.config, space)
     return space * int(sk.tp.scaling_ratio) >> TCP_RMEM_TO_WIN_SCALE
+
+
+def tcp_win_by_scale(config: TcpConfig, space: int) -> int:
+    """Linux's rule before 6.6: a fixed part of the buffer, by tcp_adv_win_scale."""
+    scale = config.tcp_adv_win_scale
+    return space >> -scale if scale <= 0 else space - (space >> scale)
 
 
 def tcp_space_from_win(sk: TcpSock, window: int) -> int:
     """Return how large a buffer must be for ``window`` bytes to be offered."""
+    if sk.prot.profile == LINUX_310:
+        return 2 * window
     return (window << TCP_RMEM_TO_WIN_SCALE) // max(int(sk.tp.scaling_ratio), 1)
 
 
@@ -52,6 +63,8 @@ def skb_truesize(length: int) -> int:
 def tcp_update_scaling_ratio(sk: TcpSock, length: int) -> None:
     """Offer as much of the buffer as segments of this size can fill (tcp_measure_rcv_mss)."""
     tp = sk.tp
+    if sk.prot.profile == LINUX_310:
+        return
     ratio = max((length << TCP_RMEM_TO_WIN_SCALE) // skb_truesize(length), 1)
     if ratio != tp.scaling_ratio:
         tp.scaling_ratio = min(ratio, 255)

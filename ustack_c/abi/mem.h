@@ -32,6 +32,9 @@ void us_mem_destroy(struct us_mem *mem);
 void *us_mem_base(struct us_mem *mem);
 uint64_t us_mem_size(const struct us_mem *mem);
 uint64_t us_mem_free_pages(const struct us_mem *mem);
+/* Fault injection: the next @count allocations of pages fail; 0 ends it. */
+void us_mem_fail_alloc(struct us_mem *mem, uint32_t count);
+uint32_t us_mem_fail_alloc_left(const struct us_mem *mem);
 void us_mem_buddyinfo(const struct us_mem *mem, uint32_t free_count[11]);
 
 /* alloc_pages: a naturally aligned block of 2^order pages with one reference, US_NO_PAGE if none is left. */
@@ -40,6 +43,11 @@ us_dma_addr_t us_alloc_pages(struct us_mem *mem, uint32_t order);
 int us_get_page(struct us_mem *mem, us_dma_addr_t addr);
 int us_put_page(struct us_mem *mem, us_dma_addr_t addr);
 uint32_t us_page_refcount(const struct us_mem *mem, us_dma_addr_t addr);
+
+/* Bytes outside the arena that may be sent from; their addresses have this bit. */
+#define US_DMA_MAPPED 0x4000000000000000
+us_dma_addr_t us_dma_map(struct us_mem *mem, const void *bytes, uint32_t len);
+int64_t us_dma_unmapped(struct us_mem *mem);
 
 struct us_kmem_cache *us_kmem_cache_create(struct us_mem *mem, const char *name, uint32_t objsize);
 int us_kmem_cache_destroy(struct us_kmem_cache *cache);

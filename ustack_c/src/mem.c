@@ -35,6 +35,7 @@ struct us_mem *us_mem_create(uint64_t bytes)
 	mem->size = npages << US_PAGE_SHIFT;
 	mem->npages = (uint32_t)npages;
 	us_buddy_init(mem);
+	us_dma_map_init(mem);
 	return mem;
 
 free_pages:
@@ -55,7 +56,27 @@ void us_mem_destroy(struct us_mem *mem)
 	us_slab_release_all(mem);
 	munmap(mem->base, mem->size);
 	free(mem->pages);
+	free(mem->mappings);
 	free(mem);
+}
+
+/**
+ * us_mem_fail_alloc - let allocations of pages fail on purpose (fail_page_alloc)
+ * @mem:   arena
+ * @count: how many from now on; 0 ends it
+ */
+void us_mem_fail_alloc(struct us_mem *mem, uint32_t count)
+{
+	mem->fail_alloc = count;
+}
+
+/**
+ * us_mem_fail_alloc_left - allocations that are still to fail
+ * @mem: arena
+ */
+uint32_t us_mem_fail_alloc_left(const struct us_mem *mem)
+{
+	return mem->fail_alloc;
 }
 
 /**

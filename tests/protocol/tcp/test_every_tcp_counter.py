@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kit.ack_clock import AckClock
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
@@ -217,6 +218,29 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 3001:4001(1000) ack 1")
 
 
+def ack_train(h: Host) -> None:
+    """The ACKs of a round come 1 ms apart, for longer than half the RTT."""
+    clock = AckClock("cubic", rtt_us=20_000, on=h)
+    for _ in range(6):
+        clock.advance_us(1000)
+        clock.ack()
+    clock.advance_us(20_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(1000)
+        clock.ack()
+
+
+def rising_delay(h: Host) -> None:
+    """The least RTT of a round is an eighth above the least ever."""
+    clock = AckClock("cubic", rtt_us=80_000, on=h)
+    for _ in range(3):
+        clock.ack(10)
+        clock.advance_us(80_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(3000)
+        clock.ack(rtt_us=91_000)
+
+
 def timeout(h: Host) -> None:
     """One timeout repeats the first segment."""
     _, peer = in_flight(h)
@@ -335,7 +359,7 @@ def far_holes_give_way(h: Host) -> None:
 
 
 def duplicate_acks_in_one(h: Host) -> None:
-    """One ACK as the window grows, three duplicate ACKs; of the next two one is sent."""
+    """Three duplicate ACKs go out, of the next two one."""
     lsk = h.listen()
     peer = h.peer()
     peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
@@ -348,7 +372,7 @@ def duplicate_acks_in_one(h: Host) -> None:
         peer.send(f". {at}:{at + 100}(100) ack 1 {ts}")
         at += len(sk.recv(100))
     tp.rcv_rtt_us = tp.srtt_us = 50_000 << 3
-    for i in range(1, 7):
+    for i in range(1, 6):
         peer.send(f". {at + 100 * i}:{at + 100 * i + 100}(100) ack 1 {ts}")
     h.advance_us(10_000)
 
@@ -513,6 +537,10 @@ TCP_EXT = {
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPHystartTrainDetect": case(ack_train),
+    "TCPHystartTrainCwnd": case(ack_train, 31),
+    "TCPHystartDelayDetect": case(rising_delay),
+    "TCPHystartDelayCwnd": case(rising_delay, 48),
     "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
     "TCPACKSkippedPAWS": case(acks_with_old_timestamps),
     "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),
