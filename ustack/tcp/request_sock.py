@@ -18,7 +18,15 @@ from ustack.tcp.child import tcp_create_openreq_child
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
-from ustack.wire.tcp import ACK, RST, SYN, Segment, syn_options, tstamp_option
+from ustack.wire.tcp import (
+    ACK,
+    RST,
+    SYN,
+    TCPOLEN_TSTAMP_ALIGNED,
+    Segment,
+    syn_options,
+    tstamp_option,
+)
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import FlowKey, TcpProt
@@ -110,7 +118,10 @@ def _add_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     req.sack_ok = seg.sack_ok and config.tcp_sack
     advmss = rt.mtu - 40
     window, wscale = tcp_select_initial_window(
-        config, advmss, lsk.tp.sk_rcvbuf, lsk.tp.window_clamp
+        config,
+        advmss - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok,
+        lsk.tp.sk_rcvbuf,
+        lsk.tp.window_clamp,
     )
     req.rcv_wnd = window
     if seg.wscale is not None and config.tcp_window_scaling:
