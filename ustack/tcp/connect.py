@@ -19,7 +19,7 @@ from ustack.tcp.ack import tcp_ack_rtt_sample
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
-from ustack.tcp.delack import tcp_arm_delack
+from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
 from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
@@ -80,8 +80,10 @@ def tcp_connect(sk: TcpSock) -> None:
     assert sk.dst is not None
     tp.pmtu_mss = sk.dst.mtu - 40
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
-    window, tp.rcv_wscale = tcp_select_initial_window(prot.config, tp.advmss, tp.sk_rcvbuf)
-    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = window
+    window, tp.rcv_wscale = tcp_select_initial_window(
+        prot.config, tp.advmss, tp.sk_rcvbuf, tp.window_clamp
+    )
+    tp.rcv_wnd = tp.rcv_ssthresh = window
     tp.snd_una = tp.snd_nxt = tp.iss
     tp.write_seq = seq_add(tp.iss, 1)
     tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq
@@ -159,7 +161,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
         tcp_push_pending_frames(sk)
     if tp.last_ack_sent == tp.rcv_nxt:
         return None
-    if tp.ack_pingpong:
+    if inet_csk_in_pingpong_mode(sk):
         _wait_for_data_to_carry_the_ack(sk)
     else:
         tcp_send_ack(sk)

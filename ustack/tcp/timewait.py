@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.timer import Timer
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
-from ustack.tcp.ack import tcp_oow_rate_limited
+from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
@@ -195,7 +195,7 @@ def tcp_timewait_state_process(
     if not seg.flags & RST:
         if paws_reject or seg.flags & ACK:
             tw.reschedule(TCP_TIMEWAIT_LEN_US)  # a SYN that is old or is new: who knows
-        if tcp_oow_rate_limited(tw, tw.prot.clock.now_us, seg):
+        if _is_limited(tw, seg):
             tw.prot.mib_ext.TCPACKSkippedTimeWait += 1
         else:
             tcp_v4_timewait_ack(tw, seg)
@@ -225,7 +225,7 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
     """The checks of ``tcp_rcv_state_process``, for an orphan whose FIN is acknowledged."""
     rec = tw.tw
     if paws_reject or not tcp_in_window(seg, rec.rcv_nxt, rec.rcv_nxt + rec.rcv_wnd & SEQ_MASK):
-        if tcp_oow_rate_limited(tw, tw.prot.clock.now_us, seg):
+        if _is_limited(tw, seg):
             tw.prot.mib_ext.TCPACKSkippedFinWait2 += 1
         else:
             tcp_v4_timewait_ack(tw, seg)
@@ -250,6 +250,13 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
     tw.reschedule(TCP_TIMEWAIT_LEN_US)
     tcp_v4_timewait_ack(tw, seg)
     return None
+
+
+def _is_limited(tw: TimewaitSock, seg: Segment) -> bool:
+    """Whether the last answer is too recent for another (tcp_timewait_check_oow_rate_limit)."""
+    prot = tw.prot
+    limit_us = prot.config.tcp_invalid_ratelimit_us
+    return tcp_oow_rate_limited(tw, prot.clock.now_us, seg, limit_us)
 
 
 def tcp_in_window(seg: Segment, start: int, end: int) -> bool:
@@ -286,5 +293,5 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     options = b""
     if rec.tstamp_ok:
         options = tstamp_option(prot.tcp_time_stamp() + tw.tsoffset & SEQ_MASK, rec.ts_recent)
-    window = rec.rcv_wnd >> rec.rcv_wscale
+    window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
     tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options)
