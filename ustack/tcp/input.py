@@ -14,7 +14,6 @@ from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.ack import (
     tcp_ack,
-    tcp_check_space,
     tcp_oow_rate_limited,
     tcp_send_challenge_ack,
 )
@@ -31,6 +30,7 @@ from ustack.tcp.data import (
     tcp_queue_rcv,
 )
 from ustack.tcp.output import tcp_push_pending_frames
+from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,

@@ -155,7 +155,7 @@ class TcpSock(Sock):
     def reset(self) -> None:
         """Forget a connection that is over, so that the socket can be used again."""
         old = self.tp
-        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss")
+        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "notsent_lowat")
         kept = {name: getattr(old, name) for name in keep}
         self.free_memory()
         self._new_tcb()
