@@ -1,6 +1,7 @@
 """send() on a connection: bytes into the send queue, then what may go goes (tcp_sendmsg).
 
-The bytes are copied once, here; afterwards nothing refers to the caller's buffer. A full
+The bytes are copied once, here (``zerocopy`` has the ways without it); afterwards nothing
+refers to the caller's buffer. A full
 send buffer is EAGAIN: waiting is the runtime's business.
 """
 
@@ -28,12 +29,11 @@ def sk_stream_error(sk: TcpSock) -> OSError:
     return socket_error(err)
 
 
-def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
-    """Take as much of ``data`` as the send buffer has room for; return how many bytes.
+def sk_stream_check(sk: TcpSock) -> None:
+    """Raise unless this end may send.
 
     Raises:
-        OSError: the pending error; EPIPE, the stream is closed for writing or was never open
-            (the application's); BlockingIOError (EAGAIN), no room now.
+        OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), not connected yet.
     """
     tp = sk.tp
     if tp.state not in CAN_SEND:
@@ -43,6 +43,37 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         raise sk_stream_error(sk)
     if sk.sk_err or tp.snd_shutdown:
         raise sk_stream_error(sk)
+
+
+def sk_stream_wait_room(sk: TcpSock) -> int:
+    """Return how many bytes may be queued now, at least 1.
+
+    Raises:
+        OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), no room now.
+    """
+    sk_stream_check(sk)
+    room = sk_stream_room(sk, tcp_size_goal(sk, tcp_current_mss(sk)))
+    if room <= 0:
+        sk.nospace = True
+        raise socket_error(errno.EAGAIN)
+    return room
+
+
+def tcp_push_written(sk: TcpSock, flags: int) -> None:
+    """Send what may go of what has just been queued whole (the end of tcp_sendmsg_locked)."""
+    goal = tcp_size_goal(sk, tcp_current_mss(sk))
+    tcp_push(sk, goal, sk.tp.nonagle, more=bool(flags & MSG_MORE))
+
+
+def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
+    """Take as much of ``data`` as the send buffer has room for; return how many bytes.
+
+    Raises:
+        OSError: the pending error; EPIPE, the stream is closed for writing or was never open
+            (the application's); BlockingIOError (EAGAIN), no room now.
+    """
+    tp = sk.tp
+    sk_stream_check(sk)
     length = len(data)
     if not length:
         return 0
@@ -81,5 +112,6 @@ def _append(
     else:
         source = data if type(data) is bytes else ffi.from_buffer(data)
     taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
+    sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
     return taken
