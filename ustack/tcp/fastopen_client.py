@@ -98,7 +98,7 @@ def tcp_syn_data(sk: TcpSock, fo: FastopenRequest) -> int:
         n = min(len(fo.data), max(space, 0))
         source = fo.data if type(fo.data) is bytes else ffi.from_buffer(fo.data)
         fo.copied = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, n)
-        tp.write_seq = tp.write_seq + fo.copied & SEQ_MASK
+        tp.write_seq = tp.pushed_seq = tp.write_seq + fo.copied & SEQ_MASK
         sk.prot.mib_ext.TCPOrigDataSent += 1 if fo.copied else 0
     fo.data = b""
     return fo.copied
