@@ -27,6 +27,7 @@ from ustack.sock.wait import (
 from ustack.tcp.ack import sk_stream_is_writeable
 from ustack.tcp.close import tcp_abort_connect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_v4_connect
+from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.ports import inet_csk_get_port
@@ -226,7 +227,6 @@ class InetSocket:
     def _unlisten(self, sk: TcpSock) -> None:
         """SHUT_RD on a listener: its queues go, and it may bind its port to listen again."""
         inet_csk_listen_stop(sk)
-        sk.prot.listening_hash.pop((sk.bind_addr, sk.tp.sport), None)
         bucket, sk.bind_bucket = sk.bind_bucket, None
         sk.set_state(TcpEvent.CLOSE)
         sk.bind_bucket = bucket
@@ -260,7 +260,7 @@ class InetSocket:
             mask |= EPOLLHUP
         if rcv_shut:
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
-        if state in CONNECTING:
+        if state in CONNECTING and not tcp_passive_fastopen(sk):
             return mask
         if tp.receive_queue.len >= sk.rcvlowat:
             mask |= EPOLLIN | EPOLLRDNORM

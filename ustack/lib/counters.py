@@ -122,9 +122,13 @@ class TcpMib:
 class TcpExtMib:
     """The TcpExt: row of /proc/net/netstat (include/uapi/linux/snmp.h, LINUX_MIB_*)."""
 
+    SyncookiesSent: int = 0
+    SyncookiesRecv: int = 0
+    SyncookiesFailed: int = 0
     EmbryonicRsts: int = 0
     TW: int = 0
     PAWSEstab: int = 0
+    TSEcrRejected: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
@@ -140,6 +144,8 @@ class TcpExtMib:
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
     TCPTimeWaitOverflow: int = 0
+    TCPDeferAcceptDrop: int = 0
+    TCPReqQFullDoCookies: int = 0
     TCPReqQFullDrop: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
@@ -150,6 +156,10 @@ class TcpExtMib:
     TCPFromZeroWindowAdv: int = 0
     TCPToZeroWindowAdv: int = 0
     TCPWantZeroWindowAdv: int = 0
+    TCPFastOpenPassive: int = 0
+    TCPFastOpenPassiveFail: int = 0
+    TCPFastOpenListenOverflow: int = 0
+    TCPFastOpenCookieReqd: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPACKSkippedSynRecv: int = 0
@@ -161,6 +171,7 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
+    TCPFastOpenPassiveAltKey: int = 0
 
 
 @dataclass(slots=True)

@@ -15,6 +15,15 @@ from ustack.lib.socket_error import socket_error
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready, tcp_enter_quickack_mode
+from ustack.tcp.listen_options import (
+    defer_accept,
+    fastopen,
+    fastopen_key,
+    set_defer_accept,
+    set_fastopen,
+    set_fastopen_key,
+    set_reuseport,
+)
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -39,6 +48,7 @@ SO_SNDBUF = 7
 SO_RCVBUF = 8
 SO_KEEPALIVE = 9
 SO_LINGER = 13
+SO_REUSEPORT = 15
 SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
@@ -48,8 +58,11 @@ IPPROTO_TCP = 6
 TCP_NODELAY = 1
 TCP_MAXSEG = 2
 TCP_CORK = 3
+TCP_DEFER_ACCEPT = 9
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
+TCP_FASTOPEN = 23
+TCP_FASTOPEN_KEY = 33
 
 HAS_SENT = (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
 """States in which data may still wait to be sent."""
@@ -73,6 +86,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         name = value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0]
         tcp_set_congestion_control(sk, name.decode("ascii", "replace"))
         return
+    if level == IPPROTO_TCP and opt == TCP_FASTOPEN_KEY:
+        set_fastopen_key(sk, value)
+        return
     setter = SETTERS.get((level, opt))
     if setter is None:
         raise socket_error(errno.ENOPROTOOPT)
@@ -95,6 +111,8 @@ def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | 
         return packed[:buflen] if buflen else int(sk.linger_s is not None)
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
         return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    if level == IPPROTO_TCP and opt == TCP_FASTOPEN_KEY:
+        return fastopen_key(sk)[: buflen or 32]
     getter = GETTERS.get((level, opt))
     if getter is None:
         raise socket_error(errno.ENOPROTOOPT)
@@ -187,6 +205,7 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
+    (SOL_SOCKET, SO_REUSEPORT): set_reuseport,
     (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
@@ -194,11 +213,14 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (IPPROTO_TCP, TCP_NODELAY): _set_nodelay,
     (IPPROTO_TCP, TCP_CORK): _set_cork,
     (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
+    (IPPROTO_TCP, TCP_DEFER_ACCEPT): set_defer_accept,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
+    (IPPROTO_TCP, TCP_FASTOPEN): set_fastopen,
 }
 
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
+    (SOL_SOCKET, SO_REUSEPORT): lambda sk: int(sk.reuseport),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
     (SOL_SOCKET, SO_SNDBUF): lambda sk: sk.tp.sk_sndbuf,
@@ -211,5 +233,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (IPPROTO_TCP, TCP_NODELAY): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_OFF)),
     (IPPROTO_TCP, TCP_CORK): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_CORK)),
     (IPPROTO_TCP, TCP_MAXSEG): lambda sk: sk.tp.mss_cache,
+    (IPPROTO_TCP, TCP_DEFER_ACCEPT): defer_accept,
+    (IPPROTO_TCP, TCP_FASTOPEN): fastopen,
     (IPPROTO_TCP, TCP_QUICKACK): lambda sk: int(not sk.tp.ack_pingpong),
 }

@@ -56,9 +56,9 @@ def inet_csk_bind_conflict(sk: TcpSock, addr: int, bucket: BindBucket) -> bool:
         other_addr = getattr(other, "bind_addr", 0)
         if addr and other_addr and addr != other_addr:
             continue
-        if not (sk.reuse and getattr(other, "reuse", False)):
-            return True
-        if getattr(other, "state", 0) == TCP_LISTEN:
+        if sk.reuse and getattr(other, "reuse", False) and getattr(other, "state", 0) != TCP_LISTEN:
+            continue
+        if not (sk.reuseport and getattr(other, "reuseport", False)):
             return True
     return False
 

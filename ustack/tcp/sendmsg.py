@@ -13,6 +13,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_sndbuf_expand
+from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.output import tcp_push
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
 
@@ -36,7 +37,7 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
     tp = sk.tp
-    if tp.state not in CAN_SEND:
+    if tp.state not in CAN_SEND and not tcp_passive_fastopen(sk):
         if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV) and not sk.sk_err:
             sk.nospace = True
             raise socket_error(errno.EAGAIN)

@@ -36,6 +36,7 @@ class TimewaitSock:
         "last_ack_us",
         "prot",
         "reuse",
+        "reuseport",
         "timer",
         "tsoffset",
         "tw",
@@ -52,6 +53,7 @@ class TimewaitSock:
         tw.substate = substate
         self.tsoffset: int = tp.tsoffset
         self.reuse = sk.reuse
+        self.reuseport = sk.reuseport
         self.bind_addr = sk.bind_addr
         self.bind_bucket: BindBucket | None = None
         self.last_ack_us = 0
