@@ -83,6 +83,18 @@ class LinksRequest(Request, tag="links", frozen=True):
     """The devices with flags, counters and addresses (``ip addr``, ``ip -s link``)."""
 
 
+class QdiscsRequest(Request, tag="qdiscs", frozen=True):
+    """The queue disciplines (``tc -s qdisc``) of one device, or of all if it is empty."""
+
+    device: str = ""
+
+
+class ShowRequest(Request, tag="show", frozen=True):
+    """A table of the stack's inside: ``softnet``, ``rps``, ``xps`` or ``ps``."""
+
+    what: str
+
+
 class RingRequest(Request, tag="ring", frozen=True):
     """The descriptors of a ring, as lines of text (igb_dump)."""
 
@@ -178,6 +190,8 @@ AnyRequest = (
     | NeighbourChange
     | RoutesRequest
     | LinksRequest
+    | QdiscsRequest
+    | ShowRequest
     | RingRequest
     | FaultRequest
     | RouteGetRequest
@@ -395,6 +409,25 @@ class LinkRow(msgspec.Struct, frozen=True):
     """struct rtnl_link_stats64's names."""
     details: dict[str, int] = {}
     """What ``ip -d`` adds: minmtu, numtxqueues, gso_max_size ..."""
+
+
+class QdiscRow(msgspec.Struct, frozen=True):
+    """One queue discipline, a root before its leaves."""
+
+    kind: str
+    device: str
+    parent: str
+    """``:1`` and on for mq's leaves; empty for the root."""
+    refcnt: int
+    options: str
+    sent_bytes: int = 0
+    sent_packets: int = 0
+    dropped: int = 0
+    overlimits: int = 0
+    requeues: int = 0
+    backlog: int = 0
+    """Bytes."""
+    qlen: int = 0
 
 
 # Codecs without state, compiled once.

@@ -36,11 +36,13 @@ from ustack.daemon.messages import (
     NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
+    QdiscsRequest,
     RingRequest,
     RouteGetRequest,
     RouteGetRow,
     RouteRow,
     RoutesRequest,
+    ShowRequest,
     SocketRow,
     SocketsRequest,
     SocketSummaryRequest,
@@ -51,6 +53,9 @@ from ustack.daemon.messages import (
     row_messages,
 )
 from ustack.daemon.procfs import proc_lines
+from ustack.daemon.qdiscs import qdisc_rows
+from ustack.daemon.show import show_lines
+from ustack.daemon.sysfs import is_sysfs, sysfs_read, sysfs_write
 from ustack.driver.igb import IgbAdapter
 from ustack.driver.igb_dump import igb_dump
 from ustack.ipv4.devinet import AddressRecord, address_records
@@ -115,6 +120,8 @@ class Views:
             NeighbourChange: self._change_neighbour,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
+            QdiscsRequest: self._qdiscs,
+            ShowRequest: self._show,
             RingRequest: self._ring,
             FaultRequest: self._fault,
             RouteGetRequest: self._route_get,
@@ -197,6 +204,16 @@ class Views:
         for device in tuple(self._stack.net.devices.values()):
             yield link_row(device, address_records(self._stack.ip, device))
 
+    def _qdiscs(self, request: QdiscsRequest) -> Iterator[Row]:
+        devices = self._stack.net.devices
+        if request.device and request.device not in devices:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        for device in [devices[request.device]] if request.device else tuple(devices.values()):
+            yield from qdisc_rows(device)
+
+    def _show(self, request: ShowRequest) -> Iterator[Row]:
+        return (LineRow(line) for line in show_lines(self._stack, request.what))
+
     def _ring(self, request: RingRequest) -> Iterator[Row]:
         device = self._stack.net.devices.get(request.device)
         if device is None:
@@ -237,6 +254,8 @@ class Views:
         affinity = AFFINITY_NAME.fullmatch(request.name)
         if affinity is not None:
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif is_sysfs(request.name):
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
         elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
@@ -247,6 +266,10 @@ class Views:
         if affinity is not None:
             write_affinity(self._stack, int(affinity[1]), request.value.strip())
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+            return
+        if is_sysfs(request.name):
+            sysfs_write(self._stack, request.name, request.value)
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
             return
         try:
             config = sysctl_write(self._stack.config, request.name, request.value)

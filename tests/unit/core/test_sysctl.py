@@ -7,8 +7,8 @@ import random
 import pytest
 
 from ustack.config import CoreConfig, StackConfig
+from ustack.core.backlog import netif_rx
 from ustack.core.skb import Skb
-from ustack.core.softirq import netif_rx
 from ustack.core.sysctl import READ_ONLY, sysctl_read, sysctl_table, sysctl_values, sysctl_write
 from ustack.lib.drop_reason import DropReason
 from ustack.stack import Stack
