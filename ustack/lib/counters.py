@@ -126,9 +126,13 @@ class TcpExtMib:
     SyncookiesRecv: int = 0
     SyncookiesFailed: int = 0
     EmbryonicRsts: int = 0
+    PruneCalled: int = 0
+    RcvPruned: int = 0
+    OfoPruned: int = 0
     TW: int = 0
     PAWSEstab: int = 0
     TSEcrRejected: int = 0
+    PAWSOldAck: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
@@ -147,6 +151,7 @@ class TcpExtMib:
     TCPDeferAcceptDrop: int = 0
     TCPReqQFullDoCookies: int = 0
     TCPReqQFullDrop: int = 0
+    BusyPollRxPackets: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
     TCPOFODrop: int = 0
@@ -176,6 +181,8 @@ class TcpExtMib:
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
     TCPFastOpenPassiveAltKey: int = 0
+    TCPAckCompressed: int = 0
+    BeyondWindow: int = 0
 
 
 @dataclass(slots=True)

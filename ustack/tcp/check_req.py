@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
-from ustack.tcp.ack import tcp_oow_rate_limited
+from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_v4_syn_recv_sock
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.fastopen import reqsk_fastopen_remove
@@ -155,8 +155,10 @@ def _in_window(req: Any, seg: Segment) -> bool:
 
 def _answered_lately(request: RequestSock, seg: Segment) -> bool:
     """Limit answers to segments that do not fit, and count what goes without."""
-    limited = tcp_oow_rate_limited(request, request.prot.clock.now_us, seg)
-    request.prot.mib_ext.TCPACKSkippedSynRecv += limited
+    prot = request.prot
+    limit_us = prot.config.tcp_invalid_ratelimit_us
+    limited = tcp_oow_rate_limited(request, prot.clock.now_us, seg, limit_us)
+    prot.mib_ext.TCPACKSkippedSynRecv += limited
     return limited
 
 

@@ -17,11 +17,12 @@ from ustack.tcp.request_sock import (
     TCP_MSS_DEFAULT,
     RequestSock,
     inet_csk_reqsk_queue_hash_add,
+    tcp_openreq_init_rwin,
     tcp_send_synack,
 )
-from ustack.tcp.window import tcp_select_initial_window
 
 if TYPE_CHECKING:
+    from ustack.config import TcpConfig
     from ustack.ipv4.route import Route
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
@@ -108,8 +109,7 @@ def _tcp_openreq_init(
     Args:
         forget_options: a cookie without timestamps has no place for them; the MSS stays.
     """
-    prot = request.prot
-    config = prot.config
+    config = request.prot.config
     user_mss = request.lsk.tp.user_mss
     req = request.req
     req.loc_addr, req.loc_port = seg.daddr, seg.dport
@@ -117,16 +117,18 @@ def _tcp_openreq_init(
     req.rcv_isn = seg.seq
     req.rcv_nxt = seq_add(seg.seq, 1)
     req.mss = min(seg.mss, user_mss or seg.mss) if seg.mss else TCP_MSS_DEFAULT
-    window, wscale = tcp_select_initial_window(config, rt.mtu - 40, request.lsk.tp.sk_rcvbuf)
-    req.rcv_wnd = window
-    if forget_options:
-        return
+    if not forget_options:
+        _take_options(request, seg, config)
+    tcp_openreq_init_rwin(request, rt)
+
+
+def _take_options(request: RequestSock, seg: Segment, config: TcpConfig) -> None:
+    req = request.req
     if seg.tsval is not None and config.tcp_timestamps:
         req.tstamp_ok = 1
         req.ts_recent = seg.tsval
-        request.tsoffset = prot.secure_ts_offset(seg.daddr, seg.saddr)
+        request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     if seg.wscale is not None and config.tcp_window_scaling:
         req.wscale_ok = 1
         req.snd_wscale = seg.wscale
-        req.rcv_wscale = wscale

@@ -17,8 +17,7 @@ from ustack.tcp.cookies import (
     cookie_timestamp_decode,
     tcp_synq_no_recent_overflow,
 )
-from ustack.tcp.request_sock import RequestSock
-from ustack.tcp.window import tcp_select_initial_window
+from ustack.tcp.request_sock import RequestSock, tcp_openreq_init_rwin
 from ustack.wire.tcp import ACK, RST, SYN
 
 if TYPE_CHECKING:
@@ -85,7 +84,5 @@ def _cookie_request_init(request: RequestSock, seg: Segment, mss: int) -> bool:
     req.rcv_isn = seq_add(seg.seq, -1)
     req.snt_isn = seq_add(seg.ack, -1)
     req.mss = mss
-    sk_rcvbuf = request.lsk.tp.sk_rcvbuf
-    req.rcv_wnd, wscale = tcp_select_initial_window(prot.config, rt.mtu - 40, sk_rcvbuf)
-    req.rcv_wscale = wscale if req.wscale_ok else 0
+    tcp_openreq_init_rwin(request, rt)
     return True

@@ -15,9 +15,18 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.tcp.cookies import cookie_init_timestamp
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare
-from ustack.wire.tcp import ACK, SYN, FastopenOption, Segment, syn_options
+from ustack.tcp.window import tcp_select_initial_window
+from ustack.wire.tcp import (
+    ACK,
+    SYN,
+    TCPOLEN_TSTAMP_ALIGNED,
+    FastopenOption,
+    Segment,
+    syn_options,
+)
 
 if TYPE_CHECKING:
+    from ustack.ipv4.route import Route
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.protocol import FlowKey, TcpProt
     from ustack.tcp.sock import TcpSock
@@ -66,6 +75,17 @@ class RequestSock:
         """Give back the memory of a request that is on no queue (reqsk_free)."""
         self.prot.request_cache.free(self.req)
         self.req = None
+
+
+def tcp_openreq_init_rwin(request: RequestSock, rt: Route) -> None:
+    """Choose the window of the SYN-ACK, and its scale where the peer takes one."""
+    req = request.req
+    tp = request.lsk.tp
+    mss = rt.mtu - 40 - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok
+    req.rcv_wnd, wscale = tcp_select_initial_window(
+        request.prot.config, mss, tp.sk_rcvbuf, tp.window_clamp
+    )
+    req.rcv_wscale = wscale if req.wscale_ok else 0
 
 
 def reqsk_timeout_us(req: Any) -> int:
