@@ -130,8 +130,12 @@ class TcpExtMib:
     RcvPruned: int = 0
     OfoPruned: int = 0
     TW: int = 0
+    TWRecycled: int = 0
+    TWKilled: int = 0
+    PAWSActive: int = 0
     PAWSEstab: int = 0
     TSEcrRejected: int = 0
+    PAWSTimewait: int = 0
     PAWSOldAck: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
@@ -147,6 +151,7 @@ class TcpExtMib:
     TCPAbortOnClose: int = 0
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
+    TCPAbortOnLinger: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPDeferAcceptDrop: int = 0
     TCPReqQFullDoCookies: int = 0
@@ -174,6 +179,7 @@ class TcpExtMib:
     TCPACKSkippedSynRecv: int = 0
     TCPACKSkippedPAWS: int = 0
     TCPACKSkippedSeq: int = 0
+    TCPACKSkippedFinWait2: int = 0
     TCPACKSkippedTimeWait: int = 0
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
@@ -186,6 +192,14 @@ class TcpExtMib:
 
 
 @dataclass(slots=True)
+class UstackMib:
+    """What Linux does without counting it; ``ustack nstat`` knows it by the bare name."""
+
+    ConnectPortProbes: int = 0
+    """Local ports that connect() has looked at (the loop of __inet_hash_connect)."""
+
+
+@dataclass(slots=True)
 class NetMib:
     """Every counter table of one network namespace."""
 
@@ -195,6 +209,7 @@ class NetMib:
     udp: UdpMib = field(default_factory=UdpMib)
     tcp: TcpMib = field(default_factory=TcpMib)
     tcp_ext: TcpExtMib = field(default_factory=TcpExtMib)
+    ustack: UstackMib = field(default_factory=UstackMib)
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """Return all tables by the kernel's row name ("Ip", "TcpExt", ...)."""

@@ -74,8 +74,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child = prot.create()
     _copy_request(child, request)
     tcp_assign_congestion_control(child, lsk)
-    child.reuse, child.reuseport = lsk.reuse, lsk.reuseport
-    child.keepopen, child.linger_s = lsk.keepopen, lsk.linger_s
+    child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
+    child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat = lsk.rcvlowat
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
     child.bind_addr = lsk.bind_addr
@@ -135,4 +135,4 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:
-        tcp_arm_keepalive(sk, prot.config.tcp_keepalive_time_us)
+        tcp_arm_keepalive(sk, sk.opts.keepalive_time_us or prot.config.tcp_keepalive_time_us)

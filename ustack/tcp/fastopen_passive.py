@@ -132,7 +132,7 @@ def tcp_fastopen_synack_timer(sk: TcpSock, request: RequestSock) -> bool:
     tp = sk.tp
     req = request.req
     prot.mib_ext.TCPTimeouts += 1
-    retries = tp.syn_retries or prot.config.tcp_synack_retries + 1
+    retries = sk.opts.syn_retries or prot.config.tcp_synack_retries + 1
     if req.num_timeout >= retries:
         return False
     if tp.retransmits == 1:

@@ -22,7 +22,7 @@ from ustack.tcp.fastopen import (
     FastopenQueue,
     reqsk_fastopen_remove,
 )
-from ustack.tcp.ports import inet_csk_bind_conflict, inet_csk_get_port
+from ustack.tcp.ports import inet_csk_listen_port
 from ustack.tcp.request_sock import RequestSock, reqsk_drop
 from ustack.tcp.reuseport import inet_hash, inet_unhash, reuseport_can_join
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TcpEvent
@@ -137,12 +137,9 @@ def inet_listen(sk: TcpSock, backlog: int) -> None:
 
 def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
     prot = sk.prot
-    if sk.bind_bucket is None:
-        inet_csk_get_port(prot, sk, 0, 0)
-    assert sk.bind_bucket is not None
+    inet_csk_listen_port(prot, sk)
     others = prot.listening_hash.get((sk.bind_addr, sk.tp.sport), ())
-    taken = any(not reuseport_can_join(sk, other) for other in others)
-    if taken or inet_csk_bind_conflict(sk, sk.bind_addr, sk.bind_bucket):
+    if any(not reuseport_can_join(sk, other) for other in others):
         raise socket_error(errno.EADDRINUSE)
     queues = listen_queues(sk)
     queues.table = None

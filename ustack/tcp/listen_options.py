@@ -1,4 +1,4 @@
-"""Socket options of listeners: TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_KEY, SO_REUSEPORT.
+"""Socket options of listeners: TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_KEY.
 
 They may be set before listen(), which then finds them in ``sk.listen``.
 """
@@ -89,8 +89,3 @@ def _fastopen_queue(sk: TcpSock) -> FastopenQueue:
     if queues.fastopen is None:
         queues.fastopen = FastopenQueue(0)
     return queues.fastopen
-
-
-def set_reuseport(sk: TcpSock, value: int) -> None:
-    """Share the address and port with others that ask for it too (SO_REUSEPORT)."""
-    sk.reuseport = bool(value)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.tcp import connect_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
@@ -23,7 +24,6 @@ from ustack.tcp.listen_options import (
     set_defer_accept,
     set_fastopen,
     set_fastopen_key,
-    set_reuseport,
 )
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
 from ustack.tcp.pacing import MAX_RATE, sk_set_max_pacing_rate
@@ -37,7 +37,7 @@ from ustack.tcp.states import (
     TCP_LAST_ACK,
     TCP_LISTEN,
 )
-from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED, tcp_arm_keepalive
+from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED
 from ustack.tcp.window import tcp_set_window_clamp, tcp_space_from_win
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ SO_SNDBUF = 7
 SO_RCVBUF = 8
 SO_KEEPALIVE = 9
 SO_LINGER = 13
-SO_REUSEPORT = 15
 SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
@@ -159,12 +158,6 @@ def _set_reuse(sk: TcpSock, value: int) -> None:
     sk.reuse = bool(value)
 
 
-def _set_keepalive(sk: TcpSock, value: int) -> None:
-    sk.keepopen = bool(value)
-    if value and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
-        tcp_arm_keepalive(sk, sk.prot.config.tcp_keepalive_time_us)
-
-
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     limit = sk.prot.config.tcp_rmem[2]
     sk.rcvbuf_locked = True
@@ -248,9 +241,8 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 
 
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    **connect_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
-    (SOL_SOCKET, SO_REUSEPORT): set_reuseport,
-    (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
@@ -264,8 +256,8 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
 }
 
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    **connect_options.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
-    (SOL_SOCKET, SO_REUSEPORT): lambda sk: int(sk.reuseport),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
     (SOL_SOCKET, SO_SNDBUF): lambda sk: sk.tp.sk_sndbuf,

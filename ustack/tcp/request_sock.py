@@ -226,7 +226,7 @@ def _fewer_retries(lsk: TcpSock) -> int:
     """
     queues = lsk.listen
     assert queues is not None
-    retries: int = lsk.tp.syn_retries or lsk.prot.config.tcp_synack_retries
+    retries: int = lsk.opts.syn_retries or lsk.prot.config.tcp_synack_retries
     qlen = len(queues.syn_queue)
     if queues.table is not None:
         crowded = bool(qlen >> queues.table.max_qlen_log - 1)

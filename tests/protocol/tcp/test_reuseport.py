@@ -9,7 +9,8 @@ import pytest
 from kit.host import Host
 from kit.queues import SYN, kernel, syn_recv
 from ustack.config import LINUX_6, LINUX_310
-from ustack.tcp.options import SO_REUSEPORT, SOL_SOCKET
+from ustack.tcp.connect_options import SO_REUSEPORT
+from ustack.tcp.options import SOL_SOCKET
 
 BOTH = pytest.mark.parametrize("profile", [LINUX_6, LINUX_310])
 

@@ -12,6 +12,8 @@ import pytest
 
 from kit.queues import SECOND, SYN, flood, kernel, syn_recv, sysctl, times_s
 from ustack.config import LINUX_6, LINUX_310
+from ustack.tcp.connect_options import TCP_SYNCNT
+from ustack.tcp.options import IPPROTO_TCP
 
 BOTH = pytest.mark.parametrize("profile", [LINUX_6, LINUX_310])
 
@@ -174,7 +176,7 @@ def test_nothing_ticks_when_no_request_waits(profile):
 def test_a_listeners_own_count_of_retries_comes_first():
     server = kernel(tcp_synack_retries=5)
     lsk = server.listen()
-    lsk._sk.tp.syn_retries = 1
+    lsk.setsockopt(IPPROTO_TCP, TCP_SYNCNT, 1)
     peer = server.peer()
     peer.send(SYN)
     server.advance_us(70 * SECOND)
