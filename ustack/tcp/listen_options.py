@@ -6,6 +6,7 @@ They may be set before listen(), which then finds them in ``sk.listen``.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
@@ -16,6 +17,11 @@ from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
+
+IPPROTO_TCP = 6
+TCP_DEFER_ACCEPT = 9
+TCP_FASTOPEN = 23
+TCP_FASTOPEN_KEY = 33
 
 TIMEOUT_INIT_S = TCP_TIMEOUT_INIT_US // 1_000_000
 RTO_MAX_S = TCP_RTO_MAX_US // 1_000_000
@@ -89,3 +95,13 @@ def _fastopen_queue(sk: TcpSock) -> FastopenQueue:
     if queues.fastopen is None:
         queues.fastopen = FastopenQueue(0)
     return queues.fastopen
+
+
+SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    (IPPROTO_TCP, TCP_DEFER_ACCEPT): set_defer_accept,
+    (IPPROTO_TCP, TCP_FASTOPEN): set_fastopen,
+}
+GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    (IPPROTO_TCP, TCP_DEFER_ACCEPT): defer_accept,
+    (IPPROTO_TCP, TCP_FASTOPEN): fastopen,
+}

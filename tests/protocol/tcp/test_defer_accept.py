@@ -8,7 +8,7 @@ from kit.host import Host
 from kit.peer import Peer
 from kit.queues import SECOND, SYN, kernel, syn_recv, times_s
 from ustack.config import LINUX_6, LINUX_310
-from ustack.tcp.options import IPPROTO_TCP, TCP_DEFER_ACCEPT
+from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT
 
 BOTH = pytest.mark.parametrize("profile", [LINUX_6, LINUX_310])
 

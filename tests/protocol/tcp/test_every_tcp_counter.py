@@ -5,6 +5,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +23,7 @@ from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.lib.counters import TcpExtMib, TcpMib
 from ustack.lib.drop_reason import DropReason
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
-from ustack.tcp.options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
+from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
 from ustack.wire.ipv4 import build_ipv4
 
 SECOND = 1_000_000
@@ -277,6 +278,15 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 1:1001(1000) ack 1")
     peer.send(". 1:1(0) ack 3001")
     peer.expect(". 3001:4001(1000) ack 1")
+
+
+def small_write_behind_a_full_ring(h: Host) -> None:
+    """More than the ring holds, at once, and then three bytes more."""
+    sk, _ = h.established("mss 1000,nop,wscale 7", win=60_000)
+    sk.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    sk._sk.tp.snd_cwnd = 500
+    sk.send(bytes(255_000))
+    sk.send(b"abc")
 
 
 def ack_train(h: Host) -> None:
@@ -680,6 +690,7 @@ TCP_EXT = {
     "TCPFastOpenCookieReqd": case(fast_open(b"")),
     "TCPFastOpenPassiveAltKey": case(fast_open_by_the_old_key, tcp_fastopen=3),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPAutoCorking": case(small_write_behind_a_full_ring),
     "TCPHystartTrainDetect": case(ack_train),
     "TCPHystartTrainCwnd": case(ack_train, 31),
     "TCPHystartDelayDetect": case(rising_delay),

@@ -9,7 +9,7 @@ from kit.peer import Peer
 from kit.queues import SECOND, kernel, syn_recv, sysctl, times_s
 from ustack.sock.wait import EPOLLIN, EPOLLOUT
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
-from ustack.tcp.options import IPPROTO_TCP, TCP_FASTOPEN, TCP_FASTOPEN_KEY
+from ustack.tcp.listen_options import IPPROTO_TCP, TCP_FASTOPEN, TCP_FASTOPEN_KEY
 
 ESTAB, SYN_RECV = 1, 3
 
