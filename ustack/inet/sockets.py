@@ -24,7 +24,6 @@ from ustack.sock.wait import (
     EPOLLWRNORM,
     WaitQueue,
 )
-from ustack.tcp.ack import sk_stream_is_writeable
 from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
@@ -34,6 +33,7 @@ from ustack.tcp.ports import inet_csk_get_port
 from ustack.tcp.recvmsg import tcp_recvmsg
 from ustack.tcp.release import tcp_close
 from ustack.tcp.sendmsg import tcp_sendmsg
+from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,

@@ -162,6 +162,7 @@ class TcpExtMib:
     TCPWantZeroWindowAdv: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
+    TCPAutoCorking: int = 0
     TCPHystartTrainDetect: int = 0
     TCPHystartTrainCwnd: int = 0
     TCPHystartDelayDetect: int = 0

@@ -192,7 +192,15 @@ class TcpSock(Sock):
     def reset(self) -> None:
         """Forget a connection that is over, so that the socket can be used again."""
         old = self.tp
-        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "ts_recent", "ts_recent_stamp_us")
+        keep = (
+            "sk_rcvbuf",
+            "sk_sndbuf",
+            "nonagle",
+            "user_mss",
+            "notsent_lowat",
+            "ts_recent",
+            "ts_recent_stamp_us",
+        )
         kept = {name: getattr(old, name) for name in keep}
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()

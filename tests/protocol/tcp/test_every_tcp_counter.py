@@ -5,6 +5,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -216,6 +217,15 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 1:1001(1000) ack 1")
     peer.send(". 1:1(0) ack 3001")
     peer.expect(". 3001:4001(1000) ack 1")
+
+
+def small_write_behind_a_full_ring(h: Host) -> None:
+    """More than the ring holds, at once, and then three bytes more."""
+    sk, _ = h.established("mss 1000,nop,wscale 7", win=60_000)
+    sk.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    sk._sk.tp.snd_cwnd = 500
+    sk.send(bytes(255_000))
+    sk.send(b"abc")
 
 
 def ack_train(h: Host) -> None:
@@ -608,6 +618,7 @@ TCP_EXT = {
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPAutoCorking": case(small_write_behind_a_full_ring),
     "TCPHystartTrainDetect": case(ack_train),
     "TCPHystartTrainCwnd": case(ack_train, 31),
     "TCPHystartDelayDetect": case(rising_delay),
