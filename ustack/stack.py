@@ -171,7 +171,7 @@ class Stack:
 
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""
-        return [dev.fileno() for dev in self.adapters if dev.fileno() >= 0]
+        return [fd for dev in self.adapters for fd in dev.filenos()]
 
     def socket(self, type: int = SOCK_STREAM, protocol: int = 0) -> InetSocket:
         """Make an unconnected socket.

@@ -296,6 +296,12 @@ class IgbAdapter(NetDevice):
             return -1
         return self.wire.fileno()
 
+    def filenos(self) -> list[int]:
+        """Return the descriptors to watch, one for each of the wire's queues; as ``fileno``."""
+        if not self.is_running or self.nic.wire_error:
+            return []
+        return self.wire.filenos()
+
     # Interrupt moderation.
 
     def _irq_held(self, due_us: int) -> None:

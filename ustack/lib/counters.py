@@ -152,6 +152,10 @@ class TcpExtMib:
     TCPWantZeroWindowAdv: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
+    TCPHystartTrainDetect: int = 0
+    TCPHystartTrainCwnd: int = 0
+    TCPHystartDelayDetect: int = 0
+    TCPHystartDelayCwnd: int = 0
     TCPACKSkippedSynRecv: int = 0
     TCPACKSkippedPAWS: int = 0
     TCPACKSkippedSeq: int = 0

@@ -35,6 +35,7 @@ from ustack.tcp.output import (
     tcp_wnd_end,
     tcp_xmit_retransmit_queue,
 )
+from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_ack_update_rtt
 from ustack.tcp.sock import ICSK_TIME_PROBE0
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit, tcp_rearm_rto
@@ -115,6 +116,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
         and tp.snd_nxt != tp.snd_una
     )
     tcp_cong_control(sk, acked_segs, is_dupack=is_dupack)
+    tcp_update_pacing_rate(sk)
     if acked_segs:
         tcp_rearm_rto(sk)
         neigh_confirm(sk.dst)

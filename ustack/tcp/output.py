@@ -20,6 +20,7 @@ from ustack.tcp.cong.ops import (
     tcp_current_ssthresh,
     tcp_is_cwnd_limited,
 )
+from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
@@ -151,6 +152,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
     if tp.snd_nxt == tp.snd_una:
         _slow_start_after_idle(sk)
     while tp.snd_nxt != tp.write_seq:
+        if sk.pacing is not None and tcp_pacing_check(sk):
+            break
         quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
         if quota <= 0:
             cwnd_limited = True

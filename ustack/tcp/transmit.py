@@ -15,6 +15,7 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
+from ustack.tcp.pacing import tcp_pacing_sent
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
@@ -125,6 +126,9 @@ def tcp_transmit_skb(
             skb.gso_size = gso_size
             skb.gso_segs = -(-length // gso_size)
         tp.bytes_sent += length
+        tp.data_segs_out += skb.gso_segs
+        if sk.pacing is not None:
+            tcp_pacing_sent(sk, sk.pacing, length)
         tcp_event_data_sent(sk)
     if flags & ACK:
         tcp_event_ack_sent(sk)

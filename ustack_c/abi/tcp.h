@@ -121,6 +121,7 @@ struct us_tcp_sock {
 	uint64_t bytes_sent;
 	uint64_t segs_in;
 	uint64_t segs_out;
+	uint64_t data_segs_out;
 };
 
 /* One half-open connection on a listener's SYN queue (struct tcp_request_sock). */

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kit.ack_clock import AckClock
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
@@ -187,6 +188,29 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 1:1001(1000) ack 1")
     peer.send(". 1:1(0) ack 3001")
     peer.expect(". 3001:4001(1000) ack 1")
+
+
+def ack_train(h: Host) -> None:
+    """The ACKs of a round come 1 ms apart, for longer than half the RTT."""
+    clock = AckClock("cubic", rtt_us=20_000, on=h)
+    for _ in range(6):
+        clock.advance_us(1000)
+        clock.ack()
+    clock.advance_us(20_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(1000)
+        clock.ack()
+
+
+def rising_delay(h: Host) -> None:
+    """The least RTT of a round is an eighth above the least ever."""
+    clock = AckClock("cubic", rtt_us=80_000, on=h)
+    for _ in range(3):
+        clock.ack(10)
+        clock.advance_us(80_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(3000)
+        clock.ack(rtt_us=91_000)
 
 
 def timeout(h: Host) -> None:
@@ -448,6 +472,10 @@ TCP_EXT = {
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPHystartTrainDetect": case(ack_train),
+    "TCPHystartTrainCwnd": case(ack_train, 31),
+    "TCPHystartDelayDetect": case(rising_delay),
+    "TCPHystartDelayCwnd": case(rising_delay, 48),
     "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
     "TCPACKSkippedPAWS": case(old_timestamps(2)),
     "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),
