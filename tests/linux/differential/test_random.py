@@ -42,7 +42,7 @@ def first_difference(players: KernelPlayers, texts: list[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @hypothesis.settings(
-    max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
+    max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(texts=st.lists(script_texts(), min_size=1, max_size=BATCH))
 def test_ustack_does_what_the_kernel_does(players: KernelPlayers, texts: list[str]) -> None:

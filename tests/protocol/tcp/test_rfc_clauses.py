@@ -1,4 +1,4 @@
-"""Clauses of RFC 9293 that no other topic has: addresses, ICMP, what passes with a closed window."""
+"""Clauses of RFC 9293 that no other topic has: addresses, ICMP, a closed window."""
 
 from __future__ import annotations
 
