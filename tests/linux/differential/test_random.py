@@ -41,9 +41,7 @@ def first_difference(players: KernelPlayers, texts: list[str]) -> str:
 @pytest.mark.tap
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@hypothesis.settings(
-    max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck)
-)
+@hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(texts=st.lists(script_texts(), min_size=1, max_size=BATCH))
 def test_ustack_does_what_the_kernel_does(players: KernelPlayers, texts: list[str]) -> None:
     shown = first_difference(players, texts)
