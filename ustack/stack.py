@@ -140,6 +140,8 @@ class Stack:
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
+        if self.net.mem.lent:
+            self.net.mem.reap_lent()
         if self.net.softirq_frozen:
             return moved > 0
         return pending or moved > 0

@@ -67,6 +67,10 @@ class TcpProt:
         self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.copied_bytes = 0
+        """Bytes that senders had copied into send queues (CopiedBytes)."""
+        self.ref_bytes = 0
+        """... and that went in by reference (RefBytes)."""
         self.trace_set_state = TracePoint("tcp_set_state")
         self._generation = 0
 

@@ -149,6 +149,11 @@ def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
         skb.data += scratch.view[:length]
         return
     n = lib.us_bq_frags(mem, sk.sndq, offset, length, scratch.frags, MAX_FRAGS)
+    if n == -1:  # in too many pieces, each sent without a copy: copy them now
+        linear = ffi.new("uint8_t[]", length)
+        lib.us_bq_peek(mem, sk.sndq, offset, linear, length)
+        skb.data += ffi.buffer(linear)[:]
+        return
     assert n > 0, "the send queue is shorter than SND.NXT says"
     frags = scratch.frags
     skb.frags = [(frags[i].addr, frags[i].len) for i in range(n)]

@@ -55,13 +55,13 @@ static void us_tx_add_piece(const struct us_nic *nic, struct us_tx_packet *pkt,
 			    const struct us_adv_tx_read *desc)
 {
 	const uint32_t len = desc->cmd_type_len & US_E1000_ADVTXD_DTALEN_MASK;
-	uint8_t *bytes = us_mem_at(nic->mem, desc->buffer_addr, len);
+	const uint8_t *bytes = us_mem_read_at(nic->mem, desc->buffer_addr, len);
 
 	if (!bytes || !len || pkt->niov > US_TX_PIECES || len > US_MAX_FRAME - pkt->len) {
 		pkt->is_good = false;
 		return;
 	}
-	pkt->iov[pkt->niov].iov_base = bytes;
+	pkt->iov[pkt->niov].iov_base = (void *)(uintptr_t)bytes;
 	pkt->iov[pkt->niov].iov_len = len;
 	pkt->niov++;
 	pkt->len += len;
