@@ -45,6 +45,8 @@ class NicConfig:
     """ethtool -K lro: the wire may hand over super-frames (vnet_hdr; real igb has none)."""
     pause: bool = True
     """ethtool -A rx: at a full ring leave frames on the wire instead of dropping them."""
+    busy_poll: bool = False
+    """No interrupts: each poll of the stack looks into the rings itself (see ustackd --poll)."""
     mtu: int = 1500
     """Bytes of IP packet per frame, 68 to 65535."""
 

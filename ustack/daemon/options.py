@@ -118,6 +118,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="softnet contexts, which one thread runs in turn, 1 to 64",
     )
     add(
+        "--poll",
+        action="store_true",
+        help="poll the NIC all the time instead of taking interrupts: costs a processor",
+    )
+    add(
         "--impair",
         type=checked(parse_impairment),
         metavar="FAULT=VALUE,...",
@@ -205,6 +210,7 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
     nic = NicConfig(
         queues=args.queues,
         mtu=args.mtu,
+        busy_poll=args.poll,
         rx_checksum=on,
         tx_checksum=on,
         tso=on,

@@ -85,7 +85,7 @@ class Daemon:
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
         wire = impaired(self._wire, stack.clock, options.impair)
         adapter = stack.add_igb(wire, mac=options.mac)
-        runtime = self._runtime = InlineRuntime(stack, loop)
+        runtime = self._runtime = InlineRuntime(stack, loop, busy_poll=options.config.nic.busy_poll)
         runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.

@@ -141,6 +141,7 @@ class TcpExtMib:
     TCPAbortOnTimeout: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
+    BusyPollRxPackets: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
     TCPOFODrop: int = 0

@@ -6,7 +6,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -402,6 +402,12 @@ def text_for_an_orphan(h: Host) -> None:
     peer.send("P. 1:6(5) ack 1")
 
 
+def polled(h: Host) -> None:
+    """A SYN, and the answer to our ARP request, come in at a NIC that is polled all the time."""
+    h.adapter.config = replace(h.adapter.config, busy_poll=True)
+    half_open(h)
+
+
 @dataclass(frozen=True)
 class Case:
     """What raises one counter or reason, and by how much in all."""
@@ -443,6 +449,7 @@ CONSTANT_TCP = {
 }
 TCP_EXT = {
     "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
+    "BusyPollRxPackets": case(polled, 2),
     "TW": case(time_wait_is_over),
     "PAWSEstab": case(old_timestamps(1)),
     "DelayedACKs": case(dialogue),
