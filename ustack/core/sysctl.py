@@ -32,6 +32,7 @@ MILLISECONDS = {
     "icmp_ratelimit_us": "icmp_ratelimit",
     "base_reachable_time_us": "base_reachable_time_ms",
     "retrans_time_us": "retrans_time_ms",
+    "tcp_invalid_ratelimit_us": "tcp_invalid_ratelimit",
 }
 """Times that Linux counts in milliseconds, and their names; other times are in seconds."""
 
@@ -46,6 +47,8 @@ LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
     "ip_local_port_range": 1,
+    "tcp_adv_win_scale": -31,
+    "tcp_pingpong_thresh": 1,
     "tcp_min_tso_segs": 1,
     "tcp_rmem": 1,
     "tcp_syn_retries": 1,
@@ -61,10 +64,15 @@ MOST = {
     "tcp_pacing_ca_ratio": 1000,
     "tcp_pacing_ss_ratio": 1000,
     "tcp_retries2": 255,
+    "tcp_adv_win_scale": 31,
+    "tcp_app_win": 31,
+    "tcp_comp_sack_nr": 255,
+    "tcp_pingpong_thresh": 255,
     "tcp_syn_linear_timeouts": 127,
     "tcp_syncookies": 2,
     "tcp_syn_retries": 127,
     "tcp_synack_retries": 255,
+    "tcp_timestamps": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
 

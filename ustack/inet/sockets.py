@@ -27,6 +27,7 @@ from ustack.sock.wait import (
 from ustack.tcp.ack import sk_stream_is_writeable
 from ustack.tcp.close import tcp_abort_connect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_v4_connect
+from ustack.tcp.data import tcp_epollin_ready
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.ports import inet_csk_get_port
@@ -308,7 +309,7 @@ class InetSocket:
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
         if state in CONNECTING:
             return mask
-        if tp.receive_queue.len >= sk.rcvlowat:
+        if tcp_epollin_ready(sk):
             mask |= EPOLLIN | EPOLLRDNORM
         if tp.snd_shutdown or state == TCP_CLOSE or sk_stream_is_writeable(sk):
             mask |= EPOLLOUT | EPOLLWRNORM

@@ -123,8 +123,12 @@ class TcpExtMib:
     """The TcpExt: row of /proc/net/netstat (include/uapi/linux/snmp.h, LINUX_MIB_*)."""
 
     EmbryonicRsts: int = 0
+    PruneCalled: int = 0
+    RcvPruned: int = 0
+    OfoPruned: int = 0
     TW: int = 0
     PAWSEstab: int = 0
+    PAWSOldAck: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
     ListenOverflows: int = 0
@@ -166,6 +170,8 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
+    TCPAckCompressed: int = 0
+    BeyondWindow: int = 0
 
 
 @dataclass(slots=True)

@@ -7,13 +7,14 @@ acknowledged leave the send queue here, and a writer waiting for room is woken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
 from ustack.sock.sock import SEND_SHUTDOWN
+from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.cong.ops import (
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
@@ -39,7 +40,6 @@ from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_ack_update_rtt
 from ustack.tcp.sock import ICSK_TIME_PROBE0
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit, tcp_rearm_rto
-from ustack.tcp.transmit import tcp_send_ack
 from ustack.wire.tcp import SYN
 
 if TYPE_CHECKING:
@@ -48,35 +48,6 @@ if TYPE_CHECKING:
 
 TCP_DUPTHRESH = 3
 """RFC 5681 §3.2."""
-TCP_INVALID_RATELIMIT_US = 500_000
-"""net.ipv4.tcp_invalid_ratelimit: one answer to invalid segments per connection in this time."""
-
-
-def tcp_oow_rate_limited(holder: Any, now_us: int, seg: Segment | None = None) -> bool:
-    """Whether an invalid segment goes unanswered because one was answered lately.
-
-    Two ends that disagree would answer each other's ACKs for ever. Data is no part of such
-    a loop and is always answered (tcp_oow_rate_limited).
-
-    Args:
-        holder: a control block or a request: its ``last_oow_ack_us`` is the last answer's time.
-    """
-    if seg is not None and seg.seq != seg.end_seq and not seg.flags & SYN:
-        return False
-    last_us = holder.last_oow_ack_us
-    if last_us and now_us - last_us < TCP_INVALID_RATELIMIT_US:
-        return True
-    holder.last_oow_ack_us = now_us
-    return False
-
-
-def tcp_send_challenge_ack(sk: TcpSock) -> None:
-    """Ask the peer to prove itself with an ACK, at a limited rate (RFC 5961 §7)."""
-    if tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us):
-        sk.prot.mib_ext.TCPACKSkippedChallenge += 1
-        return
-    sk.prot.mib_ext.TCPChallengeACK += 1
-    tcp_send_ack(sk)
 
 
 def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:

@@ -21,6 +21,7 @@ from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.window import tcp_init_buffer_space
+from ustack.wire.tcp import TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
@@ -70,7 +71,8 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
     tp.pushed_seq = tp.high_seq = tp.rtx_nxt = tp.cwnd_usage_seq = tp.snd_nxt
-    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = req.rcv_wnd
+    tp.rcv_wnd = tp.rcv_ssthresh = req.rcv_wnd
+    tp.window_clamp = request.lsk.tp.window_clamp
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
     tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale
     tp.rx_opt_mss = req.mss
@@ -86,7 +88,9 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     prot = sk.prot
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
-    tp.ack_rcv_mss = min(tp.advmss, max(min(tp.mss_cache, 536), 88))
+    if tp.tstamp_ok:
+        tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
+    tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)
     tp.snd_cwnd = prot.config.init_cwnd if tp.total_retrans <= 1 else 1  # RFC 5681 §3.1
     if not tp.srtt_us:
         tp.rto_us = tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK_US

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.output import tcp_send_fin
+from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
     CAN_SEND,
     SYNCHRONIZED,
@@ -39,7 +40,7 @@ def tcp_done(sk: TcpSock) -> None:
         sk.set_state(TcpEvent.ABORT)
     tp.rcv_shutdown = RCV_SHUTDOWN
     tp.snd_shutdown = SEND_SHUTDOWN
-    sk.ofo = None
+    tcp_ofo_purge(sk)
     sk.dst = None
     lib.us_bq_purge(sk.prot.mem.ptr, sk.sndq)
     if not sk.dead:

@@ -63,8 +63,10 @@ def tcp_connect(sk: TcpSock) -> None:
     assert sk.dst is not None
     tp.pmtu_mss = sk.dst.mtu - 40
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
-    window, tp.rcv_wscale = tcp_select_initial_window(prot.config, tp.advmss, tp.sk_rcvbuf)
-    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = window
+    window, tp.rcv_wscale = tcp_select_initial_window(
+        prot.config, tp.advmss, tp.sk_rcvbuf, tp.window_clamp
+    )
+    tp.rcv_wnd = tp.rcv_ssthresh = window
     tp.snd_una = tp.snd_nxt = tp.iss
     tp.write_seq = seq_add(tp.iss, 1)
     tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq

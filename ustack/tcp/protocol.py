@@ -62,6 +62,9 @@ class TcpProt:
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
+        self.challenge_second = -1
+        self.challenge_count = 0
+        """Challenge ACKs that are left in this second, see ``challenge.py``."""
         self.congestion = CongestionRegistry(Reno(), Cubic())
         self.congestion.configure(self.config)
         self.write_timer = tcp_write_timer
@@ -134,7 +137,12 @@ class TcpProt:
         return (digest + (self.clock.now_us * 1000 >> 6)) & SEQ_MASK
 
     def secure_ts_offset(self, saddr: int, daddr: int) -> int:
-        """Return what is added to this pair's timestamp clock (RFC 7323 §5.4)."""
+        """Return what is added to this pair's timestamp clock (RFC 7323 §5.4).
+
+        Nothing with tcp_timestamps 2, for those who like to read captures.
+        """
+        if self.config.tcp_timestamps != 1:
+            return 0
         return siphash_2u64(self.secret, daddr << 32 | saddr, 1 << 32) & SEQ_MASK
 
     def tcp_time_stamp(self) -> int:

@@ -13,6 +13,7 @@ from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.close import tcp_abort, tcp_abort_connect, tcp_destroy, tcp_done, tcp_shutdown_write
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
+from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -60,7 +61,7 @@ def _close_connection(sk: TcpSock) -> None:
     prot = sk.prot
     unread = tp.receive_queue.len
     lib.us_bq_purge(prot.mem.ptr, sk.rcvq)
-    sk.ofo = None
+    tcp_ofo_purge(sk)
     was_sending = tp.state in CAN_SEND or tp.state == TCP_SYN_RECV
     tp.rcv_shutdown = RCV_SHUTDOWN
     if tp.state in (TCP_CLOSE, TCP_SYN_SENT):

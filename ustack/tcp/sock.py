@@ -176,6 +176,7 @@ class TcpSock(Sock):
         tp.snd_cwnd = prot.config.init_cwnd
         tp.snd_ssthresh = 0x7FFFFFFF
         tp.mss_cache = 536
+        tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
         self.rcvq = ffi.addressof(tp, "receive_queue")

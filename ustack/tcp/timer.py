@@ -26,6 +26,7 @@ ICSK_ACK_TIMER = 2
 ICSK_ACK_PUSHED = 4
 ICSK_ACK_PUSHED2 = 8
 ICSK_ACK_NOW = 16
+ICSK_ACK_NOMEM = 32
 
 
 def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.timer import Timer
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
-from ustack.tcp.ack import TCP_INVALID_RATELIMIT_US
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
@@ -215,7 +214,7 @@ def _send_ack(tw: TimewaitSock, seg: Segment) -> None:
     if (
         (seg.seq == seg.end_seq or seg.flags & SYN)
         and tw.last_ack_us
-        and now_us - tw.last_ack_us < TCP_INVALID_RATELIMIT_US
+        and now_us - tw.last_ack_us < prot.config.tcp_invalid_ratelimit_us
     ):
         prot.mib_ext.TCPACKSkippedTimeWait += 1
         return
