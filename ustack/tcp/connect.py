@@ -24,7 +24,7 @@ from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
-from ustack.tcp.window import tcp_select_initial_window
+from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
 from ustack.wire.tcp import ACK, RST, SYN, syn_options
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.pmtu_mss = sk.dst.mtu - 40
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(
-        prot.config, tp.advmss, tp.sk_rcvbuf, tp.window_clamp
+        prot.config, tp.advmss, tp.sk_rcvbuf, tcp_initial_clamp(sk)
     )
     tp.rcv_wnd = tp.rcv_ssthresh = window
     tp.snd_una = tp.snd_nxt = tp.iss

@@ -96,13 +96,13 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent_state_process(sk, seg)
+    if not seg.flags & (ACK | RST | SYN):
+        return DropReason.TCP_FLAGS  # Linux does not even say where we are
     # First, check the sequence number. Second, the RST bit. Fourth, the SYN bit.
     reason = tcp_validate_incoming(sk, seg, syn_inerr=tp.state == TCP_ESTABLISHED)
     if reason is not None:
         return reason
     # Fifth, check the ACK field.
-    if not seg.flags & ACK:
-        return DropReason.TCP_NO_ACK
     if tp.state == TCP_SYN_RECV and seg.ack != tp.snd_nxt:
         tcp_v4_send_reset(sk.prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE

@@ -17,7 +17,7 @@ from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_create_openreq_child
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
-from ustack.tcp.window import tcp_select_initial_window
+from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
 from ustack.wire.tcp import (
     ACK,
     RST,
@@ -121,7 +121,7 @@ def _add_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         config,
         advmss - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok,
         lsk.tp.sk_rcvbuf,
-        lsk.tp.window_clamp,
+        tcp_initial_clamp(lsk),
     )
     req.rcv_wnd = window
     if seg.wscale is not None and config.tcp_window_scaling:

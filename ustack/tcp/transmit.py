@@ -20,6 +20,7 @@ from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
     FIN,
+    PSH,
     RST,
     SYN,
     TCP_CSUM_OFFSET,
@@ -117,6 +118,8 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
+    if gso_size and length > gso_size:
+        flags |= PSH  # so that the other end's GRO hands a super-frame on at once
     if options is None:
         options = tcp_established_options(sk)
     csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
