@@ -98,20 +98,21 @@ def tcp_connect(sk: TcpSock) -> None:
 
 
 def tcp_send_syn(sk: TcpSock) -> None:
-    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK."""
+    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK.
+
+    Both offer all that is switched on, whatever the peer's SYN had (tcp_syn_options).
+    """
     tp = sk.tp
     config = sk.prot.config
     answering = tp.state != TCP_SYN_SENT
-    timestamps = bool(tp.tstamp_ok) if answering else config.tcp_timestamps
     tstamp = None
-    if timestamps:
+    if config.tcp_timestamps:
         tstamp = (sk.prot.tcp_time_stamp() + tp.tsoffset & SEQ_MASK, tp.ts_recent)
-    scaling = bool(tp.wscale_ok) if answering else config.tcp_window_scaling
     options = syn_options(
         tp.advmss,
-        sack_ok=bool(tp.sack_ok) if answering else config.tcp_sack,
+        sack_ok=config.tcp_sack,
         tstamp=tstamp,
-        wscale=tp.rcv_wscale if scaling else None,
+        wscale=tp.rcv_wscale if config.tcp_window_scaling else None,
     )
     tcp_transmit_skb(sk, tp.iss, 0, SYN | ACK if answering else SYN, options=options)
 
@@ -225,7 +226,7 @@ def _take_syn(sk: TcpSock, seg: Segment) -> None:
     if seg.wscale is not None and config.tcp_window_scaling:
         tp.wscale_ok = 1
         tp.snd_wscale = seg.wscale
-    else:
+    elif seg.flags & ACK:
         tp.rcv_wscale = 0
         tp.window_clamp = min(tp.window_clamp, 65535)
 

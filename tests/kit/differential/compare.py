@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-COMPARE_WINDOWS = False
+COMPARE_WINDOWS = True
 """Not yet: what is offered still differs by Linux's accounting of the receive buffer."""
 AT_ONCE_MS = 25
 SLACK_MS = 25
@@ -21,8 +21,12 @@ Event = Sequence[object]
 """Kind, ms since the start, ms since our event before, text."""
 
 
-def difference(kernel: Sequence[Event], ours: Sequence[Event]) -> str:
-    """Return "" if both are alike, else the two side by side from the first difference on."""
+def difference(kernel: Sequence[Event], ours: Sequence[Event], end_ms: float) -> str:
+    """Return "" if both are alike, else the two side by side from the first difference on.
+
+    What only one side did so late that the other may have been about to at ``end_ms``, when
+    the script was over, is no difference.
+    """
     sent_ms = 0.0
     for i, (theirs, mine) in enumerate(zip(kernel, ours, strict=False)):
         if (theirs[0], _text(theirs)) != (mine[0], _text(mine)):
@@ -31,9 +35,15 @@ def difference(kernel: Sequence[Event], ours: Sequence[Event]) -> str:
             if not _same_time(theirs, mine, sent_ms):
                 return _report(kernel, ours, i)
             sent_ms = _ms(mine, 1)
-    if len(kernel) != len(ours):
-        return _report(kernel, ours, min(len(kernel), len(ours)))
+    both = min(len(kernel), len(ours))
+    for late in (*kernel[both:], *ours[both:]):
+        if _ms(late, 1) < end_ms - _slack_ms(late, sent_ms):
+            return _report(kernel, ours, both)
     return ""
+
+
+def _slack_ms(ours: Event, sent_ms: float) -> float:
+    return SLACK_MS + (_ms(ours, 1) - sent_ms) / 8
 
 
 def _text(event: Event) -> str:
@@ -49,7 +59,7 @@ def _same_time(kernel: Event, ours: Event, sent_ms: float) -> bool:
     real, virtual = _ms(kernel, 2), _ms(ours, 2)
     if real < AT_ONCE_MS and virtual < AT_ONCE_MS:
         return True
-    return abs(real - virtual) <= SLACK_MS + (_ms(ours, 1) - sent_ms) / 8
+    return abs(real - virtual) <= _slack_ms(ours, sent_ms)
 
 
 def as_line(event: Event) -> str:

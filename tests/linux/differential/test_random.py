@@ -32,7 +32,7 @@ def first_difference(players: KernelPlayers, texts: list[str]) -> str:
     for pace_ms in PACES_MS:
         scripts = [parse(str(i), text, pace_ms) for i, text in left.items()]
         logs = players.play(scripts) if scripts else {}
-        found = {s.name: difference(logs[s.name], play_on_stack(s)) for s in scripts}
+        found = {s.name: difference(logs[s.name], play_on_stack(s), s.end_ms) for s in scripts}
         left = {i: text for i, text in left.items() if found[str(i)]}
         shown = next((f"{text}\n\n{found[str(i)]}" for i, text in left.items()), "")
     return shown
