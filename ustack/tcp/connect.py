@@ -154,6 +154,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     if not seg.flags & ACK:
         return _simultaneous_open(sk)
     tp.snd_una = seg.ack
+    tp.bytes_acked += 1  # Linux counts the SYN
     tp.retransmits = 0
     tcp_ack_rtt_sample(sk, seg)
     tcp_clear_retransmit(sk)

@@ -39,7 +39,7 @@ def first_difference(players: KernelPlayers, texts: list[str]) -> str:
 
 
 @pytest.mark.tap
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 @hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(texts=st.lists(script_texts(), min_size=1, max_size=BATCH))
