@@ -148,6 +148,8 @@ class TcpExtMib:
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
     TCPAbortOnLinger: int = 0
+    TCPFastOpenActive: int = 0
+    TCPFastOpenActiveFail: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
     BusyPollRxPackets: int = 0
@@ -162,6 +164,7 @@ class TcpExtMib:
     TCPWantZeroWindowAdv: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
+    TCPAutoCorking: int = 0
     TCPHystartTrainDetect: int = 0
     TCPHystartTrainCwnd: int = 0
     TCPHystartDelayDetect: int = 0

@@ -294,6 +294,7 @@ class us_tcp_sock:
     write_queue: us_bq
     sk_rcvbuf: int
     sk_sndbuf: int
+    notsent_lowat: int
     rcv_ssthresh: int
     window_clamp: int
     rcvq_space: int

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.seqnum import SEQ_MASK, seq_add
-from ustack.tcp.ack import tcp_sndbuf_expand
 from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
 from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.pacing import sk_set_max_pacing_rate
 from ustack.tcp.ports import bind_bucket_add
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
+from ustack.tcp.sndbuf import tcp_sndbuf_expand
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.window import tcp_init_buffer_space
@@ -49,6 +50,10 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp = child.tp
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
+    tp.notsent_lowat = lsk.tp.notsent_lowat
+    child.user_timeout_us = lsk.user_timeout_us
+    if lsk.pacing is not None:
+        sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
     prot.ehash[child.key] = child
     child.bind_bucket = bind_bucket_add(prot, child, tp.sport, by_connect=False)

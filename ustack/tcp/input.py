@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
-from ustack.tcp.ack import tcp_ack, tcp_check_space
+from ustack.tcp.ack import tcp_ack
 from ustack.tcp.challenge import tcp_oow_is_limited, tcp_send_challenge_ack
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_done, tcp_reset
@@ -29,6 +29,7 @@ from ustack.tcp.data import (
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
+from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,

@@ -103,6 +103,7 @@ struct us_tcp_sock {
 	struct us_bq write_queue;	/* bytes from SND.UNA on; SYN and FIN are not in it */
 	uint32_t sk_rcvbuf;
 	uint32_t sk_sndbuf;
+	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint32_t rcv_ssthresh;		/* current window clamp */
 	uint32_t window_clamp;
 	uint32_t rcvq_space;		/* bytes copied to the user in the last RTT */

@@ -5,6 +5,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -218,6 +219,15 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 3001:4001(1000) ack 1")
 
 
+def small_write_behind_a_full_ring(h: Host) -> None:
+    """More than the ring holds, at once, and then three bytes more."""
+    sk, _ = h.established("mss 1000,nop,wscale 7", win=60_000)
+    sk.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    sk._sk.tp.snd_cwnd = 500
+    sk.send(bytes(255_000))
+    sk.send(b"abc")
+
+
 def ack_train(h: Host) -> None:
     """The ACKs of a round come 1 ms apart, for longer than half the RTT."""
     clock = AckClock("cubic", rtt_us=20_000, on=h)
@@ -423,12 +433,6 @@ def time_wait(h: Host) -> Peer:
     return peer
 
 
-def time_wait_is_over(h: Host) -> None:
-    """A minute later."""
-    time_wait(h)
-    h.advance_us(61 * SECOND)
-
-
 def time_wait_hears(*lines: str) -> Script:
     """What comes after the end."""
 
@@ -436,6 +440,18 @@ def time_wait_hears(*lines: str) -> Script:
         peer = time_wait(h)
         for line in lines:
             peer.send(line)
+
+    return script
+
+
+def sends_with_the_syn(ack: int) -> Script:
+    """Five bytes go with our SYN; the SYN-ACK acknowledges them, or does not."""
+
+    def script(h: Host) -> None:
+        peer = h.peer(port=80, to=None)
+        h.socket().send_fastopen(b"hello", peer.addr, 80)
+        peer.expect("S 0:5(5)")
+        peer.send(f"S. 0:0(0) ack {ack} <mss 1460>")
 
     return script
 
@@ -592,6 +608,8 @@ TCP_EXT = {
     "TCPDSACKOfoSent": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1", options=SACK)),
     "TCPAbortOnData": case(text_for_an_orphan),
     "TCPAbortOnClose": case(closes_unread),
+    "TCPFastOpenActive": case(sends_with_the_syn(6), tcp_fastopen=5),
+    "TCPFastOpenActiveFail": case(sends_with_the_syn(1), tcp_fastopen=5),
     "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
@@ -608,6 +626,7 @@ TCP_EXT = {
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPAutoCorking": case(small_write_behind_a_full_ring),
     "TCPHystartTrainDetect": case(ack_train),
     "TCPHystartTrainCwnd": case(ack_train, 31),
     "TCPHystartDelayDetect": case(rising_delay),

@@ -192,8 +192,8 @@ def test_a_slow_reader_pauses_the_writer_and_resuming_drains_it(run):
 def test_a_file_goes_from_the_descriptor_as_there_is_room(run, tmp_path):
     """Nothing is copied at the socket, and a slow reader pauses the protocol that asks."""
     path = tmp_path / "file"
-    path.write_bytes(bytes(range(250)) * 12_000)
-    size = 3_000_000
+    path.write_bytes(bytes(range(250)) * 48_000)
+    size = 12_000_000
 
     class Sender(Collector):
         def connection_made(self, transport):
