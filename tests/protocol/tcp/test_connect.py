@@ -310,7 +310,7 @@ def test_a_reset_in_a_crossing_ends_it(server):
 
 @pytest.mark.linux("tcp_syn_options: the SYN-ACK of a crossing is a SYN sent again")
 def test_a_crossing_offers_everything_but_uses_only_what_both_offer(server):
-    sk, peer = begin(server)
+    _sk, peer = begin(server)
     peer.send("S 0:0(0) win 65535 <mss 1460,nop,wscale 3>")
     peer.expect("S. 0:0(0) ack 1 <mss 1460,sackOK,TS val * ecr 0,nop,wscale 7>")
     peer.send("P. 11:16(5) ack 1", data=b"world")
