@@ -324,7 +324,6 @@ class InetSocket:
         elif tp.state == TCP_SYN_SENT:
             self.connecting = False
             tcp_abort_connect(sk)
-            sk.tp.rcv_shutdown = sk.tp.snd_shutdown = 0  # tcp_disconnect
             sk.sk_err = errno.ECONNRESET
         else:
             if mask & RCV_SHUTDOWN:
