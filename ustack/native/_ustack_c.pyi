@@ -200,6 +200,7 @@ class us_request_sock:
     num_retrans: int
     num_timeout: int
     acked: int
+    ecn_ok: int
     snt_synack_us: int
     expires_us: int
 
@@ -271,6 +272,7 @@ class us_tcp_sock:
     rtt_timed_seq: int
     rtt_timing: int
     rtt_start_us: int
+    ecn_flags: int
     ack_pending: int
     ack_quick: int
     ack_pingpong: int

@@ -20,6 +20,7 @@ from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
 from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.ecn import TCP_ECN_OK, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack, tcp_ecn_send_syn
 from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
@@ -33,7 +34,7 @@ from ustack.tcp.timer import (
 )
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
-from ustack.wire.tcp import ACK, RST, SYN, syn_options
+from ustack.wire.tcp import ACK, ECE, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -113,7 +114,11 @@ def tcp_send_syn(sk: TcpSock) -> None:
         tstamp=tstamp,
         wscale=tp.rcv_wscale if scaling else None,
     )
-    tcp_transmit_skb(sk, tp.iss, 0, SYN | ACK if answering else SYN, options=options)
+    if answering:
+        flags = SYN | ACK | (ECE if tp.ecn_flags & TCP_ECN_OK else 0)
+    else:
+        flags = SYN | tcp_ecn_send_syn(sk)
+    tcp_transmit_skb(sk, tp.iss, 0, flags, options=options)
 
 
 def tcp_retransmit_syn(sk: TcpSock) -> None:
@@ -151,7 +156,9 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     _take_syn(sk, seg)
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
+        tcp_ecn_rcv_syn(sk, seg)
         return _simultaneous_open(sk)
+    tcp_ecn_rcv_synack(sk, seg)
     tp.snd_una = seg.ack
     tp.retransmits = 0
     tcp_ack_rtt_sample(sk, seg)

@@ -15,11 +15,13 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_create_openreq_child
+from ustack.tcp.ecn import tcp_ecn_create_request
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
 from ustack.wire.tcp import (
     ACK,
+    ECE,
     RST,
     SYN,
     TCPOLEN_TSTAMP_ALIGNED,
@@ -116,6 +118,7 @@ def _add_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         req.ts_recent = seg.tsval
         request.tsoffset = prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
+    req.ecn_ok = tcp_ecn_create_request(lsk, seg)
     advmss = rt.mtu - 40
     window, wscale = tcp_select_initial_window(
         config,
@@ -153,7 +156,8 @@ def tcp_send_synack(request: RequestSock) -> None:
         tstamp=tstamp,
         wscale=req.rcv_wscale if req.wscale_ok else None,
     )
-    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, SYN | ACK, req.rcv_wnd, options)
+    flags = SYN | ACK | (ECE if req.ecn_ok else 0)
+    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options)
 
 
 def reqsk_timer(request: RequestSock) -> None:

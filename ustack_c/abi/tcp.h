@@ -78,6 +78,7 @@ struct us_tcp_sock {
 	uint64_t rtt_start_us;
 
 	/* Delayed ACK, as struct inet_connection_sock's icsk_ack. */
+	uint8_t ecn_flags;		/* TCP_ECN_OK 1, QUEUE_CWR 2, DEMAND_CWR 4, SEEN 8 */
 	uint8_t ack_pending;		/* ICSK_ACK_SCHED 1, TIMER 2, PUSHED 4, PUSHED2 8, NOW 16 */
 	uint8_t ack_quick;		/* quick ACKs left */
 	uint8_t ack_pingpong;
@@ -148,6 +149,7 @@ struct us_request_sock {
 	uint8_t num_retrans;		/* SYN-ACKs repeated because the peer was silent */
 	uint8_t num_timeout;
 	uint8_t acked;			/* third ACK seen while the accept queue was full */
+	uint8_t ecn_ok;
 	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
 	uint64_t expires_us;
 };
