@@ -148,6 +148,8 @@ class TcpExtMib:
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
     TCPAbortOnLinger: int = 0
+    TCPFastOpenActive: int = 0
+    TCPFastOpenActiveFail: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
     BusyPollRxPackets: int = 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
+    from ustack.tcp.fastopen_client import FastopenCache
     from ustack.tcp.timewait import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
@@ -62,6 +63,8 @@ class TcpProt:
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
         """Where linux-3.10 goes on looking for a port to connect() from."""
+        self.fastopen_cache: dict[tuple[int, int], FastopenCache] = {}
+        """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
         self.table_perturb: dict[int, int] = {}
         """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self.tsq: dict[TcpSock, None] = {}

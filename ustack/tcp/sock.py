@@ -29,6 +29,7 @@ from ustack.tcp.states import (
 if TYPE_CHECKING:
     from ustack.ipv4.route import Route
     from ustack.tcp.cong.ops import CongestionOps
+    from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
@@ -85,6 +86,7 @@ class TcpSock(Sock):
         "done",
         "dst",
         "duplicate_sack",
+        "fastopen_req",
         "icsk_pending",
         "keepalive_timer",
         "listen",
@@ -143,6 +145,8 @@ class TcpSock(Sock):
         self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
+        self.fastopen_req: FastopenRequest | None = None
+        """Fast Open, until the SYN-ACK."""
         self.rcvlowat = 1
         self.rcvbuf_locked = False
         """SO_RCVBUF was set: no autotuning."""
@@ -207,6 +211,7 @@ class TcpSock(Sock):
         self._new_tcb()
         self.done = False
         self.duplicate_sack = None
+        self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)

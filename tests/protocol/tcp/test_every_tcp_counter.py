@@ -433,12 +433,6 @@ def time_wait(h: Host) -> Peer:
     return peer
 
 
-def time_wait_is_over(h: Host) -> None:
-    """A minute later."""
-    time_wait(h)
-    h.advance_us(61 * SECOND)
-
-
 def time_wait_hears(*lines: str) -> Script:
     """What comes after the end."""
 
@@ -446,6 +440,18 @@ def time_wait_hears(*lines: str) -> Script:
         peer = time_wait(h)
         for line in lines:
             peer.send(line)
+
+    return script
+
+
+def sends_with_the_syn(ack: int) -> Script:
+    """Five bytes go with our SYN; the SYN-ACK acknowledges them, or does not."""
+
+    def script(h: Host) -> None:
+        peer = h.peer(port=80, to=None)
+        h.socket().send_fastopen(b"hello", peer.addr, 80)
+        peer.expect("S 0:5(5)")
+        peer.send(f"S. 0:0(0) ack {ack} <mss 1460>")
 
     return script
 
@@ -602,6 +608,8 @@ TCP_EXT = {
     "TCPDSACKOfoSent": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1", options=SACK)),
     "TCPAbortOnData": case(text_for_an_orphan),
     "TCPAbortOnClose": case(closes_unread),
+    "TCPFastOpenActive": case(sends_with_the_syn(6), tcp_fastopen=5),
+    "TCPFastOpenActiveFail": case(sends_with_the_syn(1), tcp_fastopen=5),
     "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
