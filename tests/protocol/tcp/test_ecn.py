@@ -231,3 +231,24 @@ def test_fast_retransmit_says_cwr_too():
     peer.send(". 1:1(0) ack 10001")
     sk.send(pattern(10_000, 1_000))
     assert any(s.flags & CWR for s in peer.drain())
+
+
+# SYN cookies.
+
+
+def test_a_cookie_without_timestamps_agrees_to_nothing():
+    """There is nowhere to remember it until the third ACK."""
+    _, peer = agreed(ecn_host(1, tcp_syncookies=2))
+    peer.expect("S. 0:0(0) ack 1")
+
+
+@pytest.mark.linux("cookie_init_timestamp")
+def test_a_cookie_with_timestamps_remembers_the_agreement():
+    h = ecn_host(1, tcp_syncookies=2)
+    lsk = h.listen()
+    peer = h.peer()
+    peer.send("SEC 0:0(0) win 65535 <mss 1000,sackOK,TS val 5 ecr 0,nop,wscale 7>")
+    peer.expect("S.E 0:0(0) ack 1")
+    peer.send(". 1:1(0) ack 1 <nop,nop,TS val 6 ecr *>")
+    lsk.accept().send(b"abc")
+    assert peer.expect("P. 1:4(3) ack 1").tos == ECT0
