@@ -21,6 +21,7 @@ from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
 from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.ecn import TCP_ECN_OK, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack, tcp_ecn_send_syn
 from ustack.tcp.fastopen_client import (
     tcp_fastopen_defer_connect,
     tcp_rcv_fastopen_synack,
@@ -39,7 +40,7 @@ from ustack.tcp.timer import (
 )
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
-from ustack.wire.tcp import ACK, RST, SYN, syn_options
+from ustack.wire.tcp import ACK, ECE, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -133,7 +134,11 @@ def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None =
         wscale=tp.rcv_wscale if config.tcp_window_scaling else None,
         fastopen=fastopen,
     )
-    tcp_transmit_skb(sk, tp.iss, length, SYN | ACK if answering else SYN, options=options)
+    if answering:
+        flags = SYN | ACK | (ECE if tp.ecn_flags & TCP_ECN_OK else 0)
+    else:
+        flags = SYN | tcp_ecn_send_syn(sk)
+    tcp_transmit_skb(sk, tp.iss, length, flags, options=options)
 
 
 def tcp_retransmit_syn(sk: TcpSock) -> None:
@@ -171,7 +176,9 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     _take_syn(sk, seg)
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
+        tcp_ecn_rcv_syn(sk, seg)
         return _simultaneous_open(sk)
+    tcp_ecn_rcv_synack(sk, seg)
     data = (seg.ack - tp.iss & SEQ_MASK) - 1
     if data:
         lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)

@@ -18,6 +18,7 @@ from ustack.tcp.transmit import tcp_v4_send_bare
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
 from ustack.wire.tcp import (
     ACK,
+    ECE,
     SYN,
     TCPOLEN_TSTAMP_ALIGNED,
     FastopenOption,
@@ -174,7 +175,8 @@ def tcp_send_synack(
         wscale=req.rcv_wscale if req.wscale_ok else None,
         fastopen=fastopen,
     )
-    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, SYN | ACK, req.rcv_wnd, options)
+    flags = SYN | ACK | (ECE if req.ecn_ok else 0)
+    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:
