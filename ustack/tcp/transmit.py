@@ -15,11 +15,13 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
+from ustack.tcp.ecn import tcp_ecn_send
 from ustack.tcp.pacing import tcp_pacing_sent
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
     FIN,
+    PSH,
     RST,
     SYN,
     TCP_CSUM_OFFSET,
@@ -118,8 +120,14 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
+    tos = 0
     if not gso_size or length <= gso_size:
         gso_size = 0
+    else:
+        flags |= PSH  # so that the other end's GRO hands a super-frame on at once
+    if tp.ecn_flags:
+        ecn_bits, tos = tcp_ecn_send(sk, seq, length, flags)
+        flags |= ecn_bits
     segs = -(-length // gso_size) if gso_size else 1
     reason = None
     if not (
@@ -127,12 +135,13 @@ def tcp_transmit_skb(
         and prot.fast.on
         and sk.ofo is None
         and sk.duplicate_sack is None
+        and not tos
         and prot.fast.transmit(sk, seq, length, flags, window, gso_size)
     ):
         skb = _build_skb(sk, seq, length, flags, window, options)
         if gso_size:
             skb.gso_size, skb.gso_segs = gso_size, segs
-        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tp.inet_id)
+        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos, tp.inet_id)
         tp.inet_id = tp.inet_id + segs & 0xFFFF
     if length:
         tp.bytes_sent += length
@@ -184,7 +193,13 @@ def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
 
 
 def _queue_xmit(
-    prot: TcpProt, skb: Skb, rt: Route | None, saddr: int, daddr: int, ident: int = -1
+    prot: TcpProt,
+    skb: Skb,
+    rt: Route | None,
+    saddr: int,
+    daddr: int,
+    tos: int = 0,
+    ident: int = -1,
 ) -> DropReason | None:
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_offset = TCP_CSUM_OFFSET
@@ -192,7 +207,7 @@ def _queue_xmit(
         prot.net.mib.ip.OutNoRoutes += 1
         kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
         return DropReason.IP_OUTNOROUTES
-    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, ident=ident)
+    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos, ident=ident)
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:
