@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+LINUX_6 = "linux-6"
+LINUX_310 = "linux-3.10"
+PROFILES = (LINUX_6, LINUX_310)
+
+
+@dataclass(frozen=True)
+class UstackConfig:
+    """What Linux has no knob for (net.ustack.*)."""
+
+    profile: str = LINUX_6
+    """net.ustack.profile: the kernel whose rules hold where Linux has changed them, ``linux-6``
+    or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
+
 
 @dataclass(frozen=True)
 class NicConfig:
@@ -129,6 +142,13 @@ class TcpConfig:
     tcp_max_tw_buckets: int = 131_072
     tcp_max_orphans: int = 65_536
     tcp_abort_on_overflow: bool = False
+    tcp_syncookies: int = 1
+    """0: none, 1: when a SYN queue is full, 2: for every SYN."""
+    tcp_fastopen: int = 1
+    """Bits of RFC 7413: 1 client, 2 server, 4 client without a cookie, 0x200 server without
+    one, 0x400 every listener without TCP_FASTOPEN."""
+    tcp_fastopen_key: str = "00000000-00000000-00000000-00000000"
+    """Key of the server's cookies; all zero: a random one."""
     tcp_window_scaling: bool = True
     tcp_timestamps: bool = True
     tcp_sack: bool = True
@@ -137,6 +157,16 @@ class TcpConfig:
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
+    tcp_congestion_control: str = "reno"
+    """The congestion control of new sockets; TCP_CONGESTION chooses another."""
+    tcp_available_congestion_control: str = "reno"
+    """What is registered: read only, see ``Stack.register_congestion_control``."""
+    tcp_allowed_congestion_control: str = "reno"
+    """What TCP_CONGESTION may choose; the default is always allowed."""
+    tcp_slow_start_after_idle: bool = True
+    """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
+    tcp_min_tso_segs: int = 2
+    """Segments of a super-frame at least, if there is that much to send."""
     init_cwnd: int = 10
     """Initial congestion window in segments (RFC 6928)."""
 
@@ -149,3 +179,4 @@ class StackConfig:
     core: CoreConfig = field(default_factory=CoreConfig)
     ip: IpConfig = field(default_factory=IpConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    ustack: UstackConfig = field(default_factory=UstackConfig)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
 
 if TYPE_CHECKING:
     from ustack.nic.wire import Wire
+    from ustack.tcp.cong.ops import CongestionOps
 
 IPPROTO_TCP = 6
 TIMERS_PER_POLL = 1024
@@ -138,12 +140,14 @@ class Stack:
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
+        if self.net.softirq_frozen:
+            return moved > 0
         return pending or moved > 0
 
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
         for softnet in self.net.softnets:
-            if softnet.softirq_pending:
+            if softnet.softirq_pending and not self.net.softirq_frozen:
                 return 0
         if self._timed:
             return self._timed_deadline_us()
@@ -160,11 +164,10 @@ class Stack:
 
         What a socket took over when it was made, its buffer sizes for instance, stays.
         """
+        self.tcp.set_config(config)
         self.config = self.net.config = config
         self.arp.table.config = config.ip.neigh
         self.ip.set_config(config.ip)
-        self.tcp.config = config.tcp
-        self.tcp.somaxconn = config.core.somaxconn
 
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""
@@ -194,7 +197,26 @@ class Stack:
         self.adapters.clear()
         self._timed.clear()
 
-    # Handlers of the application's own.
+    # What the application brings of its own.
+
+    def register_congestion_control(self, ops: CongestionOps) -> None:
+        """Let sockets use ``ops`` by TCP_CONGESTION, or all new ones by sysctl.
+
+        Args:
+            ops: an object of a class derived from ``ustack.tcp.cong.ops.CongestionOps``; one
+                serves every socket.
+
+        Raises:
+            ValueError: its name is empty, 16 letters or longer, or taken.
+        """
+        registry = self.tcp.congestion
+        registry.register(ops)
+        tcp = replace(
+            self.config.tcp,
+            tcp_available_congestion_control=registry.available,
+            tcp_allowed_congestion_control=registry.allowed,
+        )
+        self.set_config(replace(self.config, tcp=tcp))
 
     def register_protocol(
         self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None

@@ -99,7 +99,7 @@ def parse_script(line: str) -> Script:
 
 
 def parse_options_text(text: str) -> tuple[Option, ...]:
-    """Read ``mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7,sack 1:2 3:4,eol``."""
+    """Read ``mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7,sack 1:2 3:4,FO 01fe,eol``."""
     options: list[Option] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, *words = item.split()
@@ -108,6 +108,8 @@ def parse_options_text(text: str) -> tuple[Option, ...]:
         elif name == "sack":
             edges = [_number(edge) for word in words for edge in word.split(":")]
             options.append(("sack", tuple(edges)))
+        elif name == "FO":
+            options.append(("FO", tuple(bytes.fromhex("".join(words)))))
         else:
             options.append((name, tuple(_number(word) for word in words)))
     return tuple(options)
@@ -139,6 +141,8 @@ def pack_options(options: tuple[Option, ...]) -> bytes:
                 out += b"\x01"
             case "eol":
                 out += b"\x00"
+            case "FO":
+                out += bytes((34, 2 + len(values), *(v or 0 for v in values)))
             case "raw":
                 out += bytes(v or 0 for v in values)
             case _:
@@ -171,6 +175,8 @@ def _unpack_option(kind: int, body: bytes) -> Option:
     shapes = {2: ("mss", ">H"), 3: ("wscale", ">B"), 4: ("sackOK", ">"), 8: ("TS", ">II")}
     if kind == 5 and len(body) % 8 == 0:
         return ("sack", struct.unpack(f">{len(body) // 4}I", body))
+    if kind == 34:
+        return ("FO", tuple(body))
     name, shape = shapes.get(kind, (f"kind{kind}", None))
     if shape is None or struct.calcsize(shape) != len(body):
         return (name if shape is None else "bad", tuple(body))
@@ -246,6 +252,8 @@ def _option_text(option: Option, ack_isn: int) -> str:
     if name == "sack":
         edges = [(v or 0) - ack_isn & MASK for v in values]
         return "sack " + " ".join(f"{a}:{b}" for a, b in zip(edges[::2], edges[1::2], strict=True))
+    if name == "FO":
+        return f"FO {bytes(v or 0 for v in values).hex()}".rstrip()
     return " ".join([name, *map(str, values)])
 
 

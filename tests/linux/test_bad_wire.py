@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import statistics
 import time
 from pathlib import Path
 
@@ -46,14 +47,14 @@ def test_a_delay_is_there_and_back_again(ns: Namespace, page: Path):
     with Daemon(ns, "--impair", "delay=10ms", serve=f"http={page}"):
         times = round_trips_ms(ns)
         assert len(times) == 10
-        assert 20 <= min(times) < 100, times
+        assert 20 <= statistics.median(times) < 200, times
         assert fetch(ns)[0] == digest(page)
 
 
 def test_one_way_alone_can_be_slow(ns: Namespace, page: Path):
     with Daemon(ns, "--impair", "delay=15ms,way=received", serve=f"http={page}"):
         times = round_trips_ms(ns)
-        assert 15 <= min(times) < 100, times
+        assert 15 <= statistics.median(times) < 200, times
 
 
 def test_curl_gets_every_byte_over_a_wire_that_does_everything_wrong(ns: Namespace, page: Path):

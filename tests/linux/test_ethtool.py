@@ -46,6 +46,8 @@ def test_a_change_is_shown_and_traffic_goes_on(ns: Namespace, daemon: Daemon, ch
         (("-L", "eth0", "combined", "9"), "Invalid argument"),
         (("-C", "eth0", "rx-usecs", "5"), "Invalid argument"),
         (("-C", "eth0", "rx-frames", "5"), "Operation not supported"),
+        (("-C", "eth0", "tx-frames", "5"), "Operation not supported"),
+        (("-C", "eth0", "tx-usecs", "50"), "Invalid argument"),
         (("-G", "lo", "rx", "512"), "Operation not supported"),
         (("-G", "eth9", "rx", "512"), "no device matches name"),
         (("-G", "eth0", "rx"), "no value for parameter 'rx'"),

@@ -76,7 +76,7 @@ def test_a_closed_port_refuses_at_once(ns: Namespace, daemon: Daemon):
     begin = time.monotonic()
     run = ns.run("curl", "-sS", "--max-time", "10", f"{URL}:81/")
     assert run.returncode == 7, run.stderr  # "Failed to connect to host"
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
 
 
 def test_a_client_killed_in_the_middle_leaves_no_socket(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ustack.native.lib import lib
 from ustack.native.mem import MAX_ORDER, NO_PAGE, PAGE_SIZE, Mem
 
 PAGES = 300
@@ -54,6 +55,17 @@ def mem():
     mem = Mem(PAGES * PAGE_SIZE)
     yield mem
     mem.close()
+
+
+def test_allocations_fail_on_purpose_as_often_as_was_asked(mem):
+    lib.us_mem_fail_alloc(mem.ptr, 2)
+    free = mem.free_pages
+    for left in (1, 0):
+        with pytest.raises(MemoryError):
+            mem.alloc_pages(0)
+        assert lib.us_mem_fail_alloc_left(mem.ptr) == left
+    assert mem.free_pages == free
+    mem.put_page(mem.alloc_pages(0))
 
 
 OPERATIONS = st.lists(

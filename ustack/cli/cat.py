@@ -1,4 +1,4 @@
-"""``ustack cat``: files of /proc, as the stack would show them if it were the kernel."""
+"""``ustack cat``: files of /proc and masks in /sys, as if the stack were the kernel."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ VIEWS = (
 SETTERS = (
     ("-G", "--set-ring", "ring", "rx N, tx N"),
     ("-L", "--set-channels", "channels", "combined N"),
-    ("-C", "--coalesce", "coalesce", "rx-usecs N, adaptive-rx on|off"),
+    ("-C", "--coalesce", "coalesce", "rx-usecs N, tx-usecs 0, adaptive-rx on|off"),
     ("-A", "--pause", "pause", "rx on|off, tx on|off"),
     ("-X", "--rxfh", "rxfh", "equal N, weight W0 W1 ..., default, hkey KEY"),
     ("-K", "--features", "features", "rx, tx, tso, gso, gro, lro on|off"),
@@ -186,12 +186,16 @@ def switch(word: str) -> bool:
 
 
 def coalesce_words(words: list[str]) -> Changes:
-    """Read -C's words; those that igb has not are refused as Linux does."""
+    """Read -C's words.
+
+    igb declares the times alone (ETHTOOL_COALESCE_USECS): frames, rates and the rest are refused
+    as ethtool's core does; adaptive-rx is ours.
+    """
     names = {name for block in COALESCE_BLOCKS for name in block} | {"adaptive-tx"}
     for name in words[::2]:
-        if name in names - {"rx-usecs"}:
+        if name in names - {"rx-usecs", "tx-usecs"}:
             raise ClientError("netlink error: Operation not supported")
-    values = pairs(words, {"rx-usecs": number, "adaptive-rx": switch})
+    values = pairs(words, {"rx-usecs": number, "tx-usecs": number, "adaptive-rx": switch})
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 

@@ -1,6 +1,7 @@
 """``ustack ip``: neigh, route, addr and link in iproute2's words.
 
 To change there are static neighbours and ``ip link set DEV mtu N``; the rest only looks.
+``ip route get ADDR`` is in ``route_get``.
 
 Commands and objects may be shortened as in iproute2 (``ip r``, ``ip a s dev lo``).
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.route_get import print_route
 from ustack.daemon.messages import (
     AddressRow,
     EthtoolSetRequest,
@@ -47,14 +49,15 @@ STATS_MIN_WIDTHS = (10, 7, 6, 7, 7, 7)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ip's options."""
     parser.add_argument("-s", "--stats", action="store_true", help="with link: counters")
+    parser.add_argument("-d", "--details", action="store_true", help="with link: limits, queues")
     parser.add_argument("-4", dest="ipv4", action="store_true", help="IPv4, as always here")
     parser.add_argument("object", metavar="OBJECT", help="neigh, route, addr or link")
     parser.add_argument(
         "words",
         nargs="*",
         metavar="WORD",
-        help="show, list; dev NAME; for route: table local; for link: set NAME mtu N; for neigh: "
-        "add, replace or del ADDR lladdr MAC dev NAME [nud permanent]",
+        help="show, list; dev NAME; for route: table local, get ADDR [from ADDR]; for link: "
+        "set NAME mtu N; for neigh: add, replace or del ADDR lladdr MAC dev NAME [nud permanent]",
     )
 
 
@@ -74,7 +77,13 @@ def run(args: argparse.Namespace, client: Client) -> int:
             if change is not None:
                 change_neighbour(client, change)
                 return 0
-            for line in view(client, parse_words(args.words, name), bool(args.stats)):
+            if name == "route" and args.words[:1] == ["get"]:
+                print_route(client, args.words[1:])
+                return 0
+            selection = parse_words(args.words, name)
+            if args.details:
+                selection["details"] = "on"
+            for line in view(client, selection, bool(args.stats)):
                 print(line)
             return 0
     raise ClientError(f'Object "{args.object}" is unknown, try neigh, route, addr or link.')
@@ -222,7 +231,8 @@ def format_address(address: AddressRow, device: str) -> str:
 def link_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
     """Yield ``ip link``, with ``-s`` its counters."""
     for link in chosen_links(client, selection):
-        yield from link_header(link, mode=" mode DEFAULT")
+        details = "details" in selection
+        yield from link_header(link, mode=" mode DEFAULT", details=details)
         if stats:
             yield from statistics_lines("RX", STATS_RX, link.stats)
             yield from statistics_lines("TX", STATS_TX, link.stats)
@@ -242,7 +252,7 @@ def chosen_links(client: Client, selection: dict[str, str]) -> list[LinkRow]:
     return chosen
 
 
-def link_header(link: LinkRow, mode: str = "") -> Iterator[str]:
+def link_header(link: LinkRow, mode: str = "", details: bool = False) -> Iterator[str]:
     """Yield the two lines that begin a device."""
     if "UP" not in link.flags:
         state = "DOWN"
@@ -255,7 +265,14 @@ def link_header(link: LinkRow, mode: str = "") -> Iterator[str]:
     kind, broadcast = (
         ("loopback", "00:00:00:00:00:00") if link.loopback else ("ether", "ff:ff:ff:ff:ff:ff")
     )
-    yield f"    link/{kind} {link.mac} brd {broadcast}"
+    extra = format_details(link.details) if details else ""
+    yield f"    link/{kind} {link.mac} brd {broadcast}{extra}"
+
+
+def format_details(details: dict[str, int]) -> str:
+    """Write what ``-d`` adds, with iproute2's two blanks behind the promiscuity."""
+    words = [f"{name} {value}" + " " * (name == "promiscuity") for name, value in details.items()]
+    return f" {' '.join(words)} " if words else ""
 
 
 def statistics_lines(

@@ -25,9 +25,14 @@ SUBCOMMANDS = {
     "cat": "files of /proc",
     "sysctl": "read and set net.core.* and net.ipv4.*",
     "ping": "echo requests from the stack",
+    "tc": "queue disciplines (-s: counters)",
+    "show": "the stack's inside: softnet, rps, xps",
+    "ps": "the daemon's threads and tasks, and ksoftirqd",
     "trace": "the path of one packet",
+    "dump-ring": "a ring's descriptors",
+    "debug": "faults on purpose: freeze-softirq, fail-alloc",
 }
-"""Each is the module of that name in this package."""
+"""Each is the module of that name in this package, with _ for -."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -41,7 +46,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def load(name: str) -> Any:
     """Return a subcommand's module; only the one in use is imported (dpkt takes its time)."""
-    return importlib.import_module(f"ustack.cli.{name}")
+    return importlib.import_module(f"ustack.cli.{name.replace('-', '_')}")
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:

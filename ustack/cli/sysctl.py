@@ -14,7 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("-a", "--all", action="store_true", help="all variables")
     flag("-n", "--values", action="store_true", help="values without names")
     flag("-w", "--write", action="store_true", help="set; NAME=VALUE sets without it as well")
-    flag("variables", nargs="*", metavar="NAME[=VALUE]", help="e.g. net.core.somaxconn")
+    flag(
+        "variables",
+        nargs="*",
+        metavar="NAME[=VALUE]",
+        help="e.g. net.core.somaxconn, /sys/class/net/eth0/queues/rx-0/rps_cpus",
+    )
 
 
 def run(args: argparse.Namespace, client: Client) -> int:

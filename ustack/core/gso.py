@@ -79,6 +79,7 @@ def _segment(skb: Skb, frame: bytes) -> Skb:
     segment.network_offset = skb.network_offset
     segment.transport_offset = skb.transport_offset
     segment.priority = skb.priority
+    segment.queue_mapping = skb.queue_mapping
     segment.ip_summed = CHECKSUM_PARTIAL
     segment.csum_offset = _TCP_CSUM_AT
     return segment

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ustack.core.debug import Faults
 from ustack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_LOWER_UP,
@@ -17,7 +18,7 @@ from ustack.core.netdevice import (
     NETIF_F_SOFT_FEATURES,
     NetDevice,
 )
-from ustack.core.qdisc import Qdisc
+from ustack.core.qdisc import MqQdisc, Qdisc
 from ustack.core.receive import netif_receive_skb
 from ustack.core.skb import Skb, skb_clone
 from ustack.core.softirq import SoftnetData
@@ -59,6 +60,9 @@ class Net:
         self.mib = NetMib()
         self.drops = DropCounters()
         self.timers = TimerQueue()
+        self.softirq_frozen = False
+        """Held up on purpose (``faults``)."""
+        self.faults = Faults(self)
         self.devices: dict[str, NetDevice] = {}
         """By name, in the order of registration."""
         self.loopback_dev: NetDevice | None = None
@@ -70,6 +74,8 @@ class Net:
         self.ptype_all: tuple[PacketTap, ...] = ()
         self.trace_drop = TracePoint("kfree_skb")
         """Fires with (skb, reason) at every drop."""
+        self.rps_needed = False
+        """Whether some queue of some device spreads its packets over CPUs."""
         self.softnets = [SoftnetData(self, cpu) for cpu in range(max(config.core.nr_cpus, 1))]
         """One for each CPU that the stack pretends to have."""
         self.softnet = self.softnets[0]
@@ -110,7 +116,7 @@ class Net:
         if dev.is_up:
             return
         if dev.qdisc is None and dev.qdisc_name != "noqueue":
-            dev.qdisc = Qdisc(dev, dev.tx_queue_len)
+            dev.qdisc = MqQdisc(dev) if dev.num_queues > 1 else Qdisc(dev, dev.tx_queue_len)
         dev.ndo_open()
         dev.flags |= IFF_UP | IFF_RUNNING | IFF_LOWER_UP
         for notifier in self.netdev_notifiers:
@@ -124,7 +130,8 @@ class Net:
             notifier(dev, False)
         dev.flags &= ~(IFF_UP | IFF_RUNNING | IFF_LOWER_UP)
         if dev.qdisc is not None:
-            qdisc_purge(self, dev.qdisc)
+            for qdisc in dev.qdisc.leaves:
+                qdisc_purge(self, qdisc)
         dev.ndo_stop()
 
     def dev_add_pack(self, ptype: int | None, func: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
-    from ustack.core.qdisc import Qdisc
+    from ustack.core.qdisc import MqQdisc, Qdisc
     from ustack.core.skb import Skb
 
 IFF_UP = 0x1
@@ -78,8 +78,22 @@ class NetDevice:
         self.tx_queue_len = 1000
         self.gso_max_size = 65536
         self.stats = NetDeviceStats()
-        self.qdisc: Qdisc | None = None
-        """Given by dev_open; None for a device without a queue (qdisc_name "noqueue")."""
+        self.qdisc: Qdisc | MqQdisc | None = None
+        """The root, given by dev_open; None for a device without one (qdisc_name "noqueue")."""
+        self.real_num_tx_queues = 1
+        """Transmit queues in use."""
+        self.real_num_rx_queues = 1
+        """Receive queues in use."""
+        self.rps_maps: dict[int, tuple[int, ...]] = {}
+        """Receive queue -> the CPUs that its packets are spread over; see ``steering``."""
+        self.xps_masks: dict[int, int] = {}
+        """Transmit queue -> mask of the CPUs that send with it."""
+        self.xps_map: dict[int, tuple[int, ...]] = {}
+        """The same from the other side: CPU -> queues."""
+
+    num_queues = 1
+    """Queue pairs that the driver could have (numtxqueues, numrxqueues); beyond 1 the root
+    qdisc is mq."""
 
     @property
     def is_up(self) -> bool:
@@ -101,10 +115,18 @@ class NetDevice:
         """
         raise NotImplementedError
 
+    def ndo_poll_controller(self) -> None:
+        """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
+
     @property
     def queue_stopped(self) -> bool:
         """Whether the driver has stopped its transmit queue for want of descriptors."""
         return False
+
+    def tx_queue_stopped(self, queue: int) -> bool:
+        """Whether transmit queue ``queue`` is stopped (netif_tx_queue_stopped)."""
+        del queue
+        return self.queue_stopped
 
     def interrupts(self) -> list[tuple[str, list[int]]]:
         """Return each vector's name in /proc/interrupts and its interrupts by softnet context."""

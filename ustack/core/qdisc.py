@@ -1,13 +1,14 @@
-"""pfifo_fast: three bands of packets that wait for the device (net/sched/sch_generic.c).
+"""Packets that wait for the device: pfifo_fast (net/sched/sch_generic.c) and mq (sch_mq.c).
 
 ``core/transmit.py`` puts packets in when the device is busy and takes them out when it can
-send again. Band 0 is emptied before band 1, band 1 before band 2.
+send again. Of pfifo_fast's three bands 0 is emptied before 1, and 1 before 2. A device that
+can have several transmit queues has mq at the root, which only holds a pfifo_fast for each.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ustack.core.skb import Skb
@@ -31,12 +32,14 @@ class QdiscStats:
 
 
 class Qdisc:
-    """The transmit queue of one device; at most ``limit`` packets wait."""
+    """What waits for one transmit queue of a device, at most ``limit`` packets."""
 
-    __slots__ = ("_bands", "_requeued", "dev", "limit", "qlen", "scheduled", "stats")
+    __slots__ = ("_bands", "_requeued", "dev", "limit", "qlen", "queue", "scheduled", "stats")
 
-    def __init__(self, dev: NetDevice, limit: int) -> None:
+    def __init__(self, dev: NetDevice, limit: int, queue: int = 0) -> None:
         self.dev = dev
+        self.queue = queue
+        """Number of the device's transmit queue."""
         self.limit = limit
         self.qlen = 0
         self.scheduled = False
@@ -44,6 +47,11 @@ class Qdisc:
         self.stats = QdiscStats()
         self._bands: tuple[deque[Skb], ...] = (deque(), deque(), deque())
         self._requeued: deque[Skb] = deque()
+
+    @property
+    def leaves(self) -> list[Qdisc]:
+        """Itself: what can be enqueued to."""
+        return [self]
 
     @property
     def backlog_bytes(self) -> int:
@@ -72,3 +80,34 @@ class Qdisc:
                 self.qlen -= 1
                 return band.popleft()
         return None
+
+
+class MqQdisc:
+    """The root of a device with several transmit queues; its figures are its leaves' sums."""
+
+    __slots__ = ("dev", "leaves")
+
+    def __init__(self, dev: NetDevice) -> None:
+        self.dev = dev
+        self.leaves = [Qdisc(dev, dev.tx_queue_len, queue) for queue in range(dev.num_queues)]
+        """One for each queue that the device can have; the first ones are in use."""
+
+    @property
+    def qlen(self) -> int:
+        """Packets that wait."""
+        return sum(leaf.qlen for leaf in self.leaves)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait."""
+        return sum(leaf.backlog_bytes for leaf in self.leaves)
+
+    @property
+    def stats(self) -> QdiscStats:
+        """The figures of ``tc -s qdisc``, summed up anew (mq_dump)."""
+        total = QdiscStats()
+        for leaf in self.leaves:
+            for field in fields(QdiscStats):
+                value = getattr(total, field.name) + getattr(leaf.stats, field.name)
+                setattr(total, field.name, value)
+        return total

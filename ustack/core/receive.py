@@ -1,15 +1,17 @@
-"""From the driver to the protocols: ``netif_receive_skb`` (__netif_receive_skb_core).
+"""From the driver to the protocols: ``netif_receive_skb`` (net/core/dev.c).
 
 Drivers call it (as ``net.netif_receive_skb``) with frames that ``eth_type_trans`` has
-classified. Packet taps see the frame first, then the handler of its EtherType takes it;
-without one it is dropped as UNHANDLED_PROTO.
+classified. RPS may send them to another CPU's backlog first. Packet taps see the frame, then
+the handler of its EtherType takes it; without one it is dropped as UNHANDLED_PROTO.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.core.backlog import enqueue_to_backlog
 from ustack.core.skb import Skb, kfree_skb
+from ustack.core.steering import get_rps_cpu
 from ustack.lib.drop_reason import DropReason
 
 if TYPE_CHECKING:
@@ -17,7 +19,18 @@ if TYPE_CHECKING:
 
 
 def netif_receive_skb(net: Net, skb: Skb) -> None:
-    """Hand one received frame up; it is consumed."""
+    """Hand one received frame up, on the CPU that RPS chooses; it is consumed."""
+    if net.rps_needed:
+        cpu = get_rps_cpu(net, skb)
+        if cpu >= 0:
+            skb.own()
+            enqueue_to_backlog(net, skb, net.softnets[cpu])
+            return
+    __netif_receive_skb(net, skb)
+
+
+def __netif_receive_skb(net: Net, skb: Skb) -> None:
+    """Show a frame to the taps and give it to its protocol, on this CPU."""
     dev = skb.dev
     assert dev is not None
     net.softnet.processed += 1

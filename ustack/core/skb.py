@@ -43,11 +43,13 @@ class Skb:
         "frags",
         "gso_segs",
         "gso_size",
+        "hash",
         "ip_summed",
         "network_offset",
         "pkt_type",
         "priority",
         "protocol",
+        "queue_mapping",
         "transport_offset",
     )
 
@@ -66,6 +68,10 @@ class Skb:
         """Payload bytes of each segment of a super-frame; 0 for an ordinary packet."""
         self.gso_segs = 1
         self.priority = 0
+        self.hash = 0
+        """The flow's (``skb_get_hash``); 0 while nobody has asked for it."""
+        self.queue_mapping = 0
+        """The device's queue that it came from, or that it is to be sent with."""
         self.frags: list[tuple[int, int]] = []
         """(arena offset, bytes) of payload behind ``data``."""
         self.dst: Any = None

@@ -21,11 +21,10 @@ from ustack.core.napi import (
     NET_TX_SOFTIRQ,
     Napi,
     napi_complete,
-    napi_schedule,
 )
-from ustack.core.skb import Skb, kfree_skb
+from ustack.core.receive import __netif_receive_skb
+from ustack.core.skb import Skb
 from ustack.core.transmit import net_tx_action
-from ustack.lib.drop_reason import DropReason
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
@@ -55,6 +54,7 @@ class SoftnetData:
         "poll_list",
         "process_queue",
         "processed",
+        "received_rps",
         "softirq_counts",
         "softirq_pending",
         "time_squeeze",
@@ -78,6 +78,8 @@ class SoftnetData:
         """Packets refused by a full backlog (column 2)."""
         self.time_squeeze = 0
         """Times net_rx_action ran out of budget or time with work left (column 3)."""
+        self.received_rps = 0
+        """Times that another CPU's RPS woke this one (column 10)."""
         self.ksoftirqd_running = False
         """Whether ksoftirqd/N has been woken and not yet caught up: the next do_softirq is
         its run."""
@@ -97,6 +99,8 @@ def do_softirq(net: Net) -> bool:
         Whether something is still pending: the caller should poll again soon, after letting
         others run, and ksoftirqd will go on with it.
     """
+    if net.softirq_frozen:
+        return False
     softnets = net.softnets
     if len(softnets) == 1:
         softnet = softnets[0]
@@ -181,29 +185,6 @@ def net_rx_action(net: Net, start_us: int) -> None:
         softnet.softirq_pending |= NET_RX_BIT
 
 
-def netif_rx(net: Net, skb: Skb) -> DropReason | None:
-    """Queue a received packet that has no ring of its own (enqueue_to_backlog).
-
-    Returns:
-        None if it waits in input_pkt_queue; DEV_READY or CPU_BACKLOG if it was dropped.
-    """
-    dev = skb.dev
-    assert dev is not None
-    softnet = net.softnet
-    if not dev.is_up:
-        reason = DropReason.DEV_READY
-    elif len(softnet.input_pkt_queue) > net.config.core.netdev_max_backlog:
-        softnet.dropped += 1
-        reason = DropReason.CPU_BACKLOG
-    else:
-        softnet.input_pkt_queue.append(skb)
-        napi_schedule(softnet.backlog)
-        return None
-    dev.stats.rx_dropped += 1
-    kfree_skb(net, skb, reason)
-    return reason
-
-
 def process_backlog(napi: Napi, quota: int) -> int:
     """Receive up to ``quota`` packets of the backlog (its ``poll``)."""
     net = napi.net
@@ -213,7 +194,7 @@ def process_backlog(napi: Napi, quota: int) -> int:
     while True:
         queue = softnet.process_queue
         while queue:
-            net.netif_receive_skb(queue.popleft())
+            __netif_receive_skb(net, queue.popleft())
             work += 1
             if work >= quota:
                 return work

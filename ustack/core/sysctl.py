@@ -8,11 +8,12 @@ uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from ustack.config import StackConfig
+from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 
 INT_MAX = 2**31 - 1
 
@@ -21,6 +22,7 @@ SECTIONS = (
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
     ("net.ipv4.", ("tcp",)),
+    ("net.ustack.", ("ustack",)),
 )
 """Prefix of the name, and where in ``StackConfig`` the fields are."""
 NOT_SYSCTLS = frozenset(["nr_cpus", "arena_bytes", "init_cwnd", "ipfrag_evict"])
@@ -56,10 +58,44 @@ MOST = {
     "tcp_orphan_retries": 255,
     "tcp_retries2": 255,
     "tcp_syn_linear_timeouts": 127,
+    "tcp_syncookies": 2,
     "tcp_syn_retries": 127,
     "tcp_synack_retries": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
+
+WORDS = {
+    "profile": re.compile("|".join(map(re.escape, PROFILES))),
+    "tcp_fastopen_key": re.compile(r"[0-9a-f]{1,8}(-[0-9a-f]{1,8}){3}"),
+}
+"""Fields that are no numbers, and what they accept."""
+PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+}
+"""Defaults that Linux has changed, by profile."""
+
+READ_ONLY = frozenset(["tcp_available_congestion_control"])
+"""Fields that show what there is."""
+CHOICES = {
+    "tcp_allowed_congestion_control": "tcp_available_congestion_control",
+    "tcp_congestion_control": "tcp_available_congestion_control",
+}
+"""Fields that hold names, and the field that holds all names there are."""
+
+
+def with_profile(config: StackConfig, profile: str) -> StackConfig:
+    """Return ``config`` for another profile; what stood at the old one's default is at the new's.
+
+    Args:
+        profile: one of ``PROFILES``.
+    """
+    old = config.ustack.profile
+    changed = replace(config, ustack=replace(config.ustack, profile=profile))
+    for (section, name), defaults in PROFILE_DEFAULTS.items():
+        owner = getattr(changed, section)
+        if getattr(owner, name) == defaults[old]:
+            changed = replace(changed, **{section: replace(owner, **{name: defaults[profile]})})
+    return changed
 
 
 @dataclass(frozen=True)
@@ -88,7 +124,7 @@ def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple)):
+            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))
@@ -115,11 +151,18 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
 
     Raises:
         LookupError: there is no such knob; the caller's fault.
-        ValueError: ``text`` is no such value, or out of range (EINVAL); the caller's fault.
+        ValueError: ``text`` is no such value, or out of range (EINVAL), or the knob only shows
+            something (EACCES); the caller's fault.
     """
     knob = _find(config, name)
-    old = getattr(knob.owner(config), knob.field)
-    new: Any = replace(knob.owner(config), **{knob.field: _parse(knob, old, text)})
+    owner = knob.owner(config)
+    old = getattr(owner, knob.field)
+    if knob.field in READ_ONLY:
+        raise ValueError(f'permission denied on key "{knob.name}"')
+    parsed = _parse_names(knob, owner, text) if knob.field in CHOICES else _parse(knob, old, text)
+    if knob.field == "profile":
+        return with_profile(config, parsed)
+    new: Any = replace(owner, **{knob.field: parsed})
     for depth in range(len(knob.path) - 1, -1, -1):
         owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
         new = replace(owner, **{knob.path[depth]: new})
@@ -145,13 +188,31 @@ def _find(config: StackConfig, name: str) -> Sysctl:
 
 
 def _format(knob: Sysctl, value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple):
         return "\t".join(str(part) for part in value)
     return str(int(value) // knob.unit_us)
 
 
+def _parse_names(knob: Sysctl, owner: Any, text: str) -> str:
+    """Read one name, or several, of those there are."""
+    words = text.split()
+    known = getattr(owner, CHOICES[knob.field]).split()
+    if not words or any(word not in known for word in words):
+        raise ValueError(f'setting key "{knob.name}": No such file or directory')
+    if knob.field == "tcp_congestion_control":
+        return words[0]
+    return " ".join(words)
+
+
 def _parse(knob: Sysctl, old: Any, text: str) -> Any:
     """Read a value of the type of ``old``; of several numbers those left out stay."""
+    if isinstance(old, str):
+        word = text.strip()
+        if not WORDS[knob.field].fullmatch(word):
+            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        return word
     try:
         numbers = [int(word, 0) for word in text.split()]
     except ValueError:

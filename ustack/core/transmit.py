@@ -22,10 +22,14 @@ from ustack.core.netdevice import (
 )
 from ustack.core.qdisc import Qdisc
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb
+from ustack.core.steering import netdev_pick_tx
 from ustack.lib.drop_reason import DropReason
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
+
+TIME_SLICE_US = 4000
+"""Microseconds that the stack may run before ``need_resched``: a tick at HZ=250."""
 
 
 def dev_queue_xmit(net: Net, skb: Skb) -> DropReason | None:
@@ -38,15 +42,16 @@ def dev_queue_xmit(net: Net, skb: Skb) -> DropReason | None:
     assert dev is not None
     if not dev.flags & IFF_UP:
         return _drop(net, dev, skb, DropReason.DEV_READY)
-    qdisc = dev.qdisc
-    if qdisc is None:
+    root = dev.qdisc
+    if root is None:
         return _xmit_noqueue(net, dev, skb)
-    return __dev_xmit_skb(net, dev, qdisc, skb)
+    queue = 0 if dev.real_num_tx_queues == 1 else netdev_pick_tx(net, dev, skb)
+    return __dev_xmit_skb(net, dev, root.leaves[queue], skb)
 
 
 def __dev_xmit_skb(net: Net, dev: NetDevice, qdisc: Qdisc, skb: Skb) -> DropReason | None:
     """Bypass an empty queue, or join it and let it run."""
-    if not qdisc.qlen and not dev.queue_stopped:
+    if not qdisc.qlen and not dev.tx_queue_stopped(qdisc.queue):
         sch_direct_xmit(net, qdisc, skb)
         return None
     if not qdisc.enqueue(skb):
@@ -77,13 +82,23 @@ def sch_direct_xmit(net: Net, qdisc: Qdisc, skb: Skb) -> bool:
     stats = qdisc.stats
     if skb.gso_size and not dev.features & NETIF_F_TSO:
         return _xmit_segments(net, qdisc, skb_gso_segment(net, skb))
-    length = len(skb)
+    length = qdisc_pkt_len(skb)
     if dev_hard_start_xmit(net, dev, skb) == NETDEV_TX_BUSY:
         _requeue(net, qdisc, [skb])
         return False
     stats.sent_packets += skb.gso_segs
     stats.sent_bytes += length
     return True
+
+
+def qdisc_pkt_len(skb: Skb) -> int:
+    """Return a packet's bytes as they will be on the wire, each segment with its headers."""
+    length = len(skb)
+    if skb.gso_size:
+        tcp_at = skb.transport_offset
+        headers = tcp_at + (skb.data[tcp_at + 12] >> 4) * 4
+        length += (skb.gso_segs - 1) * headers
+    return length
 
 
 def dev_hard_start_xmit(net: Net, dev: NetDevice, skb: Skb) -> int:
@@ -99,20 +114,28 @@ def dev_hard_start_xmit(net: Net, dev: NetDevice, skb: Skb) -> int:
 def qdisc_run(net: Net, qdisc: Qdisc) -> None:
     """Send waiting packets until the queue or the quota is exhausted or the device is busy.
 
-    The quota is dev_weight (3.10's weight_p). With packets left, NET_TX goes on
-    (__netif_schedule); a busy device runs the queue again by ``netif_wake_queue``.
+    The quota is dev_weight (3.10's weight_p); when others want the thread it ends sooner.
+    With packets left, NET_TX goes on (__netif_schedule); a busy device runs the queue again
+    by ``netif_wake_queue``.
     """
     dev = qdisc.dev
     for _ in range(net.config.core.dev_weight):
-        if dev.queue_stopped:
+        if dev.tx_queue_stopped(qdisc.queue):
             return
         skb = qdisc.dequeue()
         if skb is None:
             return
         if not sch_direct_xmit(net, qdisc, skb):
             return
+        if need_resched(net):
+            break
     if qdisc.qlen:
         netif_schedule(net, qdisc)
+
+
+def need_resched(net: Net) -> bool:
+    """Whether this run of the stack has lasted so long that others should have their turn."""
+    return net.clock.fine_us() - net.clock.now_us >= TIME_SLICE_US
 
 
 def netif_schedule(net: Net, qdisc: Qdisc) -> None:
@@ -123,10 +146,12 @@ def netif_schedule(net: Net, qdisc: Qdisc) -> None:
     net.softnet.softirq_pending |= NET_TX_BIT
 
 
-def netif_wake_queue(dev: NetDevice) -> None:
+def netif_wake_queue(dev: NetDevice, queue: int = 0) -> None:
     """The driver has descriptors again: what waits will be sent by NET_TX."""
-    if dev.qdisc is not None and dev.qdisc.qlen:
-        netif_schedule(dev.net, dev.qdisc)
+    if dev.qdisc is not None:
+        qdisc = dev.qdisc.leaves[queue]
+        if qdisc.qlen:
+            netif_schedule(dev.net, qdisc)
 
 
 def net_tx_action(net: Net) -> None:
@@ -147,7 +172,7 @@ def qdisc_purge(net: Net, qdisc: Qdisc) -> None:
 def _requeue(net: Net, qdisc: Qdisc, skbs: list[Skb]) -> None:
     """The device refused ``skbs``: they go first when there is room (dev_requeue_skb)."""
     qdisc.requeue(skbs)
-    if not qdisc.dev.queue_stopped:
+    if not qdisc.dev.tx_queue_stopped(qdisc.queue):
         netif_schedule(net, qdisc)
 
 
@@ -156,7 +181,10 @@ def _xmit_segments(net: Net, qdisc: Qdisc, segments: list[Skb]) -> bool:
     stats = qdisc.stats
     for number, segment in enumerate(segments):
         length = len(segment)
-        if dev.queue_stopped or dev_hard_start_xmit(net, dev, segment) == NETDEV_TX_BUSY:
+        if (
+            dev.tx_queue_stopped(qdisc.queue)
+            or dev_hard_start_xmit(net, dev, segment) == NETDEV_TX_BUSY
+        ):
             _requeue(net, qdisc, segments[number:])
             return False
         stats.sent_packets += 1

@@ -83,6 +83,42 @@ class LinksRequest(Request, tag="links", frozen=True):
     """The devices with flags, counters and addresses (``ip addr``, ``ip -s link``)."""
 
 
+class QdiscsRequest(Request, tag="qdiscs", frozen=True):
+    """The queue disciplines (``tc -s qdisc``) of one device, or of all if it is empty."""
+
+    device: str = ""
+
+
+class ShowRequest(Request, tag="show", frozen=True):
+    """A table of the stack's inside: ``softnet``, ``rps``, ``xps`` or ``ps``."""
+
+    what: str
+
+
+class RingRequest(Request, tag="ring", frozen=True):
+    """The descriptors of a ring, as lines of text (igb_dump)."""
+
+    device: str
+    direction: Literal["rx", "tx"]
+    queue: int = 0
+
+
+class FaultRequest(Request, tag="fault", frozen=True):
+    """A fault on purpose, for a bounded time; the answer is empty."""
+
+    kind: Literal["freeze-softirq", "fail-alloc"]
+    duration_us: int
+    count: int = 0
+    """fail-alloc: allocations."""
+
+
+class RouteGetRequest(Request, tag="route-get", frozen=True):
+    """How a packet to ``address`` would go (``ip route get``), from ``source`` if given."""
+
+    address: str
+    source: str = ""
+
+
 class CatRequest(Request, tag="cat", frozen=True):
     """A file of /proc (``/proc/net/softnet_stat``)."""
 
@@ -154,6 +190,11 @@ AnyRequest = (
     | NeighbourChange
     | RoutesRequest
     | LinksRequest
+    | QdiscsRequest
+    | ShowRequest
+    | RingRequest
+    | FaultRequest
+    | RouteGetRequest
     | CatRequest
     | SysctlRequest
     | SysctlWriteRequest
@@ -329,6 +370,20 @@ class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: str = ""
 
 
+class RouteGetRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The way to one destination."""
+
+    type: str
+    destination: str
+    device: str
+    gateway: str = ""
+    source: str = ""
+    mtu: int = 0
+    """Learnt by path MTU discovery, 0 if nothing is."""
+    mtu_locked: bool = False
+    expires_s: int = 0
+
+
 class AddressRow(msgspec.Struct, frozen=True):
     """One IPv4 address of a device."""
 
@@ -352,6 +407,27 @@ class LinkRow(msgspec.Struct, frozen=True):
     addresses: tuple[AddressRow, ...]
     stats: dict[str, int]
     """struct rtnl_link_stats64's names."""
+    details: dict[str, int] = {}
+    """What ``ip -d`` adds: minmtu, numtxqueues, gso_max_size ..."""
+
+
+class QdiscRow(msgspec.Struct, frozen=True):
+    """One queue discipline, a root before its leaves."""
+
+    kind: str
+    device: str
+    parent: str
+    """``:1`` and on for mq's leaves; empty for the root."""
+    refcnt: int
+    options: str
+    sent_bytes: int = 0
+    sent_packets: int = 0
+    dropped: int = 0
+    overlimits: int = 0
+    requeues: int = 0
+    backlog: int = 0
+    """Bytes."""
+    qlen: int = 0
 
 
 # Codecs without state, compiled once.

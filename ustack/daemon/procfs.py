@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.softirq import SOFTIRQ_NAMES
 from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
+from ustack.daemon.sysfs import is_sysfs, sysfs_read
 from ustack.lib.counters import NetMib
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def proc_lines(stack: Stack, path: str) -> Iterator[str]:
     Raises:
         LookupError: there is no such file; the client's fault.
     """
+    if is_sysfs(path):
+        return iter([sysfs_read(stack, path)])
     affinity = AFFINITY_PATH.fullmatch(path)
     if affinity is not None:
         return iter([read_affinity(stack, int(affinity[1]))])
@@ -68,14 +71,16 @@ def softirqs(stack: Stack) -> Iterator[str]:
 def softnet_stat(stack: Stack) -> Iterator[str]:
     """Yield /proc/net/softnet_stat, 15 columns (softnet_seq_show).
 
-    processed, dropped, time_squeeze, five zeros, cpu_collision, received_rps, flow_limit (the
-    three not supported), backlog length, CPU, length of input_pkt_queue, of process_queue.
+    processed, dropped, time_squeeze, five zeros, cpu_collision (0: no locks), received_rps,
+    flow_limit (not supported), backlog length, CPU, length of input_pkt_queue, of
+    process_queue.
     """
     for softnet in stack.net.softnets:
         input_qlen, process_qlen = len(softnet.input_pkt_queue), len(softnet.process_queue)
-        counted = (softnet.processed, softnet.dropped, softnet.time_squeeze)
+        counted = (softnet.processed, softnet.dropped, softnet.time_squeeze, *[0] * 6)
+        counted += (softnet.received_rps, 0)
         queued = (input_qlen + process_qlen, softnet.cpu, input_qlen, process_qlen)
-        yield " ".join([f"{n & 0xFFFFFFFF:08x}" for n in (*counted, *[0] * 8, *queued)])
+        yield " ".join([f"{n & 0xFFFFFFFF:08x}" for n in (*counted, *queued)])
 
 
 def net_dev(stack: Stack) -> Iterator[str]:

@@ -6,6 +6,7 @@ becomes text here, at the edge; the texts and columns are the command line's bus
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,14 +29,20 @@ from ustack.daemon.messages import (
     DropsRequest,
     EthtoolRequest,
     EthtoolSetRequest,
+    FaultRequest,
     LineRow,
     LinkRow,
     LinksRequest,
     NeighbourChange,
     NeighbourRow,
     NeighboursRequest,
+    QdiscsRequest,
+    RingRequest,
+    RouteGetRequest,
+    RouteGetRow,
     RouteRow,
     RoutesRequest,
+    ShowRequest,
     SocketRow,
     SocketsRequest,
     SocketSummaryRequest,
@@ -46,6 +53,11 @@ from ustack.daemon.messages import (
     row_messages,
 )
 from ustack.daemon.procfs import proc_lines
+from ustack.daemon.qdiscs import qdisc_rows
+from ustack.daemon.show import show_lines
+from ustack.daemon.sysfs import is_sysfs, sysfs_read, sysfs_write
+from ustack.driver.igb import IgbAdapter
+from ustack.driver.igb_dump import igb_dump
 from ustack.ipv4.devinet import AddressRecord, address_records
 from ustack.ipv4.fib import (
     PROTOCOL_NAMES,
@@ -57,7 +69,9 @@ from ustack.ipv4.fib import (
     SCOPE_NAMES,
     FibEntry,
 )
+from ustack.ipv4.route import ip_route_lookup
 from ustack.lib.addresses import format_ipv4, format_mac, parse_ipv4, parse_mac
+from ustack.lib.socket_error import socket_error
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
@@ -65,6 +79,9 @@ if TYPE_CHECKING:
     from ustack.stack import Stack
 
 Row = msgspec.Struct
+
+GSO_MAX_SEGS = 65535
+"""No limit of its own: a super-frame's bytes end it first."""
 
 TABLES = {"main": RT_TABLE_MAIN, "local": RT_TABLE_LOCAL}
 """Routing tables by iproute2's names."""
@@ -103,6 +120,11 @@ class Views:
             NeighbourChange: self._change_neighbour,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
+            QdiscsRequest: self._qdiscs,
+            ShowRequest: self._show,
+            RingRequest: self._ring,
+            FaultRequest: self._fault,
+            RouteGetRequest: self._route_get,
             CatRequest: self._cat,
             SysctlRequest: self._sysctl,
             SysctlWriteRequest: self._sysctl_write,
@@ -182,6 +204,48 @@ class Views:
         for device in tuple(self._stack.net.devices.values()):
             yield link_row(device, address_records(self._stack.ip, device))
 
+    def _qdiscs(self, request: QdiscsRequest) -> Iterator[Row]:
+        devices = self._stack.net.devices
+        if request.device and request.device not in devices:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        for device in [devices[request.device]] if request.device else tuple(devices.values()):
+            yield from qdisc_rows(device)
+
+    def _show(self, request: ShowRequest) -> Iterator[Row]:
+        return (LineRow(line) for line in show_lines(self._stack, request.what))
+
+    def _ring(self, request: RingRequest) -> Iterator[Row]:
+        device = self._stack.net.devices.get(request.device)
+        if device is None:
+            raise LookupError(f'Cannot find device "{request.device}"')
+        if not isinstance(device, IgbAdapter):
+            raise LookupError(f"{device.name} has no rings")
+        # At one moment, although the answer is read over several turns of the loop.
+        lines = list(igb_dump(device, request.direction, request.queue))
+        return (LineRow(line) for line in lines)
+
+    def _fault(self, request: FaultRequest) -> Iterator[Row]:
+        faults = self._stack.net.faults
+        try:
+            if request.kind == "freeze-softirq":
+                self._call(partial(faults.freeze_softirq, request.duration_us))
+            else:
+                self._call(partial(faults.fail_alloc, request.count, request.duration_us))
+        except OSError as error:
+            raise LookupError(f"{request.kind}: {error.strerror}") from None
+        return iter(())
+
+    def _route_get(self, request: RouteGetRequest) -> Iterator[Row]:
+        try:
+            daddr = parse_ipv4(request.address)
+            saddr = parse_ipv4(request.source) if request.source else 0
+        except ValueError as error:
+            raise LookupError(str(error)) from None
+        try:
+            yield route_get_row(self._stack, daddr, saddr)
+        except OSError as error:
+            raise LookupError(os.strerror(error.errno or 0)) from None
+
     def _cat(self, request: CatRequest) -> Iterator[Row]:
         return (LineRow(line) for line in proc_lines(self._stack, request.path))
 
@@ -190,6 +254,8 @@ class Views:
         affinity = AFFINITY_NAME.fullmatch(request.name)
         if affinity is not None:
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif is_sysfs(request.name):
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
         elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
@@ -200,6 +266,10 @@ class Views:
         if affinity is not None:
             write_affinity(self._stack, int(affinity[1]), request.value.strip())
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+            return
+        if is_sysfs(request.name):
+            sysfs_write(self._stack, request.name, request.value)
+            yield ValueRow(request.name, sysfs_read(self._stack, request.name))
             return
         try:
             config = sysctl_write(self._stack.config, request.name, request.value)
@@ -268,6 +338,31 @@ def route_row(entry: FibEntry) -> RouteRow:
     )
 
 
+def route_get_row(stack: Stack, daddr: int, saddr: int) -> RouteGetRow:
+    """Look a route up as a socket would (inet_rtm_getroute).
+
+    Raises:
+        OSError: ENETUNREACH; EINVAL, ``saddr`` is not ours.
+    """
+    if saddr and not stack.ip.is_local_address(saddr):
+        raise socket_error(errno.EINVAL)
+    rt = ip_route_lookup(stack.ip, daddr, saddr)
+    if rt is None:
+        raise socket_error(errno.ENETUNREACH)
+    learnt = stack.ip.pmtu.entry(daddr)
+    mtu, locked, expires_us = learnt or (0, False, 0)
+    return RouteGetRow(
+        type=RTN_NAMES.get(rt.rt_type, str(rt.rt_type)),
+        destination=format_ipv4(daddr),
+        device=rt.dev.name,
+        gateway=format_ipv4(rt.gateway) if rt.gateway else "",
+        source=format_ipv4(rt.saddr),
+        mtu=mtu,
+        mtu_locked=locked,
+        expires_s=max(0, expires_us - stack.clock.now_us) // 1_000_000 if learnt else 0,
+    )
+
+
 def link_row(device: NetDevice, addresses: Iterable[AddressRecord]) -> LinkRow:
     """Turn one device and its addresses into a row."""
     stats = device.stats
@@ -282,7 +377,23 @@ def link_row(device: NetDevice, addresses: Iterable[AddressRecord]) -> LinkRow:
         mac=format_mac(device.dev_addr),
         addresses=tuple(address_row(record) for record in addresses),
         stats={f.name: getattr(stats, f.name) for f in fields(stats)},
+        details=link_details(device),
     )
+
+
+def link_details(device: NetDevice) -> dict[str, int]:
+    """Return what ``ip -d link`` adds, where the device has it."""
+    queues = device.num_queues
+    return {
+        "promiscuity": 0,
+        "allmulti": 0,
+        "minmtu": device.min_mtu,
+        "maxmtu": device.max_mtu,
+        "numtxqueues": queues,
+        "numrxqueues": queues,
+        "gso_max_size": device.gso_max_size,
+        "gso_max_segs": GSO_MAX_SEGS,
+    }
 
 
 def address_row(record: AddressRecord) -> AddressRow:

@@ -24,8 +24,9 @@ from ustack.core.netdevice import (
     NetDevice,
     NetDeviceStats,
 )
+from ustack.core.steering import netif_set_real_num_queues
 from ustack.core.timer import Timer
-from ustack.core.transmit import netif_wake_queue
+from ustack.core.transmit import netif_wake_queue, qdisc_purge
 from ustack.driver import igb_ethtool, igb_settings
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
@@ -58,6 +59,9 @@ class IgbAdapter(NetDevice):
         mac: Six bytes.
         config: Queues, ring sizes, moderation, offloads, pause and MTU.
     """
+
+    qdisc_name = "mq"
+    num_queues = MAX_QUEUES
 
     def __init__(self, net: Net, name: str, wire: Wire, mac: bytes, config: NicConfig) -> None:
         self._stats = NetDeviceStats()
@@ -95,6 +99,10 @@ class IgbAdapter(NetDevice):
         self.q_vectors = self.all_vectors[:queues]
         self.only_vector = self.q_vectors[0] if queues == 1 else None
         self.rss_indir_tbl = bytes(i * queues // RETA_SIZE for i in range(RETA_SIZE))
+        netif_set_real_num_queues(self, queues)
+        if self.qdisc is not None:
+            for qdisc in self.qdisc.leaves[queues:]:
+                qdisc_purge(self.net, qdisc)
 
     def set_features(self) -> None:
         """Offer the stack what the configuration asks for and the wire can carry."""
@@ -182,8 +190,9 @@ class IgbAdapter(NetDevice):
                 pass
 
     def wake_queue(self) -> None:
-        """Let the qdisc go on after the rings were replaced."""
-        netif_wake_queue(self)
+        """Let the qdiscs go on after the rings were replaced (netif_tx_wake_all_queues)."""
+        for vector in self.q_vectors:
+            netif_wake_queue(self, vector.index)
 
     def write_moderation(self) -> None:
         """Program what the vectors share: adaptive moderation spares whoever is waiting."""
@@ -258,14 +267,21 @@ class IgbAdapter(NetDevice):
         """Send one frame (igb_xmit_frame)."""
         return igb_xmit_frame(self, skb)
 
+    def ndo_poll_controller(self) -> None:
+        """Raise every vector by software, as igb's watchdog does."""
+        self.nic.write_eics((1 << len(self.q_vectors)) - 1)
+
     @property
     def queue_stopped(self) -> bool:
-        """Whether transmit descriptors ran short in any queue (netif_tx_queue_stopped)."""
-        vector = self.only_vector
-        if vector is not None:
-            tx = vector.tx
-            return tx is None or tx.ring.stopped != 0
+        """Whether transmit descriptors ran short in any queue."""
+        if self.only_vector is not None:
+            return self.tx_queue_stopped(0)
         return any([one.tx is None or one.tx.ring.stopped for one in self.q_vectors])
+
+    def tx_queue_stopped(self, queue: int) -> bool:
+        """Whether transmit descriptors ran short in this queue (netif_tx_queue_stopped)."""
+        tx = self.q_vectors[queue].tx
+        return tx is None or tx.ring.stopped != 0
 
     @property
     def rx_full(self) -> bool:
@@ -358,9 +374,11 @@ class IgbAdapter(NetDevice):
         """Change the number of queue pairs (ethtool -L)."""
         igb_settings.igb_set_channels(self, combined)
 
-    def set_coalesce(self, rx_usecs: int | None = None, adaptive_rx: bool | None = None) -> None:
+    def set_coalesce(
+        self, rx_usecs: int | None = None, adaptive_rx: bool | None = None, tx_usecs: int = 0
+    ) -> None:
         """Change interrupt moderation (ethtool -C)."""
-        igb_settings.igb_set_coalesce(self, rx_usecs, adaptive_rx)
+        igb_settings.igb_set_coalesce(self, rx_usecs, adaptive_rx, tx_usecs)
 
     def set_pauseparam(
         self, rx: bool | None = None, tx: bool | None = None, autoneg: bool | None = None

@@ -112,9 +112,13 @@ def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
             # A frame that is alone in its poll has nothing to be merged with.
             alone = count == 1
             batch = rx.frames[: count * _FRAME.size]
-            for addr, length, gso_size, gso_segs, ip_summed, _ in _FRAME.iter_unpack(batch):
+            queue = vector.index
+            for addr, length, gso_size, gso_segs, ip_summed, rss in _FRAME.iter_unpack(batch):
                 skb = Skb(view[addr : addr + length], adapter)
                 skb.ip_summed = ip_summed
+                if rss:
+                    skb.hash = rss
+                    skb.queue_mapping = queue
                 if gso_size:
                     skb.gso_size = gso_size
                     skb.gso_segs = gso_segs

@@ -105,17 +105,23 @@ def igb_set_channels(adapter: IgbAdapter, combined: int) -> None:
 
 
 def igb_set_coalesce(
-    adapter: IgbAdapter, rx_usecs: int | None = None, adaptive_rx: bool | None = None
+    adapter: IgbAdapter,
+    rx_usecs: int | None = None,
+    adaptive_rx: bool | None = None,
+    tx_usecs: int = 0,
 ) -> None:
     """Change interrupt moderation (ethtool -C).
 
     Args:
         rx_usecs: 0 none, 1 and 3 adaptive, 10 to 10000 microseconds.
         adaptive_rx: igb has no such switch: on is rx-usecs 3, off is 0.
+        tx_usecs: 0: a queue pair has one vector, whose time is rx-usecs (IGB_FLAG_QUEUE_PAIRS).
 
     Raises:
         OSError: EINVAL, any other number, or both contradict each other.
     """
+    if tx_usecs:
+        raise socket_error(errno.EINVAL)
     is_adaptive = adapter.config.rx_usecs in (1, 3)
     if rx_usecs is None and adaptive_rx is not None and adaptive_rx != is_adaptive:
         rx_usecs = 3 if adaptive_rx else 0

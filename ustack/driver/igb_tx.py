@@ -11,7 +11,6 @@ import errno
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from ustack.core.netdevice import NETDEV_TX_BUSY, NETDEV_TX_OK
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb, kfree_skb, skb_linearize
@@ -34,11 +33,6 @@ _FRAG = Struct("=QI4x")
 """struct us_frag: address, length."""
 _FRAG_BYTES = _FRAG.size
 _pack_frag = _FRAG.pack_into
-
-_GOLDEN_RATIO = 0x9E3779B1
-"""Spreads neighbouring flows, which a CRC alone does not (GOLDEN_RATIO_32 in spirit)."""
-_FLOW_AT = slice(26, 38)
-"""Addresses and ports of a frame whose IPv4 header has no options."""
 
 _REFUSED = {
     -errno.EMSGSIZE: DropReason.PKT_TOO_BIG,
@@ -90,17 +84,6 @@ def igb_configure_tx(vector: IgbQVector) -> None:
     txq.TXDCTL = lib.US_E1000_TXDCTL_QUEUE_ENABLE
 
 
-def igb_tx_queue_mapping(adapter: IgbAdapter, skb: Skb) -> IgbQVector:
-    """Choose a packet's queue, the same for all of a flow (skb_tx_hash).
-
-    Addresses and ports are hashed where a header of 20 bytes has them; other packets of one
-    protocol share a queue.
-    """
-    vectors = adapter.q_vectors
-    flow_hash = crc32(skb.data[_FLOW_AT]) * _GOLDEN_RATIO & 0xFFFFFFFF
-    return vectors[flow_hash * len(vectors) >> 32]
-
-
 def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
     """Map ``skb`` to descriptors and ring the doorbell.
 
@@ -111,7 +94,7 @@ def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
         NETDEV_TX_OK: sent, or dropped and counted. NETDEV_TX_BUSY: no descriptors, the
         queue is stopped and ``skb`` is still the caller's.
     """
-    vector = adapter.only_vector or igb_tx_queue_mapping(adapter, skb)
+    vector = adapter.only_vector or adapter.q_vectors[skb.queue_mapping % len(adapter.q_vectors)]
     tx = vector.tx
     assert tx is not None
     frags = skb.frags
@@ -161,5 +144,5 @@ def igb_clean_tx_irq(vector: IgbQVector) -> bool:
     was_stopped = ring.stopped
     cleaned = lib.us_igb_clean_tx_irq(ring, TX_WORK_LIMIT)
     if was_stopped and not ring.stopped:
-        netif_wake_queue(vector.adapter)
+        netif_wake_queue(vector.adapter, vector.index)
     return bool(cleaned < TX_WORK_LIMIT)

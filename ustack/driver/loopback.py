@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.core.backlog import netif_rx
 from ustack.core.ethernet import eth_type_trans
 from ustack.core.netdevice import (
     ARPHRD_LOOPBACK,
@@ -23,7 +24,6 @@ from ustack.core.netdevice import (
     NetDevice,
 )
 from ustack.core.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, Skb
-from ustack.core.softirq import netif_rx
 from ustack.lib.addresses import ETH_ZERO
 
 if TYPE_CHECKING:

@@ -56,6 +56,10 @@ class PmtuCache:
         learnt = self._learnt.get(daddr)
         return None if learnt is None else learnt[:2]
 
+    def entry(self, daddr: int) -> tuple[int, bool, int] | None:
+        """Return (MTU, locked, when it expires), None if nothing is known."""
+        return self._learnt.get(daddr)
+
     def _expire(self, _arg: object) -> None:
         now_us = self._net.clock.now_us
         while self._learnt:

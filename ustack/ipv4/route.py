@@ -99,6 +99,11 @@ def ip_route_output(ip: Ipv4, daddr: int, saddr: int = 0) -> Route | None:
     return rt
 
 
+def ip_route_lookup(ip: Ipv4, daddr: int, saddr: int = 0) -> Route | None:
+    """Find a way without taking or leaving anything in the cache or the counters."""
+    return _route_output_slow(ip, daddr, saddr)
+
+
 def _route_output_slow(ip: Ipv4, daddr: int, saddr: int) -> Route | None:
     if saddr and not ip.is_local_address(saddr):
         return None

@@ -106,7 +106,8 @@ class us_igb_regs:
     TNCRS: int
     TXERRC: int
 
-class us_igb_rx_buffer: ...
+class us_igb_rx_buffer:
+    page: int
 
 class us_igb_rx_frame:
     addr: int
@@ -144,7 +145,10 @@ class us_igb_rxq_regs:
     SRRCTL: int
     RQDPC: int
 
-class us_igb_tx_buffer: ...
+class us_igb_tx_buffer:
+    page: int
+    next_to_watch: int
+    bytes: int
 
 class us_igb_tx_ring:
     mem: us_mem
@@ -252,6 +256,9 @@ class us_tcp_sock:
     lost: int
     max_in_flight: int
     cwnd_usage_seq: int
+    ca_cnt: int
+    prior_cwnd: int
+    snd_cwnd_used: int
     ca_state: int
     is_cwnd_limited: int
     nonagle: int
@@ -277,6 +284,8 @@ class us_tcp_sock:
     ack_ato_us: int
     ack_lrcvtime_us: int
     lsndtime_us: int
+    snd_cwnd_stamp_us: int
+    sk_pacing_rate: int
     rcv_tstamp_us: int
     last_oow_ack_us: int
     retrans_stamp_us: int
@@ -475,6 +484,8 @@ class Lib:
     def us_mem_buddyinfo(self, mem: Any, free_count: Any, /) -> None: ...
     def us_mem_create(self, bytes: int, /) -> us_mem: ...
     def us_mem_destroy(self, mem: Any, /) -> None: ...
+    def us_mem_fail_alloc(self, mem: Any, count: int, /) -> None: ...
+    def us_mem_fail_alloc_left(self, mem: Any, /) -> int: ...
     def us_mem_free_pages(self, mem: Any, /) -> int: ...
     def us_mem_size(self, mem: Any, /) -> int: ...
     def us_nic_attach(self, nic: Any, fd: int, vnet_hdr_len: int, /) -> None: ...

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from ustack.core import gro, receive, softirq, transmit
+from ustack.core import backlog, gro, receive, softirq, transmit
 from ustack.core.skb import skb_bytes
 from ustack.driver import igb_rx, igb_tx
 from ustack.driver.igb_vector import IgbQVector
@@ -254,10 +254,10 @@ def _code(function: Callable[..., Any]) -> CodeType:
     return code
 
 
-def _upwards(tap: Callable[..., Any]) -> list[_Step]:
+def _upwards(tap: Callable[..., Any], entry: Callable[..., Any]) -> list[_Step]:
     """Return the steps from the entry to the stack to the process that waits."""
     return [
-        ("stack", receive.netif_receive_skb),
+        ("stack", entry),
         ("ptype_all", tap),
         ("arp", Arp.arp_rcv),
         ("ip", ip_input.ip_rcv),
@@ -305,7 +305,10 @@ def _rx(tap: Callable[..., Any]) -> _Path:
         ("poll", igb_rx.igb_clean_rx_irq),
     ]
     return _Path(
-        phases=(hardware, [("gro", gro.napi_gro_receive), *_upwards(tap)]),
+        phases=(
+            hardware,
+            [("gro", gro.napi_gro_receive), *_upwards(tap, receive.netif_receive_skb)],
+        ),
         starts={_code(IgbNic.dma)},
         gate=_code(igb_rx.igb_clean_rx_irq),
         end=_code(receive.netif_receive_skb),
@@ -335,21 +338,21 @@ def _tx(tap: Callable[..., Any]) -> _Path:
 def _lo(tap: Callable[..., Any]) -> _Path:
     driver: list[_Step] = [
         ("driver", LoopbackDevice.ndo_start_xmit),
-        ("backlog", softirq.netif_rx),
+        ("backlog", backlog.netif_rx),
         ("wrong way", igb_tx.igb_xmit_frame),
     ]
-    backlog: list[_Step] = [
+    poll: list[_Step] = [
         ("softirq", softirq.net_rx_action),
         ("poll", softirq.process_backlog),
     ]
     return _Path(
-        phases=(_downwards(tap) + driver, backlog + _upwards(tap)),
+        phases=(_downwards(tap) + driver, poll + _upwards(tap, receive.__netif_receive_skb)),
         starts=_SENDERS,
-        gate=_code(softirq.netif_rx),
-        end=_code(receive.netif_receive_skb),
+        gate=_code(backlog.netif_rx),
+        end=_code(receive.__netif_receive_skb),
         wrong_way=_code(igb_tx.igb_xmit_frame),
-        handover=_code(softirq.netif_rx),
-        takeover=_code(receive.netif_receive_skb),
+        handover=_code(backlog.netif_rx),
+        takeover=_code(receive.__netif_receive_skb),
     )
 
 

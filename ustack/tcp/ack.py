@@ -14,11 +14,21 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
 from ustack.sock.sock import SEND_SHUTDOWN
-from ustack.tcp.output import (
+from ustack.tcp.cong.ops import (
+    CA_ACK_SLOWPATH,
+    CA_ACK_WIN_UPDATE,
+    CA_EVENT_COMPLETE_CWR,
+    CA_EVENT_LOSS,
     TCP_CA_DISORDER,
     TCP_CA_LOSS,
     TCP_CA_OPEN,
     TCP_CA_RECOVERY,
+    AckSample,
+    tcp_ca_event,
+    tcp_cong_avoid,
+    tcp_set_ca_state,
+)
+from ustack.tcp.output import (
     tcp_current_mss,
     tcp_retransmit_range,
     tcp_sync_mss,
@@ -93,6 +103,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp.rcv_tstamp_us = sk.prot.clock.now_us
     tp.probes_out = 0
     sk.sk_err_soft = 0
+    sk.ca.in_ack_event(sk, CA_ACK_SLOWPATH | (CA_ACK_WIN_UPDATE if window_update else 0))
     if not was_out:
         tcp_ack_probe(sk)
         return None
@@ -162,8 +173,9 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
         lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
         tp.bytes_acked += data
     tp.snd_una = ack
-    tcp_ack_rtt_sample(sk, seg)
+    rtt_us = tcp_ack_rtt_sample(sk, seg)
     segs = -(-acked // mss)
+    sk.ca.pkts_acked(sk, AckSample(segs, rtt_us, segs))
     sk.prot.mib_ext.TCPDelivered += segs
     tp.retrans_out = max(tp.retrans_out - segs, 0)
     tp.retransmits = 0
@@ -178,18 +190,26 @@ def tcp_syn_is_unacked(sk: TcpSock) -> bool:
     return bool(tp.snd_una == tp.iss and not tp.bytes_acked)
 
 
-def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> None:
-    """Time the segment that was being timed, else use the echoed timestamp (RFC 7323 §4)."""
+def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> int:
+    """Time the segment that was being timed, else use the echoed timestamp (RFC 7323 §4).
+
+    Returns:
+        The sample in microseconds, -1 if there is none.
+    """
     tp = sk.tp
     now_us = sk.prot.clock.now_us
+    sample_us = -1
     if tp.rtt_timing:
         if not before(seg.ack, tp.rtt_timed_seq):
             tp.rtt_timing = 0
-            tcp_ack_update_rtt(sk, now_us - tp.rtt_start_us)
+            sample_us = now_us - tp.rtt_start_us
     elif tp.tstamp_ok and seg.tsecr:
         delta_ms = now_us // 1000 + tp.tsoffset - seg.tsecr & SEQ_MASK
         if delta_ms < 0x80000000 // 1000:
-            tcp_ack_update_rtt(sk, max(delta_ms, 1) * 1000)
+            sample_us = max(delta_ms, 1) * 1000
+    if sample_us >= 0:
+        tcp_ack_update_rtt(sk, sample_us)
+    return sample_us
 
 
 def tcp_cong_control(sk: TcpSock, acked_segs: int, *, is_dupack: bool) -> None:
@@ -203,19 +223,19 @@ def tcp_cong_control(sk: TcpSock, acked_segs: int, *, is_dupack: bool) -> None:
         if state == TCP_CA_LOSS:
             if not before(tp.snd_una, tp.high_seq):
                 _enter_open(sk)
-            sk.ca.cong_avoid(sk, acked_segs)
+            tcp_cong_avoid(sk, tp.snd_una, acked_segs)
             tcp_xmit_retransmit_queue(sk)
             return
         if state:
             _enter_open(sk)
-        sk.ca.cong_avoid(sk, acked_segs)
+        tcp_cong_avoid(sk, tp.snd_una, acked_segs)
     elif is_dupack and state != TCP_CA_LOSS:
         _duplicate_ack(sk)
 
 
 def _enter_open(sk: TcpSock) -> None:
     tp = sk.tp
-    tp.ca_state = TCP_CA_OPEN
+    tcp_set_ca_state(sk, TCP_CA_OPEN)
     tp.sacked_out = 0
     tp.retrans_stamp_us = 0
 
@@ -225,6 +245,8 @@ def _ack_in_recovery(sk: TcpSock, acked_segs: int) -> None:
     tp = sk.tp
     if not before(tp.snd_una, tp.high_seq):
         tp.snd_cwnd = min(tp.snd_cwnd, tp.snd_ssthresh)
+        tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
+        tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
         _enter_open(sk)
         return
     tp.sacked_out = max(tp.sacked_out - (acked_segs - 1), 0)
@@ -239,13 +261,14 @@ def _duplicate_ack(sk: TcpSock) -> None:
     tp.sacked_out = min(tp.sacked_out + 1, max(out - 1, 0))
     if tp.ca_state == TCP_CA_RECOVERY:
         return
-    tp.ca_state = TCP_CA_DISORDER
+    tcp_set_ca_state(sk, TCP_CA_DISORDER)
     if tp.sacked_out >= TCP_DUPTHRESH:
+        tp.prior_cwnd = tp.snd_cwnd
         tp.snd_ssthresh = sk.ca.ssthresh(sk)
         tp.snd_cwnd = tp.snd_ssthresh
         tp.snd_cwnd_cnt = 0
         tp.high_seq = tp.snd_nxt
-        tp.ca_state = TCP_CA_RECOVERY
+        tcp_set_ca_state(sk, TCP_CA_RECOVERY)
         sk.prot.mib_ext.TCPFastRetrans += 1
         tcp_retransmit_range(sk, tp.snd_una, 1)
 
@@ -257,9 +280,12 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     """
     tp = sk.tp
     if tp.ca_state != TCP_CA_LOSS or not before(tp.snd_una, tp.high_seq):
+        tp.prior_cwnd = tp.snd_cwnd
         tp.snd_ssthresh = sk.ca.ssthresh(sk)
-    tp.ca_state = TCP_CA_LOSS
+        tcp_ca_event(sk, CA_EVENT_LOSS)
+    tcp_set_ca_state(sk, TCP_CA_LOSS)
     tp.snd_cwnd = 1
+    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
     tp.snd_cwnd_cnt = 0
     tp.sacked_out = 0
     tp.high_seq = tp.snd_nxt
@@ -288,6 +314,6 @@ def tcp_sndbuf_expand(sk: TcpSock) -> None:
     if sk.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
         return
     segs = max(tp.snd_cwnd, sk.prot.config.init_cwnd)
-    wanted = 2 * segs * (tp.mss_cache + 856)
+    wanted = sk.ca.sndbuf_expand(sk) * segs * (tp.mss_cache + 856)
     if wanted > tp.sk_sndbuf:
         tp.sk_sndbuf = min(wanted, sk.prot.config.tcp_wmem[2])

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.seqnum import SEQ_MASK, seq_add
 from ustack.tcp.ack import tcp_sndbuf_expand
+from ustack.tcp.cong.registry import (
+    tcp_assign_congestion_control,
+    tcp_init_congestion_control,
+)
 from ustack.tcp.output import tcp_sync_mss
 from ustack.tcp.ports import bind_bucket_add
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
@@ -35,6 +39,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     req = request.req
     child = prot.create()
     _copy_request(child, request)
+    tcp_assign_congestion_control(child, lsk)
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
     child.rcvlowat = lsk.rcvlowat
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
@@ -90,6 +95,9 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tp.probes_out = 0
     tp.lsndtime_us = prot.clock.now_us
     tp.copied_seq = tp.rcv_nxt & SEQ_MASK
+    tp.snd_cwnd_stamp_us = prot.clock.now_us
+    if not sk.ca_initialized:
+        tcp_init_congestion_control(sk)
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
+from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready, tcp_enter_quickack_mode
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
 from ustack.tcp.states import (
@@ -66,9 +68,10 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         _set_linger(sk, value)
         return
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
-        name = value.rstrip(b"\0") if isinstance(value, bytes) else b""
-        if name != sk.ca.name.encode():
-            raise socket_error(errno.ENOENT)
+        if not isinstance(value, bytes) or not value:
+            raise socket_error(errno.EINVAL)
+        name = value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0]
+        tcp_set_congestion_control(sk, name.decode("ascii", "replace"))
         return
     setter = SETTERS.get((level, opt))
     if setter is None:

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING
 
 from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.tcp.cong.ops import (
+    CA_EVENT_CWND_RESTART,
+    CA_EVENT_TX_START,
+    TCP_CA_LOSS,
+    TCP_CA_OPEN,
+    tcp_ca_event,
+    tcp_current_ssthresh,
+    tcp_is_cwnd_limited,
+)
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
@@ -24,12 +33,6 @@ if TYPE_CHECKING:
 TCP_NAGLE_OFF = 1
 TCP_NAGLE_CORK = 2
 TCP_NAGLE_PUSH = 4
-
-TCP_CA_OPEN = 0
-TCP_CA_DISORDER = 1
-TCP_CA_CWR = 2
-TCP_CA_RECOVERY = 3
-TCP_CA_LOSS = 4
 
 MAX_TCP_HEADER = 320
 """Room that a super-frame leaves for every header (Linux's MAX_TCP_HEADER)."""
@@ -207,6 +210,8 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
     if length and not before(end_seq, tp.pushed_seq):
         flags |= PSH
     was_idle = seq == tp.snd_una
+    if was_idle:
+        tcp_ca_event(sk, CA_EVENT_TX_START)
     tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
     tp.snd_nxt = end_seq + fin & SEQ_MASK
     if length % mss:
@@ -222,19 +227,32 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
 
 
 def _slow_start_after_idle(sk: TcpSock) -> None:
-    """Halve cwnd for each RTO of silence (RFC 2861; tcp_slow_start_after_idle)."""
+    """Halve cwnd for each RTO of silence (RFC 2861; tcp_slow_start_after_idle_check)."""
     tp = sk.tp
     idle_us = sk.prot.clock.now_us - tp.lsndtime_us
-    if not tp.lsndtime_us or idle_us <= tp.rto_us:
+    if (
+        idle_us <= tp.rto_us
+        or not sk.prot.config.tcp_slow_start_after_idle
+        or sk.ca.cong_control is not None
+    ):
         return
-    restart = min(sk.prot.config.init_cwnd, tp.snd_cwnd)
+    tcp_cwnd_restart(sk, idle_us)
+
+
+def tcp_cwnd_restart(sk: TcpSock, idle_us: int) -> None:
+    """Shrink cwnd towards the initial window, half for each RTO of ``idle_us``."""
+    tp = sk.tp
+    tcp_ca_event(sk, CA_EVENT_CWND_RESTART)
+    tp.snd_ssthresh = tcp_current_ssthresh(sk)
     cwnd = tp.snd_cwnd
-    tp.snd_ssthresh = max(tp.snd_ssthresh, (cwnd >> 1) + (cwnd >> 2))
-    while idle_us > tp.rto_us and cwnd > restart:
+    restart = min(sk.prot.config.init_cwnd, cwnd)
+    idle_us -= tp.rto_us
+    while idle_us > 0 and cwnd > restart:
         cwnd >>= 1
         idle_us -= tp.rto_us
     tp.snd_cwnd = max(cwnd, restart)
-    tp.snd_cwnd_cnt = 0
+    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
+    tp.snd_cwnd_used = 0
 
 
 def tcp_cwnd_validate(sk: TcpSock, mss: int, *, cwnd_limited: bool) -> None:
@@ -250,6 +268,31 @@ def tcp_cwnd_validate(sk: TcpSock, mss: int, *, cwnd_limited: bool) -> None:
         tp.is_cwnd_limited = cwnd_limited
         tp.max_in_flight = in_flight
         tp.cwnd_usage_seq = tp.snd_nxt
+    now_us = sk.prot.clock.now_us
+    if tcp_is_cwnd_limited(sk):
+        tp.snd_cwnd_used = 0
+        tp.snd_cwnd_stamp_us = now_us
+        return
+    if in_flight > tp.snd_cwnd_used:
+        tp.snd_cwnd_used = in_flight
+    if (
+        now_us - tp.snd_cwnd_stamp_us >= tp.rto_us
+        and sk.prot.config.tcp_slow_start_after_idle
+        and sk.ca.cong_control is None
+    ):
+        tcp_cwnd_application_limited(sk)
+
+
+def tcp_cwnd_application_limited(sk: TcpSock) -> None:
+    """Let cwnd sink half way to what was used in the last RTO (RFC 2861 §2)."""
+    tp = sk.tp
+    if tp.ca_state == TCP_CA_OPEN and not sk.nospace:
+        win_used = max(tp.snd_cwnd_used, sk.prot.config.init_cwnd)
+        if win_used < tp.snd_cwnd:
+            tp.snd_ssthresh = tcp_current_ssthresh(sk)
+            tp.snd_cwnd = (tp.snd_cwnd + win_used) >> 1
+        tp.snd_cwnd_used = 0
+    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
 
 
 def tcp_push_pending_frames(sk: TcpSock) -> None:

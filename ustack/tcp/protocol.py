@@ -12,14 +12,17 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
+from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
+    from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.timewait import TimewaitSock
@@ -40,6 +43,9 @@ class TcpProt:
         self.timers = net.timers
         self.config = net.config.tcp
         self.somaxconn = net.config.core.somaxconn
+        self.profile = net.config.ustack.profile
+        """LINUX_6 or LINUX_310: whose rules hold where they differ."""
+        self.fastopen = FastopenContext(net.config.tcp.tcp_fastopen_key, net.rng)
         self.mib = net.mib.tcp
         self.mib_ext = net.mib.tcp_ext
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
@@ -55,7 +61,8 @@ class TcpProt:
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
-        self.congestion = Reno()
+        self.congestion = CongestionRegistry(Reno())
+        self.congestion.configure(self.config)
         self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
@@ -68,7 +75,20 @@ class TcpProt:
         Raises:
             MemoryError: the arena is full.
         """
-        return TcpSock(self, self.congestion)
+        return TcpSock(self, self.congestion.default)
+
+    def set_config(self, config: StackConfig) -> None:
+        """Let ``config`` hold from now on.
+
+        Raises:
+            ValueError: it names a congestion control that there is not; nothing has changed.
+        """
+        self.congestion.configure(config.tcp)
+        if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
+            self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
+        self.config = config.tcp
+        self.somaxconn = config.core.somaxconn
+        self.profile = config.ustack.profile
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""

@@ -13,6 +13,7 @@ from ustack.core.timer import Timer
 from ustack.lib.errors import StateError
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import Sock
+from ustack.tcp.cong.registry import tcp_cleanup_congestion_control
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import (
     STATE_NAMES,
@@ -25,7 +26,7 @@ from ustack.tcp.states import (
 
 if TYPE_CHECKING:
     from ustack.ipv4.route import Route
-    from ustack.tcp.cong.reno import CongestionOps
+    from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.ports import BindBucket
@@ -45,6 +46,9 @@ class TcpSock(Sock):
         "bind_addr",
         "bind_bucket",
         "ca",
+        "ca_initialized",
+        "ca_priv",
+        "ca_setsockopt",
         "dead",
         "delack_timer",
         "done",
@@ -76,6 +80,11 @@ class TcpSock(Sock):
         self.sndq: Any = None
         self._new_tcb()
         self.ca = ca
+        self.ca_initialized = False
+        self.ca_setsockopt = False
+        """TCP_CONGESTION chose ``ca``; otherwise it is the stack's default."""
+        self.ca_priv: Any = None
+        """What ``ca`` remembers of this connection (inet_csk_ca)."""
         self.ofo: OutOfOrderQueue | None = None
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
@@ -170,6 +179,7 @@ class TcpSock(Sock):
 
     def free_memory(self) -> None:
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
+        tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)

@@ -7,7 +7,7 @@ padding of options are Linux's (``tcp_options_write``).
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.pieces import Pieces
@@ -30,10 +30,17 @@ TCPOPT_WINDOW = 3
 TCPOPT_SACK_PERM = 4
 TCPOPT_SACK = 5
 TCPOPT_TIMESTAMP = 8
+TCPOPT_FASTOPEN = 34
+TCPOPT_EXP = 254
+TCPOPT_FASTOPEN_MAGIC = b"\xf9\x89"
+"""RFC 6994's experiment number of Fast Open, from before it had an option of its own."""
+TCP_FASTOPEN_COOKIE_MIN = 4
+TCP_FASTOPEN_COOKIE_MAX = 16
 
 TCP_HEADER_LEN = 20
 TCP_CSUM_OFFSET = 16
 TCPOLEN_TSTAMP_ALIGNED = 12
+MAX_OPTIONS_LEN = 40
 TCP_MAX_WSCALE = 14
 """RFC 7323 §2.3: a larger shift is used as 14."""
 
@@ -42,6 +49,15 @@ _TSTAMP_ALIGNED = struct.Struct(">III")
 _U16 = struct.Struct(">H")
 _PAIR = struct.Struct(">II")
 _TSTAMP_WORD = 0x0101080A
+
+
+class FastopenOption(NamedTuple):
+    """The Fast Open option of a SYN or SYN-ACK (RFC 7413 §4.1.1)."""
+
+    cookie: bytes
+    """Empty: a request for one."""
+    exp: bool = False
+    """It came, or goes, as an experimental option (RFC 6994)."""
 
 
 class Segment:
@@ -55,6 +71,7 @@ class Segment:
         "daddr",
         "dport",
         "end_seq",
+        "fastopen",
         "flags",
         "mss",
         "payload",
@@ -84,6 +101,7 @@ class Segment:
         self.tsval: int | None = None
         self.tsecr = 0
         self.sacks: tuple[tuple[int, int], ...] = ()
+        self.fastopen: FastopenOption | None = None
 
 
 def parse_segment(skb: Any, data: bytes | memoryview, saddr: int, daddr: int) -> Segment:
@@ -148,6 +166,18 @@ def _parse_option(seg: Segment, kind: int, body: bytes) -> None:
         seg.sack_ok = True
     elif kind == TCPOPT_SACK and body and len(body) % 8 == 0 and not syn:
         seg.sacks = tuple(_PAIR.iter_unpack(body))
+    elif kind == TCPOPT_FASTOPEN and syn:
+        seg.fastopen = _fastopen_option(body, exp=False)
+    elif kind == TCPOPT_EXP and syn and body[:2] == TCPOPT_FASTOPEN_MAGIC:
+        seg.fastopen = _fastopen_option(body[2:], exp=True)
+
+
+def _fastopen_option(cookie: bytes, *, exp: bool) -> FastopenOption | None:
+    """Take a cookie of even length (tcp_parse_fastopen_option); None: not a valid option."""
+    n = len(cookie)
+    if n & 1 or (n and not TCP_FASTOPEN_COOKIE_MIN <= n <= TCP_FASTOPEN_COOKIE_MAX):
+        return None
+    return FastopenOption(cookie, exp)
 
 
 def build_header(
@@ -187,9 +217,17 @@ def sack_option(blocks: list[tuple[int, int]]) -> bytes:
 
 
 def syn_options(
-    mss: int, *, sack_ok: bool, tstamp: tuple[int, int] | None, wscale: int | None
+    mss: int,
+    *,
+    sack_ok: bool,
+    tstamp: tuple[int, int] | None,
+    wscale: int | None,
+    fastopen: FastopenOption | None = None,
 ) -> bytes:
-    """Build the options of a SYN or SYN-ACK in Linux's order: mss, sackOK, TS, nop, wscale."""
+    """Build the options of a SYN or SYN-ACK in Linux's order: mss, sackOK, TS, nop, wscale.
+
+    Fast Open's comes last and is left out where 40 bytes are not enough.
+    """
     out = struct.pack(">BBH", TCPOPT_MSS, 4, mss)
     if tstamp is not None:
         lead = b"\x04\x02" if sack_ok else b"\x01\x01"
@@ -198,4 +236,18 @@ def syn_options(
         out += b"\x01\x01\x04\x02"
     if wscale is not None:
         out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, 3, wscale))
+    if fastopen is not None:
+        option = fastopen_option(fastopen)
+        if len(out) + len(option) <= MAX_OPTIONS_LEN:
+            out += option
     return out
+
+
+def fastopen_option(fastopen: FastopenOption) -> bytes:
+    """Build a Fast Open option, padded to four bytes with NOP behind it (RFC 7413 §4.1.1)."""
+    if fastopen.exp:
+        body = TCPOPT_FASTOPEN_MAGIC + fastopen.cookie
+        out = bytes((TCPOPT_EXP, 2 + len(body))) + body
+    else:
+        out = bytes((TCPOPT_FASTOPEN, 2 + len(fastopen.cookie))) + fastopen.cookie
+    return out + bytes((TCPOPT_NOP,)) * (-len(out) % 4)

@@ -48,7 +48,10 @@ struct us_igb_itr {
 	uint64_t tx_bytes;
 };
 
-struct us_igb_rx_buffer;
+/* One descriptor's buffer: one block of pages, kept from frame to frame (igb_rx_buffer). */
+struct us_igb_rx_buffer {
+	us_dma_addr_t page;
+};
 
 struct us_igb_rx_ring {
 	struct us_mem *mem;
@@ -69,7 +72,12 @@ struct us_igb_rx_ring {
 	struct us_igb_rx_frame frames[64];
 };
 
-struct us_igb_tx_buffer;
+/* What clean-up must know of one descriptor (igb_tx_buffer). */
+struct us_igb_tx_buffer {
+	us_dma_addr_t page;		/* reference to give back, US_NO_PAGE: none */
+	uint32_t next_to_watch;		/* first of a packet: index + 1 of its last */
+	uint32_t bytes;
+};
 
 struct us_igb_tx_ring {
 	struct us_mem *mem;

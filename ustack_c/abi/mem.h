@@ -32,6 +32,9 @@ void us_mem_destroy(struct us_mem *mem);
 void *us_mem_base(struct us_mem *mem);
 uint64_t us_mem_size(const struct us_mem *mem);
 uint64_t us_mem_free_pages(const struct us_mem *mem);
+/* Fault injection: the next @count allocations of pages fail; 0 ends it. */
+void us_mem_fail_alloc(struct us_mem *mem, uint32_t count);
+uint32_t us_mem_fail_alloc_left(const struct us_mem *mem);
 void us_mem_buddyinfo(const struct us_mem *mem, uint32_t free_count[11]);
 
 /* alloc_pages: a naturally aligned block of 2^order pages with one reference, US_NO_PAGE if none is left. */

@@ -60,6 +60,9 @@ struct us_tcp_sock {
 	uint32_t lost;			/* segments ever marked lost */
 	uint32_t max_in_flight;		/* segments in flight, most of the last round */
 	uint32_t cwnd_usage_seq;	/* SND.NXT when that round began */
+	uint32_t ca_cnt;		/* segments acknowledged that one more of cwnd costs */
+	uint32_t prior_cwnd;		/* cwnd before the last reduction, to undo it */
+	uint32_t snd_cwnd_used;		/* most in flight while cwnd was not the limit */
 	uint8_t ca_state;		/* Open, Disorder, CWR, Recovery, Loss */
 	uint8_t is_cwnd_limited;
 	uint8_t nonagle;		/* TCP_NAGLE_OFF 1, TCP_NAGLE_CORK 2, TCP_NAGLE_PUSH 4 */
@@ -89,6 +92,8 @@ struct us_tcp_sock {
 	uint32_t ack_ato_us;
 	uint64_t ack_lrcvtime_us;	/* last data segment in */
 	uint64_t lsndtime_us;		/* last data segment out */
+	uint64_t snd_cwnd_stamp_us;	/* when cwnd was last found used or reduced */
+	uint64_t sk_pacing_rate;	/* bytes per second that cwnd makes, see tcp/pacing.py */
 	uint64_t rcv_tstamp_us;		/* last ACK in */
 	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
 	uint64_t retrans_stamp_us;	/* when the oldest unacknowledged data was first sent again */

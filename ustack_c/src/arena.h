@@ -7,6 +7,7 @@
  * others are US_PAGE_TAIL, which is how any address finds the head of its block.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,7 @@ struct us_mem {
 	uint32_t free_head[US_ORDERS];
 	uint32_t free_count[US_ORDERS];
 	struct us_kmem_cache *caches;
+	uint32_t fail_alloc;	/* allocations that are still to fail (fault injection) */
 };
 
 /**
@@ -58,6 +60,15 @@ static inline uint8_t *us_mem_at(const struct us_mem *mem, us_dma_addr_t addr, u
 	if (addr < US_PAGE_SIZE || addr > mem->size || len > mem->size - addr)
 		return NULL;
 	return mem->base + addr;
+}
+
+/* Whether an allocation is to fail on purpose (should_fail_alloc_page); counts it off. */
+static inline bool us_mem_should_fail(struct us_mem *mem)
+{
+	if (!mem->fail_alloc)
+		return false;
+	mem->fail_alloc--;
+	return true;
 }
 
 void us_buddy_init(struct us_mem *mem);

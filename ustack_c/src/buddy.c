@@ -100,7 +100,7 @@ us_dma_addr_t us_alloc_pages(struct us_mem *mem, uint32_t order)
 	struct us_page *page;
 	uint32_t index;
 
-	if (order > US_MAX_ORDER)
+	if (order > US_MAX_ORDER || us_mem_should_fail(mem))
 		return US_NO_PAGE;
 	while (mem->free_head[from] == US_PAGE_NONE)
 		if (++from > US_MAX_ORDER)

@@ -7,11 +7,6 @@
 #include "arena.h"
 #include "igb.h"
 
-/* One descriptor's buffer: one block of pages, kept from frame to frame (igb_rx_buffer). */
-struct us_igb_rx_buffer {
-	us_dma_addr_t page;
-};
-
 static uint32_t us_order_of(uint64_t bytes)
 {
 	uint32_t order = 0;
@@ -134,6 +129,9 @@ static void us_rx_reuse_hot(struct us_igb_rx_ring *ring, uint32_t head, uint32_t
  * @ring: ring; frames that us_igb_clean_rx_irq returned are invalid from here on
  * @regs: the queue's registers; RDT is written after each 16 descriptors
  *
+ * Every buffer is used again, so this needs no memory; an injected fault (us_mem_fail_alloc)
+ * stands for a page that the stack has kept, and the rest waits for the next call.
+ *
  * Return: descriptors posted.
  */
 uint32_t us_igb_alloc_rx_buffers(struct us_igb_rx_ring *ring, struct us_igb_rxq_regs *regs)
@@ -149,6 +147,10 @@ uint32_t us_igb_alloc_rx_buffers(struct us_igb_rx_ring *ring, struct us_igb_rxq_
 	while (next != ring->next_to_clean) {
 		union us_adv_rx_desc *desc = us_rx_desc(ring, ring->next_to_use);
 
+		if (us_mem_should_fail(ring->mem)) {
+			ring->alloc_failed++;
+			break;
+		}
 		desc->read.pkt_addr = ring->buffer_info[ring->next_to_use].page;
 		desc->read.hdr_addr = 0;
 		ring->next_to_use = next;

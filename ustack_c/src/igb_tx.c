@@ -12,13 +12,6 @@
 #define US_TX_LONGEST 65549	/* Ethernet header and the largest IPv4 packet */
 #define US_TX_HEADER_GROUP 64	/* descriptors whose header buffers share a block */
 
-/* What clean-up must know of one descriptor (igb_tx_buffer). */
-struct us_igb_tx_buffer {
-	us_dma_addr_t page;		/* reference to give back, US_NO_PAGE: none */
-	uint32_t next_to_watch;		/* first of a packet: index + 1 of its last */
-	uint32_t bytes;
-};
-
 /* One packet on its way into the ring. */
 struct us_tx_map {
 	struct us_igb_tx_ring *ring;

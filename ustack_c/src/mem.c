@@ -59,6 +59,25 @@ void us_mem_destroy(struct us_mem *mem)
 }
 
 /**
+ * us_mem_fail_alloc - let allocations of pages fail on purpose (fail_page_alloc)
+ * @mem:   arena
+ * @count: how many from now on; 0 ends it
+ */
+void us_mem_fail_alloc(struct us_mem *mem, uint32_t count)
+{
+	mem->fail_alloc = count;
+}
+
+/**
+ * us_mem_fail_alloc_left - allocations that are still to fail
+ * @mem: arena
+ */
+uint32_t us_mem_fail_alloc_left(const struct us_mem *mem)
+{
+	return mem->fail_alloc;
+}
+
+/**
  * us_mem_base - the address that arena offset 0 has in this process
  * @mem: arena
  */

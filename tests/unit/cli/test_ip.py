@@ -74,6 +74,18 @@ def test_neighbours_are_lines_of_ip_neigh(ustack):
     assert ustack("ip", "n", "show", "dev", "lo") == ""
 
 
+def test_details_of_a_link_stand_behind_its_address(ustack):
+    link = LinkRow(
+        2, "eth0", ("UP",), 1500, "pfifo_fast", 1000, False, "02:00:00:00:00:01", (), {},
+        {"promiscuity": 0, "allmulti": 0, "minmtu": 68, "numtxqueues": 8},
+    )  # fmt: skip
+    assert ustack("ip", "-d", "link", answers={LinksRequest: [link]}).splitlines()[1] == (
+        "    link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff "
+        "promiscuity 0  allmulti 0 minmtu 68 numtxqueues 8 "
+    )
+    assert "minmtu" not in ustack("ip", "link", answers={LinksRequest: [link]})
+
+
 def test_routes_are_lines_of_ip_route(ustack):
     assert ustack("ip", "route").splitlines() == [
         "default via 10.0.0.1 dev eth0 ",

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from kit.netbed import Bed, core_config
+from ustack.core.backlog import netif_rx
 from ustack.core.napi import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, Napi, napi_complete, napi_schedule
 from ustack.core.netdevice import NETDEV_TX_BUSY
 from ustack.core.qdisc import QdiscStats
 from ustack.core.skb import Skb
-from ustack.core.softirq import SOFTIRQ_NAMES, do_softirq, net_rx_action, netif_rx, raise_softirq
+from ustack.core.softirq import SOFTIRQ_NAMES, do_softirq, net_rx_action, raise_softirq
+from ustack.core.steering import store_rps_map
 from ustack.core.transmit import dev_queue_xmit
 
 Cause = Callable[[], Bed]
@@ -115,10 +117,20 @@ def down() -> Bed:
     return bed
 
 
+def steered() -> Bed:
+    """RPS hands a packet to another CPU, which then is the one we look at."""
+    bed = Bed(core_config(nr_cpus=2))
+    store_rps_map(bed.eth0, 0, 0b10)
+    bed.net.netif_receive_skb(frame(bed, bed.eth0))
+    bed.net.softnet = bed.net.softnets[1]
+    return bed
+
+
 SOFTNET: dict[str, tuple[Cause, int]] = {
     "processed": (received(3), 3),
     "dropped": (received(3, netdev_max_backlog=1), 1),
     "time_squeeze": (squeezed, 1),
+    "received_rps": (steered, 1),
     "ksoftirqd_wakeups": (endless, 1),
 }
 SOFTNET_STATE = {"cpu", "softirq_pending", "ksoftirqd_running"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kit.netbed import Bed, core_config
+from ustack.core.backlog import netif_rx
 from ustack.core.napi import (
     NET_RX_SOFTIRQ,
     NET_TX_SOFTIRQ,
@@ -17,7 +18,7 @@ from ustack.core.napi import (
     napi_schedule,
 )
 from ustack.core.skb import Skb
-from ustack.core.softirq import do_softirq, net_rx_action, netif_rx, raise_softirq
+from ustack.core.softirq import do_softirq, net_rx_action, raise_softirq
 from ustack.driver.loopback import LoopbackDevice
 from ustack.lib.drop_reason import DropReason
 

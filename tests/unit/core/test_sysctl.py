@@ -7,9 +7,9 @@ import random
 import pytest
 
 from ustack.config import CoreConfig, StackConfig
+from ustack.core.backlog import netif_rx
 from ustack.core.skb import Skb
-from ustack.core.softirq import netif_rx
-from ustack.core.sysctl import sysctl_read, sysctl_table, sysctl_values, sysctl_write
+from ustack.core.sysctl import READ_ONLY, sysctl_read, sysctl_table, sysctl_values, sysctl_write
 from ustack.lib.drop_reason import DropReason
 from ustack.stack import Stack
 
@@ -32,7 +32,9 @@ def test_values_are_printed_in_linuxs_units():
     assert "net.core.arena_bytes" not in values
 
 
-@pytest.mark.parametrize("name", sysctl_table(CONFIG))
+@pytest.mark.parametrize(
+    "name", [n for n, k in sysctl_table(CONFIG).items() if k.field not in READ_ONLY]
+)
 def test_every_knob_can_be_written_with_what_it_reads(name: str):
     assert sysctl_write(CONFIG, name, sysctl_read(CONFIG, name)) == CONFIG
 
@@ -57,11 +59,26 @@ def test_a_write_changes_one_value_and_its_type_stays():
         ("net.core.dev_weight", "0"), ("net.ipv4.tcp_sack", "2"), ("net.ipv4.tcp_retries2", "256"),
         ("net.ipv4.ip_default_ttl", "0"), ("net.ipv4.ip_local_port_range", "5000 4000"),
         ("net.ipv4.ip_local_port_range", "1 65536"), ("net.ipv4.tcp_rmem", "1 2 3 4"),
+        ("net.ipv4.tcp_syncookies", "3"), ("net.ipv4.tcp_fastopen_key", "1-2-3"),
+        ("net.ustack.profile", "linux-2.4"),
     ],
 )  # fmt: skip
 def test_what_linux_refuses_is_refused(name: str, value: str):
     with pytest.raises(ValueError, match=f'setting key "{name}": Invalid argument'):
         sysctl_write(CONFIG, name, value)
+
+
+def test_a_word_is_a_value_too():
+    config = sysctl_write(CONFIG, "net.ipv4.tcp_fastopen_key", "1-2-3-fe")
+    assert config.tcp.tcp_fastopen_key == "1-2-3-fe"
+
+
+def test_another_profile_brings_its_defaults_and_leaves_what_was_set():
+    old = sysctl_write(CONFIG, "net.ustack.profile", "linux-3.10")
+    assert (old.ustack.profile, old.core.somaxconn) == ("linux-3.10", 128)
+    assert sysctl_write(old, "net.ustack.profile", "linux-6") == CONFIG
+    chosen = sysctl_write(CONFIG, "net.core.somaxconn", "77")
+    assert sysctl_write(chosen, "net.ustack.profile", "linux-3.10").core.somaxconn == 77
 
 
 def test_an_unknown_name():

@@ -280,3 +280,19 @@ def test_a_super_frame_for_a_device_without_queue_is_cut_too():
     assert reason is DropReason.FULL_RING
     assert seqs(bed.take_sent()) == [0, 1000, 2000]
     assert bed.drops == {"FULL_RING": 2}
+
+
+def test_a_run_that_has_lasted_too_long_leaves_the_rest_to_net_tx():
+    """need_resched: the packets behind wait for the next softirq although quota is left."""
+    bed = Bed()
+    bed.eth0.room = 0
+    for mark in range(5):
+        dev_queue_xmit(bed.net, frame(bed, mark))
+    bed.eth0.room = None
+    late = [3999, 4000]
+    bed.clock.fine_us = lambda: bed.clock.now_us + (late.pop(0) if late else 0)
+    dev_queue_xmit(bed.net, frame(bed, 5))
+    assert sent_marks(bed) == [0, 1]
+    assert bed.net.softirq_pending
+    do_softirq(bed.net)
+    assert sent_marks(bed) == [2, 3, 4, 5]

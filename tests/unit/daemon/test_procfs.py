@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ustack.config import CoreConfig, StackConfig
+from ustack.core.backlog import netif_rx
 from ustack.core.napi import NET_RX_SOFTIRQ
 from ustack.core.skb import Skb
-from ustack.core.softirq import netif_rx
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
 from ustack.daemon.procfs import PROC_FILES, function_name, proc_lines
 from ustack.lib.addresses import parse_interface

@@ -161,6 +161,17 @@ def test_times_that_igb_refuses_are_refused(usecs):
     assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize("usecs", [1, 3, 50, 10_001])
+def test_a_queue_pair_has_no_time_of_its_own_for_transmit(usecs):
+    rig = Rig()
+    with pytest.raises(OSError) as caught:
+        rig.dev.set_coalesce(rx_usecs=50, tx_usecs=usecs)
+    assert caught.value.errno == errno.EINVAL
+    assert rig.dev.ethtool_coalesce()["rx_coalesce_usecs"] != 50
+    rig.dev.set_coalesce(rx_usecs=50, tx_usecs=0)
+    assert rig.dev.ethtool_coalesce()["rx_coalesce_usecs"] == 50
+
+
 def test_the_adaptive_switch_is_rx_usecs_3():
     rig = Rig()
     rig.dev.set_coalesce(adaptive_rx=True)

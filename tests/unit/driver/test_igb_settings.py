@@ -182,7 +182,7 @@ def test_a_flow_is_sent_by_one_queue_and_many_flows_by_all():
     rig = FlowRig(queues=4)
     for port in range(64):
         for _ in range(2):
-            rig.dev.ndo_start_xmit(Skb(flow(port), rig.dev))
+            dev_queue_xmit(rig.net, Skb(flow(port), rig.dev))
     rig.settle()
     counts = [vector.tx_stats.packets for vector in rig.dev.q_vectors]
     assert sum(counts) == 128
