@@ -46,6 +46,7 @@ LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
     "ip_local_port_range": 1,
+    "tcp_reordering": 1,
     "tcp_rmem": 1,
     "tcp_syn_retries": 1,
     "tcp_wmem": 1,
@@ -56,6 +57,12 @@ MOST = {
     "ip_local_port_range": 65535,
     "tcp_keepalive_probes": 255,
     "tcp_orphan_retries": 255,
+    "tcp_early_retrans": 4,
+    "tcp_frto": 255,
+    "tcp_max_reordering": 1023,
+    "tcp_recovery": 255,
+    "tcp_reordering": 255,
+    "tcp_retries1": 255,
     "tcp_retries2": 255,
     "tcp_syn_linear_timeouts": 127,
     "tcp_syncookies": 2,
@@ -71,6 +78,8 @@ WORDS = {
 """Fields that are no numbers, and what they accept."""
 PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+    ("tcp", "tcp_max_reordering"): {LINUX_6: 300, LINUX_310: 127},
+    ("tcp", "tcp_recovery"): {LINUX_6: 1, LINUX_310: 0},
 }
 """Defaults that Linux has changed, by profile."""
 

@@ -251,7 +251,6 @@ class us_tcp_sock:
     sacked_out: int
     lost_out: int
     retrans_out: int
-    prior_cwnd: int
     delivered: int
     lost: int
     max_in_flight: int

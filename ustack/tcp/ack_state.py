@@ -46,17 +46,16 @@ class AckState:
         "flag",
         "last_sackt_us",
         "newest_us",
-        "prior_in_flight",
         "prior_una",
         "reord",
         "rexmit",
+        "rtt_us",
         "tsecr",
     )
 
-    def __init__(self, flag: int, prior_una: int, prior_in_flight: int, tsecr: int | None) -> None:
+    def __init__(self, flag: int, prior_una: int, tsecr: int | None) -> None:
         self.flag = flag
         self.prior_una = prior_una
-        self.prior_in_flight = prior_in_flight
         self.tsecr = tsecr
         """TSecr of the segment, None without timestamps."""
         self.reord: int | None = None
@@ -67,3 +66,5 @@ class AckState:
         self.newest_us = 0
         """When the most recently sent data newly delivered was sent."""
         self.rexmit = REXMIT_NONE
+        self.rtt_us = -1
+        """RTT of the newest segment that it acknowledges, -1: not known."""

@@ -57,7 +57,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child.set_state(TcpEvent.RCV_ACK_OF_SYN)
     prot.mib.PassiveOpens += 1
     if req.snt_synack_us:
-        tcp_ack_update_rtt(child, prot.clock.now_us - req.snt_synack_us)
+        rtt_us = prot.clock.now_us - req.snt_synack_us
+        tcp_ack_update_rtt(child, rtt_us, rtt_us)
     tcp_init_transfer(child)
     return child
 
@@ -69,7 +70,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.irs, tp.iss = req.rcv_isn, req.snt_isn
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
-    tp.pushed_seq = tp.high_seq = tp.rtx_nxt = tp.cwnd_usage_seq = tp.snd_nxt
+    tp.pushed_seq = tp.high_seq = tp.cwnd_usage_seq = tp.snd_nxt
     tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = req.rcv_wnd
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
     tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale

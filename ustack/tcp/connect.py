@@ -15,12 +15,13 @@ from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, seq_add
 from ustack.lib.socket_error import socket_error
-from ustack.tcp.ack import tcp_ack_rtt_sample
+from ustack.tcp.ack import tcp_ack_of_syn
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.ports import inet_hash_connect
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
+from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push
 from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
@@ -70,11 +71,9 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq
     tp.rto_us = TCP_TIMEOUT_INIT_US
     prot.mib.ActiveOpens += 1
-    tp.rtt_timing = 1
-    tp.rtt_timed_seq = tp.write_seq
-    tp.rtt_start_us = prot.clock.now_us
     tcp_send_syn(sk)
     tp.snd_nxt = tp.write_seq
+    tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
     tcp_arm_retransmit(sk, tp.rto_us)
 
 
@@ -100,7 +99,7 @@ def tcp_send_syn(sk: TcpSock) -> None:
 def tcp_retransmit_syn(sk: TcpSock) -> None:
     """Repeat the SYN or SYN-ACK after its timeout."""
     tp = sk.tp
-    tp.rtt_timing = 0
+    tcp_rtx_is_ambiguous(sk)
     tp.total_retrans += 1
     tp.retrans_stamp_us = tp.retrans_stamp_us or sk.prot.clock.now_us
     sk.prot.mib.RetransSegs += 1
@@ -129,9 +128,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
         return _simultaneous_open(sk)
-    tp.snd_una = seg.ack
-    tp.retransmits = 0
-    tcp_ack_rtt_sample(sk, seg)
+    tcp_ack_of_syn(sk, seg)
     tcp_clear_retransmit(sk)
     tcp_finish_connect(sk)
     if tp.snd_nxt != tp.write_seq:
@@ -174,7 +171,7 @@ def _simultaneous_open(sk: TcpSock) -> DropReason | None:
     """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8)."""
     tp = sk.tp
     sk.set_state(TcpEvent.RCV_SYN)
-    tp.rtt_timing = 0
+    tcp_rtx_is_ambiguous(sk)
     tcp_send_syn(sk)
     tcp_arm_retransmit(sk, tp.rto_us)
     return None

@@ -27,7 +27,7 @@ def tcp_wants_early_retransmit(sk: TcpSock) -> bool:
 
 
 def tcp_pause_early_retransmit(sk: TcpSock, ack: AckState) -> bool:
-    """Wait a quarter of the RTT first, unless the timeout is nearer (tcp_pause_early_retransmit)."""
+    """Wait a quarter of the RTT first, unless the timeout is nearer."""
     tp = sk.tp
     if sk.prot.config.tcp_early_retrans < 2 or ack.flag & FLAG_ECE or not tp.srtt_us:
         return False

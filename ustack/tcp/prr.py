@@ -9,32 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.tcp.ack_state import FLAG_SND_UNA_ADVANCED
-from ustack.tcp.cong.reno import CA_EVENT_COMPLETE_CWR
-from ustack.tcp.output import (
+from ustack.tcp.cong.ops import (
+    CA_EVENT_COMPLETE_CWR,
     TCP_CA_CWR,
     TCP_CA_RECOVERY,
-    tcp_packets_in_flight,
+    TCP_INFINITE_SSTHRESH,
+    tcp_ca_event,
     tcp_set_ca_state,
+)
+from ustack.tcp.output import (
+    tcp_packets_in_flight,
 )
 from ustack.tcp.scoreboard import tcp_recovery
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
-TCP_INFINITE_SSTHRESH = 0x7FFFFFFF
-
 
 def tcp_in_cwnd_reduction(sk: TcpSock) -> bool:
     """Whether cwnd is on its way down to ssthresh (tcp_in_cwnd_reduction)."""
     return sk.tp.ca_state in (TCP_CA_CWR, TCP_CA_RECOVERY)
-
-
-def tcp_current_ssthresh(sk: TcpSock) -> int:
-    """Return what ssthresh an undo should restore (tcp_current_ssthresh)."""
-    tp = sk.tp
-    if tcp_in_cwnd_reduction(sk):
-        return int(tp.snd_ssthresh)
-    return int(max(tp.snd_ssthresh, (tp.snd_cwnd >> 1) + (tp.snd_cwnd >> 2)))
 
 
 def tcp_init_cwnd_reduction(sk: TcpSock) -> None:
@@ -87,7 +81,8 @@ def tcp_end_cwnd_reduction(sk: TcpSock) -> None:
         tp.ca_state == TCP_CA_CWR or tcp_recovery(sk).undo_marker is not None
     ):
         tp.snd_cwnd = tp.snd_ssthresh
-    sk.ca.cwnd_event(sk, CA_EVENT_COMPLETE_CWR)
+        tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
+    tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
 
 
 def tcp_enter_cwr(sk: TcpSock) -> None:

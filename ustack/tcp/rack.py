@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import after
 from ustack.tcp.ack_state import AckState
-from ustack.tcp.output import TCP_CA_RECOVERY
+from ustack.tcp.cong.ops import TCP_CA_RECOVERY
 from ustack.tcp.scoreboard import (
     TCPCB_LOST,
     TCPCB_RETRANS,

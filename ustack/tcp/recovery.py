@@ -22,23 +22,26 @@ from ustack.tcp.ack_state import (
     REXMIT_NONE,
     AckState,
 )
-from ustack.tcp.cong.reno import CA_EVENT_LOSS
-from ustack.tcp.early_retrans import tcp_pause_early_retransmit, tcp_wants_early_retransmit
-from ustack.tcp.frto import tcp_process_loss
-from ustack.tcp.output import (
+from ustack.tcp.cong.ops import (
+    CA_EVENT_LOSS,
     TCP_CA_CWR,
     TCP_CA_DISORDER,
     TCP_CA_LOSS,
     TCP_CA_OPEN,
     TCP_CA_RECOVERY,
+    tcp_ca_event,
+    tcp_current_ssthresh,
+    tcp_set_ca_state,
+)
+from ustack.tcp.early_retrans import tcp_pause_early_retransmit, tcp_wants_early_retransmit
+from ustack.tcp.frto import tcp_process_loss
+from ustack.tcp.output import (
     TCP_NAGLE_OFF,
     tcp_current_mss,
     tcp_packets_in_flight,
-    tcp_set_ca_state,
     tcp_write_xmit,
 )
 from ustack.tcp.prr import (
-    tcp_current_ssthresh,
     tcp_cwnd_reduction,
     tcp_end_cwnd_reduction,
     tcp_enter_cwr,
@@ -194,9 +197,7 @@ def _early_retransmit(sk: TcpSock, ack: AckState) -> bool:
 def tcp_force_fast_retransmit(sk: TcpSock) -> bool:
     """Whether more has arrived beyond the hole than reordering explains."""
     tp = sk.tp
-    return after(
-        tcp_highest_sack_seq(sk), seq_add(tp.snd_una, tcp_reordering(sk) * tp.mss_cache)
-    )
+    return after(tcp_highest_sack_seq(sk), seq_add(tp.snd_una, tcp_reordering(sk) * tp.mss_cache))
 
 
 def tcp_check_sack_reneging(sk: TcpSock, ack: AckState) -> bool:
@@ -309,10 +310,11 @@ def tcp_enter_loss(sk: TcpSock) -> None:
         tp.prior_ssthresh = tcp_current_ssthresh(sk)
         tp.prior_cwnd = tp.snd_cwnd
         tp.snd_ssthresh = sk.ca.ssthresh(sk)
-        sk.ca.cwnd_event(sk, CA_EVENT_LOSS)
+        tcp_ca_event(sk, CA_EVENT_LOSS)
         tcp_init_undo(sk)
     tp.snd_cwnd = tcp_packets_in_flight(tp) + 1
     tp.snd_cwnd_cnt = 0
+    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
     # Many duplicates and yet a timeout: reordering was overestimated.
     default = sk.prot.config.tcp_reordering
     if tp.ca_state <= TCP_CA_DISORDER and tp.sacked_out >= default:

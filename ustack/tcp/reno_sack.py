@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK
-from ustack.tcp.output import TCP_CA_RECOVERY
+from ustack.tcp.cong.ops import TCP_CA_RECOVERY
 from ustack.tcp.sack import tcp_count_delivered
 from ustack.tcp.scoreboard import (
     TCPCB_LOST,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.tcp.cong.ops import TCP_CA_LOSS
 from ustack.tcp.output import (
-    TCP_CA_LOSS,
     tcp_current_mss,
     tcp_packets_in_flight,
     tcp_push_pending_frames,

@@ -17,7 +17,7 @@ from ustack.tcp.ack_state import (
     FLAG_ORIG_SACK_ACKED,
     AckState,
 )
-from ustack.tcp.output import TCP_CA_LOSS
+from ustack.tcp.cong.ops import TCP_CA_LOSS
 from ustack.tcp.rack import tcp_rack_advance
 from ustack.tcp.scoreboard import (
     TCPCB_EVER_RETRANS,

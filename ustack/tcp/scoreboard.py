@@ -220,6 +220,11 @@ def tcp_rtx_push(sk: TcpSock, seq: int, end_seq: int, pcount: int, mss: int) -> 
     tp.packets_out += pcount
 
 
+def tcp_rtx_is_ambiguous(sk: TcpSock) -> None:
+    """Let no RTT be measured with the SYN in flight: it goes out again (Karn)."""
+    sk.tp.txlog.first_us = 0
+
+
 def tcp_rtx_settle(sk: TcpSock) -> None:
     """Turn the scoreboard into the plain log again once nothing in it is marked."""
     recs = sk.rtx
@@ -233,23 +238,13 @@ def tcp_rtx_settle(sk: TcpSock) -> None:
         return
     packets_out = tp.packets_out
     for rec in recs:
-        if lib.us_tcp_tx_push(
-            sk.prot.mem.ptr, tp, rec.end_seq, rec.pcount, rec.mss, rec.sent_us
-        ):
+        if lib.us_tcp_tx_push(sk.prot.mem.ptr, tp, rec.end_seq, rec.pcount, rec.mss, rec.sent_us):
             lib.us_tcp_tx_purge(sk.prot.mem.ptr, tp)
             break
     else:
         sk.rtx = None
         state.tsorted.clear()
     tp.packets_out = packets_out
-
-
-def tcp_rtx_purge(sk: TcpSock) -> None:
-    """Forget everything in flight; the connection is over."""
-    lib.us_tcp_tx_purge(sk.prot.mem.ptr, sk.tp)
-    if sk.recovery is not None:
-        sk.recovery.tsorted.clear()
-    sk.rtx = sk.recovery = None
 
 
 def tcp_rtx_find(recs: list[TxRec], seq: int) -> int:

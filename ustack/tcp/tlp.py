@@ -16,11 +16,10 @@ from ustack.tcp.ack_state import (
     FLAG_SND_UNA_ADVANCED,
     AckState,
 )
+from ustack.tcp.cong.ops import TCP_CA_CWR, tcp_set_ca_state
 from ustack.tcp.output import (
-    TCP_CA_CWR,
     TCP_NAGLE_OFF,
     tcp_current_mss,
-    tcp_set_ca_state,
     tcp_small_queue_check,
     tcp_wnd_end,
     tcp_write_xmit,

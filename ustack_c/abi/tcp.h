@@ -55,7 +55,6 @@ struct us_tcp_sock {
 	uint32_t sacked_out;		/* those that SACKs or duplicate ACKs say have arrived */
 	uint32_t lost_out;		/* those that count as lost, repeated or not */
 	uint32_t retrans_out;		/* repetitions in flight */
-	uint32_t prior_cwnd;		/* cwnd when it was last reduced */
 	uint32_t delivered;		/* segments that have arrived so far, repetitions among them */
 	uint32_t lost;			/* segments ever marked lost */
 	uint32_t max_in_flight;		/* segments in flight, most of the last round */
