@@ -45,6 +45,8 @@ class NicConfig:
     """ethtool -K lro: the wire may hand over super-frames (vnet_hdr; real igb has none)."""
     pause: bool = True
     """ethtool -A rx: at a full ring leave frames on the wire instead of dropping them."""
+    busy_poll: bool = False
+    """No interrupts: each poll of the stack looks into the rings itself (see ustackd --poll)."""
     mtu: int = 1500
     """Bytes of IP packet per frame, 68 to 65535."""
 
@@ -172,16 +174,20 @@ class TcpConfig:
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
-    tcp_congestion_control: str = "reno"
+    tcp_congestion_control: str = "cubic"
     """The congestion control of new sockets; TCP_CONGESTION chooses another."""
-    tcp_available_congestion_control: str = "reno"
+    tcp_available_congestion_control: str = "reno cubic"
     """What is registered: read only, see ``Stack.register_congestion_control``."""
-    tcp_allowed_congestion_control: str = "reno"
+    tcp_allowed_congestion_control: str = "reno cubic"
     """What TCP_CONGESTION may choose; the default is always allowed."""
     tcp_slow_start_after_idle: bool = True
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
+    tcp_pacing_ss_ratio: int = 200
+    """Percent of cwnd per RTT that the pacing rate is in slow start."""
+    tcp_pacing_ca_ratio: int = 120
+    """The same in congestion avoidance."""
     init_cwnd: int = 10
     """Initial congestion window in segments (RFC 6928)."""
 

@@ -140,6 +140,8 @@ class Stack:
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
+        if self.net.mem.lent:
+            self.net.mem.reap_lent()
         if self.net.softirq_frozen:
             return moved > 0
         return pending or moved > 0
@@ -171,7 +173,7 @@ class Stack:
 
     def filenos(self) -> list[int]:
         """Return the descriptors of wires to watch for reading."""
-        return [dev.fileno() for dev in self.adapters if dev.fileno() >= 0]
+        return [fd for dev in self.adapters for fd in dev.filenos()]
 
     def socket(self, type: int = SOCK_STREAM, protocol: int = 0) -> InetSocket:
         """Make an unconnected socket.

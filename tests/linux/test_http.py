@@ -37,6 +37,23 @@ def test_200_curls_at_once_get_the_right_megabyte(
     wait_for(lambda: not daemon.connections(), "all 200 connections closed")
 
 
+def test_a_download_is_not_copied_at_the_socket(ns: Namespace, daemon: Daemon, www: Path):
+    (www / "hundred.bin").write_bytes(bytes(100 * MEGABYTE))
+    before = bytes_sent(daemon)
+    got = ns.output(
+        "curl", "-sSf", "-o", "/dev/null", "-w", "%{size_download}", f"{URL}/hundred.bin"
+    )
+    after = bytes_sent(daemon)
+    (www / "hundred.bin").unlink()
+    assert int(got) == after["RefBytes"] - before["RefBytes"] == 100 * MEGABYTE
+    assert after["CopiedBytes"] - before["CopiedBytes"] < 1000  # the answer's head
+
+
+def bytes_sent(daemon: Daemon) -> dict[str, int]:
+    lines = daemon.cli("nstat", "-az", "CopiedBytes", "RefBytes").splitlines()[1:]
+    return {name: int(value) for name, value, _ in (line.split() for line in lines)}
+
+
 def test_an_upload_arrives_whole(ns: Namespace, daemon: Daemon, tmp_path: Path):
     data = random.Random(7).randbytes(10 * MEGABYTE + 1)
     path = tmp_path / "up.bin"

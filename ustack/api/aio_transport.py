@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ustack.api.names import api_address
+from ustack.api.zerocopy import send_chunk
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
 
 if TYPE_CHECKING:
@@ -145,7 +146,10 @@ class StackTransport(asyncio.Transport):
     def _service(self) -> None:
         """Do what the socket is ready for; the runtime calls this after a poll."""
         self._queued = False
-        if self._unsent and self._sock is not None:
+        sock = self._sock
+        if sock is not None and (
+            self._unsent or (self._protocol_paused and sock.poll() & EPOLLOUT)
+        ):
             self._send_unsent()
         if self._reading and self._sock is not None and self._sock.rcv_ready(1):
             self._receive()
@@ -240,6 +244,29 @@ class StackTransport(asyncio.Transport):
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send several pieces as one."""
         self.write(b"".join(list_of_data))
+
+    def send_file(self, fd: int, offset: int, count: int) -> int | None:
+        """Queue a part of a file without a copy at the socket (tcp_sendpage).
+
+        Returns:
+            How many bytes, at most ``count``; 0 at the end of the file. None if there is no
+            room now: the protocol has been paused, and asks again when it is resumed.
+        """
+        sock = self._sock
+        if sock is None or self._closing or self._eof_asked:
+            return None
+        try:
+            if not self._unsent:
+                return self._runtime.call(send_chunk, sock, fd, offset, count)
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self._fatal(exc, "sending failed")
+            return None
+        if not self._protocol_paused:
+            self._protocol_paused = True
+            self._tell(self._protocol.pause_writing, "protocol.pause_writing() failed")
+        return None
 
     def can_write_eof(self) -> bool:
         """TCP can: return True."""

@@ -107,6 +107,14 @@ def try_send(core: InetSocket, data: Any, flags: int) -> Any:
         return NOT_YET
 
 
+def try_page_frag(core: InetSocket, want: int) -> Any:
+    """Take memory to fill for sendpage, once the send buffer has room."""
+    try:
+        return core.page_frag(want)
+    except BlockingIOError:
+        return NOT_YET
+
+
 def try_accept(core: InetSocket) -> Any:
     """Take a connection from the accept queue."""
     try:

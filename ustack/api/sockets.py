@@ -15,7 +15,7 @@ import struct
 import warnings
 from typing import Any
 
-from ustack.api import attempts
+from ustack.api import attempts, zerocopy
 from ustack.api.files import FILES, SocketFile
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import default_runtime
@@ -26,7 +26,6 @@ TIMEVAL = struct.Struct("@ll")
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
-SENDFILE_BYTES = 256 * 1024
 GLOBAL_DEFAULT_TIMEOUT: Any = object()
 
 
@@ -341,24 +340,27 @@ class socket:
         return self.send(b"".join(buffers), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send a file opened in binary mode; return how many bytes."""
+        """Send a file opened in binary mode; return how many bytes.
+
+        The kernel reads an ordinary file straight into the send queue's memory: no copy at the
+        socket. From what has no descriptor it is read, and copied.
+        """
         if self._timeout_us == 0:
             raise ValueError("non-blocking sockets are not supported")
         if count is not None and count <= 0:
             raise ValueError(f"count must be a positive integer (got {count!r})")
-        if offset:
-            file.seek(offset)
-        sent = 0
-        while count is None or sent < count:
-            left = SENDFILE_BYTES if count is None else min(SENDFILE_BYTES, count - sent)
-            data = file.read(left)
-            if not data:
-                break
-            self.sendall(data)
-            sent += len(data)
-        if hasattr(file, "seek"):
-            file.seek(offset + sent)
-        return sent
+        return zerocopy.sendfile(self, file, offset, count)
+
+    def send_ref(self, data: Any, flags: int = 0) -> zerocopy.SentBuffer:
+        """Send all of ``data`` from where it lies, without a copy at the socket (MSG_ZEROCOPY).
+
+        Blocking and timeouts are ``send``'s, and a non-blocking socket may take less of it.
+
+        Returns:
+            What tells how much was taken (``sent``) and, by ``wait``, when the peer has all
+            of that: until then ``data`` must not change, and cannot be resized.
+        """
+        return zerocopy.send_ref(self, data, flags)
 
     # Options.
 

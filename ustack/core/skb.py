@@ -98,8 +98,8 @@ class Skb:
 def skb_linearize(net: Net, skb: Skb) -> None:
     """Copy the frags behind the headers and give their pages back (skb_linearize)."""
     if skb.frags:
-        view = net.mem.view
-        skb.data = b"".join([skb.data, *[view[addr : addr + n] for addr, n in skb.frags]])
+        read_at = net.mem.read_at
+        skb.data = b"".join([skb.data, *[read_at(addr, n) for addr, n in skb.frags]])
         release_frags(net, skb)
 
 
@@ -114,8 +114,8 @@ def skb_clone(net: Net, skb: Skb) -> Skb:
 
 def skb_bytes(net: Net, skb: Skb) -> bytes:
     """Return a copy of the whole packet and leave it as it is (skb_copy_bits); for taps."""
-    view = net.mem.view
-    return b"".join([skb.data, *[view[addr : addr + n] for addr, n in skb.frags]])
+    read_at = net.mem.read_at
+    return b"".join([skb.data, *[read_at(addr, n) for addr, n in skb.frags]])
 
 
 def release_frags(net: Net, skb: Skb) -> None:

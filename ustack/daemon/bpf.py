@@ -164,10 +164,9 @@ def frame_bytes(net: Net, skb: Skb, limit: int) -> bytes:
         return data
     parts = [data]
     left = limit - len(data)
-    view = net.mem.view
     for addr, size in skb.frags:
         take = min(size, left)
-        parts.append(bytes(view[addr : addr + take]))
+        parts.append(bytes(net.mem.read_at(addr, take)))
         left -= take
         if not left:
             break

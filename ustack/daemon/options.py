@@ -11,10 +11,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ustack.config import NicConfig, StackConfig
+from ustack.config import CoreConfig, NicConfig, StackConfig
 from ustack.daemon.impair import ImpairOptions, parse_impairment
 from ustack.daemon.services.registry import ServiceSpec, parse_services
 from ustack.lib.addresses import (
@@ -28,11 +29,15 @@ from ustack.lib.addresses import (
     parse_ipv4,
     parse_mac,
 )
+from ustack.nic.igb import MAX_QUEUES
 
 CONTROL_FOLDER = Path("/run/ustack")
 """Where control sockets live unless ``--socket`` says otherwise: TAP.sock."""
 MAX_TAP_NAME_BYTES = 15
 """IFNAMSIZ without its terminator."""
+
+MAX_CPUS = 64
+"""Softnet contexts; more columns than that nobody reads."""
 
 _TAP_NAME = re.compile(r"[^\s/:%]+\Z")
 
@@ -50,6 +55,7 @@ class DaemonOptions:
     control_path: Path
     config: StackConfig
     impair: ImpairOptions | None = None
+    tap_queues: int = 1
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -89,6 +95,32 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("on", "off"),
         default="on",
         help="checksum offload and super-frames on the TAP",
+    )
+    add(
+        "--queues",
+        type=checked(partial(_number, "queues", MAX_QUEUES)),
+        default=1,
+        metavar="N",
+        help="the NIC's queue pairs, 1 to 8 (later: ustack ethtool -L)",
+    )
+    add(
+        "--tap-queues",
+        type=checked(partial(_number, "TAP queues", MAX_QUEUES)),
+        default=1,
+        metavar="N",
+        help="queues of the TAP itself, 1 to 8",
+    )
+    add(
+        "--cpus",
+        type=checked(partial(_number, "cpus", MAX_CPUS)),
+        default=1,
+        metavar="N",
+        help="softnet contexts, which one thread runs in turn, 1 to 64",
+    )
+    add(
+        "--poll",
+        action="store_true",
+        help="poll the NIC all the time instead of taking interrupts: costs a processor",
     )
     add(
         "--impair",
@@ -156,6 +188,12 @@ def _mtu(text: str) -> int:
     return int(text)
 
 
+def _number(what: str, most: int, text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        raise ValueError(f"{what} must be from 1 to {most}: {text!r}")
+    return int(text)
+
+
 def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
     """Read the command line.
 
@@ -169,7 +207,15 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         if args.gateway & address.mask != address.network or args.gateway == address.addr:
             parser.error(f"gateway {format_ipv4(args.gateway)} is not a neighbour of {address}")
     on = args.offloads == "on" and args.impair is None
-    nic = NicConfig(mtu=args.mtu, rx_checksum=on, tx_checksum=on, tso=on, large_receive=on)
+    nic = NicConfig(
+        queues=args.queues,
+        mtu=args.mtu,
+        busy_poll=args.poll,
+        rx_checksum=on,
+        tx_checksum=on,
+        tso=on,
+        large_receive=on,
+    )
     return DaemonOptions(
         tap=args.tap,
         address=args.address,
@@ -178,6 +224,7 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         mac=args.mac,
         services=args.serve,
         control_path=args.socket or CONTROL_FOLDER / f"{args.tap}.sock",
-        config=StackConfig(nic=nic),
+        config=StackConfig(nic=nic, core=CoreConfig(nr_cpus=args.cpus)),
         impair=args.impair,
+        tap_queues=args.tap_queues,
     )

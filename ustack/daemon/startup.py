@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -77,14 +78,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         # A dead daemon's socket goes first, but a busy TAP says more than a busy socket.
         taken = control_path_taken(options.control_path)
-        self._wire = open_tap(options.tap)
+        self._wire = open_tap(options.tap, options.tap_queues)
         if taken:
             raise StartError(taken)
         started_us = monotonic_us()
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
         wire = impaired(self._wire, stack.clock, options.impair)
         adapter = stack.add_igb(wire, mac=options.mac)
-        runtime = self._runtime = InlineRuntime(stack, loop)
+        runtime = self._runtime = InlineRuntime(stack, loop, busy_poll=options.config.nic.busy_poll)
         runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own.
@@ -196,25 +197,37 @@ async def finish_connections(stack: Stack, runtime: InlineRuntime) -> None:
         runtime.call(tcp_abort, sk)
 
 
-def open_tap(name: str) -> TapWire:
+def open_tap(name: str, queues: int = 1) -> TapWire:
     """Create the TAP device.
 
     Raises:
         StartError: we may not, somebody has it, or it is no TAP.
     """
     try:
-        return TapWire(name)
+        if queues > 1 and has_carrier(name):
+            # The kernel would let us share it, a queue each.
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return TapWire(name, queues=queues)
     except OSError as error:
         reasons = {
             errno.EBUSY: f"TAP {name} is busy: another process has it open",
             errno.EPERM: f"no permission to open TAP {name} (needs root or CAP_NET_ADMIN)",
             errno.EACCES: f"no permission to open TAP {name} (needs root or CAP_NET_ADMIN)",
-            errno.EINVAL: f"{name} exists and is not a TAP device",
+            errno.EINVAL: f"{name} exists and is not a TAP device"
+            + (" of several queues" if queues > 1 else " of one queue"),
             errno.ENOENT: "there is no /dev/net/tun (is the tun module loaded?)",
             errno.ENODEV: "there is no /dev/net/tun (is the tun module loaded?)",
         }
         code = error.errno or 0
         raise StartError(reasons.get(code, f"cannot open TAP {name}: {error}")) from error
+
+
+def has_carrier(name: str) -> bool:
+    """Whether a device of this name is up and somebody is attached to it."""
+    try:
+        return Path(f"/sys/class/net/{name}/carrier").read_text().strip() == "1"
+    except OSError:
+        return False  # there is none, or it is down
 
 
 def control_path_taken(path: Path) -> str:

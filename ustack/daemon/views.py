@@ -157,6 +157,8 @@ class Views:
             yield from (CounterRow(table, name, value) for name, value in counters.items())
         wakes = sum(softnet.ksoftirqd_wakeups for softnet in self._stack.net.softnets)
         yield CounterRow("Ksoftirqd", "Wakes", wakes)
+        yield CounterRow("Copied", "Bytes", self._stack.tcp.copied_bytes)
+        yield CounterRow("Ref", "Bytes", self._stack.tcp.ref_bytes)
 
     def _drops(self, request: DropsRequest) -> Iterator[Row]:
         drops = self._stack.net.drops.nonzero()

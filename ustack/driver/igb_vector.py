@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ustack.core.gro import napi_gro_flush
 from ustack.core.napi import Napi, napi_complete, napi_disable, napi_enable, napi_schedule
 from ustack.driver.igb_ethtool import QueueStats
 from ustack.driver.igb_rx import (
@@ -134,6 +135,16 @@ class IgbQVector:
             if itr >= 0:
                 nic.write_eitr(self.index, itr | _CNT_IGNR)
         nic.write_eims(self.bit)
+        return work
+
+    def busy_poll(self) -> int:
+        """Clean both rings once although nobody has interrupted; return the frames received."""
+        if self.rx is None or self.tx is None:
+            return 0  # a packet has taken the interface down
+        igb_clean_tx_irq(self)
+        work = igb_clean_rx_irq(self, self.napi.weight)
+        if self.napi.gro_list:
+            napi_gro_flush(self.napi)
         return work
 
     # Moderation.

@@ -41,6 +41,7 @@ from ustack.tcp.states import (
     TCP_SYN_SENT,
     TcpEvent,
 )
+from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -163,6 +164,48 @@ class InetSocket:
             raise socket_error(errno.EOPNOTSUPP)
         return tcp_sendmsg(self._live(), data, flags)
 
+    def page_frag(self, want: int) -> tuple[int, int]:
+        """Return address and size of arena memory to fill for ``sendpage``.
+
+        Raises:
+            BlockingIOError: the send buffer is full. OSError: as ``send``; ENOBUFS.
+        """
+        return sk_page_frag(self._live(), want)
+
+    def read_page(self, addr: int, size: int, read: Callable[[memoryview], int]) -> int:
+        """Let ``read`` fill ``page_frag``'s memory, without the stack; return its bytes."""
+        with self._sk.prot.net.mem.view[addr : addr + size] as view:
+            return read(view)
+
+    def put_page(self, addr: int) -> None:
+        """Give ``page_frag``'s memory back unused."""
+        self._sk.prot.net.mem.put_page(addr)
+
+    def sendpage(self, addr: int, length: int, flags: int = 0) -> int:
+        """Queue what was written at ``page_frag``'s address, which is no longer the caller's.
+
+        Raises:
+            OSError: as ``send``; EBADF, closed meanwhile. The memory is given back.
+        """
+        if self.closed:
+            self.put_page(addr)
+        return tcp_sendpage(self._live(), addr, length, flags)
+
+    def send_ref(self, data: Any, released: Callable[[], None], flags: int = 0) -> tuple[int, bool]:
+        """Queue bytes where they lie; return how many were taken, and whether by copying.
+
+        Args:
+            data: a contiguous buffer; what was taken of it must not change until
+                ``released`` is called, in the poll in which the last reference went.
+
+        Raises:
+            OSError: as ``send``; ENOBUFS, too many buffers are lent. Nothing is lent then.
+        """
+        if flags & ~SEND_FLAGS:
+            raise socket_error(errno.EOPNOTSUPP)
+        view = memoryview(data).cast("B")
+        return tcp_send_ref(self._live(), view, flags, released) if view.nbytes else (0, True)
+
     def recv(self, n: int, flags: int = 0) -> bytes:
         """Return up to ``n`` bytes, b"" at the end of the stream."""
         sk = self._live()
@@ -241,6 +284,9 @@ class InetSocket:
             release(self)
         self.closed = True
         tcp_close(sk)
+        mem = sk.prot.net.mem
+        if mem.lent:
+            mem.reap_lent()
 
     # Asking.
 

@@ -166,6 +166,7 @@ class TcpExtMib:
     TCPSackMerged: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
+    BusyPollRxPackets: int = 0
     TCPRcvQDrop: int = 0
     TCPOFOQueue: int = 0
     TCPOFODrop: int = 0
@@ -177,6 +178,10 @@ class TcpExtMib:
     TCPWantZeroWindowAdv: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
+    TCPHystartTrainDetect: int = 0
+    TCPHystartTrainCwnd: int = 0
+    TCPHystartDelayDetect: int = 0
+    TCPHystartDelayCwnd: int = 0
     TCPACKSkippedSynRecv: int = 0
     TCPACKSkippedPAWS: int = 0
     TCPACKSkippedSeq: int = 0

@@ -17,6 +17,8 @@ MAX_ORDER: int = lib.US_MAX_ORDER
 """The largest block is 2**MAX_ORDER pages."""
 NO_PAGE: int = lib.US_NO_PAGE
 """The address that no page has."""
+DMA_MAPPED: int = lib.US_DMA_MAPPED
+"""The bit of addresses of memory that is not the arena's (``Mem.dma_map``)."""
 
 
 class Mem:
@@ -30,7 +32,7 @@ class Mem:
         MemoryError: The address space or the bookkeeping cannot be had.
     """
 
-    __slots__ = ("_mapping", "_on_close", "ptr", "view")
+    __slots__ = ("_mapping", "_on_close", "lent", "ptr", "view")
 
     def __init__(self, size_bytes: int) -> None:
         mem = lib.us_mem_create(size_bytes)
@@ -40,6 +42,8 @@ class Mem:
         self._mapping: Any = ffi.gc(lib.us_mem_base(mem), lambda _base: lib.us_mem_destroy(mem))
         self._on_close: list[Callable[[], None]] = []
         self.view = memoryview(ffi.buffer(self._mapping, lib.us_mem_size(mem))).cast("B")
+        self.lent: dict[int, tuple[memoryview, Any, Callable[[], None]]] = {}
+        """Buffers that are sent from where they lie, by the number of their mapping."""
 
     def alloc_pages(self, order: int) -> int:
         """Return the address of 2**order pages, not zeroed, with one reference.
@@ -70,6 +74,50 @@ class Mem:
         if lib.us_put_page(self.ptr, addr):
             raise ValueError(f"put_page of {addr:#x}, which is not allocated")
 
+    def dma_map(self, view: memoryview, released: Callable[[], None]) -> int:
+        """Let the bytes of ``view`` be sent from where they lie.
+
+        Args:
+            view: contiguous bytes, not to be changed until ``released`` is called; the buffer
+                cannot be resized or unmapped so long.
+            released: called by ``reap_lent`` once nothing refers to them; must not raise.
+
+        Returns:
+            Their address, with one reference for ``put_page``.
+
+        Raises:
+            MemoryError: There are too many mappings, or no bytes.
+        """
+        pointer = ffi.from_buffer(view)
+        addr: int = lib.us_dma_map(self.ptr, pointer, view.nbytes)
+        if addr == NO_PAGE:
+            raise MemoryError("no mapping is left")
+        self.lent[addr >> 32 & 0xFFFF] = (view, pointer, released)
+        return addr
+
+    def dma_unmap(self, addr: int) -> None:
+        """Undo ``dma_map`` while nobody else refers to the bytes; ``released`` is not called."""
+        number = addr >> 32 & 0xFFFF
+        view, pointer, _ = self.lent[number]
+        self.lent[number] = (view, pointer, _nothing)
+        self.put_page(addr)
+        self.reap_lent()
+
+    def reap_lent(self) -> None:
+        """Give back the buffers that nothing refers to any more; called while any are lent."""
+        while (number := lib.us_dma_unmapped(self.ptr)) >= 0:
+            view, pointer, released = self.lent.pop(number)
+            ffi.release(pointer)
+            view.release()
+            released()
+
+    def read_at(self, addr: int, length: int) -> memoryview:
+        """Return bytes of the arena or of a lent buffer; to be read only."""
+        if addr & DMA_MAPPED:
+            start = addr & 0xFFFFFFFF
+            return self.lent[addr >> 32 & 0xFFFF][0][start : start + length]
+        return self.view[addr : addr + length]
+
     @property
     def free_pages(self) -> int:
         """Pages that are not allocated; page 0 never is."""
@@ -95,3 +143,7 @@ class Mem:
         self.ptr = ffi.NULL
         self.view.release()
         self._mapping = None
+
+
+def _nothing() -> None:
+    """Whoever lent the bytes knows already."""

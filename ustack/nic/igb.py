@@ -32,6 +32,7 @@ class IgbNic:
 
     Raises:
         MemoryError: There is no memory for the device.
+        ValueError: The wire has more queues than the device.
     """
 
     def __init__(self, mem: Mem, wire: Wire) -> None:
@@ -50,6 +51,9 @@ class IgbNic:
         self._is_dma = wire.dma_fd >= 0
         self._unit: Any = None if self._is_dma else ffi.new("uint8_t[]", _UNIT_BYTES)
         lib.us_nic_attach(self._nic, wire.dma_fd, lib.US_VNET_HDR_LEN if wire.vnet_hdr else 0)
+        for fd in wire.more_fds:
+            if lib.us_nic_attach_queue(self._nic, fd):
+                raise ValueError(f"a wire of more than {MAX_QUEUES} queues")
 
     @property
     def wire_error(self) -> int:

@@ -28,35 +28,49 @@ MAX_UNIT_BYTES = VNET_HDR_LEN + 14 + 65535
 class TapWire(Wire):
     """An attachment to the TAP ``name``, which is made if it does not exist.
 
-    Without ``vnet_hdr`` frames are bare and no offload is possible.
+    Args:
+        name: The TAP's name.
+        vnet_hdr: Without it frames are bare and no offload is possible.
+        queues: Beyond 1 the TAP has so many queues (IFF_MULTI_QUEUE), each a descriptor. The
+            kernel spreads flows over them, and sends a flow's packets to the queue that wrote
+            its last one. Anybody who may can then attach a further queue: there is no EBUSY.
 
     Raises:
         OSError: The kernel's errno: EPERM without CAP_NET_ADMIN, EBUSY if another process
             has the TAP, EINVAL if the name belongs to some other device.
     """
 
-    def __init__(self, name: str, *, vnet_hdr: bool = True) -> None:
+    def __init__(self, name: str, *, vnet_hdr: bool = True, queues: int = 1) -> None:
         flags = pytun.IFF_TAP | pytun.IFF_NO_PI
         if vnet_hdr:
             flags |= pytun.IFF_VNET_HDR
-        self._tap = pytun.TunTapDevice(name=name, flags=flags)
+        if queues > 1:
+            flags |= pytun.IFF_MULTI_QUEUE
         self.vnet_hdr = vnet_hdr
         self.features = VNET_CSUM | VNET_TSO4 if vnet_hdr else 0
-        self.dma_fd = self._tap.fileno()
-        fcntl.fcntl(self.dma_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        self.name: str = self._tap.name
-        status = fcntl.fcntl(self.dma_fd, fcntl.F_GETFL)
-        fcntl.fcntl(self.dma_fd, fcntl.F_SETFL, status | O_NONBLOCK)
+        self._taps: list[pytun.TunTapDevice] = []
+        self.name = name
+        try:
+            for _ in range(queues):
+                tap = pytun.TunTapDevice(name=self.name, flags=flags)
+                self._taps.append(tap)
+                self.name = tap.name
+        except (OSError, pytun.Error):
+            self._close_taps()
+            raise
+        fds = [_prepared(tap.fileno()) for tap in self._taps]
+        self.dma_fd, self.more_fds = fds[0], tuple(fds[1:])
+        self._first = 0
         self.tx_lost = 0
         """Units that the kernel refused for good in ``send_frame``."""
         self.set_offloads(False, False)
 
     def fileno(self) -> int:
-        """Return the TAP's descriptor, -1 once closed."""
+        """Return the first queue's descriptor, -1 once closed."""
         return self.dma_fd
 
     def set_offloads(self, rx_csum: bool, lro: bool) -> None:
-        """Tell the kernel what it need not finish for us.
+        """Tell the kernel what it need not finish for us, on any queue.
 
         Raises:
             OSError: The TAP is gone.
@@ -69,23 +83,25 @@ class TapWire(Wire):
         fcntl.ioctl(self.dma_fd, TUNSETOFFLOAD, flags)
 
     def recv_frame(self) -> bytes | None:
-        """Read one unit, for a wire that is wrapped around this one.
+        """Read one unit, for a wire that is wrapped around this one; queues take turns.
 
         Raises:
             OSError: EBADFD, the TAP was deleted.
         """
-        if self.dma_fd < 0:
-            return None
-        try:
-            unit: bytes = self._tap.read(MAX_UNIT_BYTES)
-        except OSError as error:
-            if error.errno in _NOT_NOW:
-                return None
-            raise
-        return unit if self.vnet_hdr else VNET_HDR_NONE + unit
+        for _ in self._taps:
+            tap = self._taps[self._first]
+            self._first = (self._first + 1) % len(self._taps)
+            try:
+                unit: bytes = tap.read(MAX_UNIT_BYTES)
+            except OSError as error:
+                if error.errno in _NOT_NOW:
+                    continue
+                raise
+            return unit if self.vnet_hdr else VNET_HDR_NONE + unit
+        return None
 
     def send_frame(self, unit: bytes) -> bool:
-        """Write one unit, for a wire that is wrapped around this one.
+        """Write one unit by the first queue, for a wire that is wrapped around this one.
 
         What the kernel will never take is lost and counted: the TAP is down (EIO) or gone, or
         the virtio header makes no sense (EINVAL).
@@ -93,7 +109,7 @@ class TapWire(Wire):
         if self.dma_fd < 0:
             return True
         try:
-            self._tap.write(unit if self.vnet_hdr else unit[VNET_HDR_LEN:])
+            self._taps[0].write(unit if self.vnet_hdr else unit[VNET_HDR_LEN:])
         except OSError as error:
             if error.errno in _NOT_NOW:
                 return False
@@ -101,7 +117,17 @@ class TapWire(Wire):
         return True
 
     def close(self) -> None:
-        """Close the descriptor; a TAP that is not persistent disappears."""
-        if self.dma_fd >= 0:
-            self.dma_fd = -1
-            self._tap.close()
+        """Close the descriptors; a TAP that is not persistent disappears."""
+        self.dma_fd, self.more_fds = -1, ()
+        self._close_taps()
+
+    def _close_taps(self) -> None:
+        while self._taps:
+            self._taps.pop().close()
+
+
+def _prepared(fd: int) -> int:
+    """Make a descriptor close-on-exec, which pytun does not, and non-blocking."""
+    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | O_NONBLOCK)
+    return fd

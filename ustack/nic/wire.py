@@ -29,6 +29,8 @@ class Wire:
     """Whether the header stands before each frame (False: a TAP without IFF_VNET_HDR)."""
     dma_fd = -1
     """Non-blocking descriptor on which each read and write is one unit, or -1."""
+    more_fds: tuple[int, ...] = ()
+    """Further descriptors like ``dma_fd``: the other queues of a wire that has several."""
     features_changed: Callable[[], None] | None = None
     """Called, if set, after ``features`` changed."""
     is_timed = False
@@ -37,6 +39,10 @@ class Wire:
     def fileno(self) -> int:
         """Return a descriptor that is readable when a frame waits, -1 if there is none."""
         return -1
+
+    def filenos(self) -> list[int]:
+        """Return every descriptor that is readable when a frame waits there."""
+        return [fd for fd in (self.fileno(), *self.more_fds) if fd >= 0]
 
     def set_offloads(self, rx_csum: bool, lro: bool) -> None:
         """Say what this end accepts: partial checksums, super-frames (which need both)."""

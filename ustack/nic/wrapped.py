@@ -46,6 +46,10 @@ class WrappedWire(Wire):
         """Return the inner wire's descriptor."""
         return self.inner.fileno()
 
+    def filenos(self) -> list[int]:
+        """Return the inner wire's descriptors."""
+        return self.inner.filenos()
+
     def set_offloads(self, rx_csum: bool, lro: bool) -> None:
         """Pass on what this end accepts."""
         self.inner.set_offloads(rx_csum, lro)

@@ -26,10 +26,21 @@ READ_BUFFER_BYTES = 256 * 1024
 
 
 class InlineRuntime:
-    """Drives ``stack`` from ``loop`` (default: the running one)."""
+    """Drives ``stack`` from ``loop`` (default: the running one).
 
-    def __init__(self, stack: Stack, loop: AbstractEventLoop | None = None) -> None:
+    Args:
+        stack: The stack.
+        loop: The loop.
+        busy_poll: Never wait: poll the stack all the time, between the loop's other work.
+            It costs a processor, and no packet waits for a wake-up. For a stack whose NIC
+            has ``busy_poll`` too.
+    """
+
+    def __init__(
+        self, stack: Stack, loop: AbstractEventLoop | None = None, *, busy_poll: bool = False
+    ) -> None:
         self.stack = stack
+        self.busy_poll = busy_poll
         stack.clock.fine_us = monotonic_us
         self.loop = loop or get_running_loop()
         self.closed = False
@@ -49,7 +60,7 @@ class InlineRuntime:
 
     def watch_wires(self) -> None:
         """Watch the stack's wires as they are now; call it again after adding one."""
-        wanted = self.stack.filenos()
+        wanted = [] if self.busy_poll else self.stack.filenos()
         for fd in self._filenos:
             if fd not in wanted:
                 self.loop.remove_reader(fd)
@@ -137,7 +148,7 @@ class InlineRuntime:
             now_us = monotonic_us()
             if now_us >= limit_us:
                 return
-            if not more and not ready:
+            if not more and not ready and not self.busy_poll:
                 deadline_us = stack.next_deadline_us()
                 if deadline_us is None or deadline_us > now_us:
                     return
@@ -146,7 +157,7 @@ class InlineRuntime:
         """Come back when the stack wants to; a timer that fires early re-arms itself."""
         if self._scheduled or self.closed:
             return
-        if self._ready:
+        if self._ready or self.busy_poll:
             self._schedule()
             return
         deadline_us = self.stack.next_deadline_us()

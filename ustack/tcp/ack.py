@@ -42,6 +42,7 @@ from ustack.tcp.output import (
     tcp_sync_mss,
     tcp_wnd_end,
 )
+from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.prr import tcp_cwnd_reduction, tcp_in_cwnd_reduction
 from ustack.tcp.rack import tcp_rack_update_reo_wnd
 from ustack.tcp.recovery import tcp_fastretrans_alert, tcp_xmit_recovery
@@ -158,6 +159,7 @@ def _ack_in_order(sk: TcpSock, seg: Segment, prior_una: int, prior_packets: int)
     neigh_confirm(sk.dst)
     if sk.ca.cong_control is None:
         tcp_cong_avoid(sk, seg.ack, pkts)
+        tcp_update_pacing_rate(sk)
     else:
         sk.ca.cong_control(sk, seg.ack, RateSample(pkts, 0, prior_packets, rtt_us, False))
 
@@ -229,10 +231,12 @@ def tcp_cong_control(sk: TcpSock, ack: int, flag: int, sample: RateSample) -> No
     """Let one ACK move cwnd: down by PRR, up by the congestion control (tcp_cong_control)."""
     if sk.ca.cong_control is not None:
         sk.ca.cong_control(sk, ack, sample)
-    elif tcp_in_cwnd_reduction(sk):
+        return
+    if tcp_in_cwnd_reduction(sk):
         tcp_cwnd_reduction(sk, sample.acked_sacked, sample.losses, flag)
     elif tcp_may_raise_cwnd(sk, flag):
         tcp_cong_avoid(sk, ack, sample.acked_sacked)
+    tcp_update_pacing_rate(sk)
 
 
 def tcp_may_raise_cwnd(sk: TcpSock, flag: int) -> bool:

@@ -100,8 +100,8 @@ def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
 
 def _add_frags(prot: TcpProt, skb: Skb, seg: Segment) -> None:
     """Let ``seg.payload`` be all of the text where some is in frags, which ``skb`` holds."""
-    view = prot.net.mem.view
-    pieces = [view[addr : addr + n] for addr, n in skb.frags]
+    read_at = prot.net.mem.read_at
+    pieces = [read_at(addr, n) for addr, n in skb.frags]
     seg.end_seq = seg.end_seq + sum([len(piece) for piece in pieces]) & SEQ_MASK
     if seg.payload:
         pieces.insert(0, memoryview(bytes(seg.payload)))

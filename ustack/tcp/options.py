@@ -16,6 +16,7 @@ from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready, tcp_enter_quickack_mode
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
+from ustack.tcp.pacing import MAX_RATE, sk_set_max_pacing_rate
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -43,6 +44,7 @@ SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
 SO_DOMAIN = 39
+SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
 TCP_NODELAY = 1
@@ -73,6 +75,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         name = value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0]
         tcp_set_congestion_control(sk, name.decode("ascii", "replace"))
         return
+    if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
+        _set_max_pacing_rate(sk, value)
+        return
     setter = SETTERS.get((level, opt))
     if setter is None:
         raise socket_error(errno.ENOPROTOOPT)
@@ -95,11 +100,31 @@ def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | 
         return packed[:buflen] if buflen else int(sk.linger_s is not None)
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
         return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
+        rate = sk.pacing.max_rate if sk.pacing is not None else MAX_RATE
+        if buflen >= 8:
+            return rate.to_bytes(8, "little")
+        return min(rate, 0xFFFFFFFF).to_bytes(4, "little") if buflen else min(rate, 0xFFFFFFFF)
     getter = GETTERS.get((level, opt))
     if getter is None:
         raise socket_error(errno.ENOPROTOOPT)
     value = getter(sk)
     return struct.pack("i", value)[:buflen] if buflen else value
+
+
+def _set_max_pacing_rate(sk: TcpSock, value: int | bytes) -> None:
+    """Bytes per second as an unsigned int or, of eight bytes, an unsigned long; all ones: none."""
+    if isinstance(value, bytes):
+        if len(value) < 4:
+            raise socket_error(errno.EINVAL)
+        width = 8 if len(value) >= 8 else 4
+        rate = int.from_bytes(value[:width], "little")
+        if width == 4 and rate == 0xFFFFFFFF:
+            rate = MAX_RATE
+    else:
+        rate = value & 0xFFFFFFFF
+        rate = MAX_RATE if rate == 0xFFFFFFFF else rate
+    sk_set_max_pacing_rate(sk, rate)
 
 
 def _set_linger(sk: TcpSock, value: int | bytes) -> None:

@@ -21,6 +21,7 @@ from ustack.tcp.cong.ops import (
     tcp_current_ssthresh,
     tcp_is_cwnd_limited,
 )
+from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.sock import ICSK_TIME_LOSS_PROBE
@@ -155,6 +156,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if not prior_packets:
         _slow_start_after_idle(sk)
     while tp.snd_nxt != tp.write_seq:
+        if sk.pacing is not None and tcp_pacing_check(sk):
+            break
         quota = tp.snd_cwnd - tcp_packets_in_flight(tp)
         if quota <= 0:
             cwnd_limited = True

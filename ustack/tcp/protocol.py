@@ -12,6 +12,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
+from ustack.tcp.cong.cubic import Cubic
 from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
@@ -61,11 +62,15 @@ class TcpProt:
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
-        self.congestion = CongestionRegistry(Reno())
+        self.congestion = CongestionRegistry(Reno(), Cubic())
         self.congestion.configure(self.config)
         self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.copied_bytes = 0
+        """Bytes that senders had copied into send queues (CopiedBytes)."""
+        self.ref_bytes = 0
+        """... and that went in by reference (RefBytes)."""
         self.trace_set_state = TracePoint("tcp_set_state")
         self._generation = 0
 

@@ -18,6 +18,7 @@ from ustack.tcp.output import (
     tcp_small_queue_check,
     tcp_wnd_end,
 )
+from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.prr import tcp_in_cwnd_reduction
 from ustack.tcp.scoreboard import (
     TCPCB_EVER_RETRANS,
@@ -125,6 +126,8 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
     i = 0 if state.hint_seq is None else tcp_rtx_find(recs, state.hint_seq)
     rearm = False
     while i < len(recs):
+        if sk.pacing is not None and tcp_pacing_check(sk):
+            break
         rec = recs[i]
         state.hint_seq = rec.seq
         quota = tp.snd_cwnd - tcp_packets_in_flight(tp)

@@ -1,6 +1,7 @@
 """send() on a connection: bytes into the send queue, then what may go goes (tcp_sendmsg).
 
-The bytes are copied once, here; afterwards nothing refers to the caller's buffer. A full
+The bytes are copied once, here (``zerocopy`` has the ways without it); afterwards nothing
+refers to the caller's buffer. A full
 send buffer is EAGAIN: waiting is the runtime's business.
 """
 
@@ -28,12 +29,11 @@ def sk_stream_error(sk: TcpSock) -> OSError:
     return socket_error(err)
 
 
-def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
-    """Take as much of ``data`` as the send buffer has room for; return how many bytes.
+def sk_stream_check(sk: TcpSock) -> None:
+    """Raise unless this end may send.
 
     Raises:
-        OSError: the pending error; EPIPE, the stream is closed for writing or was never open
-            (the application's); BlockingIOError (EAGAIN), no room now.
+        OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), not connected yet.
     """
     tp = sk.tp
     if tp.state not in CAN_SEND:
@@ -43,18 +43,35 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         raise sk_stream_error(sk)
     if sk.sk_err or tp.snd_shutdown:
         raise sk_stream_error(sk)
+
+
+def sk_stream_expand(sk: TcpSock) -> int:
+    """Let autotuning enlarge a send buffer that is too small; return the room in it, in bytes."""
+    tcp_sndbuf_expand(sk)
+    return int(sk.tp.sk_sndbuf - sk.tp.write_queue.len)
+
+
+def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
+    """Take as much of ``data`` as the send buffer has room for; return how many bytes.
+
+    Raises:
+        OSError: the pending error; EPIPE, the stream is closed for writing or was never open
+            (the application's); BlockingIOError (EAGAIN), no room now.
+    """
+    tp = sk.tp
+    sk_stream_check(sk)
     length = len(data)
     if not length:
         return 0
     room = tp.sk_sndbuf - tp.write_queue.len
     if room < length:
-        tcp_sndbuf_expand(sk)
-        room = tp.sk_sndbuf - tp.write_queue.len
+        room = sk_stream_expand(sk)
     taken = 0
     if room > 0:
         n = min(length, room)
         source = data if type(data) is bytes else ffi.from_buffer(data)
         taken = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, n)
+        sk.prot.copied_bytes += taken
     if taken < length:
         sk.nospace = True
         if not taken:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.ofo import OutOfOrderQueue
+    from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.scoreboard import Recovery, TxRec
@@ -66,6 +67,7 @@ class TcpSock(Sock):
         "listen",
         "ofo",
         "orphaned",
+        "pacing",
         "port_locked",
         "prot",
         "rcvbuf_locked",
@@ -116,6 +118,8 @@ class TcpSock(Sock):
         """The peer's FIN has come: the stream has an end, whatever happens later (SOCK_DONE)."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
+        self.pacing: Pacing | None = None
+        """Set once the socket is paced."""
         self.icsk_pending = ICSK_TIME_NONE
         self.retransmit_timer: Timer | None = None
         self.delack_timer: Timer | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
+from ustack.tcp.pacing import tcp_pacing_stop
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.sock import (
     ICSK_TIME_LOSS_PROBE,
@@ -60,6 +61,8 @@ def tcp_clear_xmit_timers(sk: TcpSock) -> None:
             sk.prot.timers.del_timer(timer)
             timer.arg = None  # its entry may stay in the heap for hours: not so the socket
     sk.retransmit_timer = sk.delack_timer = sk.keepalive_timer = None
+    if sk.pacing is not None:
+        tcp_pacing_stop(sk)
 
 
 def tcp_rearm_rto(sk: TcpSock) -> None:

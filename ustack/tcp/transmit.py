@@ -15,6 +15,7 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
+from ustack.tcp.pacing import tcp_pacing_sent
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
@@ -126,6 +127,9 @@ def tcp_transmit_skb(
             skb.gso_size = gso_size
             skb.gso_segs = -(-length // gso_size)
         tp.bytes_sent += length
+        tp.data_segs_out += skb.gso_segs
+        if sk.pacing is not None:
+            tcp_pacing_sent(sk, sk.pacing, length)
         tcp_event_data_sent(sk)
     if flags & ACK:
         tcp_event_ack_sent(sk)
@@ -146,6 +150,11 @@ def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
         skb.data += scratch.view[:length]
         return
     n = lib.us_bq_frags(mem, sk.sndq, offset, length, scratch.frags, MAX_FRAGS)
+    if n == -1:  # in too many pieces, each sent without a copy: copy them now
+        linear = ffi.new("uint8_t[]", length)
+        lib.us_bq_peek(mem, sk.sndq, offset, linear, length)
+        skb.data += ffi.buffer(linear)[:]
+        return
     assert n > 0, "the send queue is shorter than SND.NXT says"
     frags = scratch.frags
     skb.frags = [(frags[i].addr, frags[i].len) for i in range(n)]

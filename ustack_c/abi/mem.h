@@ -44,6 +44,11 @@ int us_get_page(struct us_mem *mem, us_dma_addr_t addr);
 int us_put_page(struct us_mem *mem, us_dma_addr_t addr);
 uint32_t us_page_refcount(const struct us_mem *mem, us_dma_addr_t addr);
 
+/* Bytes outside the arena that may be sent from; their addresses have this bit. */
+#define US_DMA_MAPPED 0x4000000000000000
+us_dma_addr_t us_dma_map(struct us_mem *mem, const void *bytes, uint32_t len);
+int64_t us_dma_unmapped(struct us_mem *mem);
+
 struct us_kmem_cache *us_kmem_cache_create(struct us_mem *mem, const char *name, uint32_t objsize);
 int us_kmem_cache_destroy(struct us_kmem_cache *cache);
 void *us_kmem_cache_zalloc(struct us_kmem_cache *cache);

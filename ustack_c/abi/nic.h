@@ -26,6 +26,9 @@ void us_nic_reset(struct us_nic *nic);
 /* Connect a descriptor that is read and written a frame at a time; -1 disconnects. */
 void us_nic_attach(struct us_nic *nic, int fd, uint32_t vnet_hdr_len);
 
+/* Connect a further descriptor of the same wire, up to US_IGB_MAX_QUEUES in all. */
+int us_nic_attach_queue(struct us_nic *nic, int fd);
+
 /* Move frames between the attached descriptor and the rings. */
 int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit);
 int us_nic_dma_rx(struct us_nic *nic, uint32_t limit);

@@ -127,6 +127,7 @@ struct us_tcp_sock {
 	uint64_t bytes_sent;
 	uint64_t segs_in;
 	uint64_t segs_out;
+	uint64_t data_segs_out;
 };
 
 int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq, uint32_t pcount,

@@ -24,6 +24,7 @@ enum us_page_state {
 };
 
 struct us_slab;
+struct us_mapping;
 
 struct us_page {
 	uint32_t next;		/* free list, page numbers */
@@ -44,6 +45,11 @@ struct us_mem {
 	uint32_t free_head[US_ORDERS];
 	uint32_t free_count[US_ORDERS];
 	struct us_kmem_cache *caches;
+	struct us_mapping *mappings;	/* memory lent to us, see dma_map.c */
+	uint32_t nmappings;
+	uint32_t free_mapping;
+	uint32_t first_unmapped;
+	uint32_t last_unmapped;
 	uint32_t fail_alloc;	/* allocations that are still to fail (fault injection) */
 };
 
@@ -60,6 +66,19 @@ static inline uint8_t *us_mem_at(const struct us_mem *mem, us_dma_addr_t addr, u
 	if (addr < US_PAGE_SIZE || addr > mem->size || len > mem->size - addr)
 		return NULL;
 	return mem->base + addr;
+}
+
+const uint8_t *us_mapped_at(const struct us_mem *mem, us_dma_addr_t addr, uint64_t len);
+int us_get_mapping(struct us_mem *mem, us_dma_addr_t addr);
+int us_put_mapping(struct us_mem *mem, us_dma_addr_t addr);
+uint32_t us_mapping_refcount(const struct us_mem *mem, us_dma_addr_t addr);
+void us_dma_map_init(struct us_mem *mem);
+
+/* us_mem_at for bytes that are only read: they may also be mapped. */
+static inline const uint8_t *us_mem_read_at(const struct us_mem *mem, us_dma_addr_t addr,
+					    uint64_t len)
+{
+	return addr & US_DMA_MAPPED ? us_mapped_at(mem, addr, len) : us_mem_at(mem, addr, len);
 }
 
 /* Whether an allocation is to fail on purpose (should_fail_alloc_page); counts it off. */

@@ -164,8 +164,11 @@ static struct us_page *us_used_page(const struct us_mem *mem, us_dma_addr_t addr
  */
 int us_get_page(struct us_mem *mem, us_dma_addr_t addr)
 {
-	struct us_page *page = us_used_page(mem, addr);
+	struct us_page *page;
 
+	if (addr & US_DMA_MAPPED)
+		return us_get_mapping(mem, addr);
+	page = us_used_page(mem, addr);
 	if (!page || page->refcount == UINT32_MAX)
 		return -EINVAL;
 	page->refcount++;
@@ -181,8 +184,11 @@ int us_get_page(struct us_mem *mem, us_dma_addr_t addr)
  */
 int us_put_page(struct us_mem *mem, us_dma_addr_t addr)
 {
-	struct us_page *page = us_used_page(mem, addr);
+	struct us_page *page;
 
+	if (addr & US_DMA_MAPPED)
+		return us_put_mapping(mem, addr);
+	page = us_used_page(mem, addr);
 	if (!page)
 		return -EINVAL;
 	if (--page->refcount == 0)
@@ -199,8 +205,11 @@ int us_put_page(struct us_mem *mem, us_dma_addr_t addr)
  */
 uint32_t us_page_refcount(const struct us_mem *mem, us_dma_addr_t addr)
 {
-	const struct us_page *page = us_used_page(mem, addr);
+	const struct us_page *page;
 
+	if (addr & US_DMA_MAPPED)
+		return us_mapping_refcount(mem, addr);
+	page = us_used_page(mem, addr);
 	return page ? page->refcount : 0;
 }
 

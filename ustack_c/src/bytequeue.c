@@ -1,7 +1,8 @@
 /*
  * A FIFO of bytes in chunks, each a block of the buddy. A chunk starts with its header;
  * bytes between start and end are queued. Bytes are only ever written behind end, so a
- * frag that the NIC still points at never changes under it.
+ * frag that the NIC still points at never changes under it. A chunk's bytes lie behind its
+ * header, or are somebody else's that it holds a reference to (us_bq_append_ref).
  */
 
 #include <errno.h>
@@ -16,10 +17,11 @@
 struct us_chunk {
 	us_dma_addr_t next;
 	us_dma_addr_t prev;
+	us_dma_addr_t data;	/* what start and end count from: the block, or a mapping */
 	uint32_t start;
 	uint32_t end;
-	uint32_t size;		/* bytes of the block, this header among them */
-	uint32_t unused;
+	uint32_t size;		/* end's limit: bytes of the block with this header, or lent */
+	uint32_t truesize;	/* bytes of the block */
 };
 
 /* One place in the queue: @skip bytes into @chunk. */
@@ -55,32 +57,53 @@ static uint32_t us_chunk_order(uint32_t bytes)
 	return order;
 }
 
-/*
- * Add an empty chunk that should hold @want bytes: at least as much as is queued already,
- * so that a growing queue needs few of them; less if memory is in small pieces.
- */
-static bool us_bq_grow(struct us_mem *mem, struct us_bq *bq, uint32_t want)
+/* A chunk without bytes, in no queue; of a lower order if memory is in small pieces. */
+static us_dma_addr_t us_chunk_alloc(struct us_mem *mem, uint32_t order)
 {
-	uint32_t order = us_chunk_order(want > bq->len ? want : bq->len);
 	us_dma_addr_t addr = us_alloc_pages(mem, order);
 	struct us_chunk *chunk;
 
 	while (addr == US_NO_PAGE && order > 0)
 		addr = us_alloc_pages(mem, --order);
 	if (addr == US_NO_PAGE)
-		return false;
+		return US_NO_PAGE;
 	chunk = us_chunk_at(mem, addr);
-	chunk->next = US_NO_PAGE;
-	chunk->prev = bq->tail;
+	chunk->data = addr;
 	chunk->start = sizeof(*chunk);
 	chunk->end = sizeof(*chunk);
-	chunk->size = (uint32_t)US_PAGE_SIZE << order;
+	chunk->truesize = (uint32_t)US_PAGE_SIZE << order;
+	chunk->size = chunk->truesize;
+	return addr;
+}
+
+/* Make a chunk the last one; what it holds already is queued. */
+static void us_bq_link(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr)
+{
+	struct us_chunk *chunk = us_chunk_at(mem, addr);
+
+	chunk->next = US_NO_PAGE;
+	chunk->prev = bq->tail;
 	if (bq->tail == US_NO_PAGE)
 		bq->head = addr;
 	else
 		us_chunk_at(mem, bq->tail)->next = addr;
 	bq->tail = addr;
-	bq->truesize += chunk->size;
+	bq->len += us_chunk_len(chunk);
+	bq->truesize += chunk->truesize;
+}
+
+/*
+ * Add an empty chunk that should hold @want bytes: at least as much as is queued already,
+ * so that a growing queue needs few of them; less if memory is in small pieces.
+ */
+static bool us_bq_grow(struct us_mem *mem, struct us_bq *bq, uint32_t want)
+{
+	const uint32_t order = us_chunk_order(want > bq->len ? want : bq->len);
+	const us_dma_addr_t addr = us_chunk_alloc(mem, order);
+
+	if (addr == US_NO_PAGE)
+		return false;
+	us_bq_link(mem, bq, addr);
 	return true;
 }
 
@@ -122,6 +145,83 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 		done += n;
 	}
 	return done;
+}
+
+/**
+ * us_bq_alloc_chunk - take room that the caller fills before it is queued
+ * @mem:  arena
+ * @want: bytes wanted
+ * @room: where to write, and how many bytes at most
+ *
+ * What is filled goes into a queue by us_bq_append_chunk(), without being copied; to give
+ * the room up us_put_page() its address.
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int us_bq_alloc_chunk(struct us_mem *mem, uint32_t want, struct us_frag *room)
+{
+	const us_dma_addr_t addr = us_chunk_alloc(mem, us_chunk_order(want));
+
+	if (addr == US_NO_PAGE)
+		return -ENOMEM;
+	room->addr = addr + sizeof(struct us_chunk);
+	room->len = us_chunk_at(mem, addr)->size - (uint32_t)sizeof(struct us_chunk);
+	return 0;
+}
+
+/**
+ * us_bq_append_chunk - queue what was written into a chunk
+ * @mem:  arena
+ * @bq:   queue
+ * @addr: us_bq_alloc_chunk()'s address; the chunk is the queue's from here on
+ * @len:  bytes written there, at least one
+ *
+ * Return: 0, or -EINVAL with nothing changed: no such room, or the queue would grow past
+ * 2^32 - 1 bytes.
+ */
+int us_bq_append_chunk(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, uint32_t len)
+{
+	const us_dma_addr_t block = addr - sizeof(struct us_chunk);
+	struct us_chunk *chunk;
+
+	if (addr < sizeof(struct us_chunk) || block % US_PAGE_SIZE ||
+	    us_page_refcount(mem, block) != 1)
+		return -EINVAL;
+	chunk = us_chunk_at(mem, block);
+	if (!len || len > chunk->size - chunk->end || len > UINT32_MAX - bq->len)
+		return -EINVAL;
+	chunk->end += len;
+	us_bq_link(mem, bq, block);
+	return 0;
+}
+
+/**
+ * us_bq_append_ref - queue bytes where they lie
+ * @mem:  arena
+ * @bq:   queue
+ * @addr: bytes outside the arena (us_dma_map); one reference passes to the queue
+ * @len:  how many, at least one
+ *
+ * Return: 0; -ENOMEM or -EINVAL with nothing changed, the reference still the caller's.
+ */
+int us_bq_append_ref(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, uint32_t len)
+{
+	us_dma_addr_t block;
+	struct us_chunk *chunk;
+
+	if (!(addr & US_DMA_MAPPED) || !len || !us_mem_read_at(mem, addr, len) ||
+	    len > UINT32_MAX - bq->len)
+		return -EINVAL;
+	block = us_chunk_alloc(mem, 0);
+	if (block == US_NO_PAGE)
+		return -ENOMEM;
+	chunk = us_chunk_at(mem, block);
+	chunk->data = addr;
+	chunk->start = 0;
+	chunk->end = len;
+	chunk->size = len;
+	us_bq_link(mem, bq, block);
+	return 0;
 }
 
 /* Find byte @off < bq->len, from whichever end is nearer. */
@@ -172,7 +272,8 @@ uint32_t us_bq_peek(struct us_mem *mem, const struct us_bq *bq, uint32_t off, vo
 	len = us_min(len, bq->len - off);
 	for (pos = us_bq_seek(mem, bq, off); done < len; pos.skip = 0) {
 		n = us_min(len - done, us_chunk_len(pos.chunk) - pos.skip);
-		memcpy(to + done, (const uint8_t *)pos.chunk + pos.chunk->start + pos.skip, n);
+		memcpy(to + done,
+		       us_mem_read_at(mem, pos.chunk->data + pos.chunk->start + pos.skip, n), n);
 		done += n;
 		if (done < len)
 			pos.chunk = us_chunk_at(mem, pos.chunk->next);
@@ -186,11 +287,13 @@ static void us_bq_drop_head(struct us_mem *mem, struct us_bq *bq)
 	const struct us_chunk *chunk = us_chunk_at(mem, addr);
 
 	bq->head = chunk->next;
-	bq->truesize -= chunk->size;
+	bq->truesize -= chunk->truesize;
 	if (bq->head == US_NO_PAGE)
 		bq->tail = US_NO_PAGE;
 	else
 		us_chunk_at(mem, bq->head)->prev = US_NO_PAGE;
+	if (chunk->data != addr)
+		us_put_page(mem, chunk->data);
 	us_put_page(mem, addr);
 }
 
@@ -251,7 +354,7 @@ static int us_bq_list(const struct us_mem *mem, const struct us_bq *bq, uint32_t
 		if (count >= max)
 			return -1;
 		n = us_min(len, us_chunk_len(pos.chunk) - pos.skip);
-		frags[count].addr = pos.addr + pos.chunk->start + pos.skip;
+		frags[count].addr = pos.chunk->data + pos.chunk->start + pos.skip;
 		frags[count].len = n;
 		count++;
 		len -= n;

@@ -131,7 +131,7 @@ static uint64_t us_tx_length(const struct us_igb_tx_ring *ring, uint32_t len, ui
 	for (uint32_t f = 0; f < nfrags; f++) {
 		const struct us_frag *frag = &ring->frags[f];
 
-		if (!frag->len || !us_mem_at(ring->mem, frag->addr, frag->len))
+		if (!frag->len || !us_mem_read_at(ring->mem, frag->addr, frag->len))
 			return 0;
 		total += frag->len;
 	}

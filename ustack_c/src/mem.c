@@ -35,6 +35,7 @@ struct us_mem *us_mem_create(uint64_t bytes)
 	mem->size = npages << US_PAGE_SHIFT;
 	mem->npages = (uint32_t)npages;
 	us_buddy_init(mem);
+	us_dma_map_init(mem);
 	return mem;
 
 free_pages:
@@ -55,6 +56,7 @@ void us_mem_destroy(struct us_mem *mem)
 	us_slab_release_all(mem);
 	munmap(mem->base, mem->size);
 	free(mem->pages);
+	free(mem->mappings);
 	free(mem);
 }
 

@@ -1,5 +1,6 @@
 /* The emulated device: making it, its wire, its reset and its interrupt registers. */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,6 @@ struct us_nic *us_nic_create(struct us_mem *mem)
 	if (!nic)
 		return NULL;
 	nic->mem = mem;
-	nic->fd = -1;
 	us_nic_reset(nic);
 	return nic;
 }
@@ -74,9 +74,29 @@ void us_nic_reset(struct us_nic *nic)
  */
 void us_nic_attach(struct us_nic *nic, int fd, uint32_t vnet_hdr_len)
 {
-	nic->fd = fd;
+	nic->fds[0] = fd;
+	nic->nfds = fd >= 0 ? 1 : 0;
+	nic->first_fd = 0;
 	nic->vnet_hdr_len = vnet_hdr_len ? US_VNET_HDR_LEN : 0;
 	nic->regs.WIREERR = 0;
+}
+
+/**
+ * us_nic_attach_queue - connect a further queue of a wire that is attached
+ * @nic: device
+ * @fd:  as for us_nic_attach
+ *
+ * All queues are inputs alike: which receive ring a frame lands in is still the hash's
+ * business. Transmit queue q sends by the wire's queue q modulo their number.
+ *
+ * Return: 0, or -EINVAL: no wire is attached, @fd is none, or there are too many.
+ */
+int us_nic_attach_queue(struct us_nic *nic, int fd)
+{
+	if (!nic->nfds || nic->nfds == US_IGB_MAX_QUEUES || fd < 0)
+		return -EINVAL;
+	nic->fds[nic->nfds++] = fd;
+	return 0;
 }
 
 /* When vector @v may interrupt next; a lone completion can be made to wait longer (TIDV). */

@@ -52,7 +52,9 @@ struct us_nic_fifo {
 struct us_nic {
 	struct us_igb_regs regs;
 	struct us_mem *mem;
-	int fd;
+	int fds[US_IGB_MAX_QUEUES];	/* the wire, or its queues */
+	uint32_t nfds;		/* 0: no wire that is a descriptor */
+	uint32_t first_fd;	/* which one is read first next time */
 	uint32_t vnet_hdr_len;
 	bool paused;
 	uint32_t likely_queue;	/* where the last frame went */

@@ -344,8 +344,8 @@ static bool us_rx_may_read(struct us_nic *nic, struct us_rx_rings *rings)
 }
 
 /* One read from the descriptor. Returns the frame's length, 0: nothing there. */
-static uint32_t us_rx_read(struct us_nic *nic, struct us_vnet_hdr *hdr, struct iovec *iov,
-			   int niov)
+static uint32_t us_rx_read(struct us_nic *nic, int fd, struct us_vnet_hdr *hdr,
+			   struct iovec *iov, int niov)
 {
 	const int skip = nic->vnet_hdr_len ? 0 : 1;
 	ssize_t n;
@@ -353,7 +353,7 @@ static uint32_t us_rx_read(struct us_nic *nic, struct us_vnet_hdr *hdr, struct i
 	iov[0].iov_base = hdr;
 	iov[0].iov_len = sizeof(*hdr);
 	do {
-		n = readv(nic->fd, iov + skip, niov - skip);
+		n = readv(fd, iov + skip, niov - skip);
 	} while (n < 0 && errno == EINTR);
 	if (n > (ssize_t)nic->vnet_hdr_len)
 		return (uint32_t)n - nic->vnet_hdr_len;
@@ -370,8 +370,8 @@ static uint32_t us_rx_read(struct us_nic *nic, struct us_vnet_hdr *hdr, struct i
  * The usual way: the frame is read straight into the buffers of the ring where the last
  * one went. If the hash then says another ring, it is copied there.
  */
-static bool us_rx_read_direct(struct us_nic *nic, struct us_rx_rings *rings, uint32_t queue,
-			      struct iovec *iov, int n)
+static bool us_rx_read_direct(struct us_nic *nic, int fd, struct us_rx_rings *rings,
+			      uint32_t queue, struct iovec *iov, int n)
 {
 	struct us_vnet_hdr hdr = {0};
 	struct us_rx_verdict verdict;
@@ -380,7 +380,7 @@ static bool us_rx_read_direct(struct us_nic *nic, struct us_rx_rings *rings, uin
 
 	iov[n + 1].iov_base = beyond;
 	iov[n + 1].iov_len = sizeof(beyond);
-	len = us_rx_read(nic, &hdr, iov, n + 2);
+	len = us_rx_read(nic, fd, &hdr, iov, n + 2);
 	if (!len || !us_rx_length_is_good(nic, len))
 		return len;
 	verdict = us_rx_classify(nic, rings, iov[1].iov_base, len);
@@ -393,7 +393,7 @@ static bool us_rx_read_direct(struct us_nic *nic, struct us_rx_rings *rings, uin
 }
 
 /* Too few descriptors for the longest frame: see first how long it is. */
-static bool us_rx_read_to_fifo(struct us_nic *nic, struct us_rx_rings *rings)
+static bool us_rx_read_to_fifo(struct us_nic *nic, int fd, struct us_rx_rings *rings)
 {
 	struct us_nic_fifo *fifo = &nic->fifo;
 	struct us_vnet_hdr hdr = {0};
@@ -401,7 +401,7 @@ static bool us_rx_read_to_fifo(struct us_nic *nic, struct us_rx_rings *rings)
 	struct us_rx_verdict verdict;
 	uint32_t len;
 
-	len = us_rx_read(nic, &hdr, iov, 2);
+	len = us_rx_read(nic, fd, &hdr, iov, 2);
 	if (!len || !us_rx_length_is_good(nic, len))
 		return len;
 	verdict = us_rx_classify(nic, rings, fifo->bytes, len);
@@ -410,45 +410,62 @@ static bool us_rx_read_to_fifo(struct us_nic *nic, struct us_rx_rings *rings)
 	return true;
 }
 
+/* Read @fd until nothing waits there, or @limit frames are taken; returns how many. */
+static uint32_t us_rx_input(struct us_nic *nic, struct us_rx_rings *rings, int fd,
+			    uint32_t limit)
+{
+	struct iovec iov[US_RX_PIECES + 2];
+	uint32_t taken = 0;
+
+	while (taken < limit && !nic->regs.WIREERR && us_rx_may_read(nic, rings)) {
+		uint32_t queue;
+		int n;
+		bool more;
+
+		queue = nic->likely_queue < rings->n && rings->view[nic->likely_queue].count
+				? nic->likely_queue : 0;
+		n = us_rx_pieces(nic, &rings->view[queue], us_rx_longest(nic), iov + 1);
+		if (n > 0)
+			more = us_rx_read_direct(nic, fd, rings, queue, iov, n);
+		else
+			more = us_rx_read_to_fifo(nic, fd, rings);
+		if (!more)
+			break;
+		taken++;
+	}
+	return taken;
+}
+
 /**
- * us_nic_dma_rx - read frames from the attached descriptor into the rings
+ * us_nic_dma_rx - read frames from the attached descriptors into the rings
  * @nic:   device
  * @limit: frames to take at most
+ *
+ * Of several descriptors each is read until it is empty; another one comes first each
+ * time, so that none can use up the limit for ever.
  *
  * With pause on (CTRL.RFCE) full rings leave frames on the wire; one that was read and
  * then needs more descriptors than are free waits in the packet buffer, and all behind it.
  * With pause off such frames are read, dropped and counted (MPC, RNBC, RQDPC).
  *
- * Context: reads the descriptor without blocking; sets the queues' interrupt causes.
+ * Context: reads the descriptors without blocking; sets the queues' interrupt causes.
  * Return: frames taken off the wire, dropped ones included. WIREERR says if it is gone.
  */
 int us_nic_dma_rx(struct us_nic *nic, uint32_t limit)
 {
 	struct us_rx_rings rings;
-	struct iovec iov[US_RX_PIECES + 2];
 	uint32_t taken = 0;
 
 	us_rx_rings_of(nic, &rings);
 	if (limit > INT32_MAX)
 		limit = INT32_MAX;
-	while (taken < limit && nic->fd >= 0 && !nic->regs.WIREERR) {
-		uint32_t queue;
-		int n;
-		bool more;
+	for (uint32_t i = 0; i < nic->nfds && taken < limit; i++) {
+		const int fd = nic->fds[(nic->first_fd + i) % nic->nfds];
 
-		if (!us_rx_may_read(nic, &rings))
-			break;
-		queue = nic->likely_queue < rings.n && rings.view[nic->likely_queue].count
-				? nic->likely_queue : 0;
-		n = us_rx_pieces(nic, &rings.view[queue], us_rx_longest(nic), iov + 1);
-		if (n > 0)
-			more = us_rx_read_direct(nic, &rings, queue, iov, n);
-		else
-			more = us_rx_read_to_fifo(nic, &rings);
-		if (!more)
-			break;
-		taken++;
+		taken += us_rx_input(nic, &rings, fd, limit - taken);
 	}
+	if (nic->nfds > 1)
+		nic->first_fd = (nic->first_fd + 1) % nic->nfds;
 	return (int)taken;
 }
 

@@ -55,13 +55,13 @@ static void us_tx_add_piece(const struct us_nic *nic, struct us_tx_packet *pkt,
 			    const struct us_adv_tx_read *desc)
 {
 	const uint32_t len = desc->cmd_type_len & US_E1000_ADVTXD_DTALEN_MASK;
-	uint8_t *bytes = us_mem_at(nic->mem, desc->buffer_addr, len);
+	const uint8_t *bytes = us_mem_read_at(nic->mem, desc->buffer_addr, len);
 
 	if (!bytes || !len || pkt->niov > US_TX_PIECES || len > US_MAX_FRAME - pkt->len) {
 		pkt->is_good = false;
 		return;
 	}
-	pkt->iov[pkt->niov].iov_base = bytes;
+	pkt->iov[pkt->niov].iov_base = (void *)(uintptr_t)bytes;
 	pkt->iov[pkt->niov].iov_len = len;
 	pkt->niov++;
 	pkt->len += len;
@@ -188,7 +188,7 @@ static bool us_tx_refused(struct us_nic *nic, int error)
 }
 
 /* Put a frame on the descriptor; false if the wire is full. */
-static bool us_tx_write(struct us_nic *nic, struct us_tx_packet *pkt)
+static bool us_tx_write(struct us_nic *nic, uint32_t queue, struct us_tx_packet *pkt)
 {
 	const int skip = nic->vnet_hdr_len ? 0 : 1;
 	ssize_t n;
@@ -200,7 +200,7 @@ static bool us_tx_write(struct us_nic *nic, struct us_tx_packet *pkt)
 	pkt->iov[0].iov_base = &pkt->hdr;
 	pkt->iov[0].iov_len = sizeof(pkt->hdr);
 	do {
-		n = writev(nic->fd, pkt->iov + skip, pkt->niov - skip);
+		n = writev(nic->fds[queue % nic->nfds], pkt->iov + skip, pkt->niov - skip);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return us_tx_refused(nic, errno);
@@ -225,10 +225,10 @@ int us_nic_dma_tx(struct us_nic *nic, uint32_t queue)
 	struct us_tx_packet pkt;
 	int done = 0;
 
-	if (!view.count || nic->fd < 0)
+	if (!view.count || !nic->nfds)
 		return 0;
 	while (us_tx_fetch(nic, queue, &view, &pkt)) {
-		if (!us_tx_write(nic, &pkt))
+		if (!us_tx_write(nic, queue, &pkt))
 			break;
 		us_tx_complete(nic, queue, &view, pkt.next);
 		done++;

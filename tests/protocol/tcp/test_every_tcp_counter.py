@@ -6,11 +6,12 @@ A counter or reason that has no script here fails, and so does a script that mis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
 
+from kit.ack_clock import AckClock
 from kit.flight import Flight
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import PEER_MAC, Peer
@@ -188,6 +189,29 @@ def fast_retransmit(h: Host) -> None:
     peer.expect(". 1:1001(1000) ack 1")
     peer.send(". 1:1(0) ack 3001")
     peer.expect(". 3001:4001(1000) ack 1")
+
+
+def ack_train(h: Host) -> None:
+    """The ACKs of a round come 1 ms apart, for longer than half the RTT."""
+    clock = AckClock("cubic", rtt_us=20_000, on=h)
+    for _ in range(6):
+        clock.advance_us(1000)
+        clock.ack()
+    clock.advance_us(20_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(1000)
+        clock.ack()
+
+
+def rising_delay(h: Host) -> None:
+    """The least RTT of a round is an eighth above the least ever."""
+    clock = AckClock("cubic", rtt_us=80_000, on=h)
+    for _ in range(3):
+        clock.ack(10)
+        clock.advance_us(80_000)
+    while not clock.sk.ca_priv.found:
+        clock.advance_us(3000)
+        clock.ack(rtt_us=91_000)
 
 
 def timeout(h: Host) -> None:
@@ -379,6 +403,12 @@ def text_for_an_orphan(h: Host) -> None:
     peer.send("P. 1:6(5) ack 1")
 
 
+def polled(h: Host) -> None:
+    """A SYN, and the answer to our ARP request, come in at a NIC that is polled all the time."""
+    h.adapter.config = replace(h.adapter.config, busy_poll=True)
+    half_open(h)
+
+
 @dataclass(frozen=True)
 class Case:
     """What raises one counter or reason, and by how much in all."""
@@ -568,6 +598,7 @@ def last_probe_and_recovery(h: Host) -> Flight:
 
 TCP_EXT = {
     "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
+    "BusyPollRxPackets": case(polled, 2),
     "TW": case(time_wait_is_over),
     "PAWSEstab": case(old_timestamps(1)),
     "DelayedACKs": case(dialogue),
@@ -624,6 +655,10 @@ TCP_EXT = {
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
     "TCPOrigDataSent": case(sends_three, 3),
+    "TCPHystartTrainDetect": case(ack_train),
+    "TCPHystartTrainCwnd": case(ack_train, 31),
+    "TCPHystartDelayDetect": case(rising_delay),
+    "TCPHystartDelayCwnd": case(rising_delay, 48),
     "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
     "TCPACKSkippedPAWS": case(old_timestamps(2)),
     "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),

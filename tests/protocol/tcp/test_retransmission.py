@@ -132,6 +132,7 @@ def test_an_ack_stops_the_timer(server):
 @pytest.mark.rfc("5681", "3.2")
 def test_fast_recovery_halves_the_window(server):
     sk, peer = sending(server, 10)
+    sk.setsockopt(6, 13, b"reno")  # TCP_CONGESTION: cubic leaves seven
     for _ in range(3):
         peer.send(". 1:1(0) ack 1")
     peer.expect(". 1:1001(1000) ack 1")

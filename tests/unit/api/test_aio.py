@@ -189,6 +189,47 @@ def test_a_slow_reader_pauses_the_writer_and_resuming_drains_it(run):
     run(main)
 
 
+def test_a_file_goes_from_the_descriptor_as_there_is_room(run, tmp_path):
+    """Nothing is copied at the socket, and a slow reader pauses the protocol that asks."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(250)) * 12_000)
+    size = 3_000_000
+
+    class Sender(Collector):
+        def connection_made(self, transport):
+            self.transport, self.at, self.pauses = transport, 0, 0
+            self.file = path.open("rb")
+
+        def resume_writing(self):
+            while self.at < size:
+                sent = self.transport.send_file(self.file.fileno(), self.at, size - self.at)
+                if sent is None:
+                    return
+                assert sent > 0
+                self.at += sent
+            assert self.transport.send_file(self.file.fileno(), size, 10) == 0
+            self.file.close()
+            self.transport.close()
+
+        def pause_writing(self):
+            self.pauses += 1
+
+    async def main():
+        _, sender, reader = await connected(Collector, Sender)
+        reader.transport.pause_reading()
+        sender.resume_writing()
+        assert 0 < sender.at < size
+        reader.transport.resume_reading()
+        await until(lambda: len(reader.data) == size)
+        assert reader.data == path.read_bytes()
+        assert sender.pauses > 0
+        tcp = aio.current_runtime().stack.tcp
+        assert (tcp.copied_bytes, tcp.ref_bytes) == (0, size)
+        await sender.lost
+
+    run(main)
+
+
 def test_close_sends_what_is_buffered_and_abort_does_not(run):
     size = 16 << 20
 

@@ -316,6 +316,89 @@ def test_sendfile_sends_a_part_of_a_file(pair, tmp_path):
     assert bytes(got) == path.read_bytes()[5:700_005]
 
 
+def test_sendfile_copies_nothing_at_the_socket_layer(pair, stack, tmp_path):
+    client, server = pair
+    path = tmp_path / "file"
+    path.write_bytes(bytes(300_000) + b"tail")
+    tcp = stack.stack.tcp
+    with path.open("rb") as file:
+        assert client.sendfile(file, count=100_000) == 100_000
+        assert server.recv(100_000, socket.MSG_WAITALL) == bytes(100_000)
+        assert client.sendfile(file, offset=100_000) == 200_004
+    assert server.recv(200_004, socket.MSG_WAITALL).endswith(b"tail")
+    assert (tcp.copied_bytes, tcp.ref_bytes) == (0, 300_004)
+
+
+def test_sendfile_of_a_file_without_a_descriptor_copies(pair, stack):
+    client, server = pair
+    file = io.BytesIO(b"0123456789")
+    assert client.sendfile(file, offset=3) == 7
+    assert file.tell() == 10
+    assert server.recv(7, socket.MSG_WAITALL) == b"3456789"
+    assert (stack.stack.tcp.copied_bytes, stack.stack.tcp.ref_bytes) == (7, 0)
+
+
+def test_sendfile_of_a_file_that_is_truncated_ends_there(pair, tmp_path):
+    client, server = pair
+    path = tmp_path / "file"
+    path.write_bytes(bytes(200_000))
+    with path.open("r+b") as file:
+        file.truncate(50_000)
+        assert client.sendfile(file, count=200_000) == 50_000
+    assert server.recv(50_000, socket.MSG_WAITALL) == bytes(50_000)
+
+
+def test_sendfile_waits_no_longer_than_the_timeout(pair, tmp_path):
+    client, _ = pair
+    client.settimeout(0.05)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(30_000_000))
+    with path.open("rb") as file, pytest.raises(TimeoutError):
+        client.sendfile(file)
+    with pytest.raises(ValueError):
+        client.setblocking(False)
+        client.sendfile(None)
+
+
+def test_a_lent_buffer_is_ours_again_once_the_peer_has_it(pair):
+    client, server = pair
+    data = bytearray(b"x" * 100_000)
+    sent = client.send_ref(data)
+    assert (sent.sent, sent.copied) == (100_000, False)
+    assert server.recv(100_000, socket.MSG_WAITALL) == data
+    assert sent.wait(10)
+    assert sent.released
+    data.append(0)
+
+
+def test_a_lent_buffer_is_not_ours_while_the_peer_reads_nothing(pair):
+    client, _ = pair
+    data = bytearray(30_000_000)
+    client.settimeout(0.05)
+    sent = client.send_ref(data)
+    assert 0 < sent.sent < len(data)
+    assert not sent.wait(0.05)
+    with pytest.raises(BufferError):
+        data.append(0)
+    client.settimeout(None)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()  # a reset: nobody will ask for it again
+    assert sent.wait(10)
+    data.append(0)
+
+
+def test_lending_a_little_or_nothing_is_done_at_once(pair):
+    client, server = pair
+    sent = client.send_ref(b"little")
+    assert (sent.sent, sent.copied, sent.released) == (6, True, True)
+    assert server.recv(10) == b"little"
+    assert client.send_ref(b"").wait()
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            client.send_ref(bytes(1_000_000))
+
+
 # Closing.
 
 

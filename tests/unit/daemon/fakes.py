@@ -169,6 +169,9 @@ class FakeMem:
     def __init__(self) -> None:
         self.view = memoryview(bytes(range(256)) * 16)
 
+    def read_at(self, addr: int, length: int) -> memoryview:
+        return self.view[addr : addr + length]
+
 
 class FakeSkb:
     """A packet: linear data and frags."""

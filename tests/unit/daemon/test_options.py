@@ -36,6 +36,16 @@ def test_everything_can_be_said():
     assert options.control_path == Path("/tmp/s")
 
 
+def test_queues_and_contexts_can_be_chosen():
+    options = parse_options([*GOOD, "--queues", "4", "--tap-queues", "2", "--cpus", "8"])
+    config = options.config
+    assert (config.nic.queues, options.tap_queues, config.core.nr_cpus) == (4, 2, 8)
+    assert parse_options([*GOOD, "--poll"]).config.nic.busy_poll
+    plain = parse_options(GOOD)
+    assert not plain.config.nic.busy_poll
+    assert (plain.config.nic.queues, plain.tap_queues, plain.config.core.nr_cpus) == (1, 1, 1)
+
+
 @pytest.mark.parametrize(
     "argv",
     [
@@ -61,6 +71,9 @@ def test_everything_can_be_said():
         [*GOOD, "--mac", "00:00:00:00:00:00"],
         [*GOOD, "--mac", "02-00-00-00-00-01"],
         [*GOOD, "--mtu", "67"],
+        [*GOOD, "--queues", "9"],
+        [*GOOD, "--tap-queues", "0"],
+        [*GOOD, "--cpus", "many"],
         [*GOOD, "--mtu", "big"],
         [*GOOD, "--offloads", "maybe"],
         [*GOOD, "--serve", "telnet"],

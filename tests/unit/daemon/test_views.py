@@ -76,6 +76,14 @@ def test_counters_and_drops_are_the_stacks(stack: Stack):
     assert rows(stack, DropsRequest(), CounterRow) == [CounterRow("", "NO_SOCKET", 1)]
 
 
+def test_bytes_by_copy_and_by_reference_are_counters(stack: Stack):
+    stack.tcp.copied_bytes, stack.tcp.ref_bytes = 7, 8
+    counters = rows(stack, CountersRequest(), CounterRow)
+    assert {c.table + c.name: c.value for c in counters}.items() >= {
+        ("CopiedBytes", 7), ("RefBytes", 8),
+    }  # fmt: skip
+
+
 def test_listeners_and_connections_are_shown(stack: Stack):
     listener = stack.socket()
     listener.bind(INADDR_LOOPBACK, 80)

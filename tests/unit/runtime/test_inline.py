@@ -16,10 +16,10 @@ from ustack.runtime.inline import InlineRuntime
 def run(request):
     """Run a coroutine function on a new loop, with a stack and its runtime."""
 
-    def run(main, wires=1):
+    def run(main, wires=1, **options):
         async def body():
             stack = FakeStack(wires=wires)
-            runtime = InlineRuntime(stack)
+            runtime = InlineRuntime(stack, **options)
             try:
                 await asyncio.wait_for(main(stack, runtime), 10)
             finally:
@@ -146,3 +146,33 @@ def test_a_closed_runtime_does_nothing_more(run):
         assert stack.polls == polls
 
     run(main)
+
+
+def test_busy_polling_takes_packets_without_watching_the_wires(run):
+    async def main(stack, runtime):
+        assert runtime._filenos == []
+        arrived = asyncio.Event()
+        stack.packet(arrived.set, 0)
+        await arrived.wait()
+
+    run(main, busy_poll=True)
+
+
+def test_busy_polling_never_stops_and_leaves_the_loop_its_turns(run):
+    async def main(stack, runtime):
+        polls = 0
+        poll = stack.poll
+
+        def counted(now_us):
+            nonlocal polls
+            polls += 1
+            return poll(now_us)
+
+        stack.poll = counted
+        for _ in range(5):
+            before = polls
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert polls > before
+
+    run(main, busy_poll=True)

@@ -253,6 +253,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Write while there is room; then go on with the next request."""
         response = self._response
         while response is not None and self._writable and self._transport is not None:
+            sent = response.send_file(self._transport)
+            if sent is None:
+                return  # resume_writing comes
+            if sent:
+                response.length -= sent
+                self._progress_s = self._loop.time()
+                continue
             piece = next(response.pieces, None)
             if piece is None:
                 self._response_complete(response)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from ustack.daemon.services.http_request import HttpError, RequestHead
@@ -32,6 +33,20 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     length: int = 0
     pieces: Iterator[bytes] = field(default_factory=lambda: iter(()))
+
+    def send_file(self, transport: Any) -> int | None:
+        """Pass a part of the file behind the body on without copying it.
+
+        Returns:
+            How many bytes; 0 if the body or the transport has no such way, or it is at its
+            end; None if there is no room now.
+        """
+        send_to = getattr(self.pieces, "send_to", None)
+        send_file = getattr(transport, "send_file", None)
+        if send_to is None or send_file is None:
+            return 0
+        sent: int | None = send_to(send_file)
+        return sent
 
     def close(self) -> None:
         """Release the file behind the body, read to its end or not."""
@@ -185,6 +200,15 @@ class _FilePieces:
             raise StopIteration
         self._next += len(data)
         return data
+
+    def send_to(self, send_file: Callable[[int, int, int], int | None]) -> int | None:
+        """Have ``send_file`` take the next part; return what it returns."""
+        left = self._end - self._next
+        if left <= 0 or self._fd < 0:
+            return 0
+        sent = send_file(self._fd, self._next, left)
+        self._next += sent or 0
+        return sent
 
     def close(self) -> None:
         """Close the file; may be called again."""

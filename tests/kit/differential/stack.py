@@ -1,0 +1,116 @@
+"""Plays a script against ustack, in virtual time over the in-memory wire."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from kit.differential.app import App
+from kit.differential.conversation import Conversation
+from kit.differential.script import Script
+from kit.host import TEST_CONFIG, Host, host
+from kit.segment import Segment, build_ip
+from ustack.config import StackConfig, TcpConfig
+from ustack.lib.addresses import parse_ipv4
+
+PEER, HOST = parse_ipv4("10.0.0.1"), parse_ipv4("10.0.0.2")
+FIRST_PORT = 40_000
+
+Log = list[tuple[str, float, float, str]]
+
+
+class StackPlay:
+    """One script being played on a stack of its own."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.host: Host = host(_config(script))
+        self.log: Log = []
+        self._event_us = self._start_us = self.host.world.now_us
+        self._peers = {
+            name: _Heard(self.host, self, k, script.iss + 77_777 * k)
+            for k, name in enumerate("abcd")
+        }
+
+    def play(self) -> Log:
+        """Play all steps; return what happened."""
+        app = App(self.host.socket, 1080, PEER, FIRST_PORT)
+        self._resolve()
+        self._event_us = self._start_us = self.host.world.now_us
+        for step in self.script.steps:
+            self._wait_until(step.at_ms)
+            self._event_us = self.host.world.now_us
+            if step.kind == "send":
+                self._note(f"{step.peer}>", self._event_us, step.text)
+                net = self.host.net
+                assert net is not None
+                net.send_ip(build_ip(self._peers[step.peer].conversation.segment(step.text)))
+            else:
+                self.host.stack.clock.now_us = self._event_us
+                self._note("call", self._event_us, f"{step.text} = {app.call(step.text)}")
+            self.host.settle()
+        self._wait_until(self.script.end_ms)
+        return self.log
+
+    def _resolve(self) -> None:
+        """Let the stack learn the peer's MAC first: here the kernel has it from the start."""
+        stray = Conversation(PEER, FIRST_PORT, HOST, 9, 0).segment(". 0:0(0) ack 0")
+        assert self.host.net is not None
+        self.host.net.send_ip(build_ip(stray))
+        self.host.settle()
+        self.log.clear()
+
+    def _wait_until(self, at_ms: int) -> None:
+        self.host.advance_us(max(self._start_us + at_ms * 1000 - self.host.world.now_us, 0))
+
+    def heard(self, conversation: Conversation, seg: Segment) -> None:
+        """Take a segment of the stack."""
+        self._note("<", seg.time_us, conversation.describe(seg))
+
+    def _note(self, kind: str, now_us: int, text: str) -> None:
+        since_start, since_event = now_us - self._start_us, now_us - self._event_us
+        self.log.append((kind, since_start / 1000, since_event / 1000, text))
+
+
+class _Heard:
+    """A scripted peer as kit.peer's network knows it."""
+
+    def __init__(self, one: Host, play: StackPlay, index: int, iss: int) -> None:
+        self.addr = PEER
+        self.conversation = Conversation(PEER, FIRST_PORT + index, HOST, 1080, iss)
+        self._play = play
+        assert one.net is not None
+        one.net.peers.append(self)  # type: ignore[arg-type]
+
+    def takes(self, seg: Segment) -> bool:
+        return self.conversation.takes(seg)
+
+    def arrived(self, seg: Segment) -> None:
+        self._play.heard(self.conversation, seg)
+
+
+def _config(script: Script) -> StackConfig:
+    """The test's configuration with the script's sysctls."""
+    known = {f.name for f in fields(TcpConfig)}
+    default = TcpConfig()
+    changes = {
+        name: _as(getattr(default, name), value) for name, value in script.sysctls if name in known
+    }
+    return replace(TEST_CONFIG, tcp=replace(TEST_CONFIG.tcp, **changes))
+
+
+def _as(old: Any, value: str) -> Any:
+    if isinstance(old, bool):
+        return bool(int(value))
+    if isinstance(old, tuple):
+        return tuple(int(word) for word in value.split())
+    return type(old)(value)
+
+
+def play_on_stack(script: Script) -> Log:
+    """Play ``script`` against ustack and return what happened, an error of ours included."""
+    play = StackPlay(script)
+    try:
+        return play.play()
+    except Exception as error:
+        return [*play.log, ("!", 0.0, 0.0, repr(error))]
