@@ -23,6 +23,7 @@ class Flight:
     ) -> None:  # fmt: skip
         self.host = host
         lsk = host.listen(80)
+        lsk.setsockopt(6, 13, b"reno")  # half of cwnd on a loss, whatever the default is
         self.peer = host.peer()
         self.ts = ts
         if ts:
