@@ -12,6 +12,9 @@ LINUX_6 = "linux-6"
 LINUX_310 = "linux-3.10"
 PROFILES = (LINUX_6, LINUX_310)
 
+PortSet = frozenset[int]
+NO_PORTS: PortSet = frozenset()
+
 
 @dataclass(frozen=True)
 class UstackConfig:
@@ -142,6 +145,13 @@ class TcpConfig:
     tcp_keepalive_intvl_us: int = 75_000_000
     tcp_keepalive_probes: int = 9
     tcp_fin_timeout_us: int = 60_000_000
+    """How long an orphan waits for the peer's FIN."""
+    tcp_tw_reuse: int = 2
+    """connect() may take the place of a TIME_WAIT: 0 never, 1 anywhere, 2 on loopback."""
+    tcp_tw_reuse_delay_us: int = 1_000_000
+    """net.ipv4.tcp_tw_reuse_delay: how old the TIME_WAIT must be for that."""
+    tcp_rfc1337: bool = False
+    """A reset does not end a TIME_WAIT."""
     tcp_max_syn_backlog: int = 2048
     tcp_max_tw_buckets: int = 131_072
     tcp_max_orphans: int = 65_536
@@ -154,7 +164,8 @@ class TcpConfig:
     tcp_fastopen_key: str = "00000000-00000000-00000000-00000000"
     """Key of the server's cookies; all zero: a random one."""
     tcp_window_scaling: bool = True
-    tcp_timestamps: bool = True
+    tcp_timestamps: int = 1
+    """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""
     tcp_sack: bool = True
     tcp_recovery: int = 1
     """Bits: 1 RACK finds losses (else RFC 6675), 2 its reordering window stays as it is, 4 three
@@ -169,11 +180,41 @@ class TcpConfig:
     """Spurious timeouts are looked for (RFC 5682): 0 not."""
     tcp_min_rtt_wlen_us: int = 300_000_000
     """net.ipv4.tcp_min_rtt_wlen: for how long the least RTT counts."""
+    tcp_dsack: bool = True
+    """Report what came twice (RFC 2883)."""
+    tcp_comp_sack_nr: int = 44
+    """Duplicate ACKs that one may stand for; 0: none is held back."""
+    tcp_comp_sack_delay_ns: int = 1_000_000
+    """Nanoseconds: duplicate ACKs are held back 5 % of an RTT, this long at most."""
+    tcp_invalid_ratelimit_us: int = 500_000
+    """Least time between two answers to invalid segments of one connection."""
+    tcp_challenge_ack_limit: int = 2**31 - 1
+    """Challenge ACKs per second of the whole stack (RFC 5961 §7); INT_MAX: no limit."""
+    tcp_pingpong_thresh: int = 1
+    """Answers in a row that make a connection interactive: its ACKs wait for data."""
+    tcp_moderate_rcvbuf: bool = True
+    """Receive buffers grow with what the application reads per round trip."""
+    tcp_adv_win_scale: int = 1
+    """linux-3.10: part of a buffer that is window, 1 - 2**-n, or 2**n if negative; else unused."""
+    tcp_app_win: int = 31
+    """Part of the window, 2**-n, that is kept back for the application."""
+    tcp_shrink_window: bool = False
+    """A scaled window may be taken back when memory is short."""
+    tcp_workaround_signed_windows: bool = False
+    """Never offer more than 32767 bytes unscaled."""
+    tcp_stdurg: bool = False
+    """The urgent pointer is the last urgent byte (RFC 9293), not the one behind it (BSD)."""
+    tcp_low_latency: int = 0
+    """Accepted without effect: there is no prequeue to switch off, as in Linux since 4.14."""
     tcp_rmem: tuple[int, int, int] = (4096, 131_072, 6_291_456)
     """Receive buffer in bytes: least, first, largest by autotuning."""
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
+    ip_local_reserved_ports: PortSet = NO_PORTS
+    """Ports of that range which are only for those who name them."""
+    ip_autobind_reuse: bool = False
+    """bind() without a port may share one, with SO_REUSEADDR, when none is left."""
     tcp_congestion_control: str = "cubic"
     """The congestion control of new sockets; TCP_CONGESTION chooses another."""
     tcp_available_congestion_control: str = "reno cubic"

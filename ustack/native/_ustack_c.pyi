@@ -279,7 +279,7 @@ class us_tcp_sock:
     ack_pending: int
     ack_quick: int
     ack_pingpong: int
-    reserved: int
+    scaling_ratio: int
     ack_ato_us: int
     ack_lrcvtime_us: int
     lsndtime_us: int
@@ -290,6 +290,7 @@ class us_tcp_sock:
     retrans_stamp_us: int
     tsoffset: int
     ack_rcv_mss: int
+    ack_last_seg_size: int
     advmss: int
     user_mss: int
     rx_opt_mss: int
@@ -306,6 +307,7 @@ class us_tcp_sock:
     rcv_rtt_us: int
     rcv_rtt_seq: int
     rcv_rtt_time_us: int
+    rcv_rtt_last_tsecr: int
     iss: int
     irs: int
     total_retrans: int

@@ -8,7 +8,7 @@ for room is woken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
@@ -28,6 +28,7 @@ from ustack.tcp.ack_state import (
     FLAG_WIN_UPDATE,
     AckState,
 )
+from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.cong.ops import (
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
@@ -58,42 +59,11 @@ from ustack.tcp.timer import (
     tcp_schedule_loss_probe,
 )
 from ustack.tcp.tlp import tcp_process_tlp_ack
-from ustack.tcp.transmit import tcp_send_ack
 from ustack.wire.tcp import SYN
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
-
-TCP_INVALID_RATELIMIT_US = 500_000
-"""net.ipv4.tcp_invalid_ratelimit: one answer to invalid segments per connection in this time."""
-
-
-def tcp_oow_rate_limited(holder: Any, now_us: int, seg: Segment | None = None) -> bool:
-    """Whether an invalid segment goes unanswered because one was answered lately.
-
-    Two ends that disagree would answer each other's ACKs for ever. Data is no part of such
-    a loop and is always answered (tcp_oow_rate_limited).
-
-    Args:
-        holder: a control block or a request: its ``last_oow_ack_us`` is the last answer's time.
-    """
-    if seg is not None and seg.seq != seg.end_seq and not seg.flags & SYN:
-        return False
-    last_us = holder.last_oow_ack_us
-    if last_us and now_us - last_us < TCP_INVALID_RATELIMIT_US:
-        return True
-    holder.last_oow_ack_us = now_us
-    return False
-
-
-def tcp_send_challenge_ack(sk: TcpSock) -> None:
-    """Ask the peer to prove itself with an ACK, at a limited rate (RFC 5961 §7)."""
-    if tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us):
-        sk.prot.mib_ext.TCPACKSkippedChallenge += 1
-        return
-    sk.prot.mib_ext.TCPChallengeACK += 1
-    tcp_send_ack(sk)
 
 
 def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:

@@ -21,6 +21,7 @@ from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.window import tcp_init_buffer_space
+from ustack.wire.tcp import TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
@@ -41,6 +42,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     _copy_request(child, request)
     tcp_assign_congestion_control(child, lsk)
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
+    child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat = lsk.rcvlowat
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
     child.bind_addr = lsk.bind_addr
@@ -71,7 +73,8 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
     tp.pushed_seq = tp.high_seq = tp.cwnd_usage_seq = tp.snd_nxt
-    tp.rcv_wnd = tp.rcv_ssthresh = tp.window_clamp = req.rcv_wnd
+    tp.rcv_wnd = tp.rcv_ssthresh = req.rcv_wnd
+    tp.window_clamp = request.lsk.tp.window_clamp
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
     tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale
     tp.rx_opt_mss = req.mss
@@ -87,7 +90,9 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     prot = sk.prot
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
-    tp.ack_rcv_mss = min(tp.advmss, max(min(tp.mss_cache, 536), 88))
+    if tp.tstamp_ok:
+        tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
+    tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)
     tp.snd_cwnd = prot.config.init_cwnd if tp.total_retrans <= 1 else 1  # RFC 5681 §3.1
     if not tp.srtt_us:
         tp.rto_us = tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK_US
@@ -102,4 +107,4 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:
-        tcp_arm_keepalive(sk, prot.config.tcp_keepalive_time_us)
+        tcp_arm_keepalive(sk, sk.opts.keepalive_time_us or prot.config.tcp_keepalive_time_us)

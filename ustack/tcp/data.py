@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.pieces import Pieces
-from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
-from ustack.tcp.delack import tcp_send_delayed_ack
-from ustack.tcp.ofo import OutOfOrderQueue
+from ustack.tcp.delack import inet_csk_enter_pingpong_mode, tcp_sack_compress_send_ack
+from ustack.tcp.ofo import OutOfOrderQueue, extend
+from ustack.tcp.rmem import tcp_ofo_purge, tcp_try_rmem_schedule
 from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
+    ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
     ICSK_ACK_PUSHED,
+    ICSK_ACK_PUSHED2,
     ICSK_ACK_SCHED,
     TCP_ATO_MIN_US,
 )
@@ -27,19 +30,25 @@ from ustack.tcp.timewait import tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack
 from ustack.tcp.window import (
     tcp_grow_window,
-    tcp_new_window,
     tcp_rcv_rtt_measure,
     tcp_rcv_rtt_update,
+    tcp_rcvbuf_grow,
     tcp_receive_window,
+    tcp_update_scaling_ratio,
 )
-from ustack.wire.tcp import FIN, PSH
+from ustack.wire.tcp import FIN, PSH, SYN, TCP_HEADER_LEN, TCPOLEN_TSTAMP_ALIGNED, URG
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
 TCP_MAX_QUICKACKS = 16
-TCP_MIN_RCVMSS = 536
+TCP_MSS_DEFAULT = 536
+TCP_MIN_MSS = 88
+TCP_REMNANT = FIN | URG | SYN | PSH
+"""A segment with none of these has no reason to be smaller than the rest."""
+TCP_SACK_BLOCKS_EXPECTED = 2
+"""RFC 2018 §4: a block should be in three ACKs; here two, as Linux has it."""
 
 
 def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
@@ -47,47 +56,55 @@ def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
 
     Returns:
         None if something of it was kept, else why not: TCP_ZEROWINDOW, TCP_OVERWINDOW,
-        TCP_OLD_DATA, TCP_RCVQ_DROP, TCP_OFO_DROP.
+        TCP_OLD_DATA, TCP_OFOMERGE, PROTO_MEM.
     """
     tp = sk.tp
     seq = seg.seq
     rcv_nxt = tp.rcv_nxt
     if seq == seg.end_seq:
         return None
+    sk.duplicate_sack = None
+    if seq == rcv_nxt:
+        if not tcp_receive_window(sk) and seg.payload:
+            return _zero_window(sk)
+        return _queue_in_order(sk, seg)
     if not after(seg.end_seq, rcv_nxt):
         sk.prot.mib_ext.DelayedACKLost += 1
         tcp_dsack_set(sk, seq, seg.end_seq)
-        tcp_enter_quickack_mode(sk)
-        tp.ack_pending |= ICSK_ACK_SCHED
-        return DropReason.TCP_OLD_DATA
+        return _out_of_window(sk, DropReason.TCP_OLD_DATA)
     window = tcp_receive_window(sk)
-    if not before(seq, rcv_nxt + window & SEQ_MASK) and (seg.payload or after(seq, rcv_nxt)):
-        tcp_enter_quickack_mode(sk)
-        tp.ack_pending |= ICSK_ACK_SCHED
-        if window == 0 and seq == rcv_nxt:
-            sk.prot.mib_ext.TCPZeroWindowDrop += 1
-            return DropReason.TCP_ZEROWINDOW
-        return DropReason.TCP_OVERWINDOW
-    if after(seq, rcv_nxt):
-        return tcp_data_queue_ofo(sk, seg, window)
-    return _queue_in_order(sk, seg, window)
+    if not before(seq, rcv_nxt + window & SEQ_MASK):
+        return _out_of_window(sk, DropReason.TCP_OVERWINDOW)
+    if before(seq, rcv_nxt):
+        tcp_dsack_set(sk, seq, rcv_nxt)
+        return _queue_in_order(sk, seg) if window else _zero_window(sk)
+    return tcp_data_queue_ofo(sk, seg)
 
 
-def _queue_in_order(sk: TcpSock, seg: Segment, window: int) -> DropReason | None:
+def _zero_window(sk: TcpSock) -> DropReason:
+    sk.prot.mib_ext.TCPZeroWindowDrop += 1
+    return _out_of_window(sk, DropReason.TCP_ZEROWINDOW)
+
+
+def _out_of_window(sk: TcpSock, reason: DropReason) -> DropReason:
+    """The peer does not know where we are: tell it at once."""
+    tcp_enter_quickack_mode(sk)
+    sk.tp.ack_pending |= ICSK_ACK_SCHED
+    return reason
+
+
+def _queue_in_order(sk: TcpSock, seg: Segment) -> DropReason | None:
+    """Take text from RCV.NXT on, all of it, with what now follows, and a FIN."""
     tp = sk.tp
     payload = seg.payload
     skip = tp.rcv_nxt - seg.seq & SEQ_MASK
     if skip:
-        tcp_dsack_set(sk, seg.seq, tp.rcv_nxt)
         payload = payload[skip:]
-    whole = len(payload) <= window
-    if not whole:
-        payload = payload[:window]
-    if payload and not tcp_queue_rcv(sk, payload):
-        return DropReason.TCP_RCVQ_DROP
     if payload:
+        if not tcp_queue_rcv(sk, payload):
+            return DropReason.PROTO_MEM
         tcp_event_data_recv(sk, seg)
-    if seg.flags & FIN and whole and tp.rcv_nxt == (seg.end_seq - 1) & SEQ_MASK:
+    if seg.flags & FIN:
         tcp_fin(sk)
     if sk.ofo is not None:
         tcp_ofo_queue(sk)
@@ -100,7 +117,7 @@ def _queue_in_order(sk: TcpSock, seg: Segment, window: int) -> DropReason | None
 
 def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
     """Have the next ACK report that [seq, end_seq) came twice (tcp_dsack_set, RFC 2883)."""
-    if not sk.tp.sack_ok:
+    if not sk.tp.sack_ok or not sk.prot.config.tcp_dsack:
         return
     if before(seq, sk.tp.rcv_nxt):
         sk.prot.mib_ext.TCPDSACKOldSent += 1
@@ -109,30 +126,37 @@ def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
     sk.duplicate_sack = (seq, end_seq)
 
 
-def tcp_queue_rcv(sk: TcpSock, payload: bytes | memoryview | Pieces) -> bool:
+def tcp_dsack_extend(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """Report one more range that came twice, if it touches the one before (tcp_dsack_extend)."""
+    if sk.duplicate_sack is None:
+        tcp_dsack_set(sk, seq, end_seq)
+    else:
+        sk.duplicate_sack = extend(sk.duplicate_sack, seq, end_seq)
+
+
+def tcp_queue_rcv(sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces) -> bool:
     """Append bytes to the receive queue and advance RCV.NXT; False if there was no room.
 
-    A window that is rounded up to its scale lets a peer creep beyond the buffer: the buffer's
-    size is the limit (tcp_try_rmem_schedule). Without room the peer and the reader, who can
-    make some, learn it at once.
+    The buffer's size is the limit, and the arena's. Without room the window is closed at once
+    (tcp_select_window) and the reader, who can make some, learns it.
     """
     tp = sk.tp
     n = len(payload)
     took = 0
-    if tp.receive_queue.len <= tp.sk_rcvbuf:
+    if tcp_try_rmem_schedule(sk, tp.rcv_nxt, n):
         took = _append(sk, payload)
         tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
         tp.bytes_received += took
     if took == n:
         return True
     sk.prot.mib_ext.TCPRcvQDrop += 1
-    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
+    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOMEM | ICSK_ACK_NOW
     if not sk.dead:
         sk.sk_data_ready()
     return False
 
 
-def _append(sk: TcpSock, payload: bytes | memoryview | Pieces) -> int:
+def _append(sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces) -> int:
     """Copy into the receive queue; return how many bytes the arena had room for."""
     took = 0
     for piece in payload.pieces if type(payload) is Pieces else (payload,):
@@ -144,9 +168,20 @@ def _append(sk: TcpSock, payload: bytes | memoryview | Pieces) -> int:
 
 
 def tcp_data_ready(sk: TcpSock) -> None:
-    """Wake a reader if there is as much as it asked for (SO_RCVLOWAT)."""
-    if sk.tp.receive_queue.len >= sk.rcvlowat or sk.tp.rcv_shutdown & RCV_SHUTDOWN:
+    """Wake a reader if there is as much as it asked for (SO_RCVLOWAT), or the end."""
+    if tcp_epollin_ready(sk) or sk.done or sk.tp.rcv_shutdown & RCV_SHUTDOWN:
         sk.sk_data_ready()
+
+
+def tcp_epollin_ready(sk: TcpSock) -> bool:
+    """Whether the reader has what it waits for, or no more could come (tcp_epollin_ready)."""
+    tp = sk.tp
+    available: int = tp.receive_queue.len
+    if not available:
+        return False
+    if available >= sk.rcvlowat or available > tp.sk_rcvbuf - (tp.sk_rcvbuf >> 3):
+        return True
+    return bool(tcp_receive_window(sk) <= tp.ack_rcv_mss)
 
 
 def tcp_event_data_recv(sk: TcpSock, seg: Segment) -> None:
@@ -173,19 +208,50 @@ def tcp_event_data_recv(sk: TcpSock, seg: Segment) -> None:
 
 
 def tcp_measure_rcv_mss(sk: TcpSock, seg: Segment) -> None:
-    """Estimate the peer's segment size for the ACK rules (tcp_measure_rcv_mss)."""
+    """Estimate the peer's segment size for the ACK rules (tcp_measure_rcv_mss).
+
+    It grows with every larger segment, and falls when two in a row have the same smaller size
+    and are no ends of messages. A small one is the end of something: ICSK_ACK_PUSHED.
+    """
     tp = sk.tp
+    last_size = tp.ack_last_seg_size
+    tp.ack_last_seg_size = 0
     length = seg.skb.gso_size if seg.skb is not None and seg.skb.gso_size else len(seg.payload)
     if length >= tp.ack_rcv_mss:
+        if length != tp.ack_rcv_mss:
+            tcp_update_scaling_ratio(sk, len(seg.payload))
         tp.ack_rcv_mss = min(length, tp.advmss)
-        if seg.flags & PSH and len(seg.payload) > length:
+        if seg.flags & PSH:
             tp.ack_pending |= ICSK_ACK_PUSHED
-    elif seg.flags & PSH:
-        tp.ack_pending |= ICSK_ACK_PUSHED
-    if seg.tsval is not None and seg.tsecr and length >= tp.ack_rcv_mss and tp.tstamp_ok:
-        delta_ms = sk.prot.clock.now_us // 1000 + tp.tsoffset - seg.tsecr & SEQ_MASK
-        if delta_ms < 1_000_000:
-            tcp_rcv_rtt_update(sk, max(delta_ms, 1) * 1000, window_based=False)
+        return
+    options = 0 if seg.tsval is None else TCPOLEN_TSTAMP_ALIGNED
+    with_header = length + TCP_HEADER_LEN + options
+    if with_header >= TCP_MSS_DEFAULT + TCP_HEADER_LEN or (
+        with_header >= TCP_MIN_MSS + TCP_HEADER_LEN and not seg.flags & TCP_REMNANT
+    ):
+        tp.ack_last_seg_size = length
+        if length == last_size:
+            tp.ack_rcv_mss = length
+            return
+    if tp.ack_pending & ICSK_ACK_PUSHED:
+        tp.ack_pending |= ICSK_ACK_PUSHED2
+    tp.ack_pending |= ICSK_ACK_PUSHED
+
+
+def tcp_rcv_rtt_measure_ts(sk: TcpSock, seg: Segment) -> None:
+    """Take an RTT sample of a receiver from the echoed timestamp (tcp_rcv_rtt_measure_ts).
+
+    Once for each echo, and only of a full segment: a small one may have been waiting.
+    """
+    tp = sk.tp
+    if not tp.tstamp_ok or not seg.tsecr or seg.tsecr == tp.rcv_rtt_last_tsecr:
+        return
+    tp.rcv_rtt_last_tsecr = seg.tsecr
+    if seg.end_seq - seg.seq & SEQ_MASK < tp.ack_rcv_mss:
+        return
+    delta_ms = sk.prot.clock.now_us // 1000 + tp.tsoffset - seg.tsecr & SEQ_MASK
+    if delta_ms < 1_000_000:
+        tcp_rcv_rtt_update(sk, max(delta_ms, 1) * 1000, window_based=False)
 
 
 def tcp_incr_quickack(sk: TcpSock) -> None:
@@ -204,71 +270,69 @@ def tcp_enter_quickack_mode(sk: TcpSock) -> None:
     sk.tp.ack_ato_us = TCP_ATO_MIN_US
 
 
-def tcp_ack_snd_check(sk: TcpSock) -> None:
-    """Send the ACK that is owed, now or later (__tcp_ack_snd_check).
-
-    At once: more than one full segment has come and the window may move on, in quick-ACK
-    mode, or something is out of order (RFC 5681 §4.2).
-    """
-    tp = sk.tp
-    pending = tp.ack_pending
-    if not pending & ICSK_ACK_SCHED:
-        return
-    unacked = tp.rcv_nxt - tp.rcv_wup & SEQ_MASK
-    if (
-        (unacked > tp.ack_rcv_mss and tcp_new_window(sk) >= tp.rcv_wnd)
-        or (tp.ack_quick and not tp.ack_pingpong)
-        or pending & ICSK_ACK_NOW
-        or sk.ofo is not None
-    ):
-        tcp_send_ack(sk)
-    else:
-        tcp_send_delayed_ack(sk)
-
-
-def tcp_data_queue_ofo(sk: TcpSock, seg: Segment, window: int) -> DropReason | None:
+def tcp_data_queue_ofo(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Keep text that lies beyond a hole, and report it with SACK (tcp_data_queue_ofo)."""
     tp = sk.tp
     mib = sk.prot.mib_ext
-    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
-    tcp_enter_quickack_mode(sk)
+    payload = seg.payload
+    if not tcp_try_rmem_schedule(sk, seg.seq, len(payload)):
+        mib.TCPOFODrop += 1
+        if not sk.dead:
+            sk.sk_data_ready()
+        return DropReason.PROTO_MEM
+    tcp_measure_rcv_mss(sk, seg)
+    tp.ack_pending |= ICSK_ACK_SCHED
+    mib.TCPOFOQueue += 1  # whatever of it is new, as Linux counts
     ofo = sk.ofo
     if ofo is None:
         ofo = sk.ofo = OutOfOrderQueue(tp.rcv_nxt)
-    elif ofo.truesize > tp.sk_rcvbuf:
-        mib.TCPOFODrop += 1
-        return DropReason.TCP_OFO_DROP
-    mib.TCPOFOQueue += 1  # whatever of it is new, as Linux counts
-    payload = seg.payload
-    room = window - seq_diff(seg.seq, tp.rcv_nxt)
-    whole = len(payload) <= room
-    if not whole:
-        payload = payload[:room]
-    if seg.flags & FIN and whole:
-        ofo.fin_seq = (seg.end_seq - 1) & SEQ_MASK
-    if not payload:
-        return None
-    if not ofo.insert(seg.seq, payload):
-        mib.TCPOFOMerge += 1
-        tcp_dsack_set(sk, seg.seq, seg.end_seq)
+    result = ofo.insert(seg.seq, payload, fin=bool(seg.flags & FIN))
+    mib.TCPOFOMerge += result.merged
+    for duplicate in result.duplicates:
+        tcp_dsack_extend(sk, *duplicate)
+    if tp.sack_ok:
+        tcp_sack_new_ofo_skb(sk, seg.seq, seg.end_seq)
+    if not result.kept:
         return DropReason.TCP_OFOMERGE
+    if tp.sack_ok:
+        tcp_grow_window(sk, len(payload))  # without SACK a changed window is no duplicate ACK
+    if not sk.dead:
+        tcp_rcvbuf_grow(sk, tp.rcvq_space)
     return None
+
+
+def tcp_sack_new_ofo_skb(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """Report a block; what duplicate ACKs held back is sent before it would be pushed out."""
+    ofo = sk.ofo
+    assert ofo is not None
+    if ofo.sack_new(seq, end_seq) >= TCP_SACK_BLOCKS_EXPECTED:
+        tcp_sack_compress_send_ack(sk)
 
 
 def tcp_ofo_queue(sk: TcpSock) -> None:
     """Move what now follows in order to the receive queue (tcp_ofo_queue)."""
     tp = sk.tp
     ofo = sk.ofo
-    if ofo is None:
-        return
-    while (data := ofo.take(tp.rcv_nxt)) is not None:
-        if not tcp_queue_rcv(sk, data):
-            sk.ofo = None  # reneged on (RFC 2018 §8): what was taken out is lost
+    assert ofo is not None
+    dsack_high = tp.rcv_nxt
+    while (taken := ofo.take(tp.rcv_nxt)) is not None:
+        seq, end_seq, entry = taken
+        if before(seq, dsack_high):
+            tcp_dsack_extend(sk, seq, seq_min(end_seq, dsack_high))
+            dsack_high = end_seq
+        if not after(end_seq, tp.rcv_nxt):
+            continue
+        skip = seq_diff(tp.rcv_nxt, seq)
+        data = memoryview(entry.data)[skip:]
+        if data and not tcp_queue_rcv(sk, data):
+            tcp_ofo_purge(sk)  # reneged on (RFC 2018 §8): what was taken out is lost
             return
-    if ofo.fin_seq is not None and ofo.fin_seq == tp.rcv_nxt:
-        tcp_fin(sk)
-    elif not len(ofo) and (ofo.fin_seq is None or before(ofo.fin_seq, tp.rcv_nxt)):
-        sk.ofo = None
+        if entry.fin:
+            tcp_fin(sk)
+            return
+    ofo.sack_remove(tp.rcv_nxt)
+    if not len(ofo):
+        tcp_ofo_purge(sk)
 
 
 def tcp_fin(sk: TcpSock) -> None:
@@ -278,7 +342,7 @@ def tcp_fin(sk: TcpSock) -> None:
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
     sk.done = True
-    sk.ofo = None
+    tcp_ofo_purge(sk)
     new = sk.set_state(TcpEvent.RCV_FIN)
     if new == TCP_TIME_WAIT:
         tcp_send_ack(sk)
@@ -287,6 +351,6 @@ def tcp_fin(sk: TcpSock) -> None:
     if new == TCP_CLOSING:
         tp.ack_pending |= ICSK_ACK_NOW  # our FIN is out: nothing will carry the ACK
     else:
-        tp.ack_pingpong = 1  # our own FIN may carry the ACK
+        inet_csk_enter_pingpong_mode(sk)  # our own FIN may carry the ACK
     if not sk.dead:
         sk.sk_state_change()

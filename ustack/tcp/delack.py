@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import (
+    ICSK_ACK_NOW,
     ICSK_ACK_PUSHED,
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
@@ -19,9 +21,92 @@ from ustack.tcp.timer import (
     TCP_DELACK_MIN_US,
 )
 from ustack.tcp.transmit import tcp_send_ack
+from ustack.tcp.window import tcp_new_window
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
+
+TCP_FASTRETRANS_THRESH = 3
+"""RFC 5681 §3.2."""
+
+
+def inet_csk_in_pingpong_mode(sk: TcpSock) -> bool:
+    """Whether the application answers what it receives: its data will carry the ACKs."""
+    return bool(sk.tp.ack_pingpong >= sk.prot.config.tcp_pingpong_thresh)
+
+
+def inet_csk_enter_pingpong_mode(sk: TcpSock) -> None:
+    """Take the connection for an interactive one from now on."""
+    sk.tp.ack_pingpong = sk.prot.config.tcp_pingpong_thresh
+
+
+def tcp_ack_snd_check(sk: TcpSock) -> None:
+    """Send the ACK that is owed: now, later, or with others in one (__tcp_ack_snd_check).
+
+    At once: more than one full segment has come and the window may move on or the reader waits
+    for more (SO_RCVLOWAT), in quick-ACK mode, or when something demands it (RFC 5681 §4.2).
+    """
+    tp = sk.tp
+    pending = tp.ack_pending
+    if not pending & ICSK_ACK_SCHED:
+        return
+    unacked = tp.rcv_nxt - tp.rcv_wup & SEQ_MASK
+    if (
+        (
+            unacked > tp.ack_rcv_mss
+            and (tp.receive_queue.len < sk.rcvlowat or tcp_new_window(sk) >= tp.rcv_wnd)
+        )
+        or (tp.ack_quick and not inet_csk_in_pingpong_mode(sk))
+        or pending & ICSK_ACK_NOW
+    ):
+        tcp_send_ack(sk)
+    elif sk.ofo is None:
+        tcp_send_delayed_ack(sk)
+    elif not _compress(sk):
+        tcp_send_ack(sk)
+
+
+def _compress(sk: TcpSock) -> bool:
+    """Hold a duplicate ACK back for a moment: the next says as much (tcp_comp_sack_nr).
+
+    The first three go out, for fast retransmit counts them.
+    """
+    tp = sk.tp
+    ofo = sk.ofo
+    config = sk.prot.config
+    assert ofo is not None
+    if not tp.sack_ok or ofo.compressed_ack >= config.tcp_comp_sack_nr:
+        return False
+    if ofo.dup_ack_rcv_nxt != tp.rcv_nxt:
+        ofo.dup_ack_rcv_nxt, ofo.dup_ack_counter = tp.rcv_nxt, 0
+    if ofo.dup_ack_counter < TCP_FASTRETRANS_THRESH:
+        ofo.dup_ack_counter += 1
+        return False
+    ofo.compressed_ack += 1
+    timer = ofo.compressed_ack_timer
+    if timer is None:
+        timer = ofo.compressed_ack_timer = Timer(tcp_compressed_ack_kick, sk)
+    if not timer.pending:
+        rtt = tp.rcv_rtt_us
+        if tp.srtt_us and tp.srtt_us < rtt:
+            rtt = tp.srtt_us
+        delay_us = min(config.tcp_comp_sack_delay_ns // 1000, (rtt >> 3) // 20)
+        sk.prot.timers.mod_timer(timer, sk.prot.clock.now_us + delay_us)
+    return True
+
+
+def tcp_compressed_ack_kick(sk: TcpSock) -> None:
+    """The moment is over: one ACK stands for all that were held back."""
+    if sk.tp is not None:
+        tcp_sack_compress_send_ack(sk)
+
+
+def tcp_sack_compress_send_ack(sk: TcpSock) -> None:
+    """Send the ACK that was held back, if any (tcp_sack_compress_send_ack)."""
+    ofo = sk.ofo
+    if ofo is not None and ofo.compressed_ack:
+        ofo.compressed_ack -= 1  # this one goes out
+        tcp_send_ack(sk)
 
 
 def tcp_send_delayed_ack(sk: TcpSock) -> None:
@@ -30,7 +115,7 @@ def tcp_send_delayed_ack(sk: TcpSock) -> None:
     ato = tp.ack_ato_us
     if ato > TCP_DELACK_MIN_US:
         max_ato = 500_000
-        if tp.ack_pingpong or tp.ack_pending & ICSK_ACK_PUSHED:
+        if inet_csk_in_pingpong_mode(sk) or tp.ack_pending & ICSK_ACK_PUSHED:
             max_ato = TCP_DELACK_MAX_US
         if tp.srtt_us:
             max_ato = min(max_ato, max(tp.srtt_us >> 3, TCP_DELACK_MIN_US))
@@ -50,14 +135,24 @@ def tcp_send_delayed_ack(sk: TcpSock) -> None:
     sk.prot.timers.mod_timer(timer, timeout)
 
 
+def tcp_arm_delack(sk: TcpSock, delay_us: int) -> None:
+    """Set the delayed ACK's timer."""
+    if sk.delack_timer is None:
+        sk.delack_timer = Timer(tcp_delack_timer, sk)
+    sk.prot.timers.mod_timer(sk.delack_timer, sk.prot.clock.now_us + delay_us)
+
+
 def tcp_delack_timer(sk: TcpSock) -> None:
     """The ACK has been owed long enough (tcp_delack_timer_handler)."""
     tp = sk.tp
+    if sk.ofo is not None and sk.ofo.compressed_ack:
+        tcp_sack_compress_send_ack(sk)
+        return
     if tp.state in (TCP_CLOSE, TCP_LISTEN) or not tp.ack_pending & ICSK_ACK_TIMER:
         return
     tp.ack_pending &= ~ICSK_ACK_TIMER
     if tp.ack_pending & ICSK_ACK_SCHED:
-        if tp.ack_pingpong:
+        if inet_csk_in_pingpong_mode(sk):
             tp.ack_pingpong = 0
             tp.ack_ato_us = TCP_ATO_MIN_US
         else:

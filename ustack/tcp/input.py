@@ -10,41 +10,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
-from ustack.tcp.ack import (
-    tcp_ack,
-    tcp_check_space,
-    tcp_oow_rate_limited,
-    tcp_send_challenge_ack,
-)
+from ustack.tcp.ack import tcp_ack, tcp_check_space
+from ustack.tcp.challenge import tcp_oow_is_limited, tcp_send_challenge_ack
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_done, tcp_reset
 from ustack.tcp.connect import tcp_rcv_synsent_state_process
 from ustack.tcp.data import (
-    tcp_ack_snd_check,
     tcp_data_queue,
     tcp_data_ready,
     tcp_dsack_set,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
     tcp_queue_rcv,
+    tcp_rcv_rtt_measure_ts,
 )
+from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.output import tcp_push_pending_frames
+from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
     TCP_CLOSING,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
     TCP_LAST_ACK,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TcpEvent,
 )
-from ustack.tcp.timer import tcp_clear_retransmit
-from ustack.tcp.timewait import tcp_time_wait
+from ustack.tcp.timer import tcp_arm_keepalive, tcp_clear_retransmit
+from ustack.tcp.timewait import tcp_fin_time, tcp_fin_wait2_orphan, tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack, tcp_v4_send_reset
 from ustack.tcp.window import tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
@@ -53,8 +50,9 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
-TCP_PAWS_24DAYS_US = 24 * 24 * 60 * 60 * 1_000_000
-"""RFC 7323 §5.5: an older TS.Recent proves nothing."""
+
+AFTER_FIN = (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
+"""States in which the peer's FIN has been taken."""
 
 
 def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
@@ -72,12 +70,14 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
         and seg.payload
         and seg.window << tp.snd_wscale == tp.snd_wnd
         and len(seg.payload) <= tcp_receive_window(sk)
-        and not tcp_paws_discard(sk, seg)
+        and tcp_paws_discard(sk, seg) is None
     ):
         tcp_replace_ts_recent(sk, seg)
+        tcp_rcv_rtt_measure_ts(sk, seg)
+        sk.duplicate_sack = None
         if not tcp_queue_rcv(sk, seg.payload):
             tcp_ack_snd_check(sk)
-            return DropReason.TCP_RCVQ_DROP
+            return DropReason.PROTO_MEM
         sk.prot.mib_ext.TCPHPHits += 1
         tcp_event_data_recv(sk, seg)
         tcp_ack_snd_check(sk)
@@ -96,7 +96,7 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent_state_process(sk, seg)
     # First, check the sequence number. Second, the RST bit. Fourth, the SYN bit.
-    reason = tcp_validate_incoming(sk, seg)
+    reason = tcp_validate_incoming(sk, seg, syn_inerr=tp.state == TCP_ESTABLISHED)
     if reason is not None:
         return reason
     # Fifth, check the ACK field.
@@ -105,10 +105,12 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     if tp.state == TCP_SYN_RECV and seg.ack != tp.snd_nxt:
         tcp_v4_send_reset(sk.prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
+    old_ack = before(seg.ack, tp.snd_una)
     reason = tcp_ack(sk, seg)
     if reason is not None:
         return reason
-    tcp_replace_ts_recent(sk, seg)
+    if not old_ack:
+        tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
     if reason is not None or is_over(sk):
         return reason
@@ -127,46 +129,92 @@ def is_over(sk: TcpSock) -> bool:
     return sk.tp is None or sk.tp.state == TCP_CLOSE
 
 
-def tcp_validate_incoming(sk: TcpSock, seg: Segment) -> DropReason | None:
-    """PAWS, sequence number, RST and SYN (tcp_validate_incoming, RFC 5961 §3.2, §4.2)."""
-    if tcp_paws_discard(sk, seg) and not seg.flags & RST:
-        sk.prot.mib_ext.PAWSEstab += 1
-        if tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us, seg):
-            sk.prot.mib_ext.TCPACKSkippedPAWS += 1
-        else:
-            tcp_send_dupack(sk, seg)
-        return DropReason.TCP_RFC7323_PAWS
+def tcp_validate_incoming(
+    sk: TcpSock, seg: Segment, *, syn_inerr: bool = False
+) -> DropReason | None:
+    """PAWS, sequence number, RST and SYN (tcp_validate_incoming, RFC 5961 §3.2, §4.2).
+
+    Args:
+        syn_inerr: a SYN counts in InErrs, as in ESTABLISHED.
+    """
+    old = tcp_paws_discard(sk, seg)
+    if old is not None and not seg.flags & RST:
+        if seg.flags & SYN:
+            return _syn_challenge(sk, syn_inerr=syn_inerr)
+        return _answer_paws(sk, seg, old)
     reason = tcp_sequence(sk, seg)
     if reason is not None:
-        if not seg.flags & RST:
-            if seg.flags & SYN:
-                sk.prot.mib_ext.TCPSYNChallenge += 1
-                tcp_send_challenge_ack(sk)
-            elif tcp_oow_rate_limited(sk.tp, sk.prot.clock.now_us, seg):
-                sk.prot.mib_ext.TCPACKSkippedSeq += 1
-            else:
-                tcp_send_dupack(sk, seg)
-        elif tcp_reset_check(sk, seg):
-            tcp_reset(sk)
+        if seg.flags & RST:
+            if tcp_reset_check(sk, seg):
+                tcp_reset(sk)
+            return reason
+        if seg.flags & SYN:
+            return _syn_challenge(sk, syn_inerr=syn_inerr)
+        _answer_unacceptable(sk, seg, reason)
         return reason
     if seg.flags & RST:
-        if seg.seq == sk.tp.rcv_nxt or tcp_reset_check(sk, seg):
+        if _reset_is_exact(sk, seg):
             tcp_reset(sk)
         else:
             tcp_send_challenge_ack(sk)
         return DropReason.TCP_RESET
     if seg.flags & SYN and not _is_crossing_syn_ack(sk, seg):
-        sk.prot.mib_ext.TCPSYNChallenge += 1
-        tcp_send_challenge_ack(sk)
-        return DropReason.TCP_INVALID_SYN
+        return _syn_challenge(sk, syn_inerr=syn_inerr)
     return None
+
+
+def _answer_paws(sk: TcpSock, seg: Segment, reason: DropReason) -> DropReason:
+    """An old duplicate is answered; an old ACK, which is common, is only counted."""
+    mib = sk.prot.mib_ext
+    if reason is DropReason.TCP_RFC7323_PAWS_ACK:
+        mib.PAWSOldAck += 1
+        return reason
+    mib.PAWSEstab += 1
+    if tcp_oow_is_limited(sk, seg):
+        mib.TCPACKSkippedPAWS += 1
+    else:
+        tcp_send_dupack(sk, seg)
+    return reason
+
+
+def _answer_unacceptable(sk: TcpSock, seg: Segment, reason: DropReason) -> None:
+    mib = sk.prot.mib_ext
+    if reason is not DropReason.TCP_OLD_SEQUENCE:
+        mib.BeyondWindow += 1
+    if tcp_oow_is_limited(sk, seg):
+        mib.TCPACKSkippedSeq += 1
+    else:
+        tcp_send_dupack(sk, seg)
+
+
+def _syn_challenge(sk: TcpSock, *, syn_inerr: bool) -> DropReason:
+    """A SYN in a synchronised state: whoever sent it must prove it (RFC 5961 §4.2)."""
+    sk.prot.mib.InErrs += syn_inerr
+    sk.prot.mib_ext.TCPSYNChallenge += 1
+    tcp_send_challenge_ack(sk)
+    return DropReason.TCP_INVALID_SYN
+
+
+def _reset_is_exact(sk: TcpSock, seg: Segment) -> bool:
+    """Whether a reset stands where only the peer could know (RFC 5961 §3.2).
+
+    At RCV.NXT, behind the peer's FIN, or, as a peer that lost a segment sends it, at the end
+    of the rightmost SACK block.
+    """
+    if seg.seq == sk.tp.rcv_nxt or tcp_reset_check(sk, seg):
+        return True
+    if sk.ofo is None or not sk.ofo.sacks or not sk.tp.sack_ok:
+        return False
+    rightmost = sk.ofo.sacks[0][1]
+    for _, end in sk.ofo.sacks:
+        rightmost = end if after(end, rightmost) else rightmost
+    return bool(seg.seq == rightmost)
 
 
 def tcp_reset_check(sk: TcpSock, seg: Segment) -> bool:
     """Whether a reset stands where the peer's FIN did, as macOS sends it (tcp_reset_check)."""
     tp = sk.tp
-    after_fin = tp.state in (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
-    return bool(after_fin and seg.seq == (tp.rcv_nxt - 1) & SEQ_MASK)
+    return bool(tp.state in AFTER_FIN and seg.seq == (tp.rcv_nxt - 1) & SEQ_MASK)
 
 
 def _is_crossing_syn_ack(sk: TcpSock, seg: Segment) -> bool:
@@ -182,30 +230,21 @@ def _is_crossing_syn_ack(sk: TcpSock, seg: Segment) -> bool:
 
 
 def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
-    """Whether any part of the segment is in the window (RFC 9293 §3.10.7.4, first check)."""
+    """Whether the segment is in the window (RFC 9293 §3.10.7.4, first check; tcp_sequence).
+
+    One that begins inside and ends beyond is taken whole, but only while nothing waits to
+    be read: there is room for it then. A FIN needs no room.
+    """
     tp = sk.tp
     if before(seg.end_seq, tp.rcv_wup):
         return DropReason.TCP_OLD_SEQUENCE
-    if after(seg.seq, tp.rcv_nxt + tcp_receive_window(sk) & SEQ_MASK):
-        return DropReason.TCP_INVALID_SEQUENCE
+    edge = tp.rcv_nxt + tcp_receive_window(sk) & SEQ_MASK
+    if after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, edge):
+        if after(seg.seq, edge):
+            return DropReason.TCP_INVALID_SEQUENCE
+        if tp.receive_queue.len:
+            return DropReason.TCP_INVALID_END_SEQUENCE
     return None
-
-
-def tcp_paws_discard(sk: TcpSock, seg: Segment) -> bool:
-    """Whether the timestamp shows an old duplicate (RFC 7323 §5.3)."""
-    tp = sk.tp
-    if not tp.tstamp_ok or seg.tsval is None or seq_diff(tp.ts_recent, seg.tsval) <= 0:
-        return False
-    age_us = sk.prot.clock.now_us - tp.ts_recent_stamp_us
-    return bool(age_us < TCP_PAWS_24DAYS_US)
-
-
-def tcp_replace_ts_recent(sk: TcpSock, seg: Segment) -> None:
-    """Keep the timestamp of a segment at or before Last.ACK.sent (RFC 7323 §4.3)."""
-    tp = sk.tp
-    if tp.tstamp_ok and seg.tsval is not None and not after(seg.seq, tp.last_ack_sent):
-        tp.ts_recent = seg.tsval
-        tp.ts_recent_stamp_us = sk.prot.clock.now_us
 
 
 def tcp_send_dupack(sk: TcpSock, seg: Segment) -> None:
@@ -249,11 +288,14 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:
     if not sk.dead:
         sk.sk_state_change()
         return None
-    if seg.end_seq != seg.seq and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt):
+    text = seg.end_seq != seg.seq
+    text = text and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt)
+    if text or sk.opts.linger2_us < 0:
         return _abort_on_data(sk, seg)
     if seg.flags & FIN:
-        return None  # the eighth check makes it TIME_WAIT at once
-    tcp_time_wait(sk, TCP_FIN_WAIT2, sk.prot.config.tcp_fin_timeout_us)
+        tcp_arm_keepalive(sk, tcp_fin_time(sk))  # the eighth check makes it TIME_WAIT at once
+    else:
+        tcp_fin_wait2_orphan(sk)
     return None
 
 
@@ -268,17 +310,11 @@ def _abort_on_data(sk: TcpSock, seg: Segment) -> DropReason:
 def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     state = tp.state
-    if state == TCP_ESTABLISHED:
-        return tcp_data_queue(sk, seg)
-    if state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
+    if state in AFTER_FIN and not before(seg.seq, tp.rcv_nxt):
+        return None  # nothing can follow the peer's FIN
+    if state != TCP_ESTABLISHED and tp.rcv_shutdown & RCV_SHUTDOWN:
         text_end = seg.end_seq - (seg.flags & FIN) & SEQ_MASK
-        if tp.rcv_shutdown & RCV_SHUTDOWN and after(text_end, tp.rcv_nxt):
+        if seg.end_seq != seg.seq and after(text_end, tp.rcv_nxt):
             return _abort_on_data(sk, seg)
-        return tcp_data_queue(sk, seg)
-    if seg.seq != seg.end_seq and not after(seg.end_seq, tp.rcv_nxt):
-        sk.prot.mib_ext.DelayedACKLost += 1
-        tcp_enter_quickack_mode(sk)
-        tcp_dsack_set(sk, seg.seq, seg.end_seq)
-        tcp_send_ack(sk)  # a repeated FIN: our ACK of it was lost
-        return DropReason.TCP_OLD_DATA
-    return None
+    tcp_rcv_rtt_measure_ts(sk, seg)
+    return tcp_data_queue(sk, seg)

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.tcp import connect_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
-from ustack.tcp.data import tcp_data_ready, tcp_enter_quickack_mode
+from ustack.tcp.data import tcp_data_ready
+from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
 from ustack.tcp.pacing import MAX_RATE, sk_set_max_pacing_rate
+from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -26,8 +29,8 @@ from ustack.tcp.states import (
     TCP_LAST_ACK,
     TCP_LISTEN,
 )
-from ustack.tcp.timer import tcp_arm_keepalive
-from ustack.tcp.window import tcp_win_from_space
+from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED
+from ustack.tcp.window import tcp_set_window_clamp, tcp_space_from_win
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -50,6 +53,7 @@ IPPROTO_TCP = 6
 TCP_NODELAY = 1
 TCP_MAXSEG = 2
 TCP_CORK = 3
+TCP_WINDOW_CLAMP = 10
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 
@@ -138,18 +142,10 @@ def _set_reuse(sk: TcpSock, value: int) -> None:
     sk.reuse = bool(value)
 
 
-def _set_keepalive(sk: TcpSock, value: int) -> None:
-    sk.keepopen = bool(value)
-    if value and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
-        tcp_arm_keepalive(sk, sk.prot.config.tcp_keepalive_time_us)
-
-
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     limit = sk.prot.config.tcp_rmem[2]
     sk.rcvbuf_locked = True
     sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
-    if sk.tp.state == TCP_ESTABLISHED:
-        sk.tp.window_clamp = max(tcp_win_from_space(sk.tp.sk_rcvbuf), sk.tp.rcv_wnd)
 
 
 def _set_sndbuf(sk: TcpSock, value: int) -> None:
@@ -161,16 +157,16 @@ def _set_sndbuf(sk: TcpSock, value: int) -> None:
 def _set_rcvlowat(sk: TcpSock, value: int) -> None:
     """Never ask for more than the window can become; make it large enough (tcp_set_rcvlowat)."""
     tp = sk.tp
-    space = tp.sk_rcvbuf if sk.rcvbuf_locked else sk.prot.config.tcp_rmem[2]
-    cap = tcp_win_from_space(space)
+    cap = (tp.sk_rcvbuf if sk.rcvbuf_locked else sk.prot.config.tcp_rmem[2]) >> 1
     sk.rcvlowat = min(value, cap) if value >= 0 else cap
     sk.rcvlowat = sk.rcvlowat or 1
     if tp.state != TCP_LISTEN:
         tcp_data_ready(sk)
-    wanted = 2 * sk.rcvlowat
+    wanted = tcp_space_from_win(sk, sk.rcvlowat)
     if not sk.rcvbuf_locked and wanted > tp.sk_rcvbuf:
         tp.sk_rcvbuf = wanted
-        tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
+        if tp.window_clamp:
+            tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
 
 
 def _set_nodelay(sk: TcpSock, value: int) -> None:
@@ -203,26 +199,46 @@ def _set_maxseg(sk: TcpSock, value: int) -> None:
     sk.tp.user_mss = value
 
 
-def _set_quickack(sk: TcpSock, value: int) -> None:
+def _set_window_clamp(sk: TcpSock, value: int) -> None:
+    """TCP_WINDOW_CLAMP: 0 takes it back, but not from a connection."""
+    tp = sk.tp
     if value:
-        tcp_enter_quickack_mode(sk)
+        tcp_set_window_clamp(sk, value)
+    elif tp.state != TCP_CLOSE:
+        raise socket_error(errno.EINVAL)
     else:
-        sk.tp.ack_pingpong = 1
+        tp.window_clamp = 0
+
+
+def _set_quickack(sk: TcpSock, value: int) -> None:
+    """Leave or enter ping-pong mode; an even number only for once (__tcp_sock_set_quickack)."""
+    tp = sk.tp
+    if not value:
+        inet_csk_enter_pingpong_mode(sk)
+        return
+    tp.ack_pingpong = 0
+    if tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) and tp.ack_pending & ICSK_ACK_SCHED:
+        tp.ack_pending |= ICSK_ACK_PUSHED
+        tcp_cleanup_rbuf(sk, 1)
+        if not value & 1:
+            inet_csk_enter_pingpong_mode(sk)
 
 
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    **connect_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
-    (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
     (IPPROTO_TCP, TCP_NODELAY): _set_nodelay,
     (IPPROTO_TCP, TCP_CORK): _set_cork,
     (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
+    (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
 }
 
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    **connect_options.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
@@ -236,5 +252,6 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (IPPROTO_TCP, TCP_NODELAY): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_OFF)),
     (IPPROTO_TCP, TCP_CORK): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_CORK)),
     (IPPROTO_TCP, TCP_MAXSEG): lambda sk: sk.tp.mss_cache,
-    (IPPROTO_TCP, TCP_QUICKACK): lambda sk: int(not sk.tp.ack_pingpong),
+    (IPPROTO_TCP, TCP_WINDOW_CLAMP): lambda sk: sk.tp.window_clamp,
+    (IPPROTO_TCP, TCP_QUICKACK): lambda sk: int(not inet_csk_in_pingpong_mode(sk)),
 }

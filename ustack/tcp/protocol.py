@@ -17,9 +17,10 @@ from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
-from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
+from ustack.tcp.timeout import tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class TcpProt:
         self.fastopen = FastopenContext(net.config.tcp.tcp_fastopen_key, net.rng)
         self.mib = net.mib.tcp
         self.mib_ext = net.mib.tcp_ext
+        self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
@@ -59,9 +61,15 @@ class TcpProt:
         self.bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
+        """Where linux-3.10 goes on looking for a port to connect() from."""
+        self.table_perturb: dict[int, int] = {}
+        """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
+        self.challenge_second = -1
+        self.challenge_count = 0
+        """Challenge ACKs that are left in this second, see ``challenge.py``."""
         self.congestion = CongestionRegistry(Reno(), Cubic())
         self.congestion.configure(self.config)
         self.write_timer = tcp_write_timer
@@ -134,7 +142,12 @@ class TcpProt:
         return (digest + (self.clock.now_us * 1000 >> 6)) & SEQ_MASK
 
     def secure_ts_offset(self, saddr: int, daddr: int) -> int:
-        """Return what is added to this pair's timestamp clock (RFC 7323 §5.4)."""
+        """Return what is added to this pair's timestamp clock (RFC 7323 §5.4).
+
+        Nothing with tcp_timestamps 2, for those who like to read captures.
+        """
+        if self.config.tcp_timestamps != 1:
+            return 0
         return siphash_2u64(self.secret, daddr << 32 | saddr, 1 << 32) & SEQ_MASK
 
     def tcp_time_stamp(self) -> int:

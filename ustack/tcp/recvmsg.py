@@ -13,6 +13,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
+from ustack.tcp.delack import inet_csk_in_pingpong_mode
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from ustack.tcp.transmit import tcp_send_ack
@@ -84,8 +85,11 @@ def tcp_cleanup_rbuf(sk: TcpSock, copied: int) -> None:
     pending = tp.ack_pending
     if pending & ICSK_ACK_SCHED:
         unacked = tp.rcv_nxt - tp.rcv_wup & SEQ_MASK
-        pushed = pending & ICSK_ACK_PUSHED2 or (pending & ICSK_ACK_PUSHED and not tp.ack_pingpong)
-        time_to_ack = unacked > tp.ack_rcv_mss or bool(pushed and not tp.receive_queue.len)
+        pushed = pending & ICSK_ACK_PUSHED2 or (
+            pending & ICSK_ACK_PUSHED and not inet_csk_in_pingpong_mode(sk)
+        )
+        drained = copied and not tp.receive_queue.len and sk.ofo is None
+        time_to_ack = unacked > tp.ack_rcv_mss or bool(pushed and drained)
     if not time_to_ack and copied and not tp.rcv_shutdown & RCV_SHUTDOWN:
         window = tcp_receive_window(sk)
         if 2 * window <= tp.window_clamp:

@@ -13,12 +13,20 @@ from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
-from ustack.tcp.ack import tcp_oow_rate_limited
+from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_create_openreq_child
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
-from ustack.wire.tcp import ACK, RST, SYN, Segment, syn_options, tstamp_option
+from ustack.wire.tcp import (
+    ACK,
+    RST,
+    SYN,
+    TCPOLEN_TSTAMP_ALIGNED,
+    Segment,
+    syn_options,
+    tstamp_option,
+)
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import FlowKey, TcpProt
@@ -109,7 +117,12 @@ def _add_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         request.tsoffset = prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     advmss = rt.mtu - 40
-    window, wscale = tcp_select_initial_window(config, advmss, lsk.tp.sk_rcvbuf)
+    window, wscale = tcp_select_initial_window(
+        config,
+        advmss - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok,
+        lsk.tp.sk_rcvbuf,
+        lsk.tp.window_clamp,
+    )
     req.rcv_wnd = window
     if seg.wscale is not None and config.tcp_window_scaling:
         req.wscale_ok = 1
@@ -232,8 +245,10 @@ def _in_window(req: Any, seg: Segment) -> bool:
 
 def _answered_lately(request: RequestSock, seg: Segment) -> bool:
     """Limit answers to segments that do not fit, and count what goes without."""
-    limited = tcp_oow_rate_limited(request, request.prot.clock.now_us, seg)
-    request.prot.mib_ext.TCPACKSkippedSynRecv += limited
+    prot = request.prot
+    limit_us = prot.config.tcp_invalid_ratelimit_us
+    limited = tcp_oow_rate_limited(request, prot.clock.now_us, seg, limit_us)
+    prot.mib_ext.TCPACKSkippedSynRecv += limited
     return limited
 
 

@@ -35,6 +35,7 @@ ICSK_ACK_TIMER = 2
 ICSK_ACK_PUSHED = 4
 ICSK_ACK_PUSHED2 = 8
 ICSK_ACK_NOW = 16
+ICSK_ACK_NOMEM = 32
 
 
 def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:
@@ -118,6 +119,12 @@ def tcp_check_probe_timer(sk: TcpSock) -> None:
     """See to it that a closed window is probed when nothing else would wake us."""
     if sk.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
         tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
+
+
+def tcp_delete_keepalive(sk: TcpSock) -> None:
+    """Stop the keepalive timer (inet_csk_delete_keepalive_timer)."""
+    if sk.keepalive_timer is not None:
+        sk.prot.timers.del_timer(sk.keepalive_timer)
 
 
 def tcp_arm_keepalive(sk: TcpSock, delay_us: int) -> None:

@@ -33,10 +33,13 @@ from ustack.wire.tcp import (
 
 if TYPE_CHECKING:
     from ustack.ipv4.route import Route
+    from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 IPPROTO_TCP = 6
+ICSK_ACK_SCHED = 1
+TCP_ATO_MIN_US = 40_000
 INLINE_BYTES = 512
 """Payload up to this size is copied behind the header: cheaper than page references."""
 MAX_FRAGS = 64
@@ -177,19 +180,31 @@ def tcp_event_data_sent(sk: TcpSock) -> None:
     tp = sk.tp
     now_us = sk.prot.clock.now_us
     tp.lsndtime_us = now_us
-    if now_us - tp.ack_lrcvtime_us < tp.ack_ato_us:
-        tp.ack_pingpong = 1
+    if now_us - tp.ack_lrcvtime_us < tp.ack_ato_us and tp.ack_pingpong < 255:
+        tp.ack_pingpong += 1
 
 
 def tcp_event_ack_sent(sk: TcpSock) -> None:
     """Note that an ACK leaves: nothing is owed any more (tcp_event_ack_sent)."""
     tp = sk.tp
-    if tp.ack_quick:
+    if sk.ofo is not None and sk.ofo.compressed_ack:
+        _end_compression(sk, sk.ofo)
+    if tp.ack_quick and tp.ack_pending & ICSK_ACK_SCHED:
         tp.ack_quick -= 1
+        if not tp.ack_quick:
+            tp.ack_ato_us = TCP_ATO_MIN_US  # leaving quick-ACK mode
     tp.ack_pending = 0
     tp.last_ack_sent = tp.rcv_nxt
     if sk.delack_timer is not None and sk.delack_timer.pending:
         sk.prot.timers.del_timer(sk.delack_timer)
+
+
+def _end_compression(sk: TcpSock, ofo: OutOfOrderQueue) -> None:
+    """This ACK stands for those that were held back."""
+    sk.prot.mib_ext.TCPAckCompressed += ofo.compressed_ack
+    ofo.compressed_ack = 0
+    if ofo.compressed_ack_timer is not None:
+        sk.prot.timers.del_timer(ofo.compressed_ack_timer)
 
 
 def tcp_send_ack(sk: TcpSock) -> None:

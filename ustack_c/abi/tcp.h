@@ -87,7 +87,7 @@ struct us_tcp_sock {
 	uint8_t ack_pending;		/* ICSK_ACK_SCHED 1, TIMER 2, PUSHED 4, PUSHED2 8, NOW 16 */
 	uint8_t ack_quick;		/* quick ACKs left */
 	uint8_t ack_pingpong;
-	uint8_t reserved;
+	uint8_t scaling_ratio;		/* part of the receive buffer that is window, of 256 */
 	uint32_t ack_ato_us;
 	uint64_t ack_lrcvtime_us;	/* last data segment in */
 	uint64_t lsndtime_us;		/* last data segment out */
@@ -98,6 +98,7 @@ struct us_tcp_sock {
 	uint64_t retrans_stamp_us;	/* when the oldest unacknowledged data was first sent again */
 	uint32_t tsoffset;		/* added to the clock in TSval */
 	uint16_t ack_rcv_mss;
+	uint16_t ack_last_seg_size;	/* of a segment smaller than rcv_mss, else 0 */
 	uint16_t advmss;		/* MSS we advertised */
 	uint32_t user_mss;		/* TCP_MAXSEG */
 	uint16_t rx_opt_mss;		/* MSS the peer advertised */
@@ -116,6 +117,7 @@ struct us_tcp_sock {
 	uint32_t rcv_rtt_us;
 	uint32_t rcv_rtt_seq;
 	uint64_t rcv_rtt_time_us;
+	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
 

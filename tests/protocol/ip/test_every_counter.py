@@ -298,9 +298,9 @@ DROPS = {
 }
 OF_OTHER_LAYERS = {
     "NOT_SPECIFIED", "DEV_READY", "FULL_RING", "NOMEM", "CPU_BACKLOG", "QDISC_DROP",
-    "IP_OUTNOROUTES",
+    "IP_OUTNOROUTES", "PROTO_MEM",
 }  # fmt: skip
-"""Raised by devices, queues and TCP (whose own reasons all begin with TCP_)."""
+"""Raised by devices, queues and TCP (whose own reasons but PROTO_MEM begin with TCP_)."""
 
 TABLES: list[tuple[str, dict[str, Case], Callable[[Bed], Any]]] = [
     ("Ip", IP, lambda bed: bed.net.mib.ip),

@@ -181,7 +181,7 @@ def test_pure_acks_out_of_the_window_are_answered_at_a_limited_rate(server):
 def test_old_timestamps_are_answered_at_a_limited_rate(server):
     server.listen()
     peer = server.peer()
-    peer.handshake("mss 1460,sackOK,TS val 1000 ecr 0", ts="nop,nop,TS val 1000 ecr *")
+    peer.handshake("mss 1460,sackOK,TS val 1000 ecr 0", ts="nop,nop,TS val 9000 ecr *")
     for _ in range(3):
         peer.send(". 1:1(0) ack 1 <nop,nop,TS val 900 ecr *>")
     assert len(peer.drain()) == 1

@@ -1,0 +1,90 @@
+"""How much a connection may keep for its reader, and what gives way when it is too much.
+
+The receive queue and the out-of-order queue share SO_RCVBUF. A segment that does not fit makes
+the buffer grow while tcp_rmem allows it, then costs what lies far beyond the hole, which the
+peer must send again; only then is it dropped (tcp_try_rmem_schedule, tcp_prune_queue).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+
+def sk_rmem_alloc(sk: TcpSock) -> int:
+    """Return the bytes that wait for the reader or for a hole to be filled."""
+    held: int = sk.tp.receive_queue.len
+    return held + sk.ofo.truesize if sk.ofo is not None else held
+
+
+def tcp_can_ingest(sk: TcpSock, length: int) -> bool:
+    """Whether ``length`` more bytes fit the receive buffer (tcp_can_ingest)."""
+    return bool(sk_rmem_alloc(sk) + length <= sk.tp.sk_rcvbuf)
+
+
+def tcp_try_rmem_schedule(sk: TcpSock, seq: int, length: int) -> bool:
+    """Make room for a segment of ``length`` bytes at ``seq``; False if there can be none."""
+    return tcp_can_ingest(sk, length) or tcp_prune_queue(sk, seq, length)
+
+
+def tcp_prune_queue(sk: TcpSock, seq: int, length: int) -> bool:
+    """Let the buffer grow, then throw away what is furthest beyond the hole (tcp_prune_queue)."""
+    mib = sk.prot.mib_ext
+    mib.PruneCalled += 1
+    tcp_clamp_window(sk, length)
+    if tcp_can_ingest(sk, length):
+        return True
+    tcp_prune_ofo_queue(sk, seq, length)
+    if tcp_can_ingest(sk, length):
+        return True
+    mib.RcvPruned += 1
+    return False
+
+
+def tcp_clamp_window(sk: TcpSock, length: int) -> None:
+    """The peer sends more than we can hold: room up to tcp_rmem[2], then a smaller window."""
+    tp = sk.tp
+    tp.ack_quick = 0
+    most = sk.prot.config.tcp_rmem[2]
+    wanted = sk_rmem_alloc(sk) + length
+    if tp.sk_rcvbuf < most and not sk.rcvbuf_locked:
+        tp.sk_rcvbuf = max(min(wanted, most), tp.sk_rcvbuf)
+    if wanted > tp.sk_rcvbuf:
+        tp.rcv_ssthresh = min(tp.window_clamp, 2 * tp.advmss)
+
+
+def tcp_prune_ofo_queue(sk: TcpSock, seq: int, length: int) -> bool:
+    """Drop segments from the end of the out-of-order queue, an eighth of the buffer at a time.
+
+    The SACK blocks are forgotten with them: a peer must keep what it sent until it is
+    acknowledged (RFC 2018 §8).
+    """
+    ofo = sk.ofo
+    if ofo is None:
+        return False
+    tp = sk.tp
+    pruned = False
+    goal = tp.sk_rcvbuf >> 3
+    while (freed := ofo.prune_last(seq)) > 0:
+        pruned = True
+        goal -= freed
+        if goal <= 0 or not len(ofo):
+            if tcp_can_ingest(sk, length):
+                break
+            goal = tp.sk_rcvbuf >> 3
+    if pruned:
+        sk.prot.mib_ext.OfoPruned += 1
+        ofo.sacks = []
+        if not len(ofo):
+            tcp_ofo_purge(sk)
+    return pruned
+
+
+def tcp_ofo_purge(sk: TcpSock) -> None:
+    """Forget the out-of-order queue and what hangs on it."""
+    ofo, sk.ofo = sk.ofo, None
+    if ofo is not None and ofo.compressed_ack_timer is not None:
+        sk.prot.timers.del_timer(ofo.compressed_ack_timer)
+        ofo.compressed_ack_timer.arg = None
