@@ -1,4 +1,4 @@
-"""Tail loss probes (RFC 8985 §7; tcp_schedule_loss_probe, tcp_send_loss_probe, tcp_process_tlp_ack).
+"""Tail loss probes (RFC 8985 §7; tcp_send_loss_probe, tcp_process_tlp_ack).
 
 The probe timer of a flight of several segments is two round trips and 2 ms: 202 ms here, of
 which ``Flight`` has let 100 pass.

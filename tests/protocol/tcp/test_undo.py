@@ -1,4 +1,4 @@
-"""Undoing a reduction: Eifel by timestamps (RFC 3522, RFC 4015), D-SACK (RFC 3708); tcp_try_undo_*."""
+"""Undoing a reduction: Eifel by timestamps (RFC 3522, RFC 4015), D-SACK (RFC 3708)."""
 
 from __future__ import annotations
 
