@@ -14,7 +14,6 @@ from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
-from ustack.sock.sock import SEND_SHUTDOWN
 from ustack.tcp.ack_state import (
     FLAG_CA_ALERT,
     FLAG_DATA,
@@ -280,35 +279,8 @@ def tcp_ack_of_syn(sk: TcpSock, seg: Segment) -> None:
     """Take the acknowledgment of our SYN alone (tcp_ack from SYN_SENT)."""
     tp = sk.tp
     prior_una = tp.snd_una
-    tp.snd_una = seg.ack
+    tcp_snd_una_update(sk, seg.ack)
     tp.retransmits = 0
     acked = sk.prot.scratch.acked
     if lib.us_tcp_tx_ack(sk.prot.mem.ptr, tp, prior_una, seg.ack, acked):
         tcp_rtt_of_log(sk, acked, seg)
-
-
-def tcp_check_space(sk: TcpSock) -> None:
-    """Wake a writer once a third of the send buffer is free again (tcp_check_space)."""
-    if not sk.nospace:
-        return
-    tcp_sndbuf_expand(sk)
-    if sk_stream_is_writeable(sk):
-        sk.sk_write_space()
-
-
-def sk_stream_is_writeable(sk: TcpSock) -> bool:
-    """Whether at least half of what is queued, and some, is free (sk_stream_is_writeable)."""
-    tp = sk.tp
-    queued = tp.write_queue.len
-    return tp.sk_sndbuf - queued >= queued >> 1 and queued < tp.sk_sndbuf
-
-
-def tcp_sndbuf_expand(sk: TcpSock) -> None:
-    """Let the send buffer hold two congestion windows, up to tcp_wmem[2]."""
-    tp = sk.tp
-    if sk.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
-        return
-    segs = max(tp.snd_cwnd, sk.prot.config.init_cwnd)
-    wanted = sk.ca.sndbuf_expand(sk) * segs * (tp.mss_cache + 856)
-    if wanted > tp.sk_sndbuf:
-        tp.sk_sndbuf = min(wanted, sk.prot.config.tcp_wmem[2])

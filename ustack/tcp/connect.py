@@ -20,10 +20,15 @@ from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
 from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.fastopen_client import (
+    tcp_fastopen_defer_connect,
+    tcp_rcv_fastopen_synack,
+    tcp_syn_data,
+)
 from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
-from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push
+from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push, tcp_rtx_restart
 from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_SCHED,
@@ -38,7 +43,7 @@ from ustack.wire.tcp import ACK, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
-    from ustack.wire.tcp import Segment
+    from ustack.wire.tcp import FastopenOption, Segment
 
 TCP_TIMEOUT_MIN_US = 8_000
 """Two ticks at HZ=250: how soon the SYN is repeated after we have reset an answer to another."""
@@ -71,7 +76,8 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
     tp.iss = tp.write_seq or prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
     tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
     sk.set_state(TcpEvent.CONNECT)
-    tcp_connect(sk)
+    if not tcp_fastopen_defer_connect(sk):
+        tcp_connect(sk)
 
 
 def tcp_connect(sk: TcpSock) -> None:
@@ -91,14 +97,24 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.rto_us = TCP_TIMEOUT_INIT_US
     prot.mib.ActiveOpens += 1
     tp.retrans_stamp_us = prot.clock.now_us
-    tcp_send_syn(sk)
+    fo = sk.fastopen_req
+    if fo is None:
+        tcp_send_syn(sk)
+    else:
+        fo.deferred = False
+        tcp_send_syn(sk, tcp_syn_data(sk, fo), fo.option)
     tp.snd_nxt = tp.write_seq
     tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
     tcp_arm_retransmit(sk, tp.rto_us)
 
 
-def tcp_send_syn(sk: TcpSock) -> None:
-    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK."""
+def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None = None) -> None:
+    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK.
+
+    Args:
+        length: bytes of the send queue that go with it, and ``fastopen`` the option that
+            lets them: the first time only.
+    """
     tp = sk.tp
     config = sk.prot.config
     answering = tp.state != TCP_SYN_SENT
@@ -112,8 +128,9 @@ def tcp_send_syn(sk: TcpSock) -> None:
         sack_ok=bool(tp.sack_ok) if answering else config.tcp_sack,
         tstamp=tstamp,
         wscale=tp.rcv_wscale if scaling else None,
+        fastopen=fastopen,
     )
-    tcp_transmit_skb(sk, tp.iss, 0, SYN | ACK if answering else SYN, options=options)
+    tcp_transmit_skb(sk, tp.iss, length, SYN | ACK if answering else SYN, options=options)
 
 
 def tcp_retransmit_syn(sk: TcpSock) -> None:
@@ -155,6 +172,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     tcp_ack_of_syn(sk, seg)
     tcp_clear_retransmit(sk)
     tcp_finish_connect(sk)
+    tcp_rcv_fastopen_synack(sk, seg)
     if tp.snd_nxt != tp.write_seq:
         tcp_push_pending_frames(sk)
     if tp.last_ack_sent == tp.rcv_nxt:
@@ -239,6 +257,11 @@ def _simultaneous_open(sk: TcpSock) -> DropReason | None:
     """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8)."""
     tp = sk.tp
     sk.set_state(TcpEvent.RCV_SYN)
+    if sk.fastopen_req is not None:
+        sk.fastopen_req = None
+        tp.snd_nxt = seq_add(tp.iss, 1)  # the SYN's data goes the usual way
+    tcp_rtx_restart(sk)
+    tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
     tcp_rtx_is_ambiguous(sk)
     tcp_send_syn(sk)
     tcp_arm_retransmit(sk, tp.rto_us)

@@ -301,7 +301,8 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     tp = sk.tp
     state = tcp_recovery(sk)
     new_recovery = tp.ca_state < TCP_CA_RECOVERY
-    _timeout_mark_lost(sk)
+    if tp.packets_out:
+        _timeout_mark_lost(sk)
     if (
         tp.ca_state <= TCP_CA_DISORDER
         or not after(tp.high_seq, tp.snd_una)

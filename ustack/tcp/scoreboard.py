@@ -225,6 +225,12 @@ def tcp_rtx_is_ambiguous(sk: TcpSock) -> None:
     sk.tp.txlog.first_us = 0
 
 
+def tcp_rtx_restart(sk: TcpSock) -> None:
+    """Forget the SYN in flight and the data with it: it goes out in another way."""
+    lib.us_tcp_tx_purge(sk.prot.mem.ptr, sk.tp)
+    sk.tp.packets_out = 0
+
+
 def tcp_rtx_settle(sk: TcpSock) -> None:
     """Turn the scoreboard into the plain log again once nothing in it is marked."""
     recs = sk.rtx

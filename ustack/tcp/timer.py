@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
+from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.pacing import tcp_pacing_stop
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.sock import (
@@ -72,6 +73,8 @@ def tcp_rearm_rto(sk: TcpSock) -> None:
     Where a probe timer stood, the timeout still counts from when the head was sent.
     """
     tp = sk.tp
+    if tcp_fastopen_request(sk) is not None:
+        return  # the timer is the SYN-ACK's
     if not tp.packets_out:
         tcp_clear_retransmit(sk)
         return
@@ -100,7 +103,7 @@ def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:
     tp = sk.tp
     if not tp.sack_ok or not tp.packets_out or tp.ca_state not in (TCP_CA_OPEN, TCP_CA_CWR):
         return False
-    if sk.prot.config.tcp_early_retrans not in (3, 4):
+    if sk.prot.config.tcp_early_retrans not in (3, 4) or tcp_fastopen_request(sk) is not None:
         return False
     srtt = tp.srtt_us
     if srtt:

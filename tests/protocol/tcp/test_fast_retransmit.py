@@ -145,3 +145,10 @@ def test_a_lost_repetition_waits_for_the_timeout(f):
     f.wait(250_000)
     assert f.segs() == [0]
     assert f.mib.TCPTimeouts == 1
+
+
+def test_a_partial_ack_takes_off_the_duplicates_that_it_explains(f):
+    """One segment of it was the hole, the other one had sent a duplicate."""
+    f.dup(5)
+    f.ack(2)
+    assert f.tp.sacked_out == 4

@@ -81,6 +81,14 @@ def test_a_block_of_less_than_a_segment_says_nothing(f):
     assert f.tp.sacked_out == 0
 
 
+def test_nor_does_it_where_a_segment_stands_alone(f):
+    f.ack(0, (3, 4))
+    f.peer.send(". 1:1(0) ack 1 <nop,nop,sack 3001:4001 9101:9901>")
+    f.ack(0, (3, 4), (8, 9))
+    f.peer.send(". 1:1(0) ack 1 <nop,nop,sack 9101:9901>")
+    assert f.tp.sacked_out == 2
+
+
 def test_a_block_that_ends_within_a_segment_covers_the_whole_ones(f):
     f.peer.send(". 1:1(0) ack 1 <nop,nop,sack 2001:4501>")
     assert marked(f, TCPCB_SACKED_ACKED) == [(2, 4)]
