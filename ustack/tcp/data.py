@@ -28,6 +28,7 @@ from ustack.tcp.timer import (
 )
 from ustack.tcp.timewait import tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack
+from ustack.tcp.urgent import tcp_at_mark
 from ustack.tcp.window import (
     tcp_grow_window,
     tcp_rcv_rtt_measure,
@@ -177,7 +178,9 @@ def tcp_epollin_ready(sk: TcpSock) -> bool:
     """Whether the reader has what it waits for, or no more could come (tcp_epollin_ready)."""
     tp = sk.tp
     available: int = tp.receive_queue.len
-    if not available:
+    if sk.urg is not None and not sk.oobinline and tcp_at_mark(sk):
+        available -= 1  # the urgent byte is not in the stream
+    if available <= 0:
         return False
     if available >= sk.rcvlowat or available > tp.sk_rcvbuf - (tp.sk_rcvbuf >> 3):
         return True

@@ -41,6 +41,7 @@ SO_ERROR = 4
 SO_SNDBUF = 7
 SO_RCVBUF = 8
 SO_KEEPALIVE = 9
+SO_OOBINLINE = 10
 SO_LINGER = 13
 SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
@@ -141,6 +142,10 @@ def _set_reuse(sk: TcpSock, value: int) -> None:
     sk.reuse = bool(value)
 
 
+def _set_oobinline(sk: TcpSock, value: int) -> None:
+    sk.oobinline = bool(value)
+
+
 def _set_keepalive(sk: TcpSock, value: int) -> None:
     sk.keepopen = bool(value)
     if value and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
@@ -232,6 +237,7 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
     (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
+    (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
@@ -249,6 +255,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_SNDBUF): lambda sk: sk.tp.sk_sndbuf,
     (SOL_SOCKET, SO_RCVBUF): lambda sk: sk.tp.sk_rcvbuf,
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
+    (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
     (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,

@@ -16,10 +16,12 @@ from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_sndbuf_expand
 from ustack.tcp.output import tcp_push
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.urgent import tcp_mark_urg
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
+MSG_OOB = 0x01
 MSG_MORE = 0x8000
 
 
@@ -77,5 +79,7 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         if not taken:
             raise socket_error(errno.EAGAIN)
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
+    if flags & MSG_OOB and taken == length:
+        tcp_mark_urg(sk)
     tcp_push(sk, more=bool(flags & MSG_MORE))
     return int(taken)

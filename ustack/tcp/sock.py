@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.urgent import UrgentState
 
 ICSK_TIME_NONE = 0
 ICSK_TIME_RETRANS = 1
@@ -59,6 +60,7 @@ class TcpSock(Sock):
         "keepalive_timer",
         "listen",
         "ofo",
+        "oobinline",
         "orphaned",
         "pacing",
         "port_locked",
@@ -70,6 +72,7 @@ class TcpSock(Sock):
         "sndbuf_locked",
         "sndq",
         "tp",
+        "urg",
         "user_timeout_us",
     )
 
@@ -91,6 +94,10 @@ class TcpSock(Sock):
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
+        self.oobinline = False
+        """SO_OOBINLINE: urgent data stays in the stream."""
+        self.urg: UrgentState | None = None
+        """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
         self.dst: Route | None = None
@@ -161,6 +168,7 @@ class TcpSock(Sock):
         self._new_tcb()
         self.done = False
         self.duplicate_sack = None
+        self.urg = None
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)
