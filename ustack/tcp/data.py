@@ -339,8 +339,15 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
 
 
 def tcp_fin(sk: TcpSock) -> None:
-    """Take the peer's FIN, which stands at RCV.NXT (RFC 9293 §3.10.7.4, eighth check)."""
+    """Take the peer's FIN, which stands at RCV.NXT (RFC 9293 §3.10.7.4, eighth check).
+
+    One that comes after another is no end of anything.
+    """
     tp = sk.tp
+    if sk.done:
+        tcp_enter_quickack_mode(sk)
+        tp.ack_pending |= ICSK_ACK_SCHED
+        return
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN

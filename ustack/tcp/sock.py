@@ -169,6 +169,7 @@ class TcpSock(Sock):
         self.done = False
         self.duplicate_sack = None
         self.urg = None
+        self.done = False
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)
