@@ -12,6 +12,9 @@ LINUX_6 = "linux-6"
 LINUX_310 = "linux-3.10"
 PROFILES = (LINUX_6, LINUX_310)
 
+PortSet = frozenset[int]
+NO_PORTS: PortSet = frozenset()
+
 
 @dataclass(frozen=True)
 class UstackConfig:
@@ -140,6 +143,13 @@ class TcpConfig:
     tcp_keepalive_intvl_us: int = 75_000_000
     tcp_keepalive_probes: int = 9
     tcp_fin_timeout_us: int = 60_000_000
+    """How long an orphan waits for the peer's FIN."""
+    tcp_tw_reuse: int = 2
+    """connect() may take the place of a TIME_WAIT: 0 never, 1 anywhere, 2 on loopback."""
+    tcp_tw_reuse_delay_us: int = 1_000_000
+    """net.ipv4.tcp_tw_reuse_delay: how old the TIME_WAIT must be for that."""
+    tcp_rfc1337: bool = False
+    """A reset does not end a TIME_WAIT."""
     tcp_max_syn_backlog: int = 2048
     tcp_max_tw_buckets: int = 131_072
     tcp_max_orphans: int = 65_536
@@ -186,6 +196,10 @@ class TcpConfig:
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
+    ip_local_reserved_ports: PortSet = NO_PORTS
+    """Ports of that range which are only for those who name them."""
+    ip_autobind_reuse: bool = False
+    """bind() without a port may share one, with SO_REUSEADDR, when none is left."""
     tcp_congestion_control: str = "cubic"
     """The congestion control of new sockets; TCP_CONGESTION chooses another."""
     tcp_available_congestion_control: str = "reno cubic"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.lab import Daemon, Namespace
+from kit.lab import Daemon, Namespace, script, wait_for
 
 pytestmark = pytest.mark.tap
 
@@ -90,3 +90,29 @@ def test_loss_is_counted_by_ping(ns: Namespace, page: Path):
         text = ns.run("ping", "-c", "200", "-i", "0.005", "-q", "10.0.0.2", timeout_s=30).stdout
         lost = re.search(r"(\d+(?:\.\d+)?)% packet loss", text)
         assert lost and 8 <= float(lost[1]) <= 34, text
+
+
+def test_a_recording_of_the_wire_is_replayed_to_another_daemon(ns: Namespace, page: Path):
+    """Five pings recorded; played back at twenty frames a second they are answered again."""
+    path = str(ns.folder / "wire.pcapng")
+    mac = ("--mac", "02:00:00:00:00:02")
+    with Daemon(ns, "--record", path, "--impair", "delay=1ms", *mac, serve=f"http={page}"):
+        assert fetch(ns)[0] == digest(page)
+        assert len(round_trips_ms(ns, "-c", "5")) == 5
+    listing = ns.output("tcpdump", "-n", "-r", path, "icmp")
+    assert listing.count("echo request") == listing.count("echo reply") == 5
+    with Daemon(ns, "--replay", path, *mac, serve=f"http={page}") as daemon:
+        line = "IcmpInEchos"
+        wait_for(lambda: f"{line} " in daemon.cli("nstat", line), "the replayed pings")
+        wait_for(lambda: daemon.cli("nstat", line).split()[2] == "5", "all of them")
+        assert fetch(ns)[0] == digest(page)
+
+
+def test_a_capture_that_is_not_there_is_one_line(ns: Namespace):
+    for option, path in (("--replay", "/nonexistent"), ("--record", "/nonexistent/file")):
+        run = ns.run(
+            script("ustackd"), "--tap", "tap7", "--address", "10.0.7.2/24", option, path,
+            "--socket", str(ns.folder / "seven.sock"),
+        )  # fmt: skip
+        assert run.returncode == 1
+        assert run.stderr.splitlines() == [f"ustackd: {path}: No such file or directory"]

@@ -1,4 +1,4 @@
-"""tools/bench counts frames and stages, and its JSON holds what it says; no figure is judged."""
+"""tools/bench counts frames, stages and modes, and its JSON is complete; no figure is judged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
     path = os.pathsep.join([part for part in parts if part])
     run = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
-         "frames", "stages", "--quick", "--json", "-"],
+         "frames", "stages", "modes", "--quick", "--json", "-"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
         timeout=100, check=False,
     )  # fmt: skip
@@ -34,4 +34,9 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
         64, 256, 512, 1514, 64294,
     }  # fmt: skip
     assert {row["way"] for row in answer["stages"]} == {"up", "down"}
+    assert {row["mode"] for row in answer["modes"] if row["figure"] == "p50_us"} == {
+        "adaptive interrupts", "no moderation", "--poll",
+    }  # fmt: skip
+    polled = {row["figure"]: row["median"] for row in answer["modes"] if row["mode"] == "--poll"}
+    assert polled["interrupts"] == 0
     assert "results" not in answer

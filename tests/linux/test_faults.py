@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,26 @@ def test_a_route_is_printed_as_by_iproute2(ns: Namespace, daemon: Daemon):
     ours = daemon.cli("ip", "route", "get", "10.0.0.2").splitlines()
     assert ours == [line.replace("10.0.0.1", "10.0.0.2") for line in host]
     assert ours[0].startswith("local 10.0.0.2 dev lo src 10.0.0.2 ")
+
+
+def test_an_interface_goes_down_and_up_and_its_rings_with_it(ns: Namespace, daemon: Daemon):
+    daemon.cli("ip", "link", "set", "eth0", "down")
+    assert "state DOWN" in daemon.cli("ip", "link", "show", "eth0")
+    assert "10.0.0.0/24" not in daemon.cli("ip", "route")
+    with pytest.raises(LabError, match="is down"):
+        daemon.cli("dump-ring", "eth0", "rx", "0")
+    assert ns.run("ping", "-c", "1", "-W", "1", "10.0.0.2").returncode == 1
+    before = cpu_seconds(daemon)
+    time.sleep(0.5)
+    assert cpu_seconds(daemon) - before < 0.25  # nobody watches a wire that nobody reads
+    daemon.cli("ip", "link", "set", "dev", "eth0", "up")
+    assert "10.0.0.0/24" in daemon.cli("ip", "route")
+    assert ns.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "10.0.0.2").returncode == 0
+    packets = daemon.cli("cat", "/sys/class/net/eth0/statistics/rx_packets")
+    assert int(packets) == int(daemon.cli("cat", "/proc/net/dev").split("eth0:")[1].split()[1])
+
+
+def cpu_seconds(daemon: Daemon) -> float:
+    """Return the processor time that the daemon has used."""
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100

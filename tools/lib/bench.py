@@ -1,4 +1,4 @@
-"""The bench: frames by size, bulk by subject, nanoseconds by stage; see the part's own file.
+"""The bench: frames by size, bulk by subject, ns by stage, modes; see the part's own file.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -16,12 +16,13 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_modes
 import bench_tap
 from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "stages")
+PARTS = ("frames", "bulk", "stages", "modes")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large receive"
     " on; server on the first processor, client on the second. The x is the ratio to the first"
@@ -33,6 +34,10 @@ FRAMES_NOTE = (
     " loop in C reads and writes without and with virtio headers (which super-frames need); the"
     " ratio is to the latter.\n"
 )
+MODES_NOTE = (
+    "ustackd's echo and a Linux client, a processor each. Polling takes a whole processor, whether"
+    " there is work or not; its interrupts are none.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. GRO is off but in its own row.\n"
@@ -42,9 +47,11 @@ STAGES_NOTE = (
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help="frames, bulk, stages (all)")
     parser.add_argument(
-        "--quick", action="store_true", help="bulk: half a second, once; fewer frames"
+        "parts", nargs="*", metavar="PART", help="frames, bulk, stages, modes (all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="bulk, modes: half a second, once; fewer frames"
     )
     parser.add_argument(
         "--rounds", type=int, default=5, help="samples of bulk (5); twice as many of frames"
@@ -78,7 +85,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         "kernel": os.uname().release,
         "cpus": len(os.sched_getaffinity(0)),
     }
-    counting = [part for part in chosen.parts if part != "bulk"]
+    counting = [part for part in chosen.parts if part in ("frames", "stages")]
     if counting:
         costs = bench_tap.run(counting, chosen.count_rounds, chosen.frames)
         answer["frames"] = bench_tap.as_json(costs)
@@ -92,6 +99,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         results = bench_bulk.run(chosen, subjects)
         answer["results"] = bench_bulk.as_json(results)
         console.print(bench_bulk.table(results, subjects, chosen), BULK_NOTE, sep="\n")
+    if "modes" in chosen.parts:
+        modes = bench_modes.run(chosen)
+        answer["modes"] = bench_modes.as_json(modes)
+        console.print(bench_modes.table(modes, chosen), MODES_NOTE, sep="\n")
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."

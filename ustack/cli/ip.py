@@ -1,7 +1,7 @@
 """``ustack ip``: neigh, route, addr and link in iproute2's words.
 
-To change there are static neighbours and ``ip link set DEV mtu N``; the rest only looks.
-``ip route get ADDR`` is in ``route_get``.
+To change there are static neighbours and ``ip link set DEV up|down|mtu N``; the rest only
+looks. ``ip route get ADDR`` is in ``route_get``.
 
 Commands and objects may be shortened as in iproute2 (``ip r``, ``ip a s dev lo``).
 """
@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="WORD",
         help="show, list; dev NAME; for route: table local, get ADDR [from ADDR]; for link: "
-        "set NAME mtu N; for neigh: add, replace or del ADDR lladdr MAC dev NAME [nud permanent]",
+        "set NAME up|down|mtu N; for neigh: add, replace or del ADDR lladdr MAC dev NAME "
+        "[nud permanent]",
     )
 
 
@@ -90,14 +91,17 @@ def run(args: argparse.Namespace, client: Client) -> int:
 
 
 def set_link(client: Client, words: list[str]) -> None:
-    """Do ``ip link set [dev] DEVICE mtu N``.
+    """Do ``ip link set [dev] DEVICE up|down|mtu N``.
 
     Raises:
         ClientError: another word, no number, or the device refuses.
     """
     rest = words[1:] if words[:1] == ["dev"] else words
+    if len(rest) == 2 and rest[1] in ("up", "down"):
+        client.ask(EthtoolSetRequest(rest[0], "link", {"up": rest[1] == "up"}))
+        return
     if len(rest) != 3 or rest[1] != "mtu":
-        raise ClientError('ip link set: try "ustack ip link set DEVICE mtu NUMBER"')
+        raise ClientError('ip link set: try "ustack ip link set DEVICE up|down|mtu NUMBER"')
     device, _, mtu = rest
     if not mtu.isdigit():
         raise ClientError(f'Error: argument "{mtu}" is wrong: Invalid "mtu" value')

@@ -32,6 +32,7 @@ MILLISECONDS = {
     "icmp_ratelimit_us": "icmp_ratelimit",
     "base_reachable_time_us": "base_reachable_time_ms",
     "retrans_time_us": "retrans_time_ms",
+    "tcp_tw_reuse_delay_us": "tcp_tw_reuse_delay",
     "tcp_invalid_ratelimit_us": "tcp_invalid_ratelimit",
 }
 """Times that Linux counts in milliseconds, and their names; other times are in seconds."""
@@ -52,6 +53,7 @@ LEAST = {
     "tcp_min_tso_segs": 1,
     "tcp_rmem": 1,
     "tcp_syn_retries": 1,
+    "tcp_tw_reuse_delay_us": 1,
     "tcp_wmem": 1,
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
@@ -72,6 +74,8 @@ MOST = {
     "tcp_syncookies": 2,
     "tcp_syn_retries": 127,
     "tcp_synack_retries": 255,
+    "tcp_tw_reuse": 2,
+    "tcp_tw_reuse_delay_us": 60_000,
     "tcp_timestamps": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
@@ -83,6 +87,9 @@ WORDS = {
 """Fields that are no numbers, and what they accept."""
 PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+    ("tcp", "ip_local_port_range"): {LINUX_6: (32_768, 60_999), LINUX_310: (32_768, 61_000)},
+    ("tcp", "tcp_syn_linear_timeouts"): {LINUX_6: 4, LINUX_310: 0},
+    ("tcp", "tcp_tw_reuse"): {LINUX_6: 2, LINUX_310: 0},
 }
 """Defaults that Linux has changed, by profile."""
 
@@ -136,7 +143,7 @@ def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str)):
+            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str, frozenset)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))
@@ -202,6 +209,8 @@ def _find(config: StackConfig, name: str) -> Sysctl:
 def _format(knob: Sysctl, value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, frozenset):
+        return _format_ports(sorted(value))
     if isinstance(value, tuple):
         return "\t".join(str(part) for part in value)
     return str(int(value) // knob.unit_us)
@@ -225,6 +234,8 @@ def _parse(knob: Sysctl, old: Any, text: str) -> Any:
         if not WORDS[knob.field].fullmatch(word):
             raise ValueError(f'setting key "{knob.name}": Invalid argument')
         return word
+    if isinstance(old, frozenset):
+        return _parse_ports(knob, text)
     try:
         numbers = [int(word, 0) for word in text.split()]
     except ValueError:
@@ -241,3 +252,28 @@ def _parse(knob: Sysctl, old: Any, text: str) -> Any:
             raise ValueError(f'setting key "{knob.name}": Invalid argument')
         return value
     return type(old)(numbers[0] * knob.unit_us)
+
+
+def _format_ports(ports: list[int]) -> str:
+    """Write a set of ports as Linux does, ranges with a hyphen (proc_do_large_bitmap)."""
+    out: list[str] = []
+    for i, port in enumerate(ports):
+        if i and ports[i - 1] == port - 1:
+            out[-1] = f"{out[-1].partition('-')[0]}-{port}"
+        else:
+            out.append(str(port))
+    return ",".join(out)
+
+
+def _parse_ports(knob: Sysctl, text: str) -> frozenset[int]:
+    """Read ports and ranges between commas; nothing is the empty set."""
+    ports: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        words = part.split("-")
+        if len(words) > 2 or not all(word.isdecimal() for word in words):
+            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        low, high = int(words[0]), int(words[-1])
+        if not low <= high <= 65535:
+            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        ports.update(range(low, high + 1))
+    return frozenset(ports)

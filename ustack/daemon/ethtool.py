@@ -6,6 +6,8 @@ for what a device does not have hears what Linux's ethtool would say.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +118,13 @@ def _set_rxfh(stack: Stack, device: IgbAdapter, values: dict[str, Any]) -> None:
     device.set_rxfh(**values)
 
 
+def _set_link(stack: Stack, device: IgbAdapter, *, up: bool) -> None:
+    try:
+        (stack.net.dev_open if up else stack.net.dev_close)(device)
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+
+
 ETHTOOL_SETTINGS: dict[str, Callable[[Stack, IgbAdapter, dict[str, Any]], None]] = {
     "ring": lambda stack, device, values: device.set_ringparam(**values),
     "channels": lambda stack, device, values: device.set_channels(**values),
@@ -124,6 +133,7 @@ ETHTOOL_SETTINGS: dict[str, Callable[[Stack, IgbAdapter, dict[str, Any]], None]]
     "features": lambda stack, device, values: device.set_offload(**values),
     "rxfh": _set_rxfh,
     "irq": lambda stack, device, values: device.irq_set_affinity(**values),
+    "link": lambda stack, device, values: _set_link(stack, device, **values),
     "mtu": lambda stack, device, values: stack.set_mtu(device, **values),
 }
 """What can be changed, by the name of the view that shows it."""

@@ -52,7 +52,8 @@ class EthtoolRequest(Request, tag="ethtool", frozen=True):
 
 
 class EthtoolSetRequest(Request, tag="ethtool-set", frozen=True):
-    """Change a device: the views' names, ``mtu`` and ``irq``; what has no value stays."""
+    """Change a device: the views' names, ``link`` (up), ``mtu`` and ``irq``; what has no
+    value stays."""
 
     device: str
     setting: str

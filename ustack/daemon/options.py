@@ -55,6 +55,8 @@ class DaemonOptions:
     control_path: Path
     config: StackConfig
     impair: ImpairOptions | None = None
+    record: Path | None = None
+    replay: Path | None = None
     tap_queues: int = 1
 
 
@@ -129,6 +131,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="make the wire a bad one, both ways, without offloads: loss=1%%,duplicate=1%%,"
         "reorder=1%%,corrupt=1%%,delay=10ms,jitter=2ms,rate=10mbit,queue=64kb,limit=1000,"
         "way=both|sent|received,seed=7",
+    )
+    add(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write what the NIC receives and sends to a pcapng file; without offloads",
+    )
+    add(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="let a capture's frames arrive as well, at their distances in time; give --mac and "
+        "--address as they were; without offloads",
     )
     add(
         "--serve",
@@ -206,7 +221,8 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         address = args.address
         if args.gateway & address.mask != address.network or args.gateway == address.addr:
             parser.error(f"gateway {format_ipv4(args.gateway)} is not a neighbour of {address}")
-    on = args.offloads == "on" and args.impair is None
+    wrapped = args.impair is not None or args.record is not None or args.replay is not None
+    on = args.offloads == "on" and not wrapped
     nic = NicConfig(
         queues=args.queues,
         mtu=args.mtu,
@@ -226,5 +242,7 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         control_path=args.socket or CONTROL_FOLDER / f"{args.tap}.sock",
         config=StackConfig(nic=nic, core=CoreConfig(nr_cpus=args.cpus)),
         impair=args.impair,
+        record=args.record,
+        replay=args.replay,
         tap_queues=args.tap_queues,
     )

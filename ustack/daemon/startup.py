@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
-from ustack.daemon.impair import impaired
 from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.ping import PingStream
+from ustack.daemon.recording import WireChain
 from ustack.daemon.services.registry import start_services
 from ustack.daemon.status import status_text
 from ustack.daemon.trace import TraceStream
@@ -62,6 +62,7 @@ class Daemon:
         self.options = options
         self._wire: TapWire | None = None
         self._control: ControlServer | None = None
+        self._chain: WireChain | None = None
         self._stack: Stack | None = None
         self._runtime: InlineRuntime | None = None
         self._servers: list[StackServer] = []
@@ -83,8 +84,8 @@ class Daemon:
             raise StartError(taken)
         started_us = monotonic_us()
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
-        wire = impaired(self._wire, stack.clock, options.impair)
-        adapter = stack.add_igb(wire, mac=options.mac)
+        self._chain = wires_between(self._wire, stack, options)
+        adapter = stack.add_igb(self._chain.wire, mac=options.mac)
         runtime = self._runtime = InlineRuntime(stack, loop, busy_poll=options.config.nic.busy_poll)
         runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
@@ -98,6 +99,7 @@ class Daemon:
         except OSError as error:
             raise StartError(f"cannot start the services: {error.strerror or error}") from error
         self._start_control(stack, runtime, loop)
+        runtime.call(self._chain.start_replay)
 
     def _on_wire_lost(self, error: OSError) -> None:
         if not self.lost.done():
@@ -154,6 +156,8 @@ class Daemon:
             self._stack.close()
         if self._wire is not None:
             self._wire.close()
+        if self._chain is not None:
+            self._chain.close()
 
 
 def start_stream(
@@ -228,6 +232,26 @@ def has_carrier(name: str) -> bool:
         return Path(f"/sys/class/net/{name}/carrier").read_text().strip() == "1"
     except OSError:
         return False  # there is none, or it is down
+
+
+def wires_between(tap: TapWire, stack: Stack, options: DaemonOptions) -> WireChain:
+    """Put what the options name between the TAP and the NIC.
+
+    Raises:
+        StartError: a file cannot be opened, or is no capture.
+    """
+    try:
+        return WireChain(
+            tap,
+            stack.clock,
+            impair=options.impair,
+            record=options.record,
+            replay=options.replay,
+        )
+    except OSError as error:
+        raise StartError(f"{error.filename or options.record}: {error.strerror}") from error
+    except ValueError as error:
+        raise StartError(f"{options.replay} is no capture: {error}") from error
 
 
 def control_path_taken(path: Path) -> str:

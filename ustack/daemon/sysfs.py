@@ -1,7 +1,8 @@
-"""Masks of a device's queues under their names in /sys: rps_cpus and xps_cpus.
+"""A device's files in /sys/class/net: its counters, and the masks of its queues.
 
 ``ustack cat /sys/class/net/eth0/queues/rx-0/rps_cpus`` and ``ustack sysctl`` with that path
-and ``=MASK`` behind it end here. Masks are hexadecimal; a bit is a softnet context.
+and ``=MASK`` behind it end here. Masks are hexadecimal; a bit is a softnet context. Counters
+(``/sys/class/net/eth0/statistics/rx_packets``) are those of ``ip -s link``.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ustack.core import steering
+from ustack.core.netdevice import NetDeviceStats
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
     from ustack.stack import Stack
 
 _QUEUE_PATH = re.compile(r"/sys/class/net/([^/]+)/queues/([rt]x)-(\d+)/(rps_cpus|xps_cpus)")
+
+_COUNTER_PATH = re.compile(r"/sys/class/net/([^/]+)/statistics/(\w+)")
 
 _FILES: dict[
     tuple[str, str],
@@ -34,11 +39,14 @@ def is_sysfs(path: str) -> bool:
 
 
 def sysfs_read(stack: Stack, path: str) -> str:
-    """Return a queue's mask as /sys shows it.
+    """Return a counter, or a queue's mask as /sys shows it.
 
     Raises:
         LookupError: there is no such file.
     """
+    counter = _COUNTER_PATH.fullmatch(path)
+    if counter is not None:
+        return _counter(stack, path, counter[1], counter[2])
     device, side, queue, name = _find(stack, path)
     try:
         mask = _FILES[side, name][0](device, queue)
@@ -61,6 +69,14 @@ def sysfs_write(stack: Stack, path: str, text: str) -> None:
         raise LookupError(f"{path}: Invalid argument") from None
     except OSError as error:
         raise LookupError(f"{path}: {os.strerror(error.errno or 0)}") from None
+
+
+def _counter(stack: Stack, path: str, name: str, counter: str) -> str:
+    """Return one of a device's statistics (netstat_show)."""
+    device = stack.net.devices.get(name)
+    if device is None or counter not in {f.name for f in fields(NetDeviceStats)}:
+        raise LookupError(f"{path}: No such file or directory")
+    return str(getattr(device.stats, counter))
 
 
 def _find(stack: Stack, path: str) -> tuple[NetDevice, str, int, str]:

@@ -157,6 +157,8 @@ class Views:
             yield from (CounterRow(table, name, value) for name, value in counters.items())
         wakes = sum(softnet.ksoftirqd_wakeups for softnet in self._stack.net.softnets)
         yield CounterRow("Ksoftirqd", "Wakes", wakes)
+        own = self._stack.net.mib.ustack
+        yield from (CounterRow("", f.name, getattr(own, f.name)) for f in fields(own))
         yield CounterRow("Copied", "Bytes", self._stack.tcp.copied_bytes)
         yield CounterRow("Ref", "Bytes", self._stack.tcp.ref_bytes)
 

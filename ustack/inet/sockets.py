@@ -26,7 +26,7 @@ from ustack.sock.wait import (
     WaitQueue,
 )
 from ustack.tcp.ack import sk_stream_is_writeable
-from ustack.tcp.close import tcp_abort_connect, tcp_shutdown_write
+from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
@@ -108,7 +108,10 @@ class InetSocket:
             raise socket_error(errno.EADDRNOTAVAIL)
         if addr and (is_multicast(addr) or addr == INADDR_BROADCAST):
             raise socket_error(errno.EADDRNOTAVAIL)
-        inet_csk_get_port(sk.prot, sk, addr, port)
+        if sk.opts.bind_address_no_port and not port:
+            sk.bind_addr = addr
+        else:
+            inet_csk_get_port(sk.prot, sk, addr, port)
 
     def listen(self, backlog: int = 128) -> None:
         """Become a listener, or change the queue length of one (inet_listen)."""
@@ -153,6 +156,19 @@ class InetSocket:
         tcp_v4_connect(sk, addr, port)
         self.connecting = True
         raise socket_error(errno.EINPROGRESS)
+
+    def disconnect(self) -> None:
+        """End the connection and be a socket that can connect again: connect() to AF_UNSPEC.
+
+        The peer gets a reset (RFC 9293 §3.10.5). A port that bind() named stays; a listener
+        is one no longer (tcp_disconnect).
+        """
+        sk = self._live()
+        self.connecting = False
+        if sk.tp.state == TCP_LISTEN:
+            self._unlisten(sk)
+        else:
+            tcp_disconnect(sk)
 
     # Moving bytes.
 

@@ -127,7 +127,11 @@ class TcpExtMib:
     RcvPruned: int = 0
     OfoPruned: int = 0
     TW: int = 0
+    TWRecycled: int = 0
+    TWKilled: int = 0
+    PAWSActive: int = 0
     PAWSEstab: int = 0
+    PAWSTimewait: int = 0
     PAWSOldAck: int = 0
     DelayedACKs: int = 0
     DelayedACKLost: int = 0
@@ -143,6 +147,7 @@ class TcpExtMib:
     TCPAbortOnClose: int = 0
     TCPAbortOnMemory: int = 0
     TCPAbortOnTimeout: int = 0
+    TCPAbortOnLinger: int = 0
     TCPTimeWaitOverflow: int = 0
     TCPReqQFullDrop: int = 0
     BusyPollRxPackets: int = 0
@@ -164,6 +169,7 @@ class TcpExtMib:
     TCPACKSkippedSynRecv: int = 0
     TCPACKSkippedPAWS: int = 0
     TCPACKSkippedSeq: int = 0
+    TCPACKSkippedFinWait2: int = 0
     TCPACKSkippedTimeWait: int = 0
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
@@ -172,6 +178,14 @@ class TcpExtMib:
     TCPZeroWindowDrop: int = 0
     TCPAckCompressed: int = 0
     BeyondWindow: int = 0
+
+
+@dataclass(slots=True)
+class UstackMib:
+    """What Linux does without counting it; ``ustack nstat`` knows it by the bare name."""
+
+    ConnectPortProbes: int = 0
+    """Local ports that connect() has looked at (the loop of __inet_hash_connect)."""
 
 
 @dataclass(slots=True)
@@ -184,6 +198,7 @@ class NetMib:
     udp: UdpMib = field(default_factory=UdpMib)
     tcp: TcpMib = field(default_factory=TcpMib)
     tcp_ext: TcpExtMib = field(default_factory=TcpExtMib)
+    ustack: UstackMib = field(default_factory=UstackMib)
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """Return all tables by the kernel's row name ("Ip", "TcpExt", ...)."""

@@ -15,6 +15,9 @@ from ustack.lib.clock import StackClock
 from ustack.nic.wire import VNET_HDR_LEN, VNET_HDR_NONE, Wire
 from ustack.nic.wrapped import WrappedWire, earlier
 
+NEVER_US = 1 << 62
+"""A time that does not come."""
+
 
 class PacketSink(Protocol):
     """What a recorder writes to."""
@@ -79,6 +82,7 @@ class ReplayWire(WrappedWire):
         clock: The stack's clock; the first frame arrives at its present time.
         packets: (time in microseconds, frame) in order, read as they are needed.
         speed: Captured seconds per second; 0: all at once.
+        paused: Nothing arrives before ``resume``, which is the first frame's time then.
     """
 
     is_timed = True
@@ -90,17 +94,23 @@ class ReplayWire(WrappedWire):
         packets: Iterable[tuple[int, bytes]],
         *,
         speed: float = 1.0,
+        paused: bool = False,
     ) -> None:
         super().__init__(inner)
         self._clock = clock
         self._packets: Iterator[tuple[int, bytes]] = iter(packets)
         self._speed = speed
-        self._start_us = clock.now_us
+        self._start_us = NEVER_US if paused else clock.now_us
         self._first_us: int | None = None
         self._due_us = 0
         self._next: bytes | None = None
         self.replayed = 0
         self._fetch()
+
+    def resume(self) -> None:
+        """Begin what was made ``paused``."""
+        if self._start_us == NEVER_US:
+            self._start_us = self._due_us = self._clock.now_us
 
     @property
     def finished(self) -> bool:
@@ -118,7 +128,8 @@ class ReplayWire(WrappedWire):
 
     def next_deadline_us(self) -> int | None:
         """Return when the next frame of the capture is due."""
-        own = None if self._next is None else self._due_us
+        waits = self._next is None or self._start_us == NEVER_US
+        own = None if waits else self._due_us
         return earlier(own, self.inner.next_deadline_us())
 
     def _fetch(self) -> None:

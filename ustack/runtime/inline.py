@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ustack.runtime.clock import monotonic_us
 
 if TYPE_CHECKING:
+    from ustack.core.netdevice import NetDevice
     from ustack.stack import Stack
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class InlineRuntime:
         self._timer_us = NEVER_US
         self._filenos: list[int] = []
         self.watch_wires()
+        stack.net.netdev_notifiers.append(self._netdev_event)
         self._schedule()
 
     def watch_wires(self) -> None:
@@ -68,6 +70,12 @@ class InlineRuntime:
             if fd not in self._filenos:
                 self.loop.add_reader(fd, self._run)
         self._filenos = list(wanted)
+
+    def _netdev_event(self, dev: NetDevice, up: bool) -> None:
+        """A device goes up or down: its wire is to be watched, or not, once it has."""
+        del dev, up
+        if not self.closed:
+            self.defer(self.watch_wires)
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a call into the core with fresh time, and see to the work that it leaves.

@@ -31,7 +31,16 @@ POLL_STATE = POLL_READABLE | POLL_WRITABLE | EPOLLHUP | EPOLLRDHUP
 class Sock:
     """The protocol's half of a socket; a transport subclasses it."""
 
-    __slots__ = ("keepopen", "linger_s", "nospace", "reuse", "sk_err", "sk_err_soft", "wq")
+    __slots__ = (
+        "keepopen",
+        "linger_s",
+        "nospace",
+        "reuse",
+        "reuseport",
+        "sk_err",
+        "sk_err_soft",
+        "wq",
+    )
 
     def __init__(self) -> None:
         self.sk_err = 0
@@ -40,6 +49,8 @@ class Sock:
         """errno of an ICMP message: reported if the connection then times out."""
         self.reuse = False
         """SO_REUSEADDR."""
+        self.reuseport = False
+        """SO_REUSEPORT."""
         self.keepopen = False
         """SO_KEEPALIVE."""
         self.linger_s: int | None = None

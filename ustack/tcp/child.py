@@ -42,6 +42,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     _copy_request(child, request)
     tcp_assign_congestion_control(child, lsk)
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
+    child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
     child.bind_addr = lsk.bind_addr
@@ -105,4 +106,4 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:
-        tcp_arm_keepalive(sk, prot.config.tcp_keepalive_time_us)
+        tcp_arm_keepalive(sk, sk.opts.keepalive_time_us or prot.config.tcp_keepalive_time_us)

@@ -19,6 +19,8 @@ from ustack.tcp.states import (
     SYNCHRONIZED,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_LAST_ACK,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TcpEvent,
@@ -27,6 +29,7 @@ from ustack.tcp.timer import tcp_clear_xmit_timers
 from ustack.tcp.transmit import tcp_send_active_reset
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 
@@ -73,6 +76,17 @@ def tcp_done_with_error(sk: TcpSock, err: int) -> None:
         sk.sk_error_report()
 
 
+def tcp_write_err(sk: TcpSock) -> None:
+    """The peer does not answer any more: ETIMEDOUT, or what ICMP said (tcp_write_err)."""
+    sk.prot.mib_ext.TCPAbortOnTimeout += 1
+    tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
+
+
+def tcp_too_many_orphans(prot: TcpProt, shift: int = 0) -> bool:
+    """Whether orphans are more than tcp_max_orphans, each counted ``1 << shift`` times."""
+    return prot.orphan_count << shift > prot.config.tcp_max_orphans
+
+
 def tcp_reset(sk: TcpSock) -> None:
     """The peer has reset the connection (tcp_reset; RFC 9293 §3.10.7.4, second check)."""
     state = sk.tp.state
@@ -86,10 +100,36 @@ def tcp_reset(sk: TcpSock) -> None:
 
 
 def tcp_abort(sk: TcpSock) -> None:
-    """End with a reset, as close() with SO_LINGER 0 does (tcp_disconnect)."""
-    if sk.tp.state in SYNCHRONIZED or sk.tp.state == TCP_SYN_RECV:
+    """End with a reset if the peer takes us for connected (RFC 9293 §3.10.5)."""
+    if tcp_need_reset(sk):
         tcp_send_active_reset(sk)
     tcp_done(sk)
+
+
+def tcp_need_reset(sk: TcpSock) -> bool:
+    """Whether the peer must be told of an abort (tcp_disconnect): not in TIME_WAIT's company."""
+    tp = sk.tp
+    if tp.state in (TCP_CLOSING, TCP_LAST_ACK):
+        return bool(tp.snd_nxt != tp.write_seq)
+    return tp.state in SYNCHRONIZED or tp.state == TCP_SYN_RECV
+
+
+def tcp_disconnect(sk: TcpSock) -> None:
+    """Forget the connection, so that the socket can have another (connect() to AF_UNSPEC).
+
+    The peer gets a reset where it must, the application ECONNRESET at its next call.
+    """
+    tp = sk.tp
+    if tp.state == TCP_CLOSE:
+        return
+    if tcp_need_reset(sk) or tp.state == TCP_SYN_SENT:
+        sk.sk_err = errno.ECONNRESET
+    if tcp_need_reset(sk):
+        tcp_send_active_reset(sk)
+    sk.set_state(TcpEvent.ABORT)
+    tcp_done(sk)
+    lib.us_bq_purge(sk.prot.mem.ptr, sk.rcvq)
+    sk.sk_error_report()
 
 
 def tcp_shutdown_write(sk: TcpSock) -> None:

@@ -13,16 +13,24 @@ from ustack.ipv4.fib import RTN_BROADCAST, RTN_MULTICAST
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.lib.drop_reason import DropReason
-from ustack.lib.seqnum import SEQ_MASK, after, seq_add
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
 from ustack.lib.socket_error import socket_error
 from ustack.tcp.ack import tcp_ack_rtt_sample
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
+from ustack.tcp.data import tcp_enter_quickack_mode
+from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
-from ustack.tcp.ports import inet_hash_connect
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
-from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit
+from ustack.tcp.timer import (
+    ICSK_ACK_SCHED,
+    ICSK_ACK_TIMER,
+    TCP_DELACK_MAX_US,
+    tcp_arm_retransmit,
+    tcp_clear_retransmit,
+)
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
 from ustack.tcp.window import tcp_select_initial_window
 from ustack.wire.tcp import ACK, RST, SYN, syn_options
@@ -30,6 +38,9 @@ from ustack.wire.tcp import ACK, RST, SYN, syn_options
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
+
+TCP_TIMEOUT_MIN_US = 8_000
+"""Two ticks at HZ=250: how soon the SYN is repeated after we have reset an answer to another."""
 
 
 def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
@@ -46,11 +57,17 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
     rt = ip_route_output(prot.ip, daddr, sk.bind_addr)
     if rt is None or rt.rt_type in (RTN_BROADCAST, RTN_MULTICAST):
         raise socket_error(errno.ENETUNREACH)
+    if tp.ts_recent_stamp_us and tp.daddr != daddr:
+        tp.ts_recent = tp.ts_recent_stamp_us = tp.write_seq = 0  # of another connection
     tp.saddr = sk.bind_addr or rt.saddr
     tp.daddr, tp.dport = daddr, dport
-    inet_hash_connect(prot, sk)
+    try:
+        inet_hash_connect(prot, sk)
+    except OSError:
+        tp.saddr = tp.daddr = tp.dport = 0
+        raise
     sk.dst = rt
-    tp.iss = prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
+    tp.iss = tp.write_seq or prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
     tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
     sk.set_state(TcpEvent.CONNECT)
     tcp_connect(sk)
@@ -74,7 +91,7 @@ def tcp_connect(sk: TcpSock) -> None:
     prot.mib.ActiveOpens += 1
     tp.rtt_timing = 1
     tp.rtt_timed_seq = tp.write_seq
-    tp.rtt_start_us = prot.clock.now_us
+    tp.rtt_start_us = tp.retrans_stamp_us = prot.clock.now_us
     tcp_send_syn(sk)
     tp.snd_nxt = tp.write_seq
     tcp_arm_retransmit(sk, tp.rto_us)
@@ -114,9 +131,11 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     """Take a segment in SYN_SENT (RFC 9293 §3.10.7.3), its checks in the RFC's order."""
     tp = sk.tp
     # First, check the ACK bit.
-    if seg.flags & ACK and (not after(seg.ack, tp.snd_una) or after(seg.ack, tp.snd_nxt)):
-        tcp_v4_send_reset(sk.prot, seg)
-        return DropReason.TCP_INVALID_ACK_SEQUENCE
+    if seg.flags & ACK:
+        reason = _check_ack(sk, seg)
+        if reason is not None:
+            tcp_v4_send_reset(sk.prot, seg)
+            return reason
     # Second, check the RST bit.
     if seg.flags & RST:
         if not seg.flags & ACK:
@@ -127,6 +146,8 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     # Fourth, check the SYN bit.
     if not seg.flags & SYN:
         return DropReason.TCP_FLAGS
+    if not seg.flags & ACK and _is_old_syn(sk, seg):
+        return DropReason.TCP_RFC7323_PAWS
     _take_syn(sk, seg)
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
@@ -138,9 +159,53 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     tcp_finish_connect(sk)
     if tp.snd_nxt != tp.write_seq:
         tcp_push_pending_frames(sk)
-    if tp.last_ack_sent != tp.rcv_nxt:
+    if tp.last_ack_sent == tp.rcv_nxt:
+        return None
+    if inet_csk_in_pingpong_mode(sk):
+        _wait_for_data_to_carry_the_ack(sk)
+    else:
         tcp_send_ack(sk)
     return None
+
+
+def _check_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
+    """Whether the ACK is of our SYN and not of an earlier one; a reset answers it if not.
+
+    After that reset the SYN is repeated soon: what it ends may have stood in its way.
+    """
+    tp = sk.tp
+    prot = sk.prot
+    if not after(seg.ack, tp.snd_una) or after(seg.ack, tp.snd_nxt):
+        if not tp.retransmits:
+            tcp_arm_retransmit(sk, TCP_TIMEOUT_MIN_US)
+        return DropReason.TCP_INVALID_ACK_SEQUENCE
+    if seg.tsval is None or not seg.tsecr or not prot.config.tcp_timestamps:
+        return None
+    first = tp.retrans_stamp_us // 1000 + tp.tsoffset & SEQ_MASK
+    now = prot.tcp_time_stamp() + tp.tsoffset & SEQ_MASK
+    if not before(seg.tsecr, first) and not after(seg.tsecr, now):
+        return None
+    prot.mib_ext.PAWSActive += 1
+    return DropReason.TCP_RFC7323_PAWS
+
+
+def _is_old_syn(sk: TcpSock, seg: Segment) -> bool:
+    """Whether a crossing SYN is older than the connection whose place we took (RFC 6191)."""
+    tp = sk.tp
+    return bool(
+        tp.ts_recent_stamp_us
+        and seg.tsval is not None
+        and tp.ts_recent
+        and seq_diff(tp.ts_recent, seg.tsval) > 0
+    )
+
+
+def _wait_for_data_to_carry_the_ack(sk: TcpSock) -> None:
+    """TCP_QUICKACK is off: the request may take the handshake's ACK along."""
+    tp = sk.tp
+    tcp_enter_quickack_mode(sk)
+    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
+    tcp_arm_delack(sk, TCP_DELACK_MAX_US)
 
 
 def _take_syn(sk: TcpSock, seg: Segment) -> None:

@@ -135,6 +135,13 @@ def tcp_send_delayed_ack(sk: TcpSock) -> None:
     sk.prot.timers.mod_timer(timer, timeout)
 
 
+def tcp_arm_delack(sk: TcpSock, delay_us: int) -> None:
+    """Set the delayed ACK's timer."""
+    if sk.delack_timer is None:
+        sk.delack_timer = Timer(tcp_delack_timer, sk)
+    sk.prot.timers.mod_timer(sk.delack_timer, sk.prot.clock.now_us + delay_us)
+
+
 def tcp_delack_timer(sk: TcpSock) -> None:
     """The ACK has been owed long enough (tcp_delack_timer_handler)."""
     tp = sk.tp

@@ -35,14 +35,13 @@ from ustack.tcp.states import (
     TCP_CLOSING,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
     TCP_LAST_ACK,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TcpEvent,
 )
-from ustack.tcp.timer import tcp_clear_retransmit
-from ustack.tcp.timewait import tcp_time_wait
+from ustack.tcp.timer import tcp_arm_keepalive, tcp_clear_retransmit
+from ustack.tcp.timewait import tcp_fin_time, tcp_fin_wait2_orphan, tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack, tcp_v4_send_reset
 from ustack.tcp.urgent import tcp_urg
 from ustack.tcp.window import tcp_receive_window
@@ -290,11 +289,14 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:
     if not sk.dead:
         sk.sk_state_change()
         return None
-    if seg.end_seq != seg.seq and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt):
+    text = seg.end_seq != seg.seq
+    text = text and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt)
+    if text or sk.opts.linger2_us < 0:
         return _abort_on_data(sk, seg)
     if seg.flags & FIN:
-        return None  # the eighth check makes it TIME_WAIT at once
-    tcp_time_wait(sk, TCP_FIN_WAIT2, sk.prot.config.tcp_fin_timeout_us)
+        tcp_arm_keepalive(sk, tcp_fin_time(sk))  # the eighth check makes it TIME_WAIT at once
+    else:
+        tcp_fin_wait2_orphan(sk)
     return None
 
 

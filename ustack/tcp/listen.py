@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
 from ustack.tcp.close import tcp_abort, tcp_destroy
-from ustack.tcp.ports import inet_csk_bind_conflict, inet_csk_get_port
+from ustack.tcp.ports import inet_csk_listen_port
 from ustack.tcp.request_sock import RequestSock, reqsk_drop
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TcpEvent
 
@@ -57,11 +57,9 @@ def inet_listen(sk: TcpSock, backlog: int) -> None:
         return
     if sk.tp.state != TCP_CLOSE:
         raise socket_error(errno.EINVAL)
-    if sk.bind_bucket is None:
-        inet_csk_get_port(prot, sk, 0, 0)
-    assert sk.bind_bucket is not None
+    inet_csk_listen_port(prot, sk)
     key = (sk.bind_addr, sk.tp.sport)
-    if key in prot.listening_hash or inet_csk_bind_conflict(sk, sk.bind_addr, sk.bind_bucket):
+    if key in prot.listening_hash:
         raise socket_error(errno.EADDRINUSE)
     sk.listen = ListenQueues(limit)
     sk.set_state(TcpEvent.LISTEN)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.tcp import connect_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
@@ -28,7 +29,7 @@ from ustack.tcp.states import (
     TCP_LAST_ACK,
     TCP_LISTEN,
 )
-from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED, tcp_arm_keepalive
+from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED
 from ustack.tcp.window import tcp_set_window_clamp, tcp_space_from_win
 
 if TYPE_CHECKING:
@@ -146,12 +147,6 @@ def _set_oobinline(sk: TcpSock, value: int) -> None:
     sk.oobinline = bool(value)
 
 
-def _set_keepalive(sk: TcpSock, value: int) -> None:
-    sk.keepopen = bool(value)
-    if value and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
-        tcp_arm_keepalive(sk, sk.prot.config.tcp_keepalive_time_us)
-
-
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     limit = sk.prot.config.tcp_rmem[2]
     sk.rcvbuf_locked = True
@@ -235,8 +230,8 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 
 
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    **connect_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
-    (SOL_SOCKET, SO_KEEPALIVE): _set_keepalive,
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
@@ -249,6 +244,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
 }
 
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    **connect_options.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),

@@ -1,66 +1,135 @@
-"""Who has which local port (Linux's bhash) and how a free one is chosen.
+"""Who has which local port (Linux's bhash), and which sockets may share one.
 
-``inet_csk_get_port`` serves bind(), ``inet_hash_connect`` serves connect() without bind().
-linux-6 (since 4.2) keeps the two apart by parity: connect() tries the ports of the same
-parity as the range's first, bind(0) the others, each falling back to the rest.
+``inet_csk_get_port`` serves bind() and listen(); ``hash_connect.py`` finds ports for connect()
+without bind(). The rules are ``inet_csk_bind_conflict``'s: SO_REUSEADDR lets sockets share a
+port of which none listens, SO_REUSEPORT lets those share it that all asked for it.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
-from ustack.native.siphash import siphash_2u64
 from ustack.tcp.states import TCP_LISTEN
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
+NOBODY_BOUND = -1
+"""``fastreuse`` and ``fastreuseport`` of a port that only connect() has given out."""
+FASTREUSEPORT_ANY = 1
+FASTREUSEPORT_STRICT = 2
+
 
 class BindBucket:
     """One port in use (struct inet_bind_bucket) and the sockets on it."""
 
-    __slots__ = ("by_connect", "owners", "port")
+    __slots__ = ("bound", "fast_rcv_saddr", "fastreuse", "fastreuseport", "owners", "port")
 
-    def __init__(self, port: int, *, by_connect: bool) -> None:
+    def __init__(self, port: int) -> None:
         self.port = port
-        self.owners: dict[object, None] = {}
-        """TcpSocks and TimewaitSocks, in the order they came."""
-        self.by_connect = by_connect
-        """Made by connect(): shared by four-tuples that differ (fastreuse -1)."""
+        self.owners: dict[Any, bool] = {}
+        """TcpSocks and TimewaitSocks in the order they came; True: connect() chose the port
+        (SOCK_CONNECT_BIND), so that others may share it whose four-tuple differs."""
+        self.bound = 0
+        """Owners of which that is not true."""
+        self.fastreuse = NOBODY_BOUND
+        """1: all owners have SO_REUSEADDR and none listened when it came; 0: not so."""
+        self.fastreuseport = NOBODY_BOUND
+        """Whether all owners that bound have SO_REUSEPORT: 0, FASTREUSEPORT_ANY or _STRICT."""
+        self.fast_rcv_saddr = 0
+        """Their address, where FASTREUSEPORT_STRICT wants it looked at."""
+
+    @property
+    def by_connect(self) -> bool:
+        """Whether connect() may give the port out again."""
+        return self.fastreuse == NOBODY_BOUND and self.fastreuseport == NOBODY_BOUND
 
 
 def bind_bucket_add(prot: TcpProt, owner: object, port: int, *, by_connect: bool) -> BindBucket:
-    """Put ``owner`` on ``port``'s bucket, making the bucket if need be."""
+    """Put ``owner`` on ``port``'s bucket, making the bucket if need be (inet_bind_hash)."""
     bucket = prot.bhash.get(port)
     if bucket is None:
-        bucket = prot.bhash[port] = BindBucket(port, by_connect=by_connect)
-    bucket.owners[owner] = None
+        bucket = prot.bhash[port] = BindBucket(port)
+    bucket.owners[owner] = by_connect
+    bucket.bound += not by_connect
     return bucket
 
 
 def bind_bucket_remove(prot: TcpProt, owner: object, bucket: BindBucket) -> None:
-    """Take ``owner`` off its bucket; an empty bucket goes."""
-    del bucket.owners[owner]
-    if not bucket.owners and prot.bhash.get(bucket.port) is bucket:
-        del prot.bhash[bucket.port]
+    """Take ``owner`` off its bucket; an empty bucket goes (inet_bind_bucket_destroy).
+
+    Since 6.18 a port is connect()'s again once nobody is left who bound it; before, only
+    once nobody at all was.
+    """
+    bucket.bound -= not bucket.owners.pop(owner)
+    if not bucket.owners:
+        if prot.bhash.get(bucket.port) is bucket:
+            del prot.bhash[bucket.port]
+    elif not bucket.bound and prot.profile != LINUX_310:
+        bucket.fastreuse = bucket.fastreuseport = NOBODY_BOUND
 
 
-def inet_csk_bind_conflict(sk: TcpSock, addr: int, bucket: BindBucket) -> bool:
-    """Whether ``sk`` may not share the port with its other owners."""
-    for other in bucket.owners:
-        if other is sk:
-            continue
-        other_addr = getattr(other, "bind_addr", 0)
-        if addr and other_addr and addr != other_addr:
-            continue
-        if not (sk.reuse and getattr(other, "reuse", False)):
-            return True
-        if getattr(other, "state", 0) == TCP_LISTEN:
-            return True
-    return False
+def inet_rcv_saddr_equal(addr: int, other: int) -> bool:
+    """Whether two sockets' addresses overlap; 0 is every address."""
+    return addr == other or not addr or not other
+
+
+def inet_csk_bind_conflict(
+    sk: TcpSock, addr: int, bucket: BindBucket, *, relax: bool = True, reuseport_ok: bool = True
+) -> bool:
+    """Whether ``sk`` may not share the port with its other owners.
+
+    Args:
+        relax: the application named the port: SO_REUSEADDR on both sides is enough.
+        reuseport_ok: so is SO_REUSEPORT on both sides.
+    """
+    return any(
+        inet_rcv_saddr_equal(addr, other.rcv_saddr)
+        and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
+        for other in bucket.owners
+        if other is not sk
+    )
+
+
+def inet_bind_conflict(sk: TcpSock, other: Any, *, relax: bool, reuseport_ok: bool) -> bool:
+    """Whether two sockets whose addresses overlap may not have the same port."""
+    share_port = sk.reuseport and other.reuseport
+    if sk.reuse and other.reuse and other.state != TCP_LISTEN:
+        return not relax or (not reuseport_ok and share_port)
+    return not (reuseport_ok and share_port)
+
+
+def sk_reuseport_match(bucket: BindBucket, sk: TcpSock, addr: int) -> bool:
+    """Whether SO_REUSEPORT alone lets ``sk`` in, without a look at the owners."""
+    if bucket.fastreuseport <= 0 or not sk.reuseport:
+        return False
+    return (
+        bucket.fastreuseport == FASTREUSEPORT_ANY
+        or not bucket.fast_rcv_saddr
+        or bucket.fast_rcv_saddr == addr
+    )
+
+
+def inet_csk_update_fastreuse(
+    bucket: BindBucket, sk: TcpSock, addr: int, *, listening: bool = False
+) -> None:
+    """Note in the bucket what its newest owner, who has bound it, allows others."""
+    reuse = sk.reuse and not listening
+    first = not bucket.owners or (len(bucket.owners) == 1 and sk in bucket.owners)
+    if first:
+        bucket.fastreuse = int(reuse)
+    elif not reuse:
+        bucket.fastreuse = 0
+    if not sk.reuseport:
+        bucket.fastreuseport = 0
+    elif first or not sk_reuseport_match(bucket, sk, addr):
+        bucket.fastreuseport = FASTREUSEPORT_ANY if first else FASTREUSEPORT_STRICT
+        bucket.fast_rcv_saddr = addr
 
 
 def inet_csk_get_port(prot: TcpProt, sk: TcpSock, addr: int, port: int) -> None:
@@ -70,64 +139,111 @@ def inet_csk_get_port(prot: TcpProt, sk: TcpSock, addr: int, port: int) -> None:
         OSError: EADDRINUSE, another socket has it or none is free (the application's).
     """
     if not port:
-        port = _find_open_port(prot, sk, addr)
+        port = inet_csk_find_open_port(prot, sk, addr)
     else:
         bucket = prot.bhash.get(port)
-        if bucket is not None and inet_csk_bind_conflict(sk, addr, bucket):
+        if bucket is not None and not inet_csk_may_share(sk, addr, bucket):
             raise socket_error(errno.EADDRINUSE)
         sk.port_locked = True
     sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=False)
+    inet_csk_update_fastreuse(sk.bind_bucket, sk, addr)
     sk.bind_addr = addr
     sk.tp.sport = port
 
 
-def _find_open_port(prot: TcpProt, sk: TcpSock, addr: int) -> int:
-    low, high = prot.config.ip_local_port_range
-    remaining = high - low + 1
-    start = prot.rng.randrange(remaining)
-    for parity in (1, 0):
-        for i in range(remaining):
-            port = low + (start + i) % remaining
-            if (port - low) & 1 != parity:
+def inet_csk_listen_port(prot: TcpProt, sk: TcpSock) -> None:
+    """Make sure of the port of a socket that is to listen: SO_REUSEADDR is not enough now.
+
+    Raises:
+        OSError: EADDRINUSE, another listens on it, or none is free (the application's).
+    """
+    bucket = sk.bind_bucket
+    if bucket is None:
+        inet_csk_get_port(prot, sk, sk.bind_addr, 0)
+        bucket = sk.bind_bucket
+    elif not inet_csk_may_share(sk, sk.bind_addr, bucket, listening=True):
+        raise socket_error(errno.EADDRINUSE)
+    assert bucket is not None
+    inet_csk_update_fastreuse(bucket, sk, sk.bind_addr, listening=True)
+
+
+def inet_csk_may_share(
+    sk: TcpSock, addr: int, bucket: BindBucket, *, listening: bool = False
+) -> bool:
+    """Whether ``sk`` may have a named port that is in use: what the bucket says, or a look."""
+    if bucket.fastreuse > 0 and sk.reuse and not listening:
+        return True
+    return sk_reuseport_match(bucket, sk, addr) or not inet_csk_bind_conflict(sk, addr, bucket)
+
+
+def inet_csk_find_open_port(prot: TcpProt, sk: TcpSock, addr: int) -> int:
+    """Find a port for bind() without one (inet_csk_find_open_port).
+
+    Raises:
+        OSError: EADDRINUSE, none is free.
+    """
+    for relax in (False, True) if prot.config.ip_autobind_reuse else (False,):
+        for port in bind_candidates(prot, sk):
+            if port in prot.config.ip_local_reserved_ports:
                 continue
             bucket = prot.bhash.get(port)
-            if bucket is None or not inet_csk_bind_conflict(sk, addr, bucket):
+            if bucket is None or not inet_csk_bind_conflict(
+                sk, addr, bucket, relax=relax, reuseport_ok=False
+            ):
                 return port
     raise socket_error(errno.EADDRINUSE)
 
 
-def inet_hash_connect(prot: TcpProt, sk: TcpSock) -> None:
-    """Choose the local port of a connecting socket and put it into the established hash.
+def inet_sk_local_port_range(prot: TcpProt, sk: TcpSock) -> tuple[int, int]:
+    """Return the range of ports to choose from: IP_LOCAL_PORT_RANGE narrows the sysctl's.
 
-    The walk starts at a keyed hash of the addresses (RFC 6056 §3.3.3) plus a hint that moves
-    on with every connection, and takes the first port on which the four-tuple is free.
-
-    Raises:
-        OSError: EADDRNOTAVAIL, the range is used up towards this destination.
+    An end of the socket's range that is outside of the sysctl's has no effect
+    (inet_sk_get_local_port_range).
     """
-    tp = sk.tp
-    if sk.bind_bucket is not None:
-        if prot.established_lookup(sk.key) is not None:
-            raise socket_error(errno.EADDRNOTAVAIL)
-        prot.ehash[sk.key] = sk
-        return
     low, high = prot.config.ip_local_port_range
-    remaining = high - low + 1
-    digest = siphash_2u64(prot.secret, tp.saddr << 32 | tp.daddr, tp.dport)
-    start = (digest + prot.port_hint) % remaining & ~1
-    for parity in (0, 1):
-        for i in range(0, remaining, 2):
-            offset = (start + i + parity) % remaining
-            port = low + offset
-            bucket = prot.bhash.get(port)
-            if bucket is not None and not bucket.by_connect:
-                continue
-            key = (tp.saddr, port, tp.daddr, tp.dport)
-            if bucket is not None and prot.established_lookup(key) is not None:
-                continue
-            prot.port_hint += i + 2
-            tp.sport = port
-            sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=True)
-            prot.ehash[key] = sk
-            return
-    raise socket_error(errno.EADDRNOTAVAIL)
+    sk_low, sk_high = sk.opts.local_port_range
+    if low <= sk_low <= high:
+        low = sk_low
+    if low <= sk_high <= high:
+        high = sk_high
+    return low, high
+
+
+def bind_candidates(prot: TcpProt, sk: TcpSock) -> Iterator[int]:
+    """Yield the ports that bind() without one may take, in the order it tries them.
+
+    3.10 goes through the range from a random port on. Since 4.2 connect() has the ports of the
+    parity of the range's first, and bind() begins with the others; with SO_REUSEADDR the lower
+    half of the range comes first.
+    """
+    low, high = inet_sk_local_port_range(prot, sk)
+    if prot.profile == LINUX_310:
+        span = high - low + 1
+        start = prot.rng.randrange(span)
+        yield from (low + (start + i) % span for i in range(span))
+        return
+    high += 1
+    parts = [(low, high)]
+    if sk.reuse and high - low >= 4:
+        half = low + (high - low >> 2 << 1)
+        parts = [(low, half), (half, high)]
+    for first, end in parts:
+        yield from _one_parity_first(first, end, prot.rng.randrange(_span(first, end)) | 1)
+
+
+def _span(low: int, end: int) -> int:
+    """An even number of ports, or the only one."""
+    span = end - low
+    return span & ~1 if span > 1 else span
+
+
+def _one_parity_first(low: int, end: int, offset: int) -> Iterator[int]:
+    """Yield every second port from ``low + offset`` on, round the range, then the others."""
+    span = _span(low, end)
+    for begin in (offset, offset - 1):
+        port = low + begin
+        for _ in range(0, span, 2):
+            if port >= end:
+                port -= span
+            yield port
+            port += 2

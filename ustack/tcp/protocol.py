@@ -17,9 +17,10 @@ from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.sock import TcpSock
-from ustack.tcp.timeout import tcp_keepalive_timer, tcp_write_timer
+from ustack.tcp.timeout import tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class TcpProt:
         self.fastopen = FastopenContext(net.config.tcp.tcp_fastopen_key, net.rng)
         self.mib = net.mib.tcp
         self.mib_ext = net.mib.tcp_ext
+        self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
@@ -59,6 +61,9 @@ class TcpProt:
         self.bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
+        """Where linux-3.10 goes on looking for a port to connect() from."""
+        self.table_perturb: dict[int, int] = {}
+        """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0

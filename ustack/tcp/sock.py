@@ -7,10 +7,12 @@ either per-socket policy or made on first use. Made by ``TcpProt.create`` (socke
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.lib.errors import StateError
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import Sock
 from ustack.tcp.cong.registry import tcp_cleanup_congestion_control
@@ -41,6 +43,34 @@ ICSK_TIME_PROBE0 = 3
 CURR_ESTAB = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
 
 
+@dataclass(frozen=True, slots=True)
+class RareOptions:
+    """Options that hardly any socket sets: all share one object until one does.
+
+    Zero, False: not set, the stack's configuration holds.
+    """
+
+    keepalive_time_us: int = 0
+    """TCP_KEEPIDLE."""
+    keepalive_intvl_us: int = 0
+    """TCP_KEEPINTVL."""
+    keepalive_probes: int = 0
+    """TCP_KEEPCNT."""
+    syn_retries: int = 0
+    """TCP_SYNCNT."""
+    linger2_us: int = 0
+    """TCP_LINGER2: how long an orphan stays in FIN_WAIT2; -1: it does not."""
+    bind_address_no_port: bool = False
+    """IP_BIND_ADDRESS_NO_PORT: bind() without a port leaves the port to connect()."""
+    local_port_range: tuple[int, int] = (0, 0)
+    """IP_LOCAL_PORT_RANGE."""
+    fastopen_connect: bool = False
+    """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+
+
+NO_OPTIONS = RareOptions()
+
+
 class TcpSock(Sock):
     """One TCP socket, whatever its state."""
 
@@ -61,6 +91,7 @@ class TcpSock(Sock):
         "listen",
         "ofo",
         "oobinline",
+        "opts",
         "orphaned",
         "pacing",
         "port_locked",
@@ -118,6 +149,7 @@ class TcpSock(Sock):
         self.retransmit_timer: Timer | None = None
         self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
+        self.opts = NO_OPTIONS
         self.rcvlowat = 1
         self.rcvbuf_locked = False
         """SO_RCVBUF was set: no autotuning."""
@@ -135,6 +167,11 @@ class TcpSock(Sock):
         """The four-tuple: own address and port, the peer's address and port."""
         tp = self.tp
         return (tp.saddr, tp.sport, tp.daddr, tp.dport)
+
+    @property
+    def rcv_saddr(self) -> int:
+        """The address at which it receives, 0 for any."""
+        return int(self.tp.saddr or self.bind_addr)
 
     def set_state(self, event: TcpEvent) -> int:
         """Move along the transition table and return the new state.
@@ -162,8 +199,9 @@ class TcpSock(Sock):
     def reset(self) -> None:
         """Forget a connection that is over, so that the socket can be used again."""
         old = self.tp
-        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss")
+        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "ts_recent", "ts_recent_stamp_us")
         kept = {name: getattr(old, name) for name in keep}
+        write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()
         self._new_tcb()
         self.done = False
@@ -173,6 +211,7 @@ class TcpSock(Sock):
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)
+        self.tp.write_seq = write_seq
         if self.bind_bucket is not None:
             self.tp.sport = self.bind_bucket.port
 

@@ -6,12 +6,11 @@ silent for too long the connection ends with ETIMEDOUT (RFC 9293 §3.8.3).
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.tcp.ack import tcp_enter_loss, tcp_syn_is_unacked
-from ustack.tcp.close import tcp_done_with_error
+from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.output import (
     tcp_current_mss,
@@ -19,7 +18,7 @@ from ustack.tcp.output import (
     tcp_send_new,
     tcp_wnd_end,
 )
-from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -27,7 +26,8 @@ from ustack.tcp.states import (
     TCP_SYN_RECV,
     TCP_SYN_SENT,
 )
-from ustack.tcp.timer import tcp_arm_keepalive, tcp_arm_retransmit
+from ustack.tcp.timer import tcp_arm_retransmit
+from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
 
 if TYPE_CHECKING:
@@ -80,26 +80,76 @@ def tcp_model_timeout_us(boundary: int, rto_base_us: int = TCP_RTO_MIN_US) -> in
 def tcp_write_timeout(sk: TcpSock) -> bool:
     """Give up if the peer has been silent for too long (RFC 9293 §3.8.3, R2)."""
     tp = sk.tp
-    config = sk.prot.config
-    if tp.state == TCP_SYN_SENT:
-        expired = tp.retransmits >= config.tcp_syn_retries + config.tcp_syn_linear_timeouts
-    elif tp.state == TCP_SYN_RECV:
-        expired = tp.retransmits >= config.tcp_synack_retries
+    if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
+        expired, retries = tcp_syn_is_hopeless(sk)
     else:
-        retries = config.tcp_retries2
+        retries = sk.prot.config.tcp_retries2
+        expired = False
         if sk.dead:
-            retries = config.tcp_orphan_retries or 8
-        waited_us = sk.prot.clock.now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
-        expired = tp.retransmits and waited_us >= tcp_model_timeout_us(retries)
-    if expired:
+            alive = tp.rto_us < TCP_RTO_MAX_US
+            retries = tcp_orphan_retries(sk, alive=alive)
+            if tcp_out_of_resources(
+                sk, do_reset=alive or not retransmits_timed_out(sk, retries, 0)
+            ):
+                return True
+    if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
         tcp_write_err(sk)
-    return bool(expired)
+        return True
+    return False
 
 
-def tcp_write_err(sk: TcpSock) -> None:
-    """End the connection with ETIMEDOUT, or with what ICMP said (tcp_write_err)."""
-    sk.prot.mib_ext.TCPAbortOnTimeout += 1
-    tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
+def tcp_syn_is_hopeless(sk: TcpSock) -> tuple[bool, int]:
+    """Whether the SYN has been repeated often enough, and how often that is.
+
+    The retries at a constant second come in addition, but the time is that of the others.
+    """
+    config = sk.prot.config
+    retries = sk.opts.syn_retries or config.tcp_syn_retries
+    most = retries
+    if sk.tp.state == TCP_SYN_SENT:
+        most += config.tcp_syn_linear_timeouts
+    return sk.tp.retransmits >= most, retries
+
+
+def retransmits_timed_out(sk: TcpSock, boundary: int, timeout_us: int) -> bool:
+    """Whether the peer has not answered for ``boundary`` doublings, or for ``timeout_us``."""
+    tp = sk.tp
+    if not tp.retransmits or not tp.retrans_stamp_us:
+        return False
+    if not timeout_us:
+        opening = tp.state in (TCP_SYN_SENT, TCP_SYN_RECV)
+        base_us = TCP_TIMEOUT_INIT_US if opening else TCP_RTO_MIN_US
+        timeout_us = tcp_model_timeout_us(boundary, base_us)
+    return bool(sk.prot.clock.now_us - tp.retrans_stamp_us >= timeout_us)
+
+
+def tcp_orphan_retries(sk: TcpSock, *, alive: bool) -> int:
+    """How often an orphan repeats what is not acknowledged (tcp_orphan_retries).
+
+    Zero, the default, means 8 for a peer that may still be there: over 100 s. One of whom ICMP
+    has said that it is not there is given up at once.
+    """
+    retries = sk.prot.config.tcp_orphan_retries
+    if sk.sk_err_soft and not alive:
+        retries = 0
+    return 8 if not retries and alive else retries
+
+
+def tcp_out_of_resources(sk: TcpSock, *, do_reset: bool) -> bool:
+    """End an orphan if there are too many (tcp_out_of_resources); one that is silent counts
+    double, one of whom ICMP has said something bad double again."""
+    tp = sk.tp
+    prot = sk.prot
+    silent_us = prot.clock.now_us - tp.lsndtime_us
+    shift = int(silent_us > 2 * TCP_RTO_MAX_US or not do_reset) + bool(sk.sk_err_soft)
+    if not tcp_too_many_orphans(prot, shift):
+        return False
+    window_closed = not tp.snd_wnd and tp.snd_una == tp.snd_nxt
+    if do_reset or silent_us <= TCP_TIMEWAIT_LEN_US or window_closed:
+        tcp_send_active_reset(sk)
+    prot.mib_ext.TCPAbortOnMemory += 1
+    tcp_done(sk)
+    return True
 
 
 def tcp_probe_timer(sk: TcpSock) -> None:
@@ -109,10 +159,17 @@ def tcp_probe_timer(sk: TcpSock) -> None:
         tp.probes_out = 0
         return
     config = sk.prot.config
-    limit = (config.tcp_orphan_retries or 8) if sk.dead else config.tcp_retries2
-    is_alive = tp.rto_us << tp.backoff < TCP_RTO_MAX_US
-    if tp.probes_out >= limit or (sk.dead and not is_alive):
-        tcp_write_err(sk)  # an orphan goes though the peer answers: nobody waits for it
+    limit = config.tcp_retries2
+    if sk.dead:
+        alive = tp.rto_us << tp.backoff < TCP_RTO_MAX_US
+        limit = tcp_orphan_retries(sk, alive=alive)
+        if not alive and tp.backoff >= limit:
+            tcp_write_err(sk)  # an orphan goes though the peer answers: nobody waits for it
+            return
+        if tcp_out_of_resources(sk, do_reset=True):
+            return
+    if tp.probes_out >= limit:
+        tcp_write_err(sk)
         return
     tcp_write_wakeup(sk)
     sk.prot.mib_ext.TCPWinProbe += 1
@@ -133,28 +190,3 @@ def tcp_write_wakeup(sk: TcpSock) -> None:
         tcp_send_new(sk, length, tcp_current_mss(sk))
     else:
         tcp_xmit_probe_skb(sk)
-
-
-def tcp_keepalive_timer(sk: TcpSock) -> None:
-    """Probe an idle peer (RFC 9293 §3.8.4, tcp_keepalive_timer)."""
-    tp = sk.tp
-    config = sk.prot.config
-    if not sk.keepopen or tp.state in (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT):
-        return
-    if tp.snd_una != tp.snd_nxt or tp.snd_nxt != tp.write_seq:
-        tcp_arm_keepalive(sk, config.tcp_keepalive_time_us)
-        return
-    now_us = sk.prot.clock.now_us
-    idle_us = now_us - max(tp.ack_lrcvtime_us, tp.rcv_tstamp_us)
-    if idle_us < config.tcp_keepalive_time_us:
-        tcp_arm_keepalive(sk, config.tcp_keepalive_time_us - idle_us)
-        return
-    if tp.probes_out >= config.tcp_keepalive_probes:
-        tcp_send_active_reset(sk)
-        sk.prot.mib_ext.TCPAbortOnTimeout += 1
-        tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
-        return
-    sk.prot.mib_ext.TCPKeepAlive += 1
-    tcp_xmit_probe_skb(sk)
-    tp.probes_out += 1
-    tcp_arm_keepalive(sk, config.tcp_keepalive_intvl_us)

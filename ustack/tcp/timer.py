@@ -72,6 +72,12 @@ def tcp_check_probe_timer(sk: TcpSock) -> None:
         tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
 
 
+def tcp_delete_keepalive(sk: TcpSock) -> None:
+    """Stop the keepalive timer (inet_csk_delete_keepalive_timer)."""
+    if sk.keepalive_timer is not None:
+        sk.prot.timers.del_timer(sk.keepalive_timer)
+
+
 def tcp_arm_keepalive(sk: TcpSock, delay_us: int) -> None:
     """Set the keepalive timer, which also limits FIN_WAIT2 (inet_csk_reset_keepalive_timer)."""
     if sk.keepalive_timer is None:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.timer import Timer
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
+from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
+from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
+from ustack.tcp.window import tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, RST, SYN, tstamp_option
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
+TCP_PAWS_MSL_US = 60_000_000
+TW_KILL_US = 4_000_000
+"""Mini-sockets that live no longer count as TWKilled, others as TW (__inet_twsk_schedule)."""
 TCP_TIMEWAIT_LEN_US = 60_000_000
 """2 MSL with an MSL of 30 s (RFC 9293 §3.4.2 has two minutes; Linux, and so we, 60 s)."""
 
@@ -32,9 +38,11 @@ class TimewaitSock:
     __slots__ = (
         "bind_addr",
         "bind_bucket",
-        "last_ack_us",
+        "entry_us",
+        "last_oow_ack_us",
         "prot",
         "reuse",
+        "reuseport",
         "timer",
         "tsoffset",
         "tw",
@@ -45,15 +53,17 @@ class TimewaitSock:
         self.prot: TcpProt = sk.prot
         tw = self.tw = self.prot.tw_cache.alloc()
         tw.saddr, tw.sport, tw.daddr, tw.dport = tp.saddr, tp.sport, tp.daddr, tp.dport
-        tw.rcv_nxt, tw.snd_nxt, tw.rcv_wnd = tp.rcv_nxt, tp.snd_nxt, tp.rcv_wnd
+        tw.rcv_nxt, tw.snd_nxt, tw.rcv_wnd = tp.rcv_nxt, tp.snd_nxt, tcp_receive_window(sk)
         tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
         tw.substate = substate
         self.tsoffset: int = tp.tsoffset
-        self.reuse = sk.reuse
+        self.reuse, self.reuseport = sk.reuse, sk.reuseport
         self.bind_addr = sk.bind_addr
         self.bind_bucket: BindBucket | None = None
-        self.last_ack_us = 0
+        self.last_oow_ack_us = 0
+        self.entry_us = self.prot.clock.now_us
+        """When it became TIME_WAIT: from then on connect() counts (tw_entry_stamp)."""
         self.timer: Any = Timer(tw_timer, self)
 
     @property
@@ -67,6 +77,15 @@ class TimewaitSock:
         """TCP_FIN_WAIT2 or TCP_TIME_WAIT."""
         return self.tw.substate
 
+    @property
+    def rcv_saddr(self) -> int:
+        """The address at which it receives."""
+        return int(self.tw.saddr)
+
+    def kill(self) -> None:
+        """Forget it (inet_twsk_deschedule_put)."""
+        tw_kill(self)
+
     def reschedule(self, timeout_us: int) -> None:
         """Live for ``timeout_us`` from now on (inet_twsk_reschedule)."""
         self.tw.expires_us = self.prot.clock.now_us + timeout_us
@@ -78,7 +97,8 @@ def tcp_time_wait(
 ) -> None:
     """Put a mini-socket in ``sk``'s place and end ``sk`` (tcp_time_wait).
 
-    Beyond tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
+    It lives at least 3.5 RTOs: the peer's FIN may be lost once and come again. Beyond
+    tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
     """
     prot = sk.prot
     if len(prot.twhash) >= prot.config.tcp_max_tw_buckets:
@@ -92,15 +112,42 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
-    by_connect = sk.bind_bucket.by_connect if sk.bind_bucket is not None else True
+    by_connect = sk.bind_bucket.owners[sk] if sk.bind_bucket is not None else True
     tw.bind_bucket = bind_bucket_add(prot, tw, tw.tw.sport, by_connect=by_connect)
+    if substate == TCP_TIME_WAIT:
+        timeout_us = TCP_TIMEWAIT_LEN_US
+    timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
+    if timeout_us <= TW_KILL_US:
+        prot.mib_ext.TWKilled += 1
+    else:
+        prot.mib_ext.TW += 1
     tw.reschedule(timeout_us)
     tcp_done(sk)
 
 
+def tcp_repeat_time_us(sk: TcpSock) -> int:
+    """How long the peer's FIN may still be on its way, lost once and repeated: 3.5 RTOs."""
+    rto_us = int(sk.tp.rto_us)
+    return (rto_us << 2) - (rto_us >> 1)
+
+
+def tcp_fin_time(sk: TcpSock) -> int:
+    """How long an orphan stays in FIN_WAIT2, in microseconds: TCP_LINGER2 or the knob."""
+    timeout_us = sk.opts.linger2_us or sk.prot.config.tcp_fin_timeout_us
+    return max(timeout_us, tcp_repeat_time_us(sk))
+
+
+def tcp_fin_wait2_orphan(sk: TcpSock) -> None:
+    """Limit the wait of an orphan for the peer's FIN; the last minute is a mini-socket's."""
+    timeout_us = tcp_fin_time(sk)
+    if timeout_us > TCP_TIMEWAIT_LEN_US:
+        tcp_arm_keepalive(sk, timeout_us - TCP_TIMEWAIT_LEN_US)
+    else:
+        tcp_time_wait(sk, TCP_FIN_WAIT2, timeout_us)
+
+
 def tw_timer(tw: TimewaitSock) -> None:
     """Two MSL have passed (tw_timer_handler)."""
-    tw.prot.mib_ext.TW += 1
     tw_kill(tw)
 
 
@@ -123,11 +170,11 @@ def tcp_timewait_state_process(
     """Deal with a segment for a mini-socket (tcp_timewait_state_process).
 
     Args:
-        listening: somebody would take a SYN; without, it is acknowledged like anything else.
+        listening: somebody listens on the port: a SYN may open a new incarnation.
 
     Returns:
-        None: answered or absorbed. A DropReason: why it was dropped. An int: it is a SYN that
-        opens a new incarnation, with this initial sequence number (RFC 6191, RFC 9293
+        A reason or None: answered or not, the segment has been dealt with. An int: it is a SYN
+        that opens a new incarnation, with this initial sequence number (RFC 6191 §2, RFC 9293
         §3.6.1); the mini-socket is gone and the listener goes on.
     """
     rec = tw.tw
@@ -135,40 +182,54 @@ def tcp_timewait_state_process(
     if rec.substate == TCP_FIN_WAIT2:
         return _fin_wait2(tw, seg, paws_reject=paws_reject)
     if not paws_reject and seg.seq == rec.rcv_nxt and (seg.seq == seg.end_seq or seg.flags & RST):
-        if seg.flags & RST:
+        return _in_time_wait_window(tw, seg)
+    if seg.flags & (SYN | RST | ACK) == SYN and not paws_reject and _is_newer(tw, seg):
+        if listening:
+            isn = rec.snd_nxt + 65535 + 2 & SEQ_MASK or 1
             tw_kill(tw)
-            return DropReason.TCP_RESET
-        _note_timestamp(tw, seg)
-        tw.reschedule(TCP_TIMEWAIT_LEN_US)
+            return int(isn)
+        tcp_v4_timewait_ack(tw, seg)
         return DropReason.TCP_TIMEWAIT
-    fresh_ts = seg.tsval is not None and rec.tstamp_ok and seq_diff(rec.ts_recent, seg.tsval) < 0
-    if (
-        seg.flags & (SYN | RST | ACK) == SYN
-        and not paws_reject
-        and listening
-        and (after(seg.seq, rec.rcv_nxt) or fresh_ts)
-    ):
-        isn = rec.snd_nxt + 65535 + 2 & SEQ_MASK or 1
-        tw_kill(tw)
-        return int(isn)
     if paws_reject:
-        tw.prot.mib_ext.PAWSEstab += 1
+        tw.prot.mib_ext.PAWSTimewait += 1
     if not seg.flags & RST:
         if paws_reject or seg.flags & ACK:
-            tw.reschedule(TCP_TIMEWAIT_LEN_US)
-        _send_ack(tw, seg)
+            tw.reschedule(TCP_TIMEWAIT_LEN_US)  # a SYN that is old or is new: who knows
+        if _is_limited(tw, seg):
+            tw.prot.mib_ext.TCPACKSkippedTimeWait += 1
+        else:
+            tcp_v4_timewait_ack(tw, seg)
     return DropReason.TCP_TIMEWAIT
 
 
-def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReason | None:
+def _in_time_wait_window(tw: TimewaitSock, seg: Segment) -> DropReason:
+    """A bare ACK starts the minute anew; a reset ends it, unless RFC 1337 §3 is followed."""
+    if not seg.flags & RST:
+        tw.reschedule(TCP_TIMEWAIT_LEN_US)
+    elif not tw.prot.config.tcp_rfc1337:
+        tw_kill(tw)
+        return DropReason.TCP_RESET
+    _note_timestamp(tw, seg)
+    return DropReason.TCP_TIMEWAIT
+
+
+def _is_newer(tw: TimewaitSock, seg: Segment) -> bool:
+    """Whether a SYN is of a new incarnation: by its number, or by its timestamp."""
     rec = tw.tw
-    in_window = not after(seg.seq, rec.rcv_nxt + rec.rcv_wnd & SEQ_MASK) and not before(
-        seg.end_seq, rec.rcv_nxt
-    )
-    if paws_reject or not in_window:
-        if not seg.flags & RST:
-            _send_ack(tw, seg)
-        return DropReason.TCP_OVERWINDOW
+    if after(seg.seq, rec.rcv_nxt):
+        return True
+    return bool(rec.tstamp_ok and seg.tsval is not None and seq_diff(rec.ts_recent, seg.tsval) < 0)
+
+
+def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReason | None:
+    """The checks of ``tcp_rcv_state_process``, for an orphan whose FIN is acknowledged."""
+    rec = tw.tw
+    if paws_reject or not tcp_in_window(seg, rec.rcv_nxt, rec.rcv_nxt + rec.rcv_wnd & SEQ_MASK):
+        if _is_limited(tw, seg):
+            tw.prot.mib_ext.TCPACKSkippedFinWait2 += 1
+        else:
+            tcp_v4_timewait_ack(tw, seg)
+        return DropReason.TCP_RFC7323_PAWS if paws_reject else DropReason.TCP_OVERWINDOW
     if seg.flags & RST:
         tw_kill(tw)
         return DropReason.TCP_RESET
@@ -184,20 +245,39 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
         return DropReason.TCP_ABORT_ON_DATA
     rec.substate = TCP_TIME_WAIT
     rec.rcv_nxt = seg.end_seq
+    tw.entry_us = tw.prot.clock.now_us
     _note_timestamp(tw, seg)
     tw.reschedule(TCP_TIMEWAIT_LEN_US)
-    _send_ack(tw, seg)
+    tcp_v4_timewait_ack(tw, seg)
     return None
 
 
+def _is_limited(tw: TimewaitSock, seg: Segment) -> bool:
+    """Whether the last answer is too recent for another (tcp_timewait_check_oow_rate_limit)."""
+    prot = tw.prot
+    limit_us = prot.config.tcp_invalid_ratelimit_us
+    return tcp_oow_rate_limited(tw, prot.clock.now_us, seg, limit_us)
+
+
+def tcp_in_window(seg: Segment, start: int, end: int) -> bool:
+    """Whether any of the segment lies in the window (tcp_in_window)."""
+    if seg.seq == start:
+        return True
+    if after(seg.end_seq, start) and before(seg.seq, end):
+        return True
+    return seg.seq == end == seg.end_seq
+
+
 def _paws_reject(tw: TimewaitSock, seg: Segment) -> bool:
+    """Whether the timestamp is of an old segment (RFC 7323 §5.3, tcp_paws_reject).
+
+    A reset is believed in spite of it, once TS.Recent is older than a segment can get.
+    """
     rec = tw.tw
-    return bool(
-        rec.tstamp_ok
-        and seg.tsval is not None
-        and not seg.flags & RST
-        and seq_diff(rec.ts_recent, seg.tsval) > 0
-    )
+    if not rec.tstamp_ok or seg.tsval is None or seq_diff(rec.ts_recent, seg.tsval) <= 0:
+        return False
+    age_us = tw.prot.clock.now_us - rec.ts_recent_stamp_us
+    return not seg.flags & RST or age_us < TCP_PAWS_MSL_US
 
 
 def _note_timestamp(tw: TimewaitSock, seg: Segment) -> None:
@@ -206,21 +286,12 @@ def _note_timestamp(tw: TimewaitSock, seg: Segment) -> None:
         tw.tw.ts_recent_stamp_us = tw.prot.clock.now_us
 
 
-def _send_ack(tw: TimewaitSock, seg: Segment) -> None:
-    """Repeat our last ACK; answers to what is no data are rate limited (RFC 5961 §7)."""
+def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
+    """Repeat our last ACK (tcp_v4_timewait_ack)."""
     rec = tw.tw
     prot = tw.prot
-    now_us = prot.clock.now_us
-    if (
-        (seg.seq == seg.end_seq or seg.flags & SYN)
-        and tw.last_ack_us
-        and now_us - tw.last_ack_us < prot.config.tcp_invalid_ratelimit_us
-    ):
-        prot.mib_ext.TCPACKSkippedTimeWait += 1
-        return
-    tw.last_ack_us = now_us
     options = b""
     if rec.tstamp_ok:
         options = tstamp_option(prot.tcp_time_stamp() + tw.tsoffset & SEQ_MASK, rec.ts_recent)
-    window = rec.rcv_wnd >> rec.rcv_wscale
+    window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
     tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import chain, zip_longest
 from typing import BinaryIO
 
 import dpkt
@@ -17,6 +18,8 @@ EPB_FLAGS = 2
 """Option of a packet block: a 32-bit word whose lowest two bits are the direction."""
 EPB_INBOUND = 1
 EPB_OUTBOUND = 2
+SHB_MAGIC = b"\n\r\r\n"
+BYTE_ORDER_LE = b"\x4d\x3c\x2b\x1a"
 ISB_TYPE = 5
 ISB_IFRECV = 4
 ISB_IFDROP = 5
@@ -119,6 +122,56 @@ class PcapngWriter:
 def option(code: int, data: bytes) -> dpkt.pcapng.PcapngOptionLE:
     """Return one pcapng option; code 0 ends a list."""
     return dpkt.pcapng.PcapngOptionLE(code=code, data=data)
+
+
+def read_received(stream: BinaryIO, again: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield a capture's packets as ``read_packets``, but not those marked as outgoing.
+
+    Args:
+        stream: the file.
+        again: the same file, opened once more: dpkt does not tell directions.
+
+    Raises:
+        ValueError: see ``read_packets``; at once.
+    """
+    packets = read_packets(stream)
+    first = next(packets, None)
+    whole = iter(()) if first is None else chain([first], packets)
+    return (
+        packet
+        for packet, direction in zip_longest(whole, packet_directions(again))
+        if packet is not None and direction != EPB_OUTBOUND
+    )
+
+
+def packet_directions(stream: BinaryIO) -> Iterator[int]:
+    """Yield each packet's direction, 0 where the file does not say; nothing for a pcap."""
+    order = "<"
+    while len(head := stream.read(8)) == 8:
+        if head[:4] == SHB_MAGIC:
+            order = "<" if stream.read(4) == BYTE_ORDER_LE else ">"
+            stream.seek(-4, 1)
+        kind, size = struct.unpack(order + "II", head)
+        if head[:4] != SHB_MAGIC and stream.tell() == 8:
+            return  # not pcapng
+        body = stream.read(max(size, 12) - 8)
+        if kind == dpkt.pcapng.PCAPNG_BT_EPB and len(body) >= 24:
+            yield _direction_of(body, order)
+        elif kind in (dpkt.pcapng.PCAPNG_BT_PB, dpkt.pcapng.PCAPNG_BT_SPB):
+            yield 0
+
+
+def _direction_of(body: bytes, order: str) -> int:
+    """Find EPB_FLAGS among a packet block's options."""
+    at = 20 + (struct.unpack_from(order + "I", body, 12)[0] + 3 & ~3)
+    while at + 4 <= len(body) - 4:
+        code, size = struct.unpack_from(order + "HH", body, at)
+        if code == EPB_FLAGS and size == 4 and at + 8 <= len(body):
+            return int(struct.unpack_from(order + "I", body, at + 4)[0]) & 3
+        if code == 0:
+            break
+        at += 4 + (size + 3 & ~3)
+    return 0
 
 
 def read_packets(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -128,6 +128,9 @@ static void set_up(struct rig *rig, struct rng *rng)
 	rig->nic = us_nic_create(rig->mem);
 	rig->regs = us_nic_regs(rig->nic);
 	us_nic_attach(rig->nic, rig->near, rig->header);
+	/* Queues that share a socket: the order of what passes can still be held. */
+	for (uint32_t more = rng_below(rng, US_IGB_MAX_QUEUES); more; more--)
+		CHECK(us_nic_attach_queue(rig->nic, rig->near) == 0);
 	rig->rx = us_igb_setup_rx_resources(rig->mem, 64 + 8 * rng_below(rng, 5),
 					    large ? US_IGB_RXBUFFER_LARGE : US_IGB_RXBUFFER_2048);
 	rig->tx = us_igb_setup_tx_resources(rig->mem, 64 + 8 * rng_below(rng, 5));

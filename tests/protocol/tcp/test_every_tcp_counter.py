@@ -440,6 +440,65 @@ def time_wait_hears(*lines: str) -> Script:
     return script
 
 
+def time_wait_gives_way(h: Host) -> None:
+    """We connect again, there is but one port, to whom we have just closed with."""
+    peer = h.peer(port=80, to=None)
+    sk = h.connect()
+    peer.answer_syn(TS)
+    sk.close()
+    peer.drain()
+    peer.send("F. 1:1(0) ack 2 <nop,nop,TS val 1001 ecr *>")
+    h.advance_us(2 * SECOND)
+    h.connect()
+
+
+def closes_and_hears_ack(h: Host) -> None:
+    """An orphan whose FIN is acknowledged may wait a second for the peer's."""
+    sk, peer = h.established()
+    peer.send("P. 1:2(1) ack 1")  # measures the RTT: the RTO is 200 ms
+    sk.recv(1)
+    sk.close()
+    peer.drain()
+    peer.send(". 2:2(0) ack 2")
+
+
+def closes_without_lingering(h: Host) -> None:
+    """The FIN is acknowledged when the application closes, and it does not want to wait."""
+    sk, peer = h.established()
+    sk.setsockopt(6, 8, -1)  # TCP_LINGER2
+    sk.shutdown(1)
+    peer.drain()
+    peer.send(". 1:1(0) ack 2")
+    sk.close()
+    h.settle()
+
+
+def fin_wait_2_hears_nonsense(h: Host) -> None:
+    """Two segments far from an orphan's window."""
+    sk, peer = h.established()
+    sk.close()
+    peer.drain()
+    peer.send(". 1:1(0) ack 2")
+    for _ in range(2):
+        peer.send(". 200000:200000(0) ack 2")
+
+
+def syn_ack_of_long_ago(h: Host) -> None:
+    """A SYN-ACK echoes a timestamp that our SYN did not have."""
+    peer = connects(h)
+    peer.send("S. 0:0(0) ack 1 <mss 1460,sackOK,TS val 5 ecr 77>")
+
+
+def time_wait_hears_from_the_past(h: Host) -> None:
+    """A repeated FIN whose timestamp is older than the connection's end."""
+    lsk = h.listen()
+    peer = h.peer()
+    peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
+    lsk.accept().close()
+    peer.send("F. 1:1(0) ack 2 <nop,nop,TS val 1001 ecr *>")
+    peer.send("F. 1:1(0) ack 2 <nop,nop,TS val 900 ecr *>")
+
+
 def closes(h: Host) -> None:
     """The application closes."""
     h.established()[0].close()
@@ -510,8 +569,12 @@ CONSTANT_TCP = {
 }
 TCP_EXT = {
     "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
+    "TW": case(time_wait),
+    "TWRecycled": case(time_wait_gives_way, tcp_tw_reuse=1, ip_local_port_range=(4000, 4000)),
+    "TWKilled": case(closes_and_hears_ack, tcp_fin_timeout_us=1 * SECOND),
+    "PAWSActive": case(syn_ack_of_long_ago),
+    "PAWSTimewait": case(time_wait_hears_from_the_past),
     "BusyPollRxPackets": case(polled, 2),
-    "TW": case(time_wait_is_over),
     "PAWSEstab": case(old_timestamps(1)),
     "PAWSOldAck": case(overtaken_ack),
     "PruneCalled": case(too_many_holes, tcp_rmem=(4096, 16_384, 16_384)),
@@ -529,6 +592,7 @@ TCP_EXT = {
     "TCPDSACKOfoSent": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1", options=SACK)),
     "TCPAbortOnData": case(text_for_an_orphan),
     "TCPAbortOnClose": case(closes_unread),
+    "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
     "TCPTimeWaitOverflow": case(time_wait, tcp_max_tw_buckets=0),
@@ -551,6 +615,7 @@ TCP_EXT = {
     "TCPACKSkippedSynRecv": case(half_open_says(*["S 0:0(0) <mss 1460>"] * 2)),
     "TCPACKSkippedPAWS": case(acks_with_old_timestamps),
     "TCPACKSkippedSeq": case(says(*[". 200000:200000(0) ack 1"] * 2)),
+    "TCPACKSkippedFinWait2": case(fin_wait_2_hears_nonsense),
     "TCPACKSkippedTimeWait": case(time_wait_hears(*[". 1:1(0) ack 2"] * 2)),
     "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
     "TCPKeepAlive": case(kept_alive),

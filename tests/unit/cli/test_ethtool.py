@@ -161,7 +161,13 @@ def test_ip_link_set_mtu(shell: Shell, words):
     assert shell.asked == [EthtoolSetRequest("eth0", "mtu", {"mtu": 9000})]
 
 
-@pytest.mark.parametrize("words", ["eth0 mtu", "eth0 mtu big", "eth0 up"])
+@pytest.mark.parametrize(("words", "up"), [("eth0 up", True), ("dev eth0 down", False)])
+def test_ip_link_set_up_and_down(shell: Shell, words, up):
+    assert shell.run("ip", "link", "set", *words.split()) == []
+    assert shell.asked == [EthtoolSetRequest("eth0", "link", {"up": up})]
+
+
+@pytest.mark.parametrize("words", ["eth0 mtu", "eth0 mtu big", "eth0 sideways", "up"])
 def test_ip_link_set_takes_nothing_else(shell: Shell, words):
     assert len(shell.run("ip", "link", "set", *words.split())) == 1
     assert shell.asked == []

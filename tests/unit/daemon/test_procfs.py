@@ -126,6 +126,8 @@ def test_every_counter_of_ours_has_its_place_under_the_kernels_name():
     known = {attribute: set(names) for _, attribute, names in (*SNMP_ROWS, *NETSTAT_ROWS)}
     mib = NetMib()
     for table in fields(mib):
+        if table.name == "ustack":
+            continue  # what Linux does not count
         ours = {counter.name for counter in fields(getattr(mib, table.name))}
         assert ours <= known[table.name], ours - known[table.name]
 

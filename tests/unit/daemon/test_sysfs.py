@@ -66,3 +66,11 @@ def test_received_rps_is_softnet_stats_tenth_column(stack: Stack):
     stack.net.softnets[1].received_rps = 255
     line = rows(stack, CatRequest("/proc/net/softnet_stat"), LineRow)[1].text
     assert line.split()[9] == "000000ff"
+
+
+def test_a_devices_counters_are_files(stack: Stack):
+    stack.net.devices["lo"].stats.rx_packets = 7
+    assert sysfs_read(stack, "/sys/class/net/lo/statistics/rx_packets") == "7"
+    for path in ("lo/statistics/nonsense", "eth9/statistics/rx_packets"):
+        with pytest.raises(LookupError, match="No such file"):
+            sysfs_read(stack, f"/sys/class/net/{path}")

@@ -109,3 +109,16 @@ def test_a_recording_can_be_replayed_over_a_bad_wire():
             break
         clock.now_us = due
     assert came == [(500 + 1000 + 100 * i, i) for i in range(5)]
+
+
+def test_a_paused_replay_begins_when_it_is_resumed():
+    clock = StackClock(100)
+    wire = ReplayWire(Wire(), clock, [(7, b"a"), (17, b"b")], paused=True)
+    clock.now_us = 5_000
+    assert wire.recv_frame() is None
+    assert wire.next_deadline_us() is None
+    wire.resume()
+    wire.resume()
+    assert wire.next_deadline_us() == 5_000
+    assert wire.recv_frame() == HEADER + b"a"
+    assert wire.next_deadline_us() == 5_010

@@ -12,6 +12,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from ustack.lib.clock import StackClock
@@ -210,6 +211,7 @@ class FakeStack:
     def __init__(self, now_us: int = 0, *, wires: int = 1) -> None:
         self.clock = StackClock(now_us)
         self.tcp = FakeTcp()
+        self.net = SimpleNamespace(netdev_notifiers=[])
         self.listeners: dict[tuple[int, int], FakeSocket] = {}
         self.pending: deque[Callable[[], None]] = deque()
         self.timers: list[tuple[int, Callable[[], None]]] = []
