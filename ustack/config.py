@@ -69,6 +69,8 @@ class CoreConfig:
     """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
     """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
+    wmem_max: int = 4_194_304
+    """net.core.wmem_max: what SO_SNDBUF may ask for, in bytes."""
     somaxconn: int = 4096
     """net.core.somaxconn: upper limit of listen()'s backlog."""
     arena_bytes: int = 256 << 20
@@ -206,6 +208,10 @@ class TcpConfig:
     """What is registered: read only, see ``Stack.register_congestion_control``."""
     tcp_allowed_congestion_control: str = "reno cubic"
     """What TCP_CONGESTION may choose; the default is always allowed."""
+    tcp_notsent_lowat: int = 0xFFFFFFFF
+    """Bytes that may wait unsent before a write waits (TCP_NOTSENT_LOWAT of all sockets)."""
+    tcp_autocorking: bool = True
+    """Small writes are put together while the device is busy with earlier ones."""
     tcp_slow_start_after_idle: bool = True
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
     tcp_min_tso_segs: int = 2

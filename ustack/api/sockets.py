@@ -25,6 +25,7 @@ SOCK_TYPE_MASK = 0xF
 TIMEVAL = struct.Struct("@ll")
 MSG_OOB = int(_socket.MSG_OOB)
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
+MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 GLOBAL_DEFAULT_TIMEOUT: Any = object()
@@ -207,6 +208,12 @@ class socket:
             return error
         if error == errno.EALREADY and self._timeout_us is not None:
             return error
+        return self._await_connect(file, address, timeout_us)
+
+    def _await_connect(
+        self, file: SocketFile, address: tuple[int, int], timeout_us: int | None
+    ) -> int:
+        """Wait for an attempt's end; return its error number, 0 if it has succeeded."""
         done = file.runtime.wait_for(file, timeout_us, False, attempts.connect_done, file.core)
         if done is NOT_YET:
             return errno.EAGAIN if self._timeout_us else errno.EINPROGRESS
@@ -331,8 +338,32 @@ class socket:
         return send_all.sent
 
     def sendto(self, data: Any, *args: Any) -> int:
-        """Send; the address is ignored, as for any connected stream."""
-        return self.send(data, args[0] if len(args) > 1 else 0)
+        """Send; the address is ignored, as for any connected stream, unless MSG_FASTOPEN is set.
+
+        Then this connects as well, and what a SYN takes goes with it (RFC 7413).
+        """
+        flags = args[0] if len(args) > 1 else 0
+        if flags & MSG_FASTOPEN:
+            return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
+        return self.send(data, flags)
+
+    def _send_fastopen(self, data: Any, flags: int, address: Any) -> int:
+        """Connect with data in the SYN; what does not fit follows once there is a connection."""
+        file = self._open_file()
+        target = core_address(address, "sendto")
+        timeout_us = self._wait_us(flags, file.sndtimeo_us)
+        with memoryview(data) as whole, whole.cast("B") as view:
+            try:
+                sent = int(file.runtime.call(file.core.send_fastopen, view, *target))
+            except BlockingIOError as exc:
+                if timeout_us == 0 or exc.errno != errno.EINPROGRESS:
+                    raise
+                sent = 0
+            if sent == len(view) or timeout_us == 0:
+                return sent
+            if error := self._await_connect(file, target, timeout_us):
+                raise OSError(error, os.strerror(error))
+            return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several pieces as one; ancillary data is not supported."""

@@ -25,16 +25,18 @@ from ustack.sock.wait import (
     EPOLLWRNORM,
     WaitQueue,
 )
-from ustack.tcp.ack import sk_stream_is_writeable
 from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
-from ustack.tcp.connect import tcp_v4_connect
+from ustack.tcp.connect import tcp_connect, tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
+from ustack.tcp.fastopen import tcp_passive_fastopen
+from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.ports import inet_csk_get_port
 from ustack.tcp.recvmsg import tcp_recvmsg
 from ustack.tcp.release import tcp_close
 from ustack.tcp.sendmsg import tcp_sendmsg
+from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -140,7 +142,8 @@ class InetSocket:
             raise socket_error(errno.EISCONN)
         if self.connecting:
             if state in CONNECTING:
-                raise socket_error(errno.EALREADY)
+                deferred = sk.fastopen_req is not None and sk.fastopen_req.deferred
+                raise socket_error(errno.EISCONN if deferred else errno.EALREADY)
             self.connecting = False
             if state == TCP_CLOSE:
                 raise socket_error(sk.take_error() or errno.ECONNABORTED)
@@ -155,6 +158,8 @@ class InetSocket:
             sk.reset()
         tcp_v4_connect(sk, addr, port)
         self.connecting = True
+        if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+            return
         raise socket_error(errno.EINPROGRESS)
 
     def disconnect(self) -> None:
@@ -181,7 +186,50 @@ class InetSocket:
         """
         if flags & ~SEND_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
-        return tcp_sendmsg(self._live(), data, flags)
+        sk = self._live()
+        if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+            return self._send_deferred(sk, data)
+        return tcp_sendmsg(sk, data, flags)
+
+    def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
+        """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).
+
+        Returns:
+            How many bytes went with the SYN, as many as a segment takes.
+
+        Raises:
+            BlockingIOError: EINPROGRESS, the SYN is out and asks for a cookie; the data is
+                still the caller's. OSError: as connect(); EOPNOTSUPP, switched off.
+        """
+        sk = self._live()
+        if not tcp_fastopen_client_enabled(sk.prot):
+            raise socket_error(errno.EOPNOTSUPP)
+        if sk.fastopen_req is not None:
+            if sk.fastopen_req.deferred:
+                return self._send_deferred(sk, data)
+            raise socket_error(errno.EALREADY)
+        if sk.tp.state != TCP_CLOSE:
+            self.connect(addr, port)  # says what is wrong
+        sk.fastopen_req = fo = FastopenRequest(data)
+        try:
+            self.connect(addr, port)
+        except OSError as error:
+            if error.errno == errno.EINPROGRESS and fo.copied:
+                return fo.copied
+            if error.errno != errno.EINPROGRESS:
+                sk.fastopen_req = None
+            raise
+        return fo.copied
+
+    def _send_deferred(self, sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
+        """The first send() after TCP_FASTOPEN_CONNECT: now the SYN goes."""
+        fo = sk.fastopen_req
+        assert fo is not None
+        fo.data = data
+        tcp_connect(sk)
+        if not fo.copied:
+            raise socket_error(errno.EINPROGRESS)
+        return fo.copied
 
     def page_frag(self, want: int) -> tuple[int, int]:
         """Return address and size of arena memory to fill for ``sendpage``.
@@ -298,7 +346,6 @@ class InetSocket:
     def _unlisten(self, sk: TcpSock) -> None:
         """SHUT_RD on a listener: its queues go, and it may bind its port to listen again."""
         inet_csk_listen_stop(sk)
-        sk.prot.listening_hash.pop((sk.bind_addr, sk.tp.sport), None)
         bucket, sk.bind_bucket = sk.bind_bucket, None
         sk.set_state(TcpEvent.CLOSE)
         sk.bind_bucket = bucket
@@ -335,7 +382,9 @@ class InetSocket:
             mask |= EPOLLHUP
         if rcv_shut:
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
-        if state in CONNECTING:
+        if state in CONNECTING and not tcp_passive_fastopen(sk):
+            if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+                mask |= EPOLLOUT | EPOLLWRNORM
             return mask
         if tcp_epollin_ready(sk):
             mask |= EPOLLIN | EPOLLRDNORM

@@ -13,7 +13,6 @@ from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
-from ustack.sock.sock import SEND_SHUTDOWN
 from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.cong.ops import (
     CA_ACK_SLOWPATH,
@@ -263,30 +262,3 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     tp.sacked_out = 0
     tp.high_seq = tp.snd_nxt
     tp.rtx_nxt = tp.snd_una
-
-
-def tcp_check_space(sk: TcpSock) -> None:
-    """Wake a writer once a third of the send buffer is free again (tcp_check_space)."""
-    if not sk.nospace:
-        return
-    tcp_sndbuf_expand(sk)
-    if sk_stream_is_writeable(sk):
-        sk.sk_write_space()
-
-
-def sk_stream_is_writeable(sk: TcpSock) -> bool:
-    """Whether at least half of what is queued, and some, is free (sk_stream_is_writeable)."""
-    tp = sk.tp
-    queued = tp.write_queue.len
-    return tp.sk_sndbuf - queued >= queued >> 1 and queued < tp.sk_sndbuf
-
-
-def tcp_sndbuf_expand(sk: TcpSock) -> None:
-    """Let the send buffer hold two congestion windows, up to tcp_wmem[2]."""
-    tp = sk.tp
-    if sk.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
-        return
-    segs = max(tp.snd_cwnd, sk.prot.config.init_cwnd)
-    wanted = sk.ca.sndbuf_expand(sk) * segs * (tp.mss_cache + 856)
-    if wanted > tp.sk_sndbuf:
-        tp.sk_sndbuf = min(wanted, sk.prot.config.tcp_wmem[2])

@@ -15,11 +15,17 @@ from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_ack_rtt_sample
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
 from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.fastopen_client import (
+    tcp_fastopen_defer_connect,
+    tcp_rcv_fastopen_synack,
+    tcp_syn_data,
+)
 from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
@@ -37,7 +43,7 @@ from ustack.wire.tcp import ACK, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
-    from ustack.wire.tcp import Segment
+    from ustack.wire.tcp import FastopenOption, Segment
 
 TCP_TIMEOUT_MIN_US = 8_000
 """Two ticks at HZ=250: how soon the SYN is repeated after we have reset an answer to another."""
@@ -70,7 +76,8 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
     tp.iss = tp.write_seq or prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
     tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
     sk.set_state(TcpEvent.CONNECT)
-    tcp_connect(sk)
+    if not tcp_fastopen_defer_connect(sk):
+        tcp_connect(sk)
 
 
 def tcp_connect(sk: TcpSock) -> None:
@@ -92,13 +99,23 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.rtt_timing = 1
     tp.rtt_timed_seq = tp.write_seq
     tp.rtt_start_us = tp.retrans_stamp_us = prot.clock.now_us
-    tcp_send_syn(sk)
+    fo = sk.fastopen_req
+    if fo is None:
+        tcp_send_syn(sk)
+    else:
+        fo.deferred = False
+        tcp_send_syn(sk, tcp_syn_data(sk, fo), fo.option)
     tp.snd_nxt = tp.write_seq
     tcp_arm_retransmit(sk, tp.rto_us)
 
 
-def tcp_send_syn(sk: TcpSock) -> None:
-    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK."""
+def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None = None) -> None:
+    """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK.
+
+    Args:
+        length: bytes of the send queue that go with it, and ``fastopen`` the option that
+            lets them: the first time only.
+    """
     tp = sk.tp
     config = sk.prot.config
     answering = tp.state != TCP_SYN_SENT
@@ -112,8 +129,9 @@ def tcp_send_syn(sk: TcpSock) -> None:
         sack_ok=bool(tp.sack_ok) if answering else config.tcp_sack,
         tstamp=tstamp,
         wscale=tp.rcv_wscale if scaling else None,
+        fastopen=fastopen,
     )
-    tcp_transmit_skb(sk, tp.iss, 0, SYN | ACK if answering else SYN, options=options)
+    tcp_transmit_skb(sk, tp.iss, length, SYN | ACK if answering else SYN, options=options)
 
 
 def tcp_retransmit_syn(sk: TcpSock) -> None:
@@ -152,11 +170,16 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
         return _simultaneous_open(sk)
+    data = (seg.ack - tp.iss & SEQ_MASK) - 1
+    if data:
+        lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
+        tp.bytes_acked += data
     tp.snd_una = seg.ack
     tp.retransmits = 0
     tcp_ack_rtt_sample(sk, seg)
     tcp_clear_retransmit(sk)
     tcp_finish_connect(sk)
+    tcp_rcv_fastopen_synack(sk, seg)
     if tp.snd_nxt != tp.write_seq:
         tcp_push_pending_frames(sk)
     if tp.last_ack_sent == tp.rcv_nxt:
@@ -242,6 +265,9 @@ def _simultaneous_open(sk: TcpSock) -> DropReason | None:
     tp = sk.tp
     sk.set_state(TcpEvent.RCV_SYN)
     tp.rtt_timing = 0
+    if sk.fastopen_req is not None:
+        sk.fastopen_req = None
+        tp.snd_nxt = seq_add(tp.iss, 1)  # the SYN's data goes the usual way
     tcp_send_syn(sk)
     tcp_arm_retransmit(sk, tp.rto_us)
     return None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.tcp.fastopen_client import tcp_fastopen_connect_allowed
 from ustack.tcp.keepalive import (
     keepalive_intvl_when,
     keepalive_probes,
@@ -36,6 +37,7 @@ TCP_KEEPINTVL = 5
 TCP_KEEPCNT = 6
 TCP_SYNCNT = 7
 TCP_LINGER2 = 8
+TCP_FASTOPEN_CONNECT = 30
 
 MAX_TCP_KEEPIDLE_S = 32767
 MAX_TCP_KEEPINTVL_S = 32767
@@ -111,6 +113,11 @@ def _no_port(sk: TcpSock, value: int) -> None:
     sk.opts = replace(sk.opts, bind_address_no_port=bool(value))
 
 
+def _fastopen_connect(sk: TcpSock, value: int) -> None:
+    tcp_fastopen_connect_allowed(sk, closed=sk.tp.state == TCP_CLOSE, value=value)
+    sk.opts = replace(sk.opts, fastopen_connect=bool(value))
+
+
 def _reuseport(sk: TcpSock, value: int) -> None:
     sk.reuseport = bool(value)
 
@@ -131,6 +138,7 @@ SETTERS: dict[tuple[int, int], Setter] = {
     (IPPROTO_TCP, TCP_KEEPCNT): _keepcnt,
     (IPPROTO_TCP, TCP_SYNCNT): _syncnt,
     (IPPROTO_TCP, TCP_LINGER2): _linger2,
+    (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _fastopen_connect,
 }
 GETTERS: dict[tuple[int, int], Getter] = {
     (SOL_SOCKET, SO_REUSEPORT): lambda sk: int(sk.reuseport),
@@ -141,4 +149,5 @@ GETTERS: dict[tuple[int, int], Getter] = {
     (IPPROTO_TCP, TCP_KEEPCNT): keepalive_probes,
     (IPPROTO_TCP, TCP_SYNCNT): lambda sk: sk.opts.syn_retries or sk.prot.config.tcp_syn_retries,
     (IPPROTO_TCP, TCP_LINGER2): _show_linger2,
+    (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): lambda sk: int(sk.opts.fastopen_connect),
 }

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
-from ustack.tcp import connect_options
+from ustack.tcp import connect_options, listen_options, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
-from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
-from ustack.tcp.pacing import MAX_RATE, sk_set_max_pacing_rate
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -39,7 +37,6 @@ SOL_SOCKET = 1
 SO_REUSEADDR = 2
 SO_TYPE = 3
 SO_ERROR = 4
-SO_SNDBUF = 7
 SO_RCVBUF = 8
 SO_KEEPALIVE = 9
 SO_OOBINLINE = 10
@@ -51,16 +48,12 @@ SO_DOMAIN = 39
 SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
-TCP_NODELAY = 1
-TCP_MAXSEG = 2
-TCP_CORK = 3
 TCP_WINDOW_CLAMP = 10
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 
 HAS_SENT = (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
 """States in which data may still wait to be sent."""
-SOCK_MIN_SNDBUF = 4608
 SOCK_MIN_RCVBUF = 2304
 
 
@@ -80,8 +73,11 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         name = value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0]
         tcp_set_congestion_control(sk, name.decode("ascii", "replace"))
         return
+    if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
+        listen_options.set_fastopen_key(sk, value)
+        return
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
-        _set_max_pacing_rate(sk, value)
+        send_options.set_max_pacing_rate(sk, value)
         return
     setter = SETTERS.get((level, opt))
     if setter is None:
@@ -105,31 +101,15 @@ def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | 
         return packed[:buflen] if buflen else int(sk.linger_s is not None)
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
         return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
+        return listen_options.fastopen_key(sk)[: buflen or 32]
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
-        rate = sk.pacing.max_rate if sk.pacing is not None else MAX_RATE
-        if buflen >= 8:
-            return rate.to_bytes(8, "little")
-        return min(rate, 0xFFFFFFFF).to_bytes(4, "little") if buflen else min(rate, 0xFFFFFFFF)
+        return send_options.max_pacing_rate(sk, buflen)
     getter = GETTERS.get((level, opt))
     if getter is None:
         raise socket_error(errno.ENOPROTOOPT)
     value = getter(sk)
     return struct.pack("i", value)[:buflen] if buflen else value
-
-
-def _set_max_pacing_rate(sk: TcpSock, value: int | bytes) -> None:
-    """Bytes per second as an unsigned int or, of eight bytes, an unsigned long; all ones: none."""
-    if isinstance(value, bytes):
-        if len(value) < 4:
-            raise socket_error(errno.EINVAL)
-        width = 8 if len(value) >= 8 else 4
-        rate = int.from_bytes(value[:width], "little")
-        if width == 4 and rate == 0xFFFFFFFF:
-            rate = MAX_RATE
-    else:
-        rate = value & 0xFFFFFFFF
-        rate = MAX_RATE if rate == 0xFFFFFFFF else rate
-    sk_set_max_pacing_rate(sk, rate)
 
 
 def _set_linger(sk: TcpSock, value: int | bytes) -> None:
@@ -153,12 +133,6 @@ def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
 
 
-def _set_sndbuf(sk: TcpSock, value: int) -> None:
-    limit = sk.prot.config.tcp_wmem[2]
-    sk.sndbuf_locked = True
-    sk.tp.sk_sndbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_SNDBUF)
-
-
 def _set_rcvlowat(sk: TcpSock, value: int) -> None:
     """Never ask for more than the window can become; make it large enough (tcp_set_rcvlowat)."""
     tp = sk.tp
@@ -172,36 +146,6 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
         tp.sk_rcvbuf = wanted
         if tp.window_clamp:
             tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
-
-
-def _set_nodelay(sk: TcpSock, value: int) -> None:
-    tp = sk.tp
-    if value:
-        tp.nonagle |= TCP_NAGLE_OFF | TCP_NAGLE_PUSH
-        if tp.state in HAS_SENT:
-            tcp_push_pending_frames(sk)
-        tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF
-    else:
-        tp.nonagle &= ~TCP_NAGLE_OFF & 0xFF
-
-
-def _set_cork(sk: TcpSock, value: int) -> None:
-    tp = sk.tp
-    if value:
-        tp.nonagle |= TCP_NAGLE_CORK
-        return
-    tp.nonagle &= ~TCP_NAGLE_CORK & 0xFF
-    tp.pushed_seq = tp.write_seq
-    if tp.state in HAS_SENT:
-        tp.nonagle |= TCP_NAGLE_PUSH
-        tcp_push_pending_frames(sk)
-        tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF
-
-
-def _set_maxseg(sk: TcpSock, value: int) -> None:
-    if not 88 <= value <= 32767:
-        raise socket_error(errno.EINVAL)
-    sk.tp.user_mss = value
 
 
 def _set_window_clamp(sk: TcpSock, value: int) -> None:
@@ -230,25 +174,24 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 
 
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
+    **send_options.SETTERS,
     **connect_options.SETTERS,
+    **listen_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
-    (SOL_SOCKET, SO_SNDBUF): _set_sndbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
-    (IPPROTO_TCP, TCP_NODELAY): _set_nodelay,
-    (IPPROTO_TCP, TCP_CORK): _set_cork,
-    (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
 }
 
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+    **send_options.GETTERS,
     **connect_options.GETTERS,
+    **listen_options.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
-    (SOL_SOCKET, SO_SNDBUF): lambda sk: sk.tp.sk_sndbuf,
     (SOL_SOCKET, SO_RCVBUF): lambda sk: sk.tp.sk_rcvbuf,
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
     (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
@@ -256,9 +199,6 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,
     (SOL_SOCKET, SO_DOMAIN): lambda sk: 2,
-    (IPPROTO_TCP, TCP_NODELAY): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_OFF)),
-    (IPPROTO_TCP, TCP_CORK): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_CORK)),
-    (IPPROTO_TCP, TCP_MAXSEG): lambda sk: sk.tp.mss_cache,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): lambda sk: sk.tp.window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): lambda sk: int(not inet_csk_in_pingpong_mode(sk)),
 }

@@ -7,7 +7,7 @@ cut here, as super-frames where the route's device can cut them further (TSO).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
@@ -22,6 +22,7 @@ from ustack.tcp.cong.ops import (
 )
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.rtt import TCP_RTO_MAX_US
+from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
@@ -211,7 +212,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
     if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
-    if length and not before(end_seq, tp.pushed_seq):
+    if length and end_seq == tp.pushed_seq:
         flags |= PSH
     was_idle = seq == tp.snd_una
     if was_idle:
@@ -228,6 +229,8 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
         tp.rtt_start_us = prot.clock.now_us
     if was_idle:
         tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
+    if sk.nospace:
+        tcp_check_space(sk)
 
 
 def _slow_start_after_idle(sk: TcpSock) -> None:
@@ -305,19 +308,37 @@ def tcp_push_pending_frames(sk: TcpSock) -> None:
         tcp_check_probe_timer(sk)
 
 
-def tcp_push(sk: TcpSock, *, more: bool) -> None:
+def tcp_push(sk: TcpSock, goal: int, nonagle: int, *, more: bool) -> None:
     """After a write: mark the end with PSH unless more is announced, and send (tcp_push)."""
     tp = sk.tp
-    nonagle = tp.nonagle
-    if more:
-        nonagle |= TCP_NAGLE_CORK
-        half = tp.max_window >> 1
-        if (tp.write_seq - tp.pushed_seq & SEQ_MASK) > half:
-            tp.pushed_seq = tp.write_seq
-    else:
+    if not more or forced_push(tp):
         tp.pushed_seq = tp.write_seq
-    if tcp_write_xmit(sk, nonagle):
+    if tcp_should_autocork(sk, goal):
+        if sk not in sk.prot.tsq:
+            sk.prot.mib_ext.TCPAutoCorking += 1
+            sk.prot.tsq[sk] = None
+        return
+    if tcp_write_xmit(sk, TCP_NAGLE_CORK if more else nonagle):
         tcp_check_probe_timer(sk)
+
+
+def forced_push(tp: Any) -> bool:
+    """Whether half of the largest window has been written without a push (forced_push)."""
+    return after(tp.write_seq, tp.pushed_seq + (tp.max_window >> 1) & SEQ_MASK)
+
+
+def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:
+    """Whether a small write waits because the device still has earlier ones to send.
+
+    Linux looks at the socket's bytes below TCP; here a device that takes no more is the sign.
+    """
+    tp = sk.tp
+    if tp.snd_nxt == tp.snd_una or not sk.prot.config.tcp_autocorking:
+        return False
+    rt = tcp_route(sk)
+    return bool(
+        rt is not None and rt.dev.queue_stopped and (tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal
+    )
 
 
 def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
@@ -381,6 +402,5 @@ def tcp_send_fin(sk: TcpSock) -> None:
     tp = sk.tp
     tp.fin_queued = 1
     tp.write_seq = tp.write_seq + 1 & SEQ_MASK
-    tp.pushed_seq = tp.write_seq
     if tcp_write_xmit(sk, TCP_NAGLE_OFF):
         tcp_check_probe_timer(sk)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
-from ustack.tcp.ack import tcp_sndbuf_expand
-from ustack.tcp.output import tcp_push
+from ustack.tcp.fastopen import tcp_passive_fastopen
+from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_current_mss, tcp_push, tcp_size_goal
+from ustack.tcp.sndbuf import sk_stream_room
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.urgent import tcp_mark_urg
 
@@ -38,7 +39,7 @@ def sk_stream_check(sk: TcpSock) -> None:
         OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), not connected yet.
     """
     tp = sk.tp
-    if tp.state not in CAN_SEND:
+    if tp.state not in CAN_SEND and not tcp_passive_fastopen(sk):
         if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV) and not sk.sk_err:
             sk.nospace = True
             raise socket_error(errno.EAGAIN)
@@ -47,10 +48,24 @@ def sk_stream_check(sk: TcpSock) -> None:
         raise sk_stream_error(sk)
 
 
-def sk_stream_expand(sk: TcpSock) -> int:
-    """Let autotuning enlarge a send buffer that is too small; return the room in it, in bytes."""
-    tcp_sndbuf_expand(sk)
-    return int(sk.tp.sk_sndbuf - sk.tp.write_queue.len)
+def sk_stream_wait_room(sk: TcpSock) -> int:
+    """Return how many bytes may be queued now, at least 1.
+
+    Raises:
+        OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), no room now.
+    """
+    sk_stream_check(sk)
+    room = sk_stream_room(sk, tcp_size_goal(sk, tcp_current_mss(sk)))
+    if room <= 0:
+        sk.nospace = True
+        raise socket_error(errno.EAGAIN)
+    return room
+
+
+def tcp_push_written(sk: TcpSock, flags: int) -> None:
+    """Send what may go of what has just been queued whole (the end of tcp_sendmsg_locked)."""
+    goal = tcp_size_goal(sk, tcp_current_mss(sk))
+    tcp_push(sk, goal, sk.tp.nonagle, more=bool(flags & MSG_MORE))
 
 
 def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
@@ -65,21 +80,43 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
     length = len(data)
     if not length:
         return 0
-    room = tp.sk_sndbuf - tp.write_queue.len
-    if room < length:
-        room = sk_stream_expand(sk)
+    goal = tcp_size_goal(sk, tcp_current_mss(sk))
     taken = 0
-    if room > 0:
-        n = min(length, room)
-        source = data if type(data) is bytes else ffi.from_buffer(data)
-        taken = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, n)
-        sk.prot.copied_bytes += taken
+    while taken < length:
+        room = sk_stream_room(sk, goal)
+        if room > 0:
+            n = _append(sk, data, taken, min(length - taken, room), goal)
+            taken += n
+        if room <= 0 or (n < room and taken < length):
+            break
+        if taken < length:
+            tcp_push(sk, goal, TCP_NAGLE_PUSH, more=False)  # perhaps that makes room
     if taken < length:
         sk.nospace = True
         if not taken:
             raise socket_error(errno.EAGAIN)
+        tcp_push(sk, goal, TCP_NAGLE_PUSH, more=False)
+    else:
+        if flags & MSG_OOB:
+            tcp_mark_urg(sk)
+        tcp_push(sk, goal, tp.nonagle, more=bool(flags & MSG_MORE))
+    return taken
+
+
+def _append(
+    sk: TcpSock, data: bytes | bytearray | memoryview, start: int, count: int, goal: int
+) -> int:
+    """Copy ``count`` bytes from ``start`` on; return for how many the arena had pages."""
+    tp = sk.tp
+    if tp.nonagle & TCP_NAGLE_PUSH:
+        tail = (tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal
+        if not tail or count > goal - tail:
+            tp.nonagle &= ~TCP_NAGLE_PUSH & 0xFF  # it was for what was queued then
+    if start or count < len(data):
+        source = ffi.from_buffer(memoryview(data)[start : start + count])
+    else:
+        source = data if type(data) is bytes else ffi.from_buffer(data)
+    taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
+    sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
-    if flags & MSG_OOB and taken == length:
-        tcp_mark_urg(sk)
-    tcp_push(sk, more=bool(flags & MSG_MORE))
-    return int(taken)
+    return taken

@@ -29,6 +29,7 @@ from ustack.tcp.states import (
 if TYPE_CHECKING:
     from ustack.ipv4.route import Route
     from ustack.tcp.cong.ops import CongestionOps
+    from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
@@ -86,6 +87,7 @@ class TcpSock(Sock):
         "done",
         "dst",
         "duplicate_sack",
+        "fastopen_req",
         "icsk_pending",
         "keepalive_timer",
         "listen",
@@ -150,6 +152,8 @@ class TcpSock(Sock):
         self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
+        self.fastopen_req: FastopenRequest | None = None
+        """Fast Open, until the SYN-ACK."""
         self.rcvlowat = 1
         self.rcvbuf_locked = False
         """SO_RCVBUF was set: no autotuning."""
@@ -199,7 +203,15 @@ class TcpSock(Sock):
     def reset(self) -> None:
         """Forget a connection that is over, so that the socket can be used again."""
         old = self.tp
-        keep = ("sk_rcvbuf", "sk_sndbuf", "nonagle", "user_mss", "ts_recent", "ts_recent_stamp_us")
+        keep = (
+            "sk_rcvbuf",
+            "sk_sndbuf",
+            "nonagle",
+            "user_mss",
+            "notsent_lowat",
+            "ts_recent",
+            "ts_recent_stamp_us",
+        )
         kept = {name: getattr(old, name) for name in keep}
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()
@@ -207,7 +219,7 @@ class TcpSock(Sock):
         self.done = False
         self.duplicate_sack = None
         self.urg = None
-        self.done = False
+        self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)

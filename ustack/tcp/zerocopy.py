@@ -18,8 +18,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.native.mem import PAGE_SIZE
-from ustack.tcp.output import tcp_push
-from ustack.tcp.sendmsg import MSG_MORE, sk_stream_check, sk_stream_expand, tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_check, sk_stream_wait_room, tcp_push_written, tcp_sendmsg
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -42,7 +41,7 @@ def sk_page_frag(sk: TcpSock, want: int) -> tuple[int, int]:
         OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), no room in the send buffer;
             ENOBUFS, the arena is full.
     """
-    room = _room(sk, want)
+    room = sk_stream_wait_room(sk)
     frag = ffi.new("struct us_frag *")
     if lib.us_bq_alloc_chunk(sk.prot.mem.ptr, min(want, room, CHUNK_BYTES), frag):
         raise socket_error(errno.ENOBUFS)
@@ -74,7 +73,7 @@ def tcp_sendpage(sk: TcpSock, addr: int, length: int, flags: int) -> int:
             prot.net.mem.put_page(addr)
     prot.ref_bytes += length
     tp.write_seq = tp.write_seq + length & SEQ_MASK
-    tcp_push(sk, more=bool(flags & MSG_MORE))
+    tcp_push_written(sk, flags)
     return length
 
 
@@ -99,7 +98,7 @@ def tcp_send_ref(
         view.release()
         released()
         return taken, True
-    taken = min(view.nbytes, _room(sk, view.nbytes))
+    taken = min(view.nbytes, sk_stream_wait_room(sk))
     try:
         addr = prot.net.mem.dma_map(view[:taken], released)
     except MemoryError:
@@ -110,24 +109,8 @@ def tcp_send_ref(
     view.release()
     prot.ref_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
-    tcp_push(sk, more=bool(flags & MSG_MORE))
+    tcp_push_written(sk, flags)
     return taken, False
-
-
-def _room(sk: TcpSock, want: int) -> int:
-    """Return the room in the send buffer, at least 1.
-
-    Raises:
-        OSError: see ``sk_page_frag``.
-    """
-    sk_stream_check(sk)
-    room = sk.tp.sk_sndbuf - sk.tp.write_queue.len
-    if room < want:
-        room = sk_stream_expand(sk)
-    if room <= 0:
-        sk.nospace = True
-        raise socket_error(errno.EAGAIN)
-    return int(room)
 
 
 def _is_sparse(sk: TcpSock, length: int) -> bool:

@@ -140,6 +140,7 @@ def test_more_than_one_full_segment_is_acknowledged_at_once(server):
 def test_reading_two_pushed_segments_acknowledges_them(server):
     """A sender with two small messages in flight is not left waiting for Nagle's sake."""
     sk, peer, at = patient(server)
+    sk.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)  # in a dialogue one would wait for the answer
     peer.send(f"P. {at}:{at + 10}(10) ack 1")
     peer.send(f"P. {at + 10}:{at + 20}(10) ack 1")
     peer.expect_nothing()
@@ -257,13 +258,19 @@ def test_a_fin_is_acknowledged_at_once_while_acks_are_quick(server):
 
 @pytest.mark.linux("__tcp_ack_snd_check: sk_rcvlowat")
 def test_a_reader_that_waits_for_more_does_not_hold_up_the_acks(server):
+    """The window cannot move on before it reads; it reads when there is more."""
     sk, peer, at = patient(server)
-    sk._sk.tp.ack_rcv_mss = 100
-    sk.setsockopt(1, 18, 50_000)
-    for _ in range(2):
-        peer.send(f". {at}:{at + 100}(100) ack 1")
-        at += 100
-    assert peer.drain()[-1].ack == peer.iss + at & 0xFFFFFFFF
+    tp = sk._sk.tp
+    tp.ack_rcv_mss = 100
+    tp.sk_rcvbuf = 2 * 40_000  # less than was offered: an ACK would bring no new window
+    for lowat in (1, 50_000):
+        sk._sk.rcvlowat = lowat
+        for _ in range(2):
+            peer.send(f". {at}:{at + 100}(100) ack 1")
+            at += 100
+        assert bool(peer.drain()) == (lowat > 1)
+        server.advance_us(300 * MS)
+        peer.drain()
 
 
 @pytest.mark.linux("tcp_measure_rcv_mss: last_seg_size")

@@ -131,6 +131,14 @@ def test_an_old_mark_is_ignored(server):
     assert sk.recv(100) == pattern(0, 10)
 
 
+def test_a_mark_in_text_that_is_here_and_was_not_read_is_ignored(server):
+    sk, peer = server.established()
+    peer.send("P. 1:11(10) ack 1")
+    peer.send("PU. 6:21(15) ack 1 urg 2")
+    assert not sk.poll() & EPOLLPRI
+    assert sk.recv(100) == pattern(0, 20)
+
+
 def test_the_same_mark_twice_is_one(server):
     sk, peer = server.established()
     peer.send("PU. 1:4(3) ack 1 urg 3", data=b"abc")

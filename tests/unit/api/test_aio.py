@@ -192,8 +192,8 @@ def test_a_slow_reader_pauses_the_writer_and_resuming_drains_it(run):
 def test_a_file_goes_from_the_descriptor_as_there_is_room(run, tmp_path):
     """Nothing is copied at the socket, and a slow reader pauses the protocol that asks."""
     path = tmp_path / "file"
-    path.write_bytes(bytes(range(250)) * 12_000)
-    size = 3_000_000
+    path.write_bytes(bytes(range(250)) * 48_000)
+    size = 12_000_000
 
     class Sender(Collector):
         def connection_made(self, transport):
@@ -316,6 +316,7 @@ def test_a_cancelled_connect_leaves_nothing_behind(run):
         sock = runtime.call(runtime.stack.socket)
         runtime.call(sock.bind, 0x7F000001, 8001)
         runtime.call(sock.listen, 0)
+        await aio.open_connection(HOST, 8001)  # the accept queue is full, further SYNs are dropped
         results = [asyncio.ensure_future(aio.open_connection(HOST, 8001)) for _ in range(4)]
         await asyncio.sleep(0.02)
         waiting = [task for task in results if not task.done()]
