@@ -33,6 +33,7 @@ from ustack.tcp.timer import (
     tcp_schedule_loss_probe,
 )
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
+from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     if nonagle & TCP_NAGLE_CORK:
         return True
     tp = sk.tp
-    if nonagle or tp.snd_nxt == tp.snd_una:
+    if nonagle or tp.snd_nxt == tp.snd_una or tcp_urg_mode(sk):
         return False
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 
@@ -150,7 +151,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if tp.snd_nxt == tp.write_seq:
         return False
     mss = tcp_current_mss(sk)
-    goal = tcp_size_goal(sk, mss)
+    goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
     prior_packets = tp.packets_out
     waits = False
     cwnd_limited = False

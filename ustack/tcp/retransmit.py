@@ -38,6 +38,7 @@ from ustack.tcp.sock import ICSK_TIME_REO_TIMEOUT
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit
 from ustack.tcp.transmit import tcp_transmit_skb
+from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.tcp import ACK, FIN, PSH
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
     state = tcp_recovery(sk)
     recs = tcp_rtx_queue(sk)
     mss = tcp_current_mss(sk)
-    max_segs = max(tcp_size_goal(sk, mss) // mss, 1)
+    max_segs = 1 if tcp_urg_mode(sk) else max(tcp_size_goal(sk, mss) // mss, 1)
     mib = sk.prot.mib_ext
     i = 0 if state.hint_seq is None else tcp_rtx_find(recs, state.hint_seq)
     rearm = False
