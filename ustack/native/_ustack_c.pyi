@@ -278,6 +278,7 @@ class us_tcp_sock:
     rack_rtt_us: int
     rtt_min_stamp_us: int
     txlog: us_txlog
+    ecn_flags: int
     ack_pending: int
     ack_quick: int
     ack_pingpong: int

@@ -29,6 +29,7 @@ from ustack.tcp.ack_state import (
 )
 from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.cong.ops import (
+    CA_ACK_ECE,
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
     TCP_CA_OPEN,
@@ -36,6 +37,7 @@ from ustack.tcp.cong.ops import (
     RateSample,
     tcp_cong_avoid,
 )
+from ustack.tcp.ecn import tcp_ecn_rcv_ecn_echo
 from ustack.tcp.output import (
     tcp_current_mss,
     tcp_packets_in_flight,
@@ -58,7 +60,7 @@ from ustack.tcp.timer import (
     tcp_schedule_loss_probe,
 )
 from ustack.tcp.tlp import tcp_process_tlp_ack
-from ustack.wire.tcp import SYN
+from ustack.wire.tcp import ECE, SYN
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -91,6 +93,8 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     flag = FLAG_DATA if seg.seq != seg.end_seq else 0
     if tcp_ack_update_window(sk, seg):
         flag |= FLAG_WIN_UPDATE
+    if seg.flags & ECE and tcp_ecn_rcv_ecn_echo(sk, seg):
+        flag |= FLAG_ECE
     if ack != prior_una:
         flag |= FLAG_SND_UNA_ADVANCED
         tp.retransmits = 0
@@ -98,9 +102,11 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp.rcv_tstamp_us = sk.prot.clock.now_us
     tp.probes_out = 0
     sk.sk_err_soft = 0
-    sk.ca.in_ack_event(sk, CA_ACK_SLOWPATH | (flag & CA_ACK_WIN_UPDATE))
+    sk.ca.in_ack_event(
+        sk, CA_ACK_SLOWPATH | (flag & CA_ACK_WIN_UPDATE) | (CA_ACK_ECE if flag & FLAG_ECE else 0)
+    )
     if (
-        flag & FLAG_SND_UNA_ADVANCED
+        flag & (FLAG_SND_UNA_ADVANCED | FLAG_ECE) == FLAG_SND_UNA_ADVANCED
         and sk.rtx is None
         and tp.ca_state == TCP_CA_OPEN
         and not seg.sacks

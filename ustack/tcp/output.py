@@ -204,13 +204,12 @@ def tcp_small_queue_check(sk: TcpSock) -> bool:
     return True
 
 
-def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
+def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     """Send ``length`` bytes at SND.NXT and advance it (tcp_event_new_data_sent)."""
     tp = sk.tp
     prot = sk.prot
     seq = tp.snd_nxt
     end_seq = seq + length & SEQ_MASK
-    flags = ACK
     fin = 0
     at_the_end = tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK
     if at_the_end and before(end_seq, tcp_wnd_end(sk)):

@@ -17,6 +17,7 @@ from ustack.tcp.cong.ops import (
     tcp_ca_event,
     tcp_set_ca_state,
 )
+from ustack.tcp.ecn import tcp_ecn_queue_cwr
 from ustack.tcp.output import (
     tcp_packets_in_flight,
 )
@@ -42,6 +43,7 @@ def tcp_init_cwnd_reduction(sk: TcpSock) -> None:
     state.prr_delivered = 0
     state.prr_out = 0
     tp.snd_ssthresh = sk.ca.ssthresh(sk)
+    tcp_ecn_queue_cwr(sk)
 
 
 def tcp_cwnd_reduction(sk: TcpSock, newly_delivered: int, newly_lost: int, flag: int) -> None:

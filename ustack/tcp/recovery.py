@@ -34,6 +34,7 @@ from ustack.tcp.cong.ops import (
     tcp_set_ca_state,
 )
 from ustack.tcp.early_retrans import tcp_pause_early_retransmit, tcp_wants_early_retransmit
+from ustack.tcp.ecn import tcp_ecn_queue_cwr
 from ustack.tcp.frto import tcp_process_loss
 from ustack.tcp.output import (
     TCP_NAGLE_OFF,
@@ -323,6 +324,7 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     tcp_set_ca_state(sk, TCP_CA_LOSS)
     tp.high_seq = tp.snd_nxt
     state.tlp_high_seq = None
+    tcp_ecn_queue_cwr(sk)
     state.frto = bool(sk.prot.config.tcp_frto and (new_recovery or tp.retransmits))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK, before
 from ustack.tcp.ack_state import AckState
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_OPEN, tcp_set_ca_state
+from ustack.tcp.ecn import tcp_ecn_withdraw_cwr
 from ustack.tcp.rack import TCP_RACK_RECOVERY_THRESH
 from ustack.tcp.sack import tcp_check_sack_reordering
 from ustack.tcp.scoreboard import TCPCB_LOST, tcp_any_retrans_done, tcp_recovery
@@ -60,7 +61,9 @@ def tcp_undo_cwnd_reduction(sk: TcpSock, *, unmark_loss: bool) -> None:
         state.hint_seq = None
     if tp.prior_ssthresh:
         tp.snd_cwnd = sk.ca.undo_cwnd(sk)
-        tp.snd_ssthresh = max(tp.snd_ssthresh, tp.prior_ssthresh)
+        if tp.prior_ssthresh > tp.snd_ssthresh:
+            tp.snd_ssthresh = tp.prior_ssthresh
+            tcp_ecn_withdraw_cwr(sk)
     tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
     state.undo_marker = None
     state.rack_advanced = True  # RACK looks again at what it had marked
