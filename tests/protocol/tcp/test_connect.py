@@ -66,6 +66,7 @@ def test_a_refused_attempt_is_reported_once_and_can_be_repeated(server):
     peer.send("R. 0:0(0) ack 1")
     assert sk.poll() & 0x18 == 0x18  # EPOLLERR | EPOLLHUP
     assert error_of(sk) == errno.ECONNREFUSED
+    assert sk.poll() == 0x114  # EPOLLHUP, but nothing to read: as a new socket
     peer.to = None
     assert error_of(sk) == errno.EINPROGRESS
     server.settle()
