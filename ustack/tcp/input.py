@@ -357,7 +357,8 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
         text_end = seg.end_seq - (seg.flags & FIN) & SEQ_MASK
         if seg.end_seq != seg.seq and after(text_end, tp.rcv_nxt):
             return _abort_on_data(sk, seg)
-    tcp_rcv_rtt_measure_ts(sk, seg)
+    if seg.payload:
+        tcp_rcv_rtt_measure_ts(sk, seg)
     if seg.flags & URG or sk.urg is not None:
         tcp_urg(sk, seg)
     return tcp_data_queue(sk, seg)

@@ -313,6 +313,22 @@ def test_the_receiver_measures_the_round_trip_by_echoed_timestamps(server):
     assert 20 * MS <= sk._sk.tp.rcv_rtt_us >> 3 <= 40 * MS
 
 
+@pytest.mark.linux("tcp_rcv_rtt_update: the receive queue is not empty")
+def test_while_something_waits_to_be_read_a_longer_round_trip_is_not_believed(server):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.handshake("mss 1460,sackOK,TS val 1 ecr 0", ts="nop,nop,TS val 1 ecr *")
+    sk = lsk.accept()
+    tp = sk._sk.tp
+    tp.rcv_rtt_us = 10 * MS << 3
+    for i in range(3):
+        server.advance_us(200 * MS)
+        peer.send(f". {1 + 1448 * i}:{1449 + 1448 * i}(1448) ack 1 <nop,nop,TS val 2 ecr *>")
+        if i == 0:
+            smoothed = tp.rcv_rtt_us  # nothing waited: this one counted
+    assert 10 * MS << 3 < smoothed == tp.rcv_rtt_us
+
+
 @pytest.mark.linux("tcp_rcvbuf_grow: DRS is one round trip late")
 def test_the_buffer_is_made_for_twice_what_was_read(server):
     sk, _ = server.established(SCALED)
