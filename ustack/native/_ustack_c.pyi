@@ -299,8 +299,12 @@ class us_tcp_sock:
     prior_ssthresh: int
     high_seq: int
     pushed_seq: int
+    packets_out: int
     sacked_out: int
-    rtx_nxt: int
+    lost_out: int
+    retrans_out: int
+    delivered: int
+    lost: int
     max_in_flight: int
     cwnd_usage_seq: int
     ca_cnt: int
@@ -320,9 +324,10 @@ class us_tcp_sock:
     rttvar_us: int
     rtt_seq: int
     rto_us: int
-    rtt_timed_seq: int
-    rtt_timing: int
-    rtt_start_us: int
+    rtt_min_us: int
+    rack_rtt_us: int
+    rtt_min_stamp_us: int
+    txlog: us_txlog
     ecn_flags: int
     ack_pending: int
     ack_quick: int
@@ -369,7 +374,7 @@ class us_tcp_sock:
     is_hashed: int
     event: int
     total_retrans: int
-    retrans_out: int
+    bytes_retrans: int
     bytes_received: int
     bytes_acked: int
     bytes_sent: int
@@ -398,6 +403,31 @@ class us_timewait_sock:
     substate: int
     tstamp_ok: int
     rcv_wscale: int
+
+class us_tx_acked:
+    first_us: int
+    last_us: int
+    pkts: int
+    end_seq: int
+    ambiguous: int
+    whole: int
+
+class us_tx_rec:
+    end_seq: int
+    pcount: int
+    mss: int
+    sent_us: int
+
+class us_txlog:
+    ring: int
+    head: int
+    room: int
+    len: int
+    first_end: int
+    first_us: int
+    first_pcount: int
+    first_mss: int
+    last_end: int
 
 class us_xmit_queue:
     ring: us_igb_tx_ring
@@ -501,6 +531,7 @@ class Lib:
     US_TCP_EV_READABLE: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_URG: int
     US_VIRTIO_NET_HDR_F_DATA_VALID: int
     US_VIRTIO_NET_HDR_F_NEEDS_CSUM: int
     US_VIRTIO_NET_HDR_GSO_ECN: int
@@ -580,6 +611,10 @@ class Lib:
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
     def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
     def us_tcp_transmit(self, fast: Any, tp: Any, xmit: Any, /) -> int: ...
+    def us_tcp_tx_ack(self, mem: Any, tp: Any, una: int, ack: int, out: Any, /) -> int: ...
+    def us_tcp_tx_copy(self, mem: Any, tp: Any, dst: Any, max: int, /) -> int: ...
+    def us_tcp_tx_purge(self, mem: Any, tp: Any, /) -> None: ...
+    def us_tcp_tx_push(self, mem: Any, tp: Any, end_seq: int, pcount: int, mss: int, now_us: int, /) -> int: ...
     def us_tcp_unhash(self, fast: Any, tp: Any, /) -> None: ...
     def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...

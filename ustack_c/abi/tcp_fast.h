@@ -13,6 +13,7 @@
 /* us_tcp_sock.slow: why all segments of a connection go to Python. */
 #define US_TCP_SLOW_OFO 1	/* something is out of order, or came twice */
 #define US_TCP_SLOW_OPTION 2	/* an option that only Python knows: SO_RCVLOWAT */
+#define US_TCP_SLOW_URG 4	/* it has seen urgent data */
 
 /* us_tcp_event.what */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
