@@ -238,6 +238,7 @@ class us_tcp_fast:
     rmem_max: int
     pingpong_thresh: int
     genid: int
+    gro: int
     batch: int
     nevents: int
     events: Any

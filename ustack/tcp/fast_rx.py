@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from ustack.core.netdevice import NETIF_F_GRO
 from ustack.native.lib import ffi, lib
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import tcp_send_delayed_ack
@@ -43,6 +44,7 @@ def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
     ptr = fast.ptr
     ptr.now_us = fast.prot.clock.now_us
     ptr.genid = fast.prot.ip.fib.genid
+    ptr.gro = dev.features & NETIF_F_GRO
     left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
     if left != count:
         fast.prot.net.softnet.processed += count - left

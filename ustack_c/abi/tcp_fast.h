@@ -94,6 +94,7 @@ struct us_tcp_fast {
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint32_t genid;		/* of the routing table */
+	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[64];

@@ -137,7 +137,7 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	seg->ident_step = 1;
 	seg->pieces[0].bytes = seg->payload;
 	seg->pieces[0].len = seg->len;
-	if (seg->gso_size || !seg->len)
+	if (seg->gso_size || !fast->gro)
 		return 1;
 	while ((int)seg->nframes < count) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];

@@ -204,6 +204,7 @@ HARNESS_TEST(tcp_fast_path)
 	model->fast = us_tcp_fast_create(model->mem, key);
 	model->fast->rmem_max = 6 << 20;
 	model->fast->pingpong_thresh = 1;
+	model->fast->gro = rng_below(rng, 4) != 0;
 	model->fast->now_us = 1000000;
 	model->queue.can_sum = rng_below(rng, 2);
 	model->queue.can_cut = model->queue.can_sum && rng_below(rng, 2);
