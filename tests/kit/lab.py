@@ -137,6 +137,29 @@ class Namespace:
                 }
         return values
 
+    def ping(self, address: str, *options: str, count: int = 1) -> str:
+        """Have Linux's ping send requests, each when the one before is answered; what it printed.
+
+        With ``-c 3`` ping itself would give the last one no more than its interval.
+
+        Raises:
+            LabError: one is not answered.
+        """
+        one = ("ping", "-c", "1", "-W", f"{PATIENCE_S:g}", *options, address)
+        return "".join(self.output(*one) for _ in range(count))
+
+    def flood(self, address: str, count: int, *options: str) -> int:
+        """Have Linux's ping -f send ``count`` requests; return how many replies have come.
+
+        The kernel counts: ping's own socket may be full while ping waits for a processor.
+        """
+        before = self.nstat()["IcmpInEchoReps"]
+        text = self.output("ping", "-f", "-q", "-c", str(count), *options, address)
+        if f"{count} packets transmitted" not in text:
+            raise LabError(text)
+        wait_for(lambda: self.nstat()["IcmpInEchoReps"] - before >= count, "the last reply")
+        return self.nstat()["IcmpInEchoReps"] - before
+
     def link_exists(self, name: str) -> bool:
         """Whether an interface of this name is in here."""
         return bool(self.run("ip", "link", "show", "dev", name).returncode == 0)
@@ -161,14 +184,14 @@ class Namespace:
 def _still(path: Path, pid: int) -> Callable[[], bool]:
     """Return a test of whether the file has not grown for a fifth of a second.
 
-    And its writer waits for packets: one that is ready to run has only not got its turn.
+    And its writer waits for packets, or has ended with its device: one that is ready to run has only not got its turn.
     """
     seen = (-1, time.monotonic())
 
     def still() -> bool:
         nonlocal seen
         size = path.stat().st_size
-        if size != seen[0] or _state(pid) != "S":
+        if size != seen[0] or _state(pid) not in "SZ":
             seen = (size, time.monotonic())
         return time.monotonic() - seen[1] > 0.2
 
@@ -176,7 +199,7 @@ def _still(path: Path, pid: int) -> Callable[[], bool]:
 
 
 def _state(pid: int) -> str:
-    """Return what a process is doing, as ps says it: S sleeps, R runs or would like to."""
+    """Return what a process is doing, as ps says it: S sleeps, R runs or wants to, Z has ended."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
