@@ -235,6 +235,7 @@ def timeouts() -> Any:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 20_000))
         seen.append(outcome(server.recv, 1))
         client.sendall(b"x")
+        arrived(server, 1)
         return [*seen, outcome(server.recv, 10, socket.MSG_WAITALL)]
 
 

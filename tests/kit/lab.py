@@ -184,7 +184,8 @@ class Namespace:
 def _still(path: Path, pid: int) -> Callable[[], bool]:
     """Return a test of whether the file has not grown for a fifth of a second.
 
-    And its writer waits for packets, or has ended with its device: one that is ready to run has only not got its turn.
+    And its writer waits for packets, or has ended with its device: one that is ready to run
+    has only not got its turn.
     """
     seen = (-1, time.monotonic())
 
