@@ -16,7 +16,7 @@ from typing import Any
 
 PORT = 18000
 SCENES: list[Callable[[], Any]] = []
-LONG_S = 5
+LONG_S = 60
 
 
 def scene(function: Callable[[], Any]) -> Callable[[], Any]:
