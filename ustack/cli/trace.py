@@ -32,9 +32,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
         1 if it was interrupted before one came.
     """
     client.wait_forever()
-    client.send(TraceRequest(args.one))
     status = 1
-    with stop_signals(client):
+    with stop_signals(client, TraceRequest(args.one)):
         while True:
             reply = client.receive()
             if isinstance(reply, Started):
