@@ -57,6 +57,10 @@ class TransportSocket:
         """Return an option of the core socket."""
         return self._runtime.call(self._sock.getsockopt, level, optname, buflen)
 
+    def ioctl(self, request: int) -> int:
+        """Answer SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK."""
+        return self._runtime.call(self._sock.ioctl, request)
+
 
 class StackTransport(asyncio.Transport):
     """A connection; ``protocol`` may be a Protocol or a BufferedProtocol."""

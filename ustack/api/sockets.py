@@ -420,6 +420,14 @@ class socket:
             return packed[:buflen] if buflen else timeout_us // 1_000_000
         return file.runtime.call(file.core.getsockopt, level, optname, buflen)
 
+    def ioctl(self, request: int) -> int:
+        """Return what SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK say of the queues: bytes.
+
+        The numbers are Linux's: ``termios.FIONREAD``, ``termios.TIOCOUTQ``, 0x894B, 0x8905.
+        """
+        file = self._open_file()
+        return file.runtime.call(file.core.ioctl, request)
+
     # Descriptors and the end.
 
     def fileno(self) -> int:

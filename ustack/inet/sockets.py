@@ -30,6 +30,7 @@ from ustack.tcp.connect import tcp_connect, tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
+from ustack.tcp.ioctl import tcp_ioctl
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.ports import inet_csk_get_port
@@ -314,6 +315,10 @@ class InetSocket:
     def at_mark(self) -> bool:
         """Whether the next byte to be read is urgent (SIOCATMARK, sockatmark(3))."""
         return tcp_at_mark(self._live())
+
+    def ioctl(self, request: int) -> int:
+        """Answer SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK (ioctl(2)); see ``tcp.ioctl``."""
+        return tcp_ioctl(self._live(), request)
 
     # Closing.
 

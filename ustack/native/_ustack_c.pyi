@@ -375,12 +375,14 @@ class us_tcp_sock:
     is_hashed: int
     event: int
     total_retrans: int
+    rcv_ooopack: int
     bytes_retrans: int
     bytes_received: int
     bytes_acked: int
     bytes_sent: int
     segs_in: int
     segs_out: int
+    data_segs_in: int
     data_segs_out: int
 
 class us_tcp_xmit:

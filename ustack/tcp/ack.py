@@ -286,7 +286,9 @@ def tcp_ack_of_syn(sk: TcpSock, seg: Segment) -> None:
     tp = sk.tp
     prior_una = tp.snd_una
     tcp_snd_una_update(sk, seg.ack)
+    tp.rcv_tstamp_us = sk.prot.clock.now_us
     tp.retransmits = 0
+    tp.delivered += 1
     acked = sk.prot.scratch.acked
     if lib.us_tcp_tx_ack(sk.prot.mem.ptr, tp, prior_una, seg.ack, acked):
         tcp_rtt_of_log(sk, acked, seg)

@@ -61,6 +61,7 @@ def tcp_v4_syn_recv_sock(
         if request.req.snt_synack_us:
             rtt_us = prot.clock.now_us - request.req.snt_synack_us
             tcp_ack_update_rtt(child, rtt_us, rtt_us)
+        child.tp.delivered = 1  # the SYN-ACK
         child.set_state(TcpEvent.RCV_ACK_OF_SYN)
         tcp_init_transfer(child)
     return child
@@ -120,6 +121,8 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.ts_recent_stamp_us = request.prot.clock.now_us
     tp.tsoffset = request.tsoffset
     tp.total_retrans = req.num_retrans
+    tp.segs_in = 1  # the SYN
+    tp.ack_lrcvtime_us = tp.ts_recent_stamp_us
 
 
 def tcp_init_transfer(sk: TcpSock) -> None:

@@ -260,6 +260,7 @@ def _take_syn(sk: TcpSock, seg: Segment) -> None:
 def tcp_finish_connect(sk: TcpSock) -> None:
     """SYN_SENT is over: ESTABLISHED, writers may write (tcp_finish_connect)."""
     sk.set_state(TcpEvent.RCV_SYN_ACK)
+    sk.tp.ack_lrcvtime_us = sk.prot.clock.now_us
     tcp_init_transfer(sk)
     sk.sk_state_change()
 

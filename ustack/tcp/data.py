@@ -293,6 +293,7 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment) -> DropReason | None:
     tcp_measure_rcv_mss(sk, seg)
     tp.ack_pending |= ICSK_ACK_SCHED
     mib.TCPOFOQueue += 1  # whatever of it is new, as Linux counts
+    tp.rcv_ooopack += 1
     ofo = sk.ofo
     if ofo is None:
         ofo = sk.ofo = OutOfOrderQueue(tp.rcv_nxt)

@@ -159,10 +159,21 @@ def tcp_child_process(lsk: TcpSock, child: TcpSock, seg: Segment) -> DropReason 
 
 def tcp_v4_do_rcv(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Hand a segment to its connection (tcp_v4_do_rcv)."""
-    sk.tp.segs_in += 1
+    tcp_segs_in(sk, seg)
     if sk.tp.state == TCP_ESTABLISHED:
         return tcp_rcv_established(sk, seg)
     return tcp_rcv_state_process(sk, seg)
+
+
+def tcp_segs_in(sk: TcpSock, seg: Segment) -> None:
+    """Count what has come, a super-frame as the segments that it is made of (tcp_segs_in)."""
+    tp = sk.tp
+    length = len(seg.payload)
+    gso_size = seg.skb.gso_size if length and seg.skb is not None else 0
+    segs = -(-length // gso_size) if gso_size else 1
+    tp.segs_in += segs
+    if length:
+        tp.data_segs_in += segs
 
 
 def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:

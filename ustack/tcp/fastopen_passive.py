@@ -111,6 +111,7 @@ def tcp_fastopen_create_child(
     tcp_init_transfer(child)
     if seg.payload:
         tcp_queue_rcv(child, seg.payload)
+        tp.data_segs_in = 1
     request.req.rcv_nxt = tp.rcv_wup = tp.last_ack_sent = tp.rcv_nxt
     return child
 

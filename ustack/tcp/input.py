@@ -287,6 +287,7 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
             return None
     if state == TCP_SYN_RECV:
         tcp_clear_retransmit(sk)
+        tp.delivered += 1  # the SYN-ACK
         sk.set_state(TcpEvent.RCV_ACK_OF_SYN)
         scale = 0 if seg.flags & SYN else tp.snd_wscale
         tp.snd_wnd = tp.max_window = seg.window << scale
@@ -316,6 +317,7 @@ def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
     tcp_rcv_synrecv_state_fastopen(sk, request)
     if tp.state != TCP_SYN_RECV:
         return
+    tp.delivered += 1  # the SYN-ACK
     sk.set_state(TcpEvent.RCV_ACK_OF_SYN)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq

@@ -18,6 +18,7 @@ from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
+from ustack.tcp.info import tcp_info
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -50,6 +51,7 @@ SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
 TCP_WINDOW_CLAMP = 10
+TCP_INFO = 11
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 
@@ -102,6 +104,8 @@ def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | 
         return packed[:buflen] if buflen else int(sk.linger_s is not None)
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
         return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    if level == IPPROTO_TCP and opt == TCP_INFO:
+        return tcp_info(sk, buflen)
     if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
         return listen_options.fastopen_key(sk)[: buflen or 32]
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:

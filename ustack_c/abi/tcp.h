@@ -138,12 +138,14 @@ struct us_tcp_sock {
 
 	/* What tcp_info shows. */
 	uint32_t total_retrans;
+	uint32_t rcv_ooopack;		/* segments that came out of order */
 	uint64_t bytes_retrans;
 	uint64_t bytes_received;
 	uint64_t bytes_acked;
 	uint64_t bytes_sent;
 	uint64_t segs_in;
 	uint64_t segs_out;
+	uint64_t data_segs_in;
 	uint64_t data_segs_out;
 };
 

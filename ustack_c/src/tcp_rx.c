@@ -165,12 +165,14 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
+	const uint32_t segs = seg->gso_size ? (seg->len + seg->gso_size - 1) / seg->gso_size : 1;
 
 	fast->mib.InReceives++;
 	fast->mib.InOctets += seg->ip_len;
 	fast->mib.InDelivers++;
 	fast->mib.InSegs++;
-	tp->segs_in++;
+	tp->segs_in += segs;
+	tp->data_segs_in += segs;
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;

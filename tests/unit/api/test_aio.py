@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import termios
 
 import pytest
 import uvloop
 
 from ustack import aio
+from ustack.tcp.info import unpack_tcp_info
 
 PORT = 8000
 HOST = "127.0.0.1"
@@ -451,3 +454,19 @@ def _contexts(tmp_path):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)
     return server, ssl.create_default_context(cafile=cert)
+
+
+def test_the_transports_socket_tells_tcp_info(run):
+    async def main():
+        server = await aio.start_server(lambda reader, writer: writer.close(), HOST, PORT)
+        _, writer = await aio.open_connection(HOST, PORT)
+        sock = writer.get_extra_info("socket")
+        packed = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 280)
+        assert unpack_tcp_info(packed)["bytes_acked"] == 1
+        assert sock.ioctl(termios.FIONREAD) == 0
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(main)

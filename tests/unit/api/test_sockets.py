@@ -6,12 +6,14 @@ import errno
 import gc
 import io
 import struct
+import termios
 import threading
 import time
 
 import pytest
 
 from ustack import socket
+from ustack.tcp.info import unpack_tcp_info
 
 PORT = 8000
 ADDRESS = ("127.0.0.1", PORT)
@@ -26,6 +28,20 @@ def soon(condition):
             return False
         threading.Event().wait(0.0005)
     return True
+
+
+# Figures.
+
+
+def test_tcp_info_and_ioctl_tell_of_both_ends(pair):
+    client, server = pair
+    client.sendall(b"hello")
+    assert soon(lambda: server.ioctl(termios.FIONREAD) == 5)
+    assert soon(lambda: client.ioctl(termios.TIOCOUTQ) == 0)
+    sent = unpack_tcp_info(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 280))
+    came = unpack_tcp_info(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 280))
+    assert (sent["state"], sent["bytes_acked"], sent["bytes_sent"]) == (1, 6, 5)
+    assert (came["state"], came["bytes_received"], came["data_segs_in"]) == (1, 5, 1)
 
 
 # Connections.
