@@ -35,10 +35,18 @@ if TYPE_CHECKING:
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.scoreboard import Recovery, TxRec
+    from ustack.tcp.urgent import UrgentState
 
 ICSK_TIME_NONE = 0
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_PROBE0 = 3
+ICSK_TIME_EARLY_RETRANS = 4
+"""linux-3.10: the delay of an early retransmit."""
+ICSK_TIME_LOSS_PROBE = 5
+"""Tail loss probe (RFC 8985 §7)."""
+ICSK_TIME_REO_TIMEOUT = 6
+"""RACK's reordering window (RFC 8985 §6.3)."""
 
 CURR_ESTAB = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
 
@@ -91,6 +99,7 @@ class TcpSock(Sock):
         "keepalive_timer",
         "listen",
         "ofo",
+        "oobinline",
         "opts",
         "orphaned",
         "pacing",
@@ -99,10 +108,13 @@ class TcpSock(Sock):
         "rcvbuf_locked",
         "rcvlowat",
         "rcvq",
+        "recovery",
         "retransmit_timer",
+        "rtx",
         "sndbuf_locked",
         "sndq",
         "tp",
+        "urg",
         "user_timeout_us",
     )
 
@@ -120,10 +132,18 @@ class TcpSock(Sock):
         """TCP_CONGESTION chose ``ca``; otherwise it is the stack's default."""
         self.ca_priv: Any = None
         """What ``ca`` remembers of this connection (inet_csk_ca)."""
+        self.rtx: list[TxRec] | None = None
+        """What is in flight, once something of it is out of order (scoreboard.py)."""
+        self.recovery: Recovery | None = None
+        """What loss recovery remembers, once there was any."""
         self.ofo: OutOfOrderQueue | None = None
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
+        self.oobinline = False
+        """SO_OOBINLINE: urgent data stays in the stream."""
+        self.urg: UrgentState | None = None
+        """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
         self.dst: Route | None = None
@@ -211,6 +231,7 @@ class TcpSock(Sock):
         self._new_tcb()
         self.done = False
         self.duplicate_sack = None
+        self.urg = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():
@@ -240,5 +261,9 @@ class TcpSock(Sock):
         mem = self.prot.mem.ptr
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
+        lib.us_tcp_tx_purge(mem, self.tp)
+        if self.recovery is not None:
+            self.recovery.tsorted.clear()
+        self.rtx = self.recovery = None
         self.prot.tcp_cache.free(self.tp)
         self.tp = self.rcvq = self.sndq = None
