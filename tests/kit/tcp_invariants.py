@@ -11,7 +11,7 @@ from typing import Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.stack import Stack
-from ustack.tcp.output import TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
+from ustack.tcp.cong.ops import TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
 from ustack.tcp.states import (

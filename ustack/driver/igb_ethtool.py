@@ -1,7 +1,8 @@
 """The figures of the igb driver under igb's own names (igb_ethtool.c, igb_update_stats).
 
 Everything here is counted somewhere: by the device in its statistics registers or by the
-C ring code. What igb lists and this device cannot have (collisions, alignment errors,
+C ring code; transmit descriptors and refusals by queue are counted beyond igb's list, for
+whoever compares TSO with none. What igb lists and this device cannot have (collisions, alignment errors,
 management packets) is left out.
 """
 
@@ -50,6 +51,8 @@ class QueueStats:
     csum_err: int = 0
     alloc_failed: int = 0
     errors: int = 0
+    descriptors: int = 0
+    """Used, contexts included; transmit only."""
 
     def add_rx(self, ring: Any) -> None:
         """Add a receive ring's counts (struct us_igb_rx_ring)."""
@@ -65,6 +68,7 @@ class QueueStats:
         self.bytes += ring.bytes
         self.restart += ring.restart
         self.busy += ring.busy
+        self.descriptors += ring.descriptors
 
     def with_rx(self, ring: Any) -> QueueStats:
         """Return these counts and those of the present receive ring, if any."""
@@ -112,6 +116,7 @@ def igb_get_ethtool_stats(adapter: IgbAdapter) -> dict[str, int]:
             f"{queue}_bytes": tx.bytes,
             f"{queue}_restart": tx.restart,
             f"{queue}_busy": tx.busy,
+            f"{queue}_descriptors": tx.descriptors,
         }
     for vector in adapter.q_vectors:
         rx, queue = vector.rx_stats, f"rx_queue_{vector.index}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
+from ustack.core.steering import flow_queue_is_stopped
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import (
     CA_EVENT_CWND_RESTART,
@@ -26,6 +27,7 @@ from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
+from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
@@ -183,11 +185,21 @@ def tcp_small_queue_check(sk: TcpSock) -> bool:
     Linux counts each socket's bytes below TCP; here the device's own stopped queue is the
     limit. The socket goes on by ``tcp_tsq_run`` once descriptors are free again.
     """
-    rt = tcp_route(sk)
-    if rt is None or not rt.dev.queue_stopped:
+    if not tcp_device_is_full(sk):
         return False
     sk.prot.tsq[sk] = None
     return True
+
+
+def tcp_device_is_full(sk: TcpSock) -> bool:
+    """Whether the transmit queue that our segments take is stopped; others' do not matter."""
+    rt = tcp_route(sk)
+    if rt is None or not rt.dev.queue_stopped:
+        return False
+    tp = sk.tp
+    return flow_queue_is_stopped(
+        sk.prot.net, rt.dev, IPPROTO_TCP, tp.saddr, tp.sport, tp.daddr, tp.dport
+    )
 
 
 def tcp_tsq_run(prot: TcpProt) -> None:
@@ -334,10 +346,7 @@ def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:
     tp = sk.tp
     if tp.snd_nxt == tp.snd_una or not sk.prot.config.tcp_autocorking:
         return False
-    rt = tcp_route(sk)
-    return bool(
-        rt is not None and rt.dev.queue_stopped and (tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal
-    )
+    return bool((tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal) and tcp_device_is_full(sk)
 
 
 def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
