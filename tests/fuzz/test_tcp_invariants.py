@@ -211,7 +211,7 @@ class Bench:
         kind_flags, ack = (SYN, 0) if sk is None else (SYN | ACK, sk.tp.snd_nxt)
         self._peer_sends(sport, dport, self.irs[which], ack, kind_flags, options)
         _, una, _, _ = self._numbers(key, which)
-        ts = (("TS", (1001, 1)),) if kind == "ts" else ()
+        ts = (("TS", (1001, 0)),) if kind == "ts" else ()
         self._peer_sends(sport, dport, self.irs[which] + 1, una, ACK, ts)
 
     def _peer_sends(

@@ -46,10 +46,13 @@ def check_stack(stack: Stack, edges: dict[int, int]) -> None:
         _recovery(sk)
     for key, tw in tcp.twhash.items():
         assert tw.key == key and tw.timer.pending and key not in tcp.ehash
-    for lsk in tcp.listening_hash.values():
+    for lsk in [lsk for group in tcp.listening_hash.values() for lsk in group]:
         assert lsk.listen is not None
         for key, request in lsk.listen.syn_queue.items():
-            assert request.key == key and request.timer.pending
+            assert request.key == key
+            timer = request.timer or lsk.listen.table.timer
+            assert timer.pending
+            assert request.timer is None or tcp.reqsk_hash[key] is request
         young = sum(not r.req.num_timeout for r in lsk.listen.syn_queue.values())
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
@@ -103,7 +106,7 @@ def _timers(sk: Any) -> None:
     timer = sk.retransmit_timer
     armed = timer is not None and timer.pending
     assert armed == (sk.icsk_pending != ICSK_TIME_NONE)
-    if tp.snd_una != tp.snd_nxt:
+    if tp.snd_una != tp.snd_nxt or sk in sk.prot.fastopen_rsk:
         assert sk.icsk_pending == ICSK_TIME_RETRANS, "in flight and no retransmission timer"
     elif tp.snd_nxt != tp.write_seq:
         assert sk.icsk_pending == ICSK_TIME_PROBE0 or sk in sk.prot.tsq, "a window unprobed"

@@ -83,7 +83,9 @@ MOST = {
 
 WORDS = {
     "profile": re.compile("|".join(map(re.escape, PROFILES))),
-    "tcp_fastopen_key": re.compile(r"[0-9a-f]{1,8}(-[0-9a-f]{1,8}){3}"),
+    "tcp_fastopen_key": re.compile(
+        r"(KEY)(,KEY)?".replace("KEY", r"[0-9a-f]{1,8}(-[0-9a-f]{1,8}){3}")
+    ),
 }
 """Fields that are no numbers, and what they accept."""
 PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {

@@ -97,7 +97,7 @@ FLAG_NAMES = (
 
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
-     "qlen_young"]
+     "syn_queue_limit", "qlen_young"]
 )  # fmt: skip
 """Keys of ``stack.tcp.diag()`` that have a place of their own in a row."""
 
@@ -288,10 +288,9 @@ def socket_row(sock: Mapping[str, Any]) -> SocketRow:
     timer = sock["timer"]
     extended: dict[str, Any] = {}
     if "syn_queue" in sock:
-        limit = sock["send_q"]
-        extended["synq"] = f"{sock['syn_queue']}/{limit}"
+        extended["synq"] = f"{sock['syn_queue']}/{sock['syn_queue_limit']}"
         extended["young"] = sock["qlen_young"]
-        extended["accq"] = f"{sock['recv_q']}/{limit}"
+        extended["accq"] = f"{sock['recv_q']}/{sock['send_q']}"
     elif sock.get("orphan"):
         extended["orphan"] = 1
     return SocketRow(

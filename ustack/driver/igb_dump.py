@@ -60,7 +60,8 @@ def _dump_rx(title: str, mem: memoryview, ring: Any, rxq: Any) -> Iterator[str]:
     # Every buffer is used again in its place: all up to the one that stays unused are there.
     next_to_alloc = (ring.next_to_clean - 1) % ring.count
     yield (
-        f"{title}: {ring.count} descriptors at {ring.dma:#x}, buffers of {ring.buffer_bytes} bytes"
+        f"{title}: {ring.count} descriptors at {ring.dma:#x}, {ring.buffer_bytes}-byte buffers, "
+        f"{ring.descriptors} cleaned for {ring.packets} packets"
     )
     yield (
         f"next_to_use {ring.next_to_use} next_to_clean {ring.next_to_clean} "
@@ -82,7 +83,10 @@ def _dump_rx(title: str, mem: memoryview, ring: Any, rxq: Any) -> Iterator[str]:
 
 
 def _dump_tx(title: str, mem: memoryview, ring: Any, txq: Any) -> Iterator[str]:
-    yield f"{title}: {ring.count} descriptors at {ring.dma:#x}"
+    yield (
+        f"{title}: {ring.count} descriptors at {ring.dma:#x}, "
+        f"{ring.descriptors} used, {ring.packets} packets sent"
+    )
     yield (
         f"next_to_use {ring.next_to_use} next_to_clean {ring.next_to_clean} "
         f"head {txq.TDH} tail {txq.TDT} stopped {ring.stopped}"

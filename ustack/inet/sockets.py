@@ -27,6 +27,7 @@ from ustack.sock.wait import (
 from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_connect, tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
+from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
@@ -333,7 +334,6 @@ class InetSocket:
     def _unlisten(self, sk: TcpSock) -> None:
         """SHUT_RD on a listener: its queues go, and it may bind its port to listen again."""
         inet_csk_listen_stop(sk)
-        sk.prot.listening_hash.pop((sk.bind_addr, sk.tp.sport), None)
         bucket, sk.bind_bucket = sk.bind_bucket, None
         sk.set_state(TcpEvent.CLOSE)
         sk.bind_bucket = bucket
@@ -370,7 +370,7 @@ class InetSocket:
             mask |= EPOLLHUP
         if rcv_shut:
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
-        if state in CONNECTING:
+        if state in CONNECTING and not tcp_passive_fastopen(sk):
             if sk.fastopen_req is not None and sk.fastopen_req.deferred:
                 mask |= EPOLLOUT | EPOLLWRNORM
             return mask

@@ -147,7 +147,7 @@ class Ping:
             raise socket_error(errno.EMSGSIZE)
         echo = Echo(daddr, ident & 0xFFFF, seq & 0xFFFF, data)
         echo.on_done = on_done
-        echo.sent_us = self._net.clock.now_us
+        echo.sent_us = self._net.clock.fine_us()
         echo.deadline_us = echo.sent_us + timeout_us
         self._waiting[daddr, info] = echo
         if not self._timer.pending or echo.deadline_us < self._timer.expires_us:
@@ -171,7 +171,7 @@ class Ping:
         echo = self._waiting.get((saddr, info))
         if echo is None:
             return False
-        echo.rtt_us = self._net.clock.now_us - echo.sent_us
+        echo.rtt_us = self._net.clock.fine_us() - echo.sent_us
         echo.ttl = ttl
         echo.reply_bytes = ICMP_HLEN + len(payload)
         echo.intact = payload == echo.payload

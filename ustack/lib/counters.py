@@ -122,6 +122,9 @@ class TcpMib:
 class TcpExtMib:
     """The TcpExt: row of /proc/net/netstat (include/uapi/linux/snmp.h, LINUX_MIB_*)."""
 
+    SyncookiesSent: int = 0
+    SyncookiesRecv: int = 0
+    SyncookiesFailed: int = 0
     EmbryonicRsts: int = 0
     PruneCalled: int = 0
     RcvPruned: int = 0
@@ -131,6 +134,7 @@ class TcpExtMib:
     TWKilled: int = 0
     PAWSActive: int = 0
     PAWSEstab: int = 0
+    TSEcrRejected: int = 0
     PAWSTimewait: int = 0
     PAWSOldAck: int = 0
     DelayedACKs: int = 0
@@ -151,6 +155,8 @@ class TcpExtMib:
     TCPFastOpenActive: int = 0
     TCPFastOpenActiveFail: int = 0
     TCPTimeWaitOverflow: int = 0
+    TCPDeferAcceptDrop: int = 0
+    TCPReqQFullDoCookies: int = 0
     TCPReqQFullDrop: int = 0
     BusyPollRxPackets: int = 0
     TCPRcvQDrop: int = 0
@@ -162,6 +168,10 @@ class TcpExtMib:
     TCPFromZeroWindowAdv: int = 0
     TCPToZeroWindowAdv: int = 0
     TCPWantZeroWindowAdv: int = 0
+    TCPFastOpenPassive: int = 0
+    TCPFastOpenPassiveFail: int = 0
+    TCPFastOpenListenOverflow: int = 0
+    TCPFastOpenCookieReqd: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPAutoCorking: int = 0
@@ -179,6 +189,7 @@ class TcpExtMib:
     TCPWinProbe: int = 0
     TCPDelivered: int = 0
     TCPZeroWindowDrop: int = 0
+    TCPFastOpenPassiveAltKey: int = 0
     TCPAckCompressed: int = 0
     BeyondWindow: int = 0
 

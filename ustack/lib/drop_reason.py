@@ -71,6 +71,8 @@ class DropReason(enum.IntEnum):
     TCP_REQQ_FULL = enum.auto()
     TCP_TIMEWAIT = enum.auto()
     TCP_LISTEN_NOT_SYN = enum.auto()
+    TCP_DEFER_ACCEPT = enum.auto()
+    TCP_RFC7323_TSECR = enum.auto()
 
 
 class DropCounters:

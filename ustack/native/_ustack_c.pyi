@@ -189,6 +189,7 @@ class us_request_sock:
     snt_isn: int
     rcv_nxt: int
     snt_tsval_first: int
+    snt_tsval_last: int
     ts_recent: int
     rcv_wnd: int
     mss: int
@@ -197,6 +198,7 @@ class us_request_sock:
     tstamp_ok: int
     sack_ok: int
     wscale_ok: int
+    ecn_ok: int
     num_retrans: int
     num_timeout: int
     acked: int

@@ -1,7 +1,7 @@
-"""From a request to an established socket (tcp_create_openreq_child), and what establishing sets.
+"""From a request to a socket (tcp_v4_syn_recv_sock), and what establishing sets.
 
-Called with the third ACK by ``tcp_check_req``; ``tcp_init_transfer`` is also the end of an
-active open.
+Called with the third ACK by ``tcp_check_req`` and ``cookie_v4_check``, with a Fast Open's SYN by
+``tcp_try_fastopen``; ``tcp_init_transfer`` is also the end of an active open.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.ipv4.route import ip_route_output
+from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add
 from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
@@ -30,15 +31,47 @@ if TYPE_CHECKING:
     from ustack.wire.tcp import Segment
 
 
+def tcp_v4_syn_recv_sock(
+    request: RequestSock, seg: Segment, *, established: bool = True
+) -> TcpSock | DropReason:
+    """Make the child of ``request`` if the accept queue has room for it.
+
+    Args:
+        seg: the third ACK, or the SYN of a Fast Open.
+        established: not so out of a SYN: then the child is in SYN_RECV.
+
+    Returns:
+        The child, hashed but on no accept queue yet; or TCP_LISTEN_OVERFLOW (ListenOverflows,
+        ListenDrops) or NOMEM (ListenDrops).
+    """
+    prot = request.prot
+    queues = request.lsk.listen
+    assert queues is not None
+    if queues.accept_queue_is_full():
+        prot.mib_ext.ListenOverflows += 1
+        prot.mib_ext.ListenDrops += 1
+        return DropReason.TCP_LISTEN_OVERFLOW
+    try:
+        child = tcp_create_openreq_child(request, seg)
+    except MemoryError:
+        prot.mib_ext.ListenDrops += 1
+        return DropReason.NOMEM
+    if established:
+        if request.req.snt_synack_us:
+            tcp_ack_update_rtt(child, prot.clock.now_us - request.req.snt_synack_us)
+        child.set_state(TcpEvent.RCV_ACK_OF_SYN)
+        tcp_init_transfer(child)
+    return child
+
+
 def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
-    """Make the child of ``request``, established by ``seg``, hashed and ready for its text.
+    """Make the child of ``request`` in SYN_RECV, in the established hash and on its port.
 
     Raises:
         MemoryError: the arena is full.
     """
     prot = request.prot
     lsk = request.lsk
-    req = request.req
     child = prot.create()
     _copy_request(child, request)
     tcp_assign_congestion_control(child, lsk)
@@ -61,11 +94,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.snd_wl1 = seg.seq
     child.dst = ip_route_output(prot.ip, tp.daddr, tp.saddr)
     tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
-    child.set_state(TcpEvent.RCV_ACK_OF_SYN)
     prot.mib.PassiveOpens += 1
-    if req.snt_synack_us:
-        tcp_ack_update_rtt(child, prot.clock.now_us - req.snt_synack_us)
-    tcp_init_transfer(child)
     return child
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
+from ustack.tcp.fastopen import reqsk_fastopen_remove, tcp_fastopen_request
 from ustack.tcp.output import tcp_send_fin
 from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 def tcp_done(sk: TcpSock) -> None:
     """End a connection (tcp_done): CLOSE, no timer, in no table; readers and writers learn it."""
     tp = sk.tp
+    request = tcp_fastopen_request(sk)
     if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV):
         sk.prot.mib.AttemptFails += 1
     tcp_clear_xmit_timers(sk)
+    if request is not None:
+        reqsk_fastopen_remove(sk, request, reset=False)
     if tp.state != TCP_CLOSE:
         sk.set_state(TcpEvent.ABORT)
     tp.rcv_shutdown = RCV_SHUTDOWN

@@ -53,13 +53,15 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
     """Send a SYN to ``daddr:dport`` and go to SYN_SENT.
 
     Raises:
-        OSError: ENETUNREACH, no route or no such kind of address; EADDRNOTAVAIL, no port is
-            free. The socket stays as it was.
+        OSError: ENETUNREACH, no route or no such kind of address; EINVAL, bound to a loopback
+            address and this is none; EADDRNOTAVAIL, no port is free. The socket stays as it was.
     """
     prot = sk.prot
     tp = sk.tp
     if not daddr:
         daddr = INADDR_LOOPBACK  # Linux: connecting to 0.0.0.0 means this host
+    if sk.bind_addr >> 24 == INADDR_LOOPBACK >> 24 and not prot.ip.is_local_address(daddr):
+        raise socket_error(errno.EINVAL)
     rt = ip_route_output(prot.ip, daddr, sk.bind_addr)
     if rt is None or rt.rt_type in (RTN_BROADCAST, RTN_MULTICAST):
         raise socket_error(errno.ENETUNREACH)

@@ -25,10 +25,14 @@ from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
 from ustack.tcp.ack import tcp_syn_is_unacked
+from ustack.tcp.check_req import tcp_check_req
 from ustack.tcp.close import tcp_done_with_error
+from ustack.tcp.conn_request import tcp_conn_request
+from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
 from ustack.tcp.output import tcp_retransmit_range, tcp_sync_mss
-from ustack.tcp.request_sock import reqsk_drop, tcp_check_req, tcp_conn_request
+from ustack.tcp.request_sock import reqsk_drop
+from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_v4_send_reset
@@ -37,6 +41,7 @@ from ustack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse_segment
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
 
 ICMP_DEST_UNREACH = 3
@@ -113,9 +118,12 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
     sk = prot.ehash.get(key)
     if sk is not None:
         return tcp_v4_do_rcv(sk, seg)
+    request = prot.reqsk_hash.get(key)
+    if request is not None:
+        return tcp_v4_rcv_request(request, seg)
     isn = 0
     tw = prot.twhash.get(key)
-    lsk = prot.listener_lookup(seg.daddr, seg.dport)
+    lsk = inet_lookup_listener(prot, key)
     if tw is not None:
         verdict = tcp_timewait_state_process(tw, seg, listening=lsk is not None)
         if verdict is None or isinstance(verdict, DropReason):
@@ -125,11 +133,24 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
         tcp_v4_send_reset(prot, seg)
         return DropReason.NO_SOCKET
     request = lsk.listen.syn_queue.get(key)
-    if request is None:
-        return tcp_rcv_listen(lsk, seg, isn)
+    if request is not None:
+        return tcp_v4_rcv_request(request, seg)
+    return tcp_rcv_listen(lsk, seg, isn)
+
+
+def tcp_v4_rcv_request(request: RequestSock, seg: Segment) -> DropReason | None:
+    """Hand a segment to a half-open connection; a third ACK goes on to the child it makes."""
+    lsk = request.lsk
     child = tcp_check_req(request, seg)
+    if child is None:
+        return tcp_rcv_listen(lsk, seg, 0)
     if isinstance(child, DropReason):
         return child
+    return tcp_child_process(lsk, child, seg)
+
+
+def tcp_child_process(lsk: TcpSock, child: TcpSock, seg: Segment) -> DropReason | None:
+    """Give a new child the segment that made it, and wake who accepts (tcp_child_process)."""
     reason = tcp_v4_do_rcv(child, seg)
     lsk.sk_data_ready()
     return reason
@@ -148,8 +169,13 @@ def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     # First, check for a RST.
     if seg.flags & RST:
         return DropReason.TCP_RESET
-    # Second, check for an ACK: nothing was sent that it could acknowledge.
+    # Second, check for an ACK: nothing was sent that it could acknowledge, but for a cookie.
     if seg.flags & ACK:
+        child = cookie_v4_check(lsk, seg)
+        if isinstance(child, DropReason):
+            return child
+        if child is not None:
+            return tcp_child_process(lsk, child, seg)
         tcp_v4_send_reset(lsk.prot, seg)
         return DropReason.TCP_FLAGS
     # Third, check for a SYN.
@@ -206,10 +232,10 @@ def tcp_v4_err(
 
 
 def _err_for_request(prot: TcpProt, key: tuple[int, int, int, int], seq: int) -> None:
-    lsk = prot.listener_lookup(key[0], key[1])
-    if lsk is None or lsk.listen is None:
-        return
-    request = lsk.listen.syn_queue.get(key)
+    request = prot.reqsk_hash.get(key)
+    if request is None:
+        lsk = inet_lookup_listener(prot, key)
+        request = lsk.listen.syn_queue.get(key) if lsk is not None and lsk.listen else None
     if request is not None and request.req.snt_isn == seq:
         prot.mib_ext.ListenDrops += 1
         reqsk_drop(request)

@@ -24,13 +24,14 @@ def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
     limit), local and peer as (address, port), timer ((name, left in us, retries) or None),
     and for a connection rto_us, rtt_us, rttvar_us, mss, cwnd, ssthresh, retrans (in flight,
     in all), bytes_*, segs_*, skmem (bytes held: r, rb, t, tb), wscale, options; for a
-    listener syn_queue, qlen_young.
+    listener syn_queue, syn_queue_limit, qlen_young.
     """
-    for lsk in prot.listening_hash.values():
-        yield _listener(lsk)
-        if lsk.listen is not None:
-            for request in lsk.listen.syn_queue.values():
-                yield _request(request)
+    for group in prot.listening_hash.values():
+        for lsk in group:
+            yield _listener(lsk)
+            if lsk.listen is not None:
+                for request in lsk.listen.syn_queue.values():
+                    yield _request(request)
     for sk in prot.ehash.values():
         yield _connection(sk)
     for tw in prot.twhash.values():
@@ -48,6 +49,7 @@ def _listener(lsk: TcpSock) -> dict[str, Any]:
         "peer": (0, 0),
         "timer": None,
         "syn_queue": len(queues.syn_queue),
+        "syn_queue_limit": queues.syn_queue_limit(),
         "qlen_young": queues.qlen_young,
     }
 
@@ -60,7 +62,7 @@ def _request(request: RequestSock) -> dict[str, Any]:
         "send_q": 0,
         "local": (req.loc_addr, req.loc_port),
         "peer": (req.rmt_addr, req.rmt_port),
-        "timer": ("on", _left_us(request.prot, request.timer), req.num_timeout),
+        "timer": ("on", max(request.expires_us - request.prot.clock.now_us, 0), req.num_timeout),
     }
 
 

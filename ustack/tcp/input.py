@@ -14,6 +14,7 @@ from ustack.lib.seqnum import SEQ_MASK, after, before, seq_min
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.ack import tcp_ack
 from ustack.tcp.challenge import tcp_oow_is_limited, tcp_send_challenge_ack
+from ustack.tcp.check_req import tcp_check_req_fastopen
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_done, tcp_reset
 from ustack.tcp.connect import tcp_rcv_synsent_state_process
@@ -27,8 +28,11 @@ from ustack.tcp.data import (
     tcp_rcv_rtt_measure_ts,
 )
 from ustack.tcp.delack import tcp_ack_snd_check
+from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_passive import tcp_rcv_synrecv_state_fastopen
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
+from ustack.tcp.rtt import tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -48,6 +52,7 @@ from ustack.tcp.window import tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 if TYPE_CHECKING:
+    from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
@@ -96,6 +101,11 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent_state_process(sk, seg)
+    request = tcp_fastopen_request(sk)
+    if request is not None:
+        reason = tcp_check_req_fastopen(sk, request, seg)
+        if reason is not None:
+            return reason
     # First, check the sequence number. Second, the RST bit. Fourth, the SYN bit.
     reason = tcp_validate_incoming(sk, seg, syn_inerr=tp.state == TCP_ESTABLISHED)
     if reason is not None:
@@ -103,7 +113,7 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     # Fifth, check the ACK field.
     if not seg.flags & ACK:
         return DropReason.TCP_NO_ACK
-    if tp.state == TCP_SYN_RECV and seg.ack != tp.snd_nxt:
+    if tp.state == TCP_SYN_RECV and not _is_ack_of_our_syn(sk, seg, ahead=request is not None):
         tcp_v4_send_reset(sk.prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
     old_ack = before(seg.ack, tp.snd_una)
@@ -123,6 +133,14 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
         tcp_check_space(sk)
         tcp_ack_snd_check(sk)
     return reason
+
+
+def _is_ack_of_our_syn(sk: TcpSock, seg: Segment, *, ahead: bool) -> bool:
+    """Whether SEG.ACK is acceptable in SYN_RECV; a Fast Open child may be ``ahead`` with data."""
+    tp = sk.tp
+    if ahead:
+        return not before(seg.ack, tp.snd_una) and not after(seg.ack, tp.snd_nxt)
+    return bool(seg.ack == tp.snd_nxt)
 
 
 def is_over(sk: TcpSock) -> bool:
@@ -261,6 +279,11 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
     """What an acceptable ACK means in the closing states and in SYN_RECV."""
     tp = sk.tp
     state = tp.state
+    request = tcp_fastopen_request(sk)
+    if request is not None:
+        _fastopen_acked(sk, seg, request)
+        if state == TCP_SYN_RECV:
+            return None
     if state == TCP_SYN_RECV:
         tcp_clear_retransmit(sk)
         sk.set_state(TcpEvent.RCV_ACK_OF_SYN)
@@ -281,6 +304,21 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
         tcp_done(sk)
     return None
+
+
+def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
+    """The third ACK for a connection that exists since its SYN (RFC 7413 §4.2.2)."""
+    tp = sk.tp
+    if not tp.srtt_us and request.req.snt_synack_us:
+        tcp_ack_update_rtt(sk, sk.prot.clock.now_us - request.req.snt_synack_us)
+    tcp_rcv_synrecv_state_fastopen(sk, request)
+    if tp.state != TCP_SYN_RECV:
+        return
+    sk.set_state(TcpEvent.RCV_ACK_OF_SYN)
+    tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
+    tp.snd_wl1 = seg.seq
+    tp.lsndtime_us = sk.prot.clock.now_us
+    sk.sk_state_change()
 
 
 def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:

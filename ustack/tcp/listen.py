@@ -1,8 +1,8 @@
-"""A listener's two queues: SYN queue and accept queue (struct request_sock_queue).
+"""A listener's two queues, SYN queue and accept queue (struct request_sock_queue), and listen().
 
-The SYN queue holds requests by the peer's address, bounded by the same limit as the accept
-queue (linux-6); the accept queue is a FIFO of established children. Linux's tests are
-``> limit``, so each holds one more than its limit says.
+linux-6: both are bounded by min(backlog, somaxconn) and the test is ``> limit``, so each holds
+one more. linux-3.10: the SYN queue is a table whose size is settled at listen()
+(``reqsk_queue_alloc``). A listener keeps the rules of the profile it was made under.
 """
 
 from __future__ import annotations
@@ -11,59 +11,145 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
+from ustack.native.siphash import siphash_2u64
 from ustack.tcp.close import tcp_abort, tcp_destroy
+from ustack.tcp.fastopen import (
+    TFO_SERVER_ENABLE,
+    TFO_SERVER_WO_SOCKOPT1,
+    FastopenQueue,
+    reqsk_fastopen_remove,
+)
 from ustack.tcp.ports import inet_csk_listen_port
 from ustack.tcp.request_sock import RequestSock, reqsk_drop
+from ustack.tcp.reuseport import inet_hash, inet_unhash, reuseport_can_join
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TcpEvent
 
 if TYPE_CHECKING:
-    from ustack.tcp.protocol import FlowKey
+    from ustack.core.timer import Timer
+    from ustack.tcp.protocol import FlowKey, TcpProt
     from ustack.tcp.sock import TcpSock
+
+MIN_NR_TABLE_ENTRIES = 8
+
+
+class ListenTable:
+    """A 3.10 listener's SYN table (struct listen_sock)."""
+
+    __slots__ = ("clock_hand", "max_qlen_log", "syn_table", "timer")
+
+    def __init__(self, backlog: int, max_syn_backlog: int) -> None:
+        entries = reqsk_queue_entries(backlog, max_syn_backlog)
+        self.max_qlen_log = max(3, entries.bit_length() - 1)
+        self.syn_table: list[list[RequestSock]] = [[] for _ in range(entries)]
+        self.clock_hand = 0
+        """Chain that the pruning goes on with."""
+        self.timer: Timer | None = None
+        """Looks for SYN-ACKs to repeat every 200 ms while there are requests."""
+
+    def chain(self, prot: TcpProt, key: FlowKey) -> list[RequestSock]:
+        """Return the chain that a peer's request belongs to (inet_synq_hash)."""
+        digest = siphash_2u64(prot.secret, key[2], 3 << 32 | key[3])
+        return self.syn_table[digest % len(self.syn_table)]
+
+
+def reqsk_queue_entries(backlog: int, max_syn_backlog: int) -> int:
+    """Return the chains of a 3.10 SYN table (reqsk_queue_alloc): at least 16."""
+    entries = max(min(backlog, max_syn_backlog), MIN_NR_TABLE_ENTRIES)
+    return 1 << entries.bit_length()  # roundup_pow_of_two(entries + 1)
 
 
 class ListenQueues:
-    """What makes a socket a listener."""
+    """What makes a socket a listener; an option of listeners set before makes it early."""
 
-    __slots__ = ("accept_queue", "max_ack_backlog", "qlen_young", "syn_queue")
+    __slots__ = (
+        "accept_queue",
+        "defer_accept",
+        "fastopen",
+        "max_ack_backlog",
+        "qlen_young",
+        "syn_queue",
+        "synq_overflow_us",
+        "table",
+    )
 
-    def __init__(self, backlog: int) -> None:
-        self.max_ack_backlog = backlog
+    def __init__(self) -> None:
+        self.max_ack_backlog = 0
         self.syn_queue: dict[FlowKey, RequestSock] = {}
         self.accept_queue: deque[TcpSock] = deque()
         self.qlen_young = 0
         """Requests whose SYN-ACK has not been repeated."""
+        self.table: ListenTable | None = None
+        """Of a listener made under linux-3.10."""
+        self.defer_accept = 0
+        """TCP_DEFER_ACCEPT, as SYN-ACK timeouts to wait for data."""
+        self.fastopen: FastopenQueue | None = None
+        """TCP_FASTOPEN: None, off."""
+        self.synq_overflow_us: int | None = None
+        """When a cookie last went out; without one lately no ACK can bring one back."""
 
     def accept_queue_is_full(self) -> bool:
         """sk_acceptq_is_full: one more than the limit fits."""
         return len(self.accept_queue) > self.max_ack_backlog
 
     def syn_queue_is_full(self) -> bool:
-        """inet_csk_reqsk_queue_is_full: one more than the limit fits."""
+        """inet_csk_reqsk_queue_is_full; linux-6: one more than the limit fits."""
+        if self.table is not None:
+            return bool(len(self.syn_queue) >> self.table.max_qlen_log)
         return len(self.syn_queue) > self.max_ack_backlog
+
+    def syn_queue_limit(self) -> int:
+        """Requests that the SYN queue is said to hold, for ``ss``."""
+        return 1 << self.table.max_qlen_log if self.table is not None else self.max_ack_backlog
+
+    def drops_syn_for_accept_queue(self) -> bool:
+        """Whether a SYN is dropped because of the accept queue.
+
+        linux-6 (since 4.10): whenever it is full. linux-3.10: only if two young requests wait
+        for their third ACK already.
+        """
+        return self.accept_queue_is_full() and (self.table is None or self.qlen_young > 1)
+
+
+def listen_queues(sk: TcpSock) -> ListenQueues:
+    """Return ``sk``'s queues, made now if it has none."""
+    if sk.listen is None:
+        sk.listen = ListenQueues()
+    return sk.listen
 
 
 def inet_listen(sk: TcpSock, backlog: int) -> None:
-    """Make ``sk`` a listener, or change the length of one (inet_listen).
+    """Make ``sk`` a listener, or change the accept queue's length of one (inet_listen).
 
     Raises:
         OSError: EINVAL, it is connected; EADDRINUSE, another listener has the port.
     """
     prot = sk.prot
     limit = prot.somaxconn if backlog < 0 else min(backlog, prot.somaxconn)
-    if sk.tp.state == TCP_LISTEN and sk.listen is not None:
-        sk.listen.max_ack_backlog = limit
-        return
-    if sk.tp.state != TCP_CLOSE:
+    if sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
         raise socket_error(errno.EINVAL)
+    if sk.tp.state == TCP_CLOSE:
+        _inet_csk_listen_start(sk, limit)
+    listen_queues(sk).max_ack_backlog = limit
+
+
+def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
+    prot = sk.prot
     inet_csk_listen_port(prot, sk)
-    key = (sk.bind_addr, sk.tp.sport)
-    if key in prot.listening_hash:
+    others = prot.listening_hash.get((sk.bind_addr, sk.tp.sport), ())
+    if any(not reuseport_can_join(sk, other) for other in others):
         raise socket_error(errno.EADDRINUSE)
-    sk.listen = ListenQueues(limit)
+    queues = listen_queues(sk)
+    queues.table = None
+    if prot.profile == LINUX_310:
+        queues.table = ListenTable(limit, prot.config.tcp_max_syn_backlog)
+    everywhere = TFO_SERVER_WO_SOCKOPT1 | TFO_SERVER_ENABLE
+    if prot.config.tcp_fastopen & everywhere == everywhere and queues.fastopen is None:
+        queues.fastopen = FastopenQueue(limit)
     sk.set_state(TcpEvent.LISTEN)
-    prot.listening_hash[key] = sk
+    inet_hash(sk)
 
 
 def inet_csk_accept(sk: TcpSock) -> TcpSock:
@@ -76,7 +162,11 @@ def inet_csk_accept(sk: TcpSock) -> TcpSock:
         raise socket_error(errno.EINVAL)
     if not sk.listen.accept_queue:
         raise socket_error(errno.EAGAIN)
-    return sk.listen.accept_queue.popleft()
+    child = sk.listen.accept_queue.popleft()
+    request = sk.prot.fastopen_rsk.get(child)
+    if request is not None:
+        request.sk = None  # taken before its handshake is over
+    return child
 
 
 def inet_csk_listen_stop(sk: TcpSock) -> None:
@@ -84,12 +174,22 @@ def inet_csk_listen_stop(sk: TcpSock) -> None:
     queues = sk.listen
     if queues is None:
         return
-    for req in list(queues.syn_queue.values()):
-        reqsk_drop(req)
+    inet_unhash(sk)
+    for request in list(queues.syn_queue.values()):
+        reqsk_drop(request)
     while queues.accept_queue:
-        child = queues.accept_queue.popleft()
-        child.dead = True
-        lib.us_bq_purge(child.prot.mem.ptr, child.rcvq)
-        tcp_abort(child)
-        tcp_destroy(child)
-    sk.listen = None
+        _inet_child_forget(queues.accept_queue.popleft())
+    if queues.fastopen is not None:
+        queues.fastopen.forget_resets()
+    queues.synq_overflow_us = None
+
+
+def _inet_child_forget(child: TcpSock) -> None:
+    """Reset a child that nobody will ever accept."""
+    child.dead = True
+    request = child.prot.fastopen_rsk.get(child)
+    if request is not None:
+        reqsk_fastopen_remove(child, request, reset=False)
+    lib.us_bq_purge(child.prot.mem.ptr, child.rcvq)
+    tcp_abort(child)
+    tcp_destroy(child)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
-from ustack.tcp import connect_options, send_options
+from ustack.tcp import connect_options, listen_options, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
@@ -72,6 +72,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         name = value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0]
         tcp_set_congestion_control(sk, name.decode("ascii", "replace"))
         return
+    if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
+        listen_options.set_fastopen_key(sk, value)
+        return
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
         send_options.set_max_pacing_rate(sk, value)
         return
@@ -97,6 +100,8 @@ def tcp_getsockopt(sk: TcpSock, level: int, opt: int, buflen: int = 0) -> int | 
         return packed[:buflen] if buflen else int(sk.linger_s is not None)
     if level == IPPROTO_TCP and opt == TCP_CONGESTION:
         return sk.ca.name.encode().ljust(16, b"\0")[: buflen or 16]
+    if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
+        return listen_options.fastopen_key(sk)[: buflen or 32]
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
         return send_options.max_pacing_rate(sk, buflen)
     getter = GETTERS.get((level, opt))
@@ -166,6 +171,7 @@ def _set_quickack(sk: TcpSock, value: int) -> None:
 SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     **send_options.SETTERS,
     **connect_options.SETTERS,
+    **listen_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
@@ -176,6 +182,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
 GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     **send_options.GETTERS,
     **connect_options.GETTERS,
+    **listen_options.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),

@@ -118,11 +118,18 @@ def sk_reuseport_match(bucket: BindBucket, sk: TcpSock, addr: int) -> bool:
 def inet_csk_update_fastreuse(
     bucket: BindBucket, sk: TcpSock, addr: int, *, listening: bool = False
 ) -> None:
-    """Note in the bucket what its newest owner, who has bound it, allows others."""
+    """Note in the bucket what its newest owner, who has bound it, allows others.
+
+    Since the second hash (6.1) Linux takes no owner for the first one here: SO_REUSEADDR has
+    no short cut any more, and SO_REUSEPORT's holds for one address.
+    """
     reuse = sk.reuse and not listening
-    first = not bucket.owners or (len(bucket.owners) == 1 and sk in bucket.owners)
+    alone = len(bucket.owners) == 1 and sk in bucket.owners
+    first = alone and sk.prot.profile == LINUX_310
     if first:
         bucket.fastreuse = int(reuse)
+    elif alone and bucket.by_connect:
+        bucket.fastreuse = bucket.fastreuseport = 0
     elif not reuse:
         bucket.fastreuse = 0
     if not sk.reuseport:

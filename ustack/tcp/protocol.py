@@ -19,6 +19,7 @@ from ustack.tcp.diag import tcp_diag
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.timeout import tcp_write_timer
 from ustack.tcp.transmit import TxScratch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.fastopen_client import FastopenCache
+    from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.timewait import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
@@ -57,8 +59,12 @@ class TcpProt:
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
         self.ehash: dict[FlowKey, TcpSock] = {}
         self.twhash: dict[FlowKey, TimewaitSock] = {}
-        self.listening_hash: dict[tuple[int, int], TcpSock] = {}
-        """Listeners by (address or 0, port)."""
+        self.reqsk_hash: dict[FlowKey, RequestSock] = {}
+        """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
+        self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
+        """Fast Open connections whose handshake is not over, and their requests."""
+        self.listening_hash: dict[tuple[int, int], list[TcpSock]] = {}
+        """Listeners by (address or 0, port): one, or those that share it by SO_REUSEPORT."""
         self.bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
@@ -67,6 +73,7 @@ class TcpProt:
         """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
         self.table_perturb: dict[int, int] = {}
         """The same since 5.12, by a hash of the addresses: 65536 at most."""
+        self._syncookie_secret = b""
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.orphan_count = 0
@@ -119,17 +126,12 @@ class TcpProt:
         """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""
         return self.ehash.get(key) or self.twhash.get(key)
 
-    def listener_lookup(self, daddr: int, dport: int) -> TcpSock | None:
-        """Find the listener for a segment to ``daddr:dport``: the exact address first."""
-        return self.listening_hash.get((daddr, dport)) or self.listening_hash.get((0, dport))
-
     def unhash(self, sk: TcpSock) -> None:
         """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""
         if self.ehash.get(sk.key) is sk:
             del self.ehash[sk.key]
-        listen_key = (sk.bind_addr, sk.tp.sport)
-        if self.listening_hash.get(listen_key) is sk:
-            del self.listening_hash[listen_key]
+        if sk.listen is not None:
+            inet_unhash(sk)
         if not sk.port_locked:
             self.put_port(sk)
 
@@ -138,6 +140,13 @@ class TcpProt:
         if sk.bind_bucket is not None:
             bind_bucket_remove(self, sk, sk.bind_bucket)
             sk.bind_bucket = None
+
+    @property
+    def syncookie_secret(self) -> bytes:
+        """The key of SYN cookies, drawn when the first is made."""
+        if not self._syncookie_secret:
+            self._syncookie_secret = self.rng.getrandbits(128).to_bytes(16, "little")
+        return self._syncookie_secret
 
     def secure_tcp_seq(self, saddr: int, daddr: int, sport: int, dport: int) -> int:
         """Return an initial sequence number: RFC 6528 §3, F(four-tuple, secret) + clock/64 ns."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
+from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_current_mss, tcp_push, tcp_size_goal
 from ustack.tcp.sndbuf import sk_stream_room
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
@@ -36,7 +37,7 @@ def sk_stream_check(sk: TcpSock) -> None:
         OSError: as tcp_sendmsg; BlockingIOError (EAGAIN), not connected yet.
     """
     tp = sk.tp
-    if tp.state not in CAN_SEND:
+    if tp.state not in CAN_SEND and not tcp_passive_fastopen(sk):
         if tp.state in (TCP_SYN_SENT, TCP_SYN_RECV) and not sk.sk_err:
             sk.nospace = True
             raise socket_error(errno.EAGAIN)

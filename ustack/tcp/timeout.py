@@ -12,6 +12,8 @@ from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.tcp.ack import tcp_enter_loss, tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
 from ustack.tcp.connect import tcp_retransmit_syn
+from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
 from ustack.tcp.output import (
     tcp_current_mss,
     tcp_retransmit_range,
@@ -52,6 +54,11 @@ def tcp_write_timer(sk: TcpSock) -> None:
 def tcp_retransmit_timer(sk: TcpSock) -> None:
     """The retransmission timeout (RFC 6298 §5.4-5.7, tcp_retransmit_timer)."""
     tp = sk.tp
+    request = tcp_fastopen_request(sk)
+    if request is not None:
+        if not tcp_fastopen_synack_timer(sk, request):
+            tcp_write_err(sk)
+        return
     if tp.snd_una == tp.snd_nxt:
         return
     sk.prot.mib_ext.TCPTimeouts += 1

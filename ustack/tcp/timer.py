@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
+from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.pacing import tcp_pacing_stop
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
 from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
@@ -60,6 +61,8 @@ def tcp_clear_xmit_timers(sk: TcpSock) -> None:
 def tcp_rearm_rto(sk: TcpSock) -> None:
     """After an ACK: stop the timer if all is acknowledged, else start it anew (RFC 6298 §5.3)."""
     tp = sk.tp
+    if tcp_fastopen_request(sk) is not None:
+        return  # the timer is the SYN-ACK's
     if tp.snd_una == tp.snd_nxt:
         tcp_clear_retransmit(sk)
     else:

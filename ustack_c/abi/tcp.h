@@ -136,7 +136,8 @@ struct us_request_sock {
 	uint32_t rcv_isn;
 	uint32_t snt_isn;
 	uint32_t rcv_nxt;
-	uint32_t snt_tsval_first;
+	uint32_t snt_tsval_first;	/* TSval of the first SYN-ACK, 0: none is out */
+	uint32_t snt_tsval_last;
 	uint32_t ts_recent;
 	uint32_t rcv_wnd;		/* window of our SYN-ACK */
 	uint16_t mss;			/* the peer's MSS option, or 536 */
@@ -145,11 +146,12 @@ struct us_request_sock {
 	uint8_t tstamp_ok;
 	uint8_t sack_ok;
 	uint8_t wscale_ok;
-	uint8_t num_retrans;		/* SYN-ACKs repeated because the peer was silent */
-	uint8_t num_timeout;
-	uint8_t acked;			/* third ACK seen while the accept queue was full */
+	uint8_t ecn_ok;
+	uint8_t num_retrans;		/* SYN-ACKs repeated, for whatever reason */
+	uint8_t num_timeout;		/* of those, because the peer was silent */
+	uint8_t acked;			/* third ACK seen, but the child has to wait */
 	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
-	uint64_t expires_us;
+	uint64_t expires_us;		/* linux-3.10: when the SYN-ACK's time is over */
 };
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */

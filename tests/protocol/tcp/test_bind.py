@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kit.host import TEST_CONFIG, Host, host
-from ustack.config import TcpConfig
+from ustack.config import LINUX_6, LINUX_310, TcpConfig
+from ustack.core.sysctl import with_profile
 
 SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT = 1, 2, 15
 ANY, LOOP = 0, 0x7F000001
@@ -104,12 +105,21 @@ def test_the_option_counts_as_it_is_now_not_as_it_was_at_bind(server):
     assert not in_use(server, ANY, 5000, "a")
 
 
-@pytest.mark.linux("tb->fastreuse > 0: no look at the owners")
-def test_nor_is_it_looked_at_while_all_that_bound_had_it(server):
-    """Linux's short cut: the bucket remembers, though an owner has changed its mind."""
-    first = bound(server, ANY, 5000, "a")
+@pytest.mark.linux("tb->fastreuse > 0: no look at the owners; not since 6.1, as measured")
+@pytest.mark.parametrize(("profile", "conflict"), [(LINUX_6, True), (LINUX_310, False)])
+def test_the_old_kernel_believes_what_so_reuseaddr_was_when_they_bound(profile, conflict):
+    h = host(with_profile(TEST_CONFIG, profile))
+    first = bound(h, ANY, 5000, "a")
     first.setsockopt(SOL_SOCKET, SO_REUSEADDR, 0)
-    assert not in_use(server, ANY, 5000, "a")
+    assert in_use(h, ANY, 5000, "a") is conflict
+
+
+@pytest.mark.parametrize(("address", "conflict"), [("lo", False), ("any", True)])
+@pytest.mark.linux("sk_reuseport_match, FASTREUSEPORT_STRICT")
+def test_so_reuseport_is_believed_for_the_same_address(server, address, conflict):
+    first = bound(server, ADDRESSES["lo"], 5000, "p")
+    first.setsockopt(SOL_SOCKET, SO_REUSEPORT, 0)
+    assert in_use(server, ADDRESSES[address], 5000, "p") is conflict
 
 
 # Ports that connect() has chosen.

@@ -232,7 +232,8 @@ def test_an_answer_to_a_repeated_syn_counts_as_repeated(server):
 
 
 @pytest.mark.linux("tcp_conn_request: a TIME_WAIT is converted without limits")
-def test_a_peer_from_time_wait_passes_a_full_syn_queue(server):
+def test_a_peer_from_time_wait_passes_a_full_syn_queue():
+    server = host(TEST_CONFIG, tcp=TcpConfig(tcp_syncookies=0))
     lsk = server.listen(backlog=0)
     peer = server.peer()
     peer.handshake()

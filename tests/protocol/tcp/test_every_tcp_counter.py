@@ -6,6 +6,7 @@ A counter or reason that has no script here fails, and so does a script that mis
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -17,9 +18,12 @@ from kit.host import TEST_CONFIG, Host, host
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
 from ustack.config import TcpConfig
+from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.lib.counters import TcpExtMib, TcpMib
 from ustack.lib.drop_reason import DropReason
+from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
+from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
 from ustack.wire.ipv4 import build_ipv4
 
 SECOND = 1_000_000
@@ -43,6 +47,11 @@ def connects(h: Host) -> Peer:
     h.connect()
     peer.expect("S 0:0(0)")
     return peer
+
+
+def wrong_answer(h: Host) -> None:
+    """Our SYN is answered, but it is another that is acknowledged."""
+    connects(h).send("S. 0:0(0) ack 77")
 
 
 def refused(h: Host) -> None:
@@ -186,6 +195,58 @@ def syn_queue_is_full(h: Host) -> None:
     h.listen(backlog=0)
     h.peer().send("S 0:0(0) <mss 1460>")
     h.peer().send("S 0:0(0) <mss 1460>")
+
+
+def defers_accept(h: Host) -> None:
+    """TCP_DEFER_ACCEPT lets a bare third ACK wait for data."""
+    h.listen().setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 1)
+    h.peer().handshake()
+
+
+def cookie_comes_back(ack: int) -> Script:
+    """The SYN queue is full; the third ACK brings a cookie back, or a number beside it."""
+
+    def script(h: Host) -> None:
+        h.listen(backlog=0)
+        h.peer().send("S 0:0(0) <mss 1460>")
+        peer = h.peer()
+        peer.send("S 0:0(0) <mss 1460>")
+        peer.expect("S. 0:0(0) ack 1")
+        peer.send(f". 1:1(0) ack {ack}")
+
+    return script
+
+
+def foreign_echo(h: Host) -> None:
+    """The third ACK echoes a timestamp that was never sent."""
+    h.listen()
+    peer = h.peer()
+    peer.send("S 0:0(0) <mss 1460,sackOK,TS val 1000 ecr 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send(". 1:1(0) ack 1 <nop,nop,TS val 1001 ecr 77>")
+
+
+# Fast Open.
+
+
+def fast_open(cookie: bytes, times: int = 1, qlen: int = 5) -> Script:
+    """SYNs with text and a cookie, or a request for one."""
+
+    def script(h: Host) -> None:
+        h.listen().setsockopt(IPPROTO_TCP, TCP_FASTOPEN, qlen)
+        for _ in range(times):
+            h.peer().send(f"S 0:5(5) <mss 1460,FO {cookie.hex()},nop,nop>")
+
+    return script
+
+
+def fast_open_by_the_old_key(h: Host) -> None:
+    """A cookie of the key that was in use before."""
+    cookie = tcp_fastopen_cookie_gen(h.stack.tcp.fastopen, parse_ipv4("10.0.0.1"), h.addr)
+    old = "-".join(f"{n:x}" for n in struct.unpack("<4I", h.stack.tcp.fastopen.keys[0]))
+    config = sysctl_write(h.stack.config, "net.ipv4.tcp_fastopen_key", f"1-2-3-4,{old}")
+    h.stack.set_config(config)
+    fast_open(cookie)(h)
 
 
 # Sending.
@@ -584,6 +645,9 @@ CONSTANT_TCP = {
     "MaxConn": "a constant: -1, dynamic",
 }
 TCP_EXT = {
+    "SyncookiesSent": case(syn_queue_is_full),
+    "SyncookiesRecv": case(cookie_comes_back(1)),
+    "SyncookiesFailed": case(cookie_comes_back(2)),
     "EmbryonicRsts": case(half_open_says("R 1:1(0)")),
     "TW": case(time_wait),
     "TWRecycled": case(time_wait_gives_way, tcp_tw_reuse=1, ip_local_port_range=(4000, 4000)),
@@ -592,6 +656,7 @@ TCP_EXT = {
     "PAWSTimewait": case(time_wait_hears_from_the_past),
     "BusyPollRxPackets": case(polled, 2),
     "PAWSEstab": case(old_timestamps(1)),
+    "TSEcrRejected": case(foreign_echo),
     "PAWSOldAck": case(overtaken_ack),
     "PruneCalled": case(too_many_holes, tcp_rmem=(4096, 16_384, 16_384)),
     "RcvPruned": case(too_many_holes, tcp_rmem=(4096, 16_384, 16_384)),
@@ -614,7 +679,9 @@ TCP_EXT = {
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
     "TCPTimeWaitOverflow": case(time_wait, tcp_max_tw_buckets=0),
-    "TCPReqQFullDrop": case(syn_queue_is_full),
+    "TCPReqQFullDrop": case(syn_queue_is_full, tcp_syncookies=0),
+    "TCPReqQFullDoCookies": case(syn_queue_is_full),
+    "TCPDeferAcceptDrop": case(defers_accept),
     "TCPRcvQDrop": case(text_without_memory),
     "TCPOFOQueue": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1"), 2),
     "TCPOFODrop": case(too_many_holes, tcp_rmem=(4096, 16_384, 16_384)),
@@ -625,6 +692,11 @@ TCP_EXT = {
     "TCPToZeroWindowAdv": case(window_closes),
     "TCPWantZeroWindowAdv": case(window_cannot_close, tcp_rmem=(4096, 4096, 4096)),
     "TCPSynRetrans": case(silent_synack),
+    "TCPFastOpenPassive": case(fast_open(b""), tcp_fastopen=0x203),
+    "TCPFastOpenPassiveFail": case(fast_open(bytes(8)), tcp_fastopen=3),
+    "TCPFastOpenListenOverflow": case(fast_open(b"", times=2, qlen=1), tcp_fastopen=0x203),
+    "TCPFastOpenCookieReqd": case(fast_open(b"")),
+    "TCPFastOpenPassiveAltKey": case(fast_open_by_the_old_key, tcp_fastopen=3),
     "TCPOrigDataSent": case(sends_three, 3),
     "TCPAutoCorking": case(small_write_behind_a_full_ring),
     "TCPHystartTrainDetect": case(ack_train),
@@ -661,7 +733,7 @@ DROPS = {
     "TCP_TOO_OLD_ACK": case(says(". 1:1(0) ack 4294966796")),
     "TCP_ACK_UNSENT_DATA": case(says(". 1:1(0) ack 1001")),
     "TCP_INVALID_SYN": case(says("S 1:1(0)")),
-    "TCP_INVALID_ACK_SEQUENCE": case(half_open_says(". 1:1(0) ack 77")),
+    "TCP_INVALID_ACK_SEQUENCE": case(wrong_answer),
     "TCP_RESET": case(says("R 1:1(0)")),
     "TCP_NO_ACK": case(says("P 1:6(5)")),
     "TCP_ZEROWINDOW": Case(byte_for_a_closed_window, also=("PROTO_MEM",)),
@@ -670,7 +742,9 @@ DROPS = {
     "PROTO_MEM": case(text_without_memory),
     "TCP_ABORT_ON_DATA": case(text_for_an_orphan),
     "TCP_LISTEN_OVERFLOW": case(accept_queue_is_full),
-    "TCP_REQQ_FULL": case(syn_queue_is_full),
+    "TCP_REQQ_FULL": case(syn_queue_is_full, tcp_syncookies=0),
+    "TCP_DEFER_ACCEPT": case(defers_accept),
+    "TCP_RFC7323_TSECR": case(foreign_echo),
     "TCP_TIMEWAIT": case(time_wait_hears(". 2:2(0) ack 2")),
     "TCP_LISTEN_NOT_SYN": case(to_a_listener("F 5:5(0)")),
 }

@@ -52,17 +52,6 @@ def test_children_are_accepted_in_the_order_of_their_third_ack(server):
     assert ports == [41002, 41001, 41000]
 
 
-def test_the_syn_queue_is_bounded(server):
-    server.listen(backlog=4)
-    answered = 0
-    for port in range(42000, 42020):
-        peer = server.peer(port=port)
-        peer.send("S 0:0(0) <mss 1460>")
-        answered += len(peer.drain())
-    assert 4 <= answered <= 6
-    assert server.mib.ListenDrops == 20 - answered
-
-
 def test_a_closed_listener_resets_the_children_that_nobody_accepted(server):
     lsk = server.listen()
     waiting, taken = server.peer(port=43001), server.peer(port=43002)

@@ -54,6 +54,7 @@ def test_a_sent_packet_is_a_header_and_its_frags_and_done_when_it_left():
     skb.frags = [rig.page(b"p" * 100), rig.page(b"q" * 50)]
     assert rig.dev.ndo_start_xmit(skb) == NETDEV_TX_OK
     lines = dump(rig, "tx")
+    assert lines[0].endswith(", 3 used, 0 packets sent")
     assert lines[1] == "next_to_use 3 next_to_clean 0 head 3 tail 3 stopped 0"
     words = [line.split()[2:] for line in lines[3:6]]
     assert [w[0] for w in words] == ["14", "100", "50"]

@@ -116,6 +116,16 @@ def test_our_own_addresses_answer_over_lo(addr):
     assert bed.net.mib.icmp.OutEchoReps == 1
 
 
+def test_the_time_over_lo_is_that_of_the_clock_itself():
+    """Request and reply are in one poll, during which stack time stands still."""
+    bed = Bed()
+    now_us = iter(range(0, 1_000_000, 70))
+    bed.net.clock.fine_us = lambda: next(now_us)
+    echo = bed.ip.icmp.ping.send_echo(OURS)
+    bed.settle()
+    assert echo.rtt_us is not None and echo.rtt_us >= 70
+
+
 def test_a_neighbour_that_is_not_there_is_reported_as_host_unreachable():
     bed = Bed()
     echo = bed.ip.icmp.ping.send_echo(PEER, size=10_000)
