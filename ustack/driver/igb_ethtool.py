@@ -1,9 +1,8 @@
 """The figures of the igb driver under igb's own names (igb_ethtool.c, igb_update_stats).
 
 Everything here is counted somewhere: by the device in its statistics registers or by the
-C ring code; transmit descriptors and refusals by queue are counted beyond igb's list, for
-whoever compares TSO with none. What igb lists and this device cannot have (collisions, alignment errors,
-management packets) is left out.
+C ring code. What igb lists and this device cannot have (collisions, alignment errors,
+management packets) is left out. ``busy`` and ``descriptors`` of a transmit queue are ours.
 """
 
 from __future__ import annotations
