@@ -17,7 +17,7 @@ from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, tcp_sack_compress_send_ack
 from ustack.tcp.ofo import OutOfOrderQueue, extend
 from ustack.tcp.rmem import tcp_ofo_purge, tcp_try_rmem_schedule
-from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
+from ustack.tcp.states import AFTER_FIN, TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -336,14 +336,17 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
 
 
 def tcp_fin(sk: TcpSock) -> None:
-    """Take the peer's FIN, which stands at RCV.NXT (RFC 9293 §3.10.7.4, eighth check)."""
+    """Take the peer's FIN, which stands at RCV.NXT (RFC 9293 §3.10.7.4, eighth check).
+
+    A second one, which a broken peer puts behind the first, changes no state (tcp_fin).
+    """
     tp = sk.tp
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
     sk.done = True
     tcp_ofo_purge(sk)
-    new = sk.set_state(TcpEvent.RCV_FIN)
+    new = tp.state if tp.state in AFTER_FIN else sk.set_state(TcpEvent.RCV_FIN)
     if new == TCP_TIME_WAIT:
         tcp_send_ack(sk)
         tcp_time_wait(sk)
