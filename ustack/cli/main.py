@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "ps": "the daemon's threads and tasks, and ksoftirqd",
     "trace": "the path of one packet",
     "dump-ring": "a ring's descriptors",
+    "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
 }
 """Each is the module of that name in this package, with _ for -."""

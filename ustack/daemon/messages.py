@@ -113,6 +113,12 @@ class FaultRequest(Request, tag="fault", frozen=True):
     """fail-alloc: allocations."""
 
 
+class RedirectRequest(Request, tag="redirect", frozen=True):
+    """Switch the shortcut between local sockets; the answer is empty."""
+
+    on: bool
+
+
 class RouteGetRequest(Request, tag="route-get", frozen=True):
     """How a packet to ``address`` would go (``ip route get``), from ``source`` if given."""
 
@@ -195,6 +201,7 @@ AnyRequest = (
     | ShowRequest
     | RingRequest
     | FaultRequest
+    | RedirectRequest
     | RouteGetRequest
     | CatRequest
     | SysctlRequest

@@ -148,6 +148,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
     tp = sk.tp
     if tp.snd_nxt == tp.write_seq:
         return False
+    if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
+        return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
     goal = tcp_size_goal(sk, mss)
     sent = False
