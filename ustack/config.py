@@ -212,6 +212,10 @@ class TcpConfig:
     """Bytes that may wait unsent before a write waits (TCP_NOTSENT_LOWAT of all sockets)."""
     tcp_autocorking: bool = True
     """Small writes are put together while the device is busy with earlier ones."""
+    tcp_ecn: int = 2
+    """ECN (RFC 3168): 0 never, 1 ask for it and accept it, 2 accept it."""
+    tcp_ecn_fallback: bool = True
+    """A SYN that is repeated does not ask for ECN."""
     tcp_slow_start_after_idle: bool = True
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
     tcp_min_tso_segs: int = 2

@@ -58,6 +58,7 @@ LEAST = {
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
 MOST = {
+    "tcp_ecn": 2,
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
     "ip_local_port_range": 65535,

@@ -144,6 +144,7 @@ class InetSocket:
                 raise socket_error(errno.EISCONN if deferred else errno.EALREADY)
             self.connecting = False
             if state == TCP_CLOSE:
+                sk.tp.rcv_shutdown = sk.tp.snd_shutdown = 0  # tcp_disconnect
                 raise socket_error(sk.take_error() or errno.ECONNABORTED)
             return
         if state != TCP_CLOSE:

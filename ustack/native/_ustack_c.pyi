@@ -273,6 +273,7 @@ class us_tcp_sock:
     rtt_timed_seq: int
     rtt_timing: int
     rtt_start_us: int
+    ecn_flags: int
     ack_pending: int
     ack_quick: int
     ack_pingpong: int

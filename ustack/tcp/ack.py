@@ -19,6 +19,7 @@ from ustack.tcp.cong.ops import (
     CA_ACK_WIN_UPDATE,
     CA_EVENT_COMPLETE_CWR,
     CA_EVENT_LOSS,
+    TCP_CA_CWR,
     TCP_CA_DISORDER,
     TCP_CA_LOSS,
     TCP_CA_OPEN,
@@ -28,6 +29,7 @@ from ustack.tcp.cong.ops import (
     tcp_cong_avoid,
     tcp_set_ca_state,
 )
+from ustack.tcp.ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo, tcp_enter_cwr
 from ustack.tcp.output import (
     tcp_current_mss,
     tcp_retransmit_range,
@@ -85,7 +87,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
         and not window_update
         and tp.snd_nxt != tp.snd_una
     )
-    tcp_cong_control(sk, acked_segs, is_dupack=is_dupack)
+    tcp_cong_control(sk, acked_segs, is_dupack=is_dupack, is_ece=tcp_ecn_rcv_ecn_echo(sk, seg))
     tcp_update_pacing_rate(sk)
     if acked_segs:
         tcp_rearm_rto(sk)
@@ -184,11 +186,17 @@ def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> int:
     return sample_us
 
 
-def tcp_cong_control(sk: TcpSock, acked_segs: int, *, is_dupack: bool) -> None:
+def tcp_cong_control(sk: TcpSock, acked_segs: int, *, is_dupack: bool, is_ece: bool) -> None:
     """Run loss detection and the congestion control on one ACK (tcp_fastretrans_alert)."""
     tp = sk.tp
+    if is_ece:
+        tcp_enter_cwr(sk)
     state = tp.ca_state
     if acked_segs:
+        if state == TCP_CA_CWR:
+            if not after(tp.snd_una, tp.high_seq):
+                return  # held until something beyond is acknowledged: the CWR has arrived
+            tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
         if state == TCP_CA_RECOVERY:
             _ack_in_recovery(sk, acked_segs)
             return
@@ -237,6 +245,7 @@ def _duplicate_ack(sk: TcpSock) -> None:
     if tp.sacked_out >= TCP_DUPTHRESH:
         tp.prior_cwnd = tp.snd_cwnd
         tp.snd_ssthresh = sk.ca.ssthresh(sk)
+        tcp_ecn_queue_cwr(sk)
         tp.snd_cwnd = tp.snd_ssthresh
         tp.snd_cwnd_cnt = 0
         tp.high_seq = tp.snd_nxt

@@ -44,11 +44,15 @@ def tcp_check_req(request: RequestSock, seg: Segment) -> TcpSock | DropReason | 
     reason = _repeated_syn(request, seg)
     if reason is not None:
         return reason
-    if seg.flags & ACK and seg.ack != seq_add(req.snt_isn, 1):
+    if seg.flags & (ACK | RST) == ACK and seg.ack != seq_add(req.snt_isn, 1):
         return None
     reason = _out_of_window(request, seg)
     if reason is not None:
         return reason
+    if seg.flags & RST and seg.seq != req.rcv_nxt and request.chain is None:
+        if not _answered_lately(request, seg):
+            _send_request_ack(request, seg)  # RFC 5961 §3.2; 3.10 believes it
+        return DropReason.TCP_RESET
     if _flags(req, seg) & (RST | SYN):
         prot.mib.AttemptFails += 1
         return _embryonic_reset(request, seg, DropReason.TCP_RESET)

@@ -111,6 +111,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok
     tp.snd_wscale, tp.rcv_wscale = req.snd_wscale, req.rcv_wscale
     tp.rx_opt_mss = req.mss
+    tp.ecn_flags = req.ecn_ok  # TCP_ECN_OK
     tp.ts_recent = req.ts_recent
     tp.ts_recent_stamp_us = request.prot.clock.now_us
     tp.tsoffset = request.tsoffset

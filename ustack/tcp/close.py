@@ -60,6 +60,7 @@ def tcp_abort_connect(sk: TcpSock) -> None:
     """The application gives up a connect(): no failed attempt, nothing is sent (tcp_disconnect)."""
     sk.set_state(TcpEvent.CLOSE)
     tcp_done(sk)
+    sk.tp.rcv_shutdown = sk.tp.snd_shutdown = 0
 
 
 def tcp_destroy(sk: TcpSock) -> None:
@@ -133,6 +134,7 @@ def tcp_disconnect(sk: TcpSock) -> None:
     sk.set_state(TcpEvent.ABORT)
     tcp_done(sk)
     lib.us_bq_purge(sk.prot.mem.ptr, sk.rcvq)
+    tp.rcv_shutdown = tp.snd_shutdown = 0  # as a new socket's: it may connect again
     sk.sk_error_report()
 
 

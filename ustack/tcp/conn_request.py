@@ -12,6 +12,7 @@ from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import seq_add
 from ustack.tcp.cookies import cookie_init_sequence
+from ustack.tcp.ecn import tcp_ecn_create_request
 from ustack.tcp.fastopen_passive import tcp_try_fastopen
 from ustack.tcp.request_sock import (
     TCP_MSS_DEFAULT,
@@ -129,6 +130,7 @@ def _take_options(request: RequestSock, seg: Segment, config: TcpConfig) -> None
         req.ts_recent = seg.tsval
         request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
+    req.ecn_ok = tcp_ecn_create_request(request.lsk, seg)
     if seg.wscale is not None and config.tcp_window_scaling:
         req.wscale_ok = 1
         req.snd_wscale = seg.wscale

@@ -21,6 +21,7 @@ from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
 from ustack.tcp.delack import inet_csk_in_pingpong_mode, tcp_arm_delack
+from ustack.tcp.ecn import TCP_ECN_OK, tcp_ecn_rcv_syn, tcp_ecn_rcv_synack, tcp_ecn_send_syn
 from ustack.tcp.fastopen_client import (
     tcp_fastopen_defer_connect,
     tcp_rcv_fastopen_synack,
@@ -38,8 +39,8 @@ from ustack.tcp.timer import (
     tcp_clear_retransmit,
 )
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
-from ustack.tcp.window import tcp_select_initial_window
-from ustack.wire.tcp import ACK, RST, SYN, syn_options
+from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
+from ustack.wire.tcp import ACK, ECE, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -90,7 +91,7 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.pmtu_mss = sk.dst.mtu - 40
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(
-        prot.config, tp.advmss, tp.sk_rcvbuf, tp.window_clamp
+        prot.config, tp.advmss, tp.sk_rcvbuf, tcp_initial_clamp(sk)
     )
     tp.rcv_wnd = tp.rcv_ssthresh = window
     tp.snd_una = tp.snd_nxt = tp.iss
@@ -114,6 +115,8 @@ def tcp_connect(sk: TcpSock) -> None:
 def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None = None) -> None:
     """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK.
 
+    Both offer all that is switched on, whatever the peer's SYN had (tcp_syn_options).
+
     Args:
         length: bytes of the send queue that go with it, and ``fastopen`` the option that
             lets them: the first time only.
@@ -121,19 +124,21 @@ def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None =
     tp = sk.tp
     config = sk.prot.config
     answering = tp.state != TCP_SYN_SENT
-    timestamps = bool(tp.tstamp_ok) if answering else config.tcp_timestamps
     tstamp = None
-    if timestamps:
+    if config.tcp_timestamps:
         tstamp = (sk.prot.tcp_time_stamp() + tp.tsoffset & SEQ_MASK, tp.ts_recent)
-    scaling = bool(tp.wscale_ok) if answering else config.tcp_window_scaling
     options = syn_options(
         tp.advmss,
-        sack_ok=bool(tp.sack_ok) if answering else config.tcp_sack,
+        sack_ok=config.tcp_sack,
         tstamp=tstamp,
-        wscale=tp.rcv_wscale if scaling else None,
+        wscale=tp.rcv_wscale if config.tcp_window_scaling else None,
         fastopen=fastopen,
     )
-    tcp_transmit_skb(sk, tp.iss, length, SYN | ACK if answering else SYN, options=options)
+    if answering:
+        flags = SYN | ACK | (ECE if tp.ecn_flags & TCP_ECN_OK else 0)
+    else:
+        flags = SYN | tcp_ecn_send_syn(sk)
+    tcp_transmit_skb(sk, tp.iss, length, flags, options=options)
 
 
 def tcp_retransmit_syn(sk: TcpSock) -> None:
@@ -171,12 +176,15 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     _take_syn(sk, seg)
     tp.snd_wnd = tp.max_window = seg.window  # a SYN's window is never scaled
     if not seg.flags & ACK:
+        tcp_ecn_rcv_syn(sk, seg)
         return _simultaneous_open(sk)
+    tcp_ecn_rcv_synack(sk, seg)
     data = (seg.ack - tp.iss & SEQ_MASK) - 1
     if data:
         lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
         tp.bytes_acked += data
     tp.snd_una = seg.ack
+    tp.bytes_acked += 1  # Linux counts the SYN
     tp.retransmits = 0
     tcp_ack_rtt_sample(sk, seg)
     tcp_clear_retransmit(sk)
@@ -250,7 +258,7 @@ def _take_syn(sk: TcpSock, seg: Segment) -> None:
     if seg.wscale is not None and config.tcp_window_scaling:
         tp.wscale_ok = 1
         tp.snd_wscale = seg.wscale
-    else:
+    elif seg.flags & ACK:
         tp.rcv_wscale = 0
         tp.window_clamp = min(tp.window_clamp, 65535)
 

@@ -15,6 +15,7 @@ from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff, seq_min
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, tcp_sack_compress_send_ack
+from ustack.tcp.ecn import tcp_ecn_accept_cwr, tcp_ecn_check_ce
 from ustack.tcp.ofo import OutOfOrderQueue, extend
 from ustack.tcp.rmem import tcp_ofo_purge, tcp_try_rmem_schedule
 from ustack.tcp.states import AFTER_FIN, TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
@@ -36,7 +37,7 @@ from ustack.tcp.window import (
     tcp_receive_window,
     tcp_update_scaling_ratio,
 )
-from ustack.wire.tcp import FIN, PSH, SYN, TCP_HEADER_LEN, TCPOLEN_TSTAMP_ALIGNED, URG
+from ustack.wire.tcp import CWR, FIN, PSH, SYN, TCP_HEADER_LEN, TCPOLEN_TSTAMP_ALIGNED, URG
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -63,6 +64,8 @@ def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
     rcv_nxt = tp.rcv_nxt
     if seq == seg.end_seq:
         return None
+    if seg.flags & CWR:
+        tcp_ecn_accept_cwr(sk, seg)
     sk.duplicate_sack = None
     if seq == rcv_nxt:
         if not tcp_receive_window(sk) and seg.payload:
@@ -191,6 +194,8 @@ def tcp_event_data_recv(sk: TcpSock, seg: Segment) -> None:
     tp.ack_pending |= ICSK_ACK_SCHED
     tcp_measure_rcv_mss(sk, seg)
     tcp_rcv_rtt_measure(sk)
+    if tp.ecn_flags and tcp_ecn_check_ce(sk, seg):
+        tcp_enter_quickack_mode(sk)
     if not tp.ack_ato_us:
         tcp_incr_quickack(sk)
         tp.ack_ato_us = TCP_ATO_MIN_US
@@ -275,6 +280,8 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     mib = sk.prot.mib_ext
     payload = seg.payload
+    if tp.ecn_flags and tcp_ecn_check_ce(sk, seg):
+        tcp_enter_quickack_mode(sk)
     if not tcp_try_rmem_schedule(sk, seg.seq, len(payload)):
         mib.TCPOFODrop += 1
         if not sk.dead:

@@ -97,6 +97,8 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent_state_process(sk, seg)
+    if not seg.flags & (ACK | RST | SYN):
+        return DropReason.TCP_FLAGS  # Linux does not even say where we are
     request = tcp_fastopen_request(sk)
     if request is not None:
         reason = tcp_check_req_fastopen(sk, request, seg)
@@ -107,8 +109,6 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     if reason is not None:
         return reason
     # Fifth, check the ACK field.
-    if not seg.flags & ACK:
-        return DropReason.TCP_NO_ACK
     if tp.state == TCP_SYN_RECV and not _is_ack_of_our_syn(sk, seg, ahead=request is not None):
         tcp_v4_send_reset(sk.prot, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE

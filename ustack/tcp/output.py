@@ -213,13 +213,12 @@ def tcp_tsq_run(prot: TcpProt) -> None:
             tcp_push_pending_frames(sk)
 
 
-def tcp_send_new(sk: TcpSock, length: int, mss: int) -> None:
+def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     """Send ``length`` bytes at SND.NXT and advance it (tcp_event_new_data_sent)."""
     tp = sk.tp
     prot = sk.prot
     seq = tp.snd_nxt
     end_seq = seq + length & SEQ_MASK
-    flags = ACK
     fin = 0
     at_the_end = tp.fin_queued and end_seq == (tp.write_seq - 1) & SEQ_MASK
     if at_the_end and before(end_seq, tcp_wnd_end(sk)):
@@ -367,7 +366,7 @@ def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
     length = max(min(seq_diff(data_end, seq), limit, room), 0)
     end_seq = seq + length & SEQ_MASK
     flags = ACK
-    if length and not before(end_seq, tp.pushed_seq):
+    if length and end_seq == tp.pushed_seq:
         flags |= PSH
     if fin_sent and end_seq == data_end and (length < room or not length):
         flags |= FIN

@@ -15,9 +15,10 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.tcp.cookies import cookie_init_timestamp
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare
-from ustack.tcp.window import tcp_select_initial_window
+from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
 from ustack.wire.tcp import (
     ACK,
+    ECE,
     SYN,
     TCPOLEN_TSTAMP_ALIGNED,
     FastopenOption,
@@ -81,9 +82,9 @@ def tcp_openreq_init_rwin(request: RequestSock, rt: Route) -> None:
     """Choose the window of the SYN-ACK, and its scale where the peer takes one."""
     req = request.req
     tp = request.lsk.tp
-    mss = rt.mtu - 40 - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok
+    mss = min(rt.mtu - 40, tp.user_mss or 65535) - TCPOLEN_TSTAMP_ALIGNED * req.tstamp_ok
     req.rcv_wnd, wscale = tcp_select_initial_window(
-        request.prot.config, mss, tp.sk_rcvbuf, tp.window_clamp
+        request.prot.config, mss, tp.sk_rcvbuf, tcp_initial_clamp(request.lsk)
     )
     req.rcv_wscale = wscale if req.wscale_ok else 0
 
@@ -174,7 +175,8 @@ def tcp_send_synack(
         wscale=req.rcv_wscale if req.wscale_ok else None,
         fastopen=fastopen,
     )
-    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, SYN | ACK, req.rcv_wnd, options)
+    flags = SYN | ACK | (ECE if req.ecn_ok else 0)
+    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:

@@ -31,6 +31,7 @@ from ustack.tcp.states import (
 from ustack.tcp.timer import tcp_arm_retransmit
 from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
+from ustack.wire.tcp import ACK, PSH
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -194,6 +195,6 @@ def tcp_write_wakeup(sk: TcpSock) -> None:
     data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
     length = min(room, data, tcp_current_mss(sk))
     if length > 0:
-        tcp_send_new(sk, length, tcp_current_mss(sk))
+        tcp_send_new(sk, length, tcp_current_mss(sk), ACK | PSH)
     else:
         tcp_xmit_probe_skb(sk)

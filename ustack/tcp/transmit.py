@@ -15,11 +15,13 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
+from ustack.tcp.ecn import tcp_ecn_send
 from ustack.tcp.pacing import tcp_pacing_sent
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
     FIN,
+    PSH,
     RST,
     SYN,
     TCP_CSUM_OFFSET,
@@ -117,8 +119,14 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
+    if gso_size and length > gso_size:
+        flags |= PSH  # so that the other end's GRO hands a super-frame on at once
     if options is None:
         options = tcp_established_options(sk)
+    tos = 0
+    if tp.ecn_flags:
+        ecn_bits, tos = tcp_ecn_send(sk, seq, length, flags)
+        flags |= ecn_bits
     csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
     ack = tp.rcv_nxt if flags & ACK else 0
     header = build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum)
@@ -138,7 +146,7 @@ def tcp_transmit_skb(
     tp.segs_out += skb.gso_segs
     if seq == tp.snd_nxt or not (length or flags & (SYN | FIN)):
         prot.mib.OutSegs += skb.gso_segs  # what is repeated counts in RetransSegs only
-    return _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr)
+    return _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos)
 
 
 def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
@@ -163,7 +171,7 @@ def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
 
 
 def _queue_xmit(
-    prot: TcpProt, skb: Skb, rt: Route | None, saddr: int, daddr: int
+    prot: TcpProt, skb: Skb, rt: Route | None, saddr: int, daddr: int, tos: int = 0
 ) -> DropReason | None:
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_offset = TCP_CSUM_OFFSET
@@ -171,7 +179,7 @@ def _queue_xmit(
         prot.net.mib.ip.OutNoRoutes += 1
         kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
         return DropReason.IP_OUTNOROUTES
-    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP)
+    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos)
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:

@@ -84,6 +84,18 @@ def tcp_set_window_clamp(sk: TcpSock, value: int) -> None:
         tp.rcv_ssthresh = max(min(tp.rcv_wnd, new), tp.rcv_ssthresh)
 
 
+def tcp_initial_clamp(sk: TcpSock) -> int:
+    """Return what bounds the first window: TCP_WINDOW_CLAMP or SO_RCVBUF, 0 if neither was set.
+
+    A buffer that autotuning must leave alone needs no scale for more (tcp_connect_init).
+    """
+    clamp = int(sk.tp.window_clamp)
+    if not sk.rcvbuf_locked:
+        return clamp
+    space = sk.tp.sk_rcvbuf * TCP_DEFAULT_SCALING_RATIO >> TCP_RMEM_TO_WIN_SCALE
+    return min(clamp or space, space)
+
+
 def tcp_select_initial_window(
     config: TcpConfig, mss: int, rcvbuf: int, clamp: int = 0
 ) -> tuple[int, int]:
@@ -93,7 +105,7 @@ def tcp_select_initial_window(
     is never scaled (RFC 7323 §2.2).
 
     Args:
-        clamp: TCP_WINDOW_CLAMP, 0 if it was not set.
+        clamp: what bounds it, 0 if nothing does (tcp_initial_clamp).
     """
     clamp = clamp or U16_MAX << TCP_MAX_WSCALE
     space = rcvbuf * TCP_DEFAULT_SCALING_RATIO >> TCP_RMEM_TO_WIN_SCALE

@@ -78,6 +78,7 @@ struct us_tcp_sock {
 	uint64_t rtt_start_us;
 
 	/* Delayed ACK, as struct inet_connection_sock's icsk_ack. */
+	uint8_t ecn_flags;		/* TCP_ECN_OK 1, QUEUE_CWR 2, DEMAND_CWR 4, SEEN 8 */
 	uint8_t ack_pending;		/* ICSK_ACK_SCHED 1, TIMER 2, PUSHED 4, PUSHED2 8, NOW 16 */
 	uint8_t ack_quick;		/* quick ACKs left */
 	uint8_t ack_pingpong;

@@ -87,6 +87,8 @@ class App:
 
     def call_accept(self) -> str:
         """Take a connection; it is the one that later calls are about."""
+        if self.listener is None:
+            return "no listener"
         self.sockets.append(self.listener.accept())
         return "ok"
 

@@ -188,7 +188,7 @@ def main() -> None:
     player = Player("tap0")
     for line in sys.stdin:
         order = json.loads(line)
-        scripts = [parse(name, text) for name, text in order["scripts"]]
+        scripts = [parse(*script) for script in order["scripts"]]
         print(json.dumps(player.batch(scripts, order["spread_s"])), flush=True)
 
 

@@ -69,7 +69,7 @@ class KernelPlayers:
             groups.setdefault(script.sysctls, []).append(script)
         spread_s = len(scripts) / STARTS_PER_S
         for key, group in groups.items():
-            order = {"scripts": [(s.name, "\n".join(s.lines)) for s in group]}
+            order = {"scripts": [(s.name, "\n".join(s.lines), s.slot_ms) for s in group]}
             pipe = self._player(key).stdin
             assert pipe is not None
             pipe.write(json.dumps({**order, "spread_s": spread_s}) + "\n")

@@ -68,9 +68,10 @@ class Script:
     end_ms: int
     iss: int
     sysctls: tuple[tuple[str, str], ...]
+    slot_ms: int = SLOT_MS
 
 
-def parse(name: str, text: str) -> Script:
+def parse(name: str, text: str, slot_ms: int = SLOT_MS) -> Script:
     """Read a script's text; macros are expanded."""
     lines = tuple(_expanded(text))
     steps: list[Step] = []
@@ -93,8 +94,8 @@ def parse(name: str, text: str) -> Script:
             steps.append(Step("send", match[2], at_ms, match[1] or "a"))
         else:
             steps.append(Step("call", body, at_ms))
-        at_ms += 0 if line.endswith("&") else SLOT_MS
-    return Script(name, lines, tuple(steps), at_ms, iss, tuple(sorted(sysctls)))
+        at_ms += 0 if line.endswith("&") else slot_ms
+    return Script(name, lines, tuple(steps), at_ms, iss, tuple(sorted(sysctls)), slot_ms)
 
 
 def _expanded(text: str) -> list[str]:

@@ -47,13 +47,13 @@ def verdicts(players: KernelPlayers, request: pytest.FixtureRequest) -> Verdicts
     chosen = [SCRIPTS[name] for name in wanted]
     logs = players.play(chosen)
     ours = {s.name: play_on_stack(s) for s in chosen}
-    seen = {s.name: difference(logs[s.name], ours[s.name]) for s in chosen}
+    seen = {s.name: difference(logs[s.name], ours[s.name], s.end_ms) for s in chosen}
     for script in chosen:
         for _ in range(TRIES):
             if not seen[script.name] or script.name in KNOWN:
                 break
             log = players.play([script])[script.name]
-            seen[script.name] = difference(log, ours[script.name])
+            seen[script.name] = difference(log, ours[script.name], script.end_ms)
     return seen
 
 

@@ -748,7 +748,7 @@ DROPS = {
     "TCP_INVALID_SYN": case(says("S 1:1(0)")),
     "TCP_INVALID_ACK_SEQUENCE": case(wrong_answer),
     "TCP_RESET": case(says("R 1:1(0)")),
-    "TCP_NO_ACK": case(says("P 1:6(5)")),
+    "TCP_NO_ACK": case(half_open_says("P 1:6(5)")),
     "TCP_ZEROWINDOW": Case(byte_for_a_closed_window, also=("PROTO_MEM",)),
     "TCP_OLD_DATA": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1")),
     "TCP_OFOMERGE": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1")),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kit.host import Host
+from kit.host import Host, two_hosts
 from kit.peer import Peer
 from kit.queues import SECOND, kernel, syn_recv, sysctl, times_s
+from ustack.config import TcpConfig
 from ustack.sock.wait import EPOLLIN, EPOLLOUT
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_FASTOPEN, TCP_FASTOPEN_KEY
@@ -355,3 +356,18 @@ def test_another_key_of_the_stack_makes_other_cookies():
     assert cookie(server, peer.addr) != old
     peer.send(f"S 0:5(5) <mss 1460,FO {old},nop,nop>")
     peer.expect("S. 0:0(0) ack 1")
+
+
+def test_two_stacks_open_fast_the_second_time():
+    client, server = two_hosts(tcp=TcpConfig(tcp_fastopen=3))
+    lsk = server.listen()
+    lsk.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 5)
+    with pytest.raises(BlockingIOError):
+        client.socket().send_fastopen(b"hello", server.addr, 80)
+    server.settle()
+    lsk.accept()
+    assert client.socket().send_fastopen(b"hello", server.addr, 80) == 5
+    server.settle()
+    assert lsk.accept().recv(10) == b"hello"
+    mib = server.stack.net.mib.tcp_ext
+    assert (mib.TCPFastOpenCookieReqd, mib.TCPFastOpenPassive) == (1, 1)

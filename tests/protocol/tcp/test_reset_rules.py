@@ -213,3 +213,15 @@ def test_a_syn_with_fin_opens_nothing(server):
     peer.send("SF 0:0(0)")
     peer.expect_nothing()
     assert not lsk._sk.listen.syn_queue
+
+
+@pytest.mark.rfc("5961", "3.2")
+def test_a_reset_elsewhere_in_the_window_of_a_request_gets_a_challenge(server):
+    lsk = server.listen(80)
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send("R 100:100(0)")
+    peer.expect(". 1:1(0) ack 1")
+    peer.send(". 1:1(0) ack 1")
+    lsk.accept()

@@ -1,0 +1,49 @@
+"""Random scripts: a connection, then segments and calls from a small grid of numbers.
+
+The grid makes collisions likely: overlaps, repeats, holes, edges of the window, old and
+impossible ACKs. What a step does depends on nothing before it, so scripts shrink well.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+OPENINGS = ["passive", "passive sack", "passive ws", "active", "active sack"]
+STAMPED = ["passive ts", "passive all", "active all"]
+SEQS = [0, 1, 1, 1, 51, 101, 101, 151, 201, 301, 1001, 64241, 500_000]
+LENGTHS = [0, 0, 1, 50, 100, 100, 200, 1000]
+ACKS = [1, 1, 1, 101, 201, 51, 2, 0, 5000, 4_290_000_000]
+FLAGS = [".", ".", ".", "P.", "P.", "P.", "F.", "FP.", "R", "R.", "S", "S.", "F", "P"]
+WINDOWS = [65535, 65535, 65535, 1000, 100, 0]
+CALLS = [
+    "send 100", "send 100", "send 1000", "send 3000", "recv 100", "recv 100000", "shutdown w",
+    "shutdown r", "close", "set TCP_NODELAY 1", "set TCP_QUICKACK 1", "poll", "accept",
+    "wait 45", "wait 130",
+]  # fmt: skip
+
+
+@st.composite
+def segments(draw: st.DrawFn, *, stamped: bool) -> str:
+    """Draw a line that sends a segment."""
+    flags = draw(st.sampled_from(FLAGS))
+    seq, size = draw(st.sampled_from(SEQS)), draw(st.sampled_from(LENGTHS))
+    line = f"> {flags} {seq}:{seq + size}({size})"
+    if "." in flags:
+        line += f" ack {draw(st.sampled_from(ACKS))}"
+    line += f" win {draw(st.sampled_from(WINDOWS))}"
+    if stamped and draw(st.integers(0, 9)):
+        line += f" <nop,nop,TS val {draw(st.sampled_from([101, 110, 120, 120, 50]))} ecr *>"
+    return line + draw(st.sampled_from(["", "", "", " &"]))
+
+
+@st.composite
+def script_texts(draw: st.DrawFn) -> str:
+    """Draw the text of a whole script."""
+    opening = draw(st.sampled_from(OPENINGS + STAMPED))
+    step = st.one_of(
+        segments(stamped=opening in STAMPED),
+        segments(stamped=opening in STAMPED),
+        st.sampled_from(CALLS),
+    )
+    steps = draw(st.lists(step, min_size=1, max_size=9))
+    return "\n".join([opening, *steps, "wait 200"])
