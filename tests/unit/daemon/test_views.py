@@ -216,5 +216,5 @@ def test_neighbours_that_cannot_be(stack: Stack, change: NeighbourChange, why: s
 
 def test_the_shortcut_between_local_sockets_is_switched(stack: Stack):
     for on in (True, False):
-        assert rows(stack, RedirectRequest(on), LineRow) == []
+        assert rows(stack, RedirectRequest(on), ValueRow) == []
         assert (stack.tcp.sockmap is not None) is on
