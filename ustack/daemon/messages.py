@@ -160,9 +160,12 @@ class CaptureRequest(Request, tag="capture", frozen=True):
 
 
 class TraceRequest(Request, tag="trace", frozen=True):
-    """The path of the next packet: received by a NIC, sent by one, or over lo."""
+    """The path of the next packet: received by a NIC, sent by one, or over lo.
 
-    kind: Literal["rx", "tx", "lo"]
+    "conn": of the next packet with data and of its answer, two ``PacketTrace``.
+    """
+
+    kind: Literal["rx", "tx", "lo", "conn"]
 
 
 class PingRequest(Request, tag="ping", frozen=True):
