@@ -23,6 +23,7 @@ from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
 TIMEVAL = struct.Struct("@ll")
+MSG_OOB = int(_socket.MSG_OOB)
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
@@ -242,7 +243,7 @@ class socket:
             buffer = bytearray(bufsize)
             return bytes(buffer[: self._recv_all(memoryview(buffer), flags)])
         file = self._open_file()
-        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
         attempt = attempts.try_recv if timeout_us == 0 else attempts.wait_recv
         data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
         if data is NOT_YET:
@@ -263,7 +264,7 @@ class socket:
 
     def _recv_into(self, view: memoryview, n: int, flags: int) -> int:
         file = self._open_file()
-        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
         attempt = attempts.try_recv_into if timeout_us == 0 else attempts.wait_recv_into
         got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
         if got is NOT_YET:
@@ -280,7 +281,7 @@ class socket:
 
     def _recv_all(self, view: memoryview, flags: int) -> int:
         file = self._open_file()
-        timeout_us = self._wait_us(flags, file.rcvtimeo_us)
+        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
         recv_all = attempts.RecvAll(view)
         got = file.runtime.wait_for(file, timeout_us, False, recv_all, file.core, flags)
         if got is NOT_YET and not recv_all.copied:

@@ -19,6 +19,7 @@ from ustack.sock.wait import (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
+    EPOLLPRI,
     EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRNORM,
@@ -44,6 +45,7 @@ from ustack.tcp.states import (
     TCP_SYN_SENT,
     TcpEvent,
 )
+from ustack.tcp.urgent import tcp_at_mark, tcp_recv_urg, tcp_urgent_waits
 from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
@@ -62,8 +64,8 @@ MSG_DONTWAIT = 0x40
 MSG_WAITALL = 0x100
 MSG_NOSIGNAL = 0x4000
 MSG_MORE = 0x8000
-SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
-RECV_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
+SEND_FLAGS = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
+RECV_FLAGS = MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
 
 CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
 
@@ -279,6 +281,8 @@ class InetSocket:
             raise socket_error(errno.EINVAL)
         if flags & ~RECV_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
+        if flags & MSG_OOB:
+            return tcp_recv_urg(sk, n, flags)
         size = min(n, sk.tp.receive_queue.len)
         buffer = bytearray(size)
         got = tcp_recvmsg(sk, buffer, size, flags) if size or n else 0
@@ -293,6 +297,10 @@ class InetSocket:
         if nbytes < 0 or nbytes > len(view):
             raise socket_error(errno.EINVAL)
         length = nbytes or len(view)
+        if flags & MSG_OOB:
+            urgent = tcp_recv_urg(sk, length, flags)
+            view[: len(urgent)] = urgent
+            return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
     def rcv_ready(self, target: int) -> bool:
@@ -302,6 +310,10 @@ class InetSocket:
         if tp.receive_queue.len >= target or sk.sk_err:
             return True
         return bool(tp.rcv_shutdown & RCV_SHUTDOWN) or tp.state in (TCP_CLOSE, TCP_LISTEN)
+
+    def at_mark(self) -> bool:
+        """Whether the next byte to be read is urgent (SIOCATMARK, sockatmark(3))."""
+        return tcp_at_mark(self._live())
 
     # Closing.
 
@@ -377,6 +389,8 @@ class InetSocket:
             return mask
         if tcp_epollin_ready(sk):
             mask |= EPOLLIN | EPOLLRDNORM
+        if tcp_urgent_waits(sk):
+            mask |= EPOLLPRI
         if tp.snd_shutdown or state == TCP_CLOSE or sk_stream_is_writeable(sk):
             mask |= EPOLLOUT | EPOLLWRNORM
         else:

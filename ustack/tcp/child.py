@@ -77,7 +77,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tcp_assign_congestion_control(child, lsk)
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
     child.reuseport, child.opts = lsk.reuseport, lsk.opts
-    child.rcvlowat = lsk.rcvlowat
+    child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
     child.bind_addr = lsk.bind_addr
     tp = child.tp

@@ -18,7 +18,7 @@ from ustack.tcp.delack import inet_csk_enter_pingpong_mode, tcp_sack_compress_se
 from ustack.tcp.ecn import tcp_ecn_accept_cwr, tcp_ecn_check_ce
 from ustack.tcp.ofo import OutOfOrderQueue, extend
 from ustack.tcp.rmem import tcp_ofo_purge, tcp_try_rmem_schedule
-from ustack.tcp.states import AFTER_FIN, TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
+from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -29,6 +29,7 @@ from ustack.tcp.timer import (
 )
 from ustack.tcp.timewait import tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack
+from ustack.tcp.urgent import tcp_at_mark
 from ustack.tcp.window import (
     tcp_grow_window,
     tcp_rcv_rtt_measure,
@@ -180,7 +181,9 @@ def tcp_epollin_ready(sk: TcpSock) -> bool:
     """Whether the reader has what it waits for, or no more could come (tcp_epollin_ready)."""
     tp = sk.tp
     available: int = tp.receive_queue.len
-    if not available:
+    if sk.urg is not None and not sk.oobinline and tcp_at_mark(sk):
+        available -= 1  # the urgent byte is not in the stream
+    if available <= 0:
         return False
     if available >= sk.rcvlowat or available > tp.sk_rcvbuf - (tp.sk_rcvbuf >> 3):
         return True
@@ -325,8 +328,8 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
     while (taken := ofo.take(tp.rcv_nxt)) is not None:
         seq, end_seq, entry = taken
         if before(seq, dsack_high):
-            tcp_dsack_extend(sk, seq, seq_min(end_seq, dsack_high))
-            dsack_high = end_seq
+            tcp_dsack_extend(sk, seq, dsack_high)
+            dsack_high = seq_min(end_seq, dsack_high)
         if not after(end_seq, tp.rcv_nxt):
             continue
         skip = seq_diff(tp.rcv_nxt, seq)
@@ -345,15 +348,19 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
 def tcp_fin(sk: TcpSock) -> None:
     """Take the peer's FIN, which stands at RCV.NXT (RFC 9293 §3.10.7.4, eighth check).
 
-    A second one, which a broken peer puts behind the first, changes no state (tcp_fin).
+    One that comes after another is no end of anything.
     """
     tp = sk.tp
+    if sk.done:
+        tcp_enter_quickack_mode(sk)
+        tp.ack_pending |= ICSK_ACK_SCHED
+        return
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
     sk.done = True
     tcp_ofo_purge(sk)
-    new = tp.state if tp.state in AFTER_FIN else sk.set_state(TcpEvent.RCV_FIN)
+    new = sk.set_state(TcpEvent.RCV_FIN)
     if new == TCP_TIME_WAIT:
         tcp_send_ack(sk)
         tcp_time_wait(sk)

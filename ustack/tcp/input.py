@@ -48,8 +48,9 @@ from ustack.tcp.states import (
 from ustack.tcp.timer import tcp_arm_keepalive, tcp_clear_retransmit
 from ustack.tcp.timewait import tcp_fin_time, tcp_fin_wait2_orphan, tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack, tcp_v4_send_reset
+from ustack.tcp.urgent import tcp_urg
 from ustack.tcp.window import tcp_receive_window
-from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
+from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
 if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
@@ -69,6 +70,7 @@ def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
         and seg.seq == tp.rcv_nxt
         and seg.ack == tp.snd_una
         and sk.ofo is None
+        and sk.urg is None
         and seg.payload
         and seg.window << tp.snd_wscale == tp.snd_wnd
         and len(seg.payload) <= tcp_receive_window(sk)
@@ -121,8 +123,7 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     reason = _ack_in_state(sk, seg)
     if reason is not None or is_over(sk):
         return reason
-    # Sixth, check the URG bit: the text is taken in line.
-    # Seventh, process the segment text. Eighth, check the FIN bit.
+    # Sixth, check the URG bit. Seventh, process the segment text. Eighth, check the FIN bit.
     reason = _segment_text(sk, seg)
     if not is_over(sk):
         tcp_push_pending_frames(sk)
@@ -351,5 +352,8 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
         text_end = seg.end_seq - (seg.flags & FIN) & SEQ_MASK
         if seg.end_seq != seg.seq and after(text_end, tp.rcv_nxt):
             return _abort_on_data(sk, seg)
-    tcp_rcv_rtt_measure_ts(sk, seg)
+    if seg.payload:
+        tcp_rcv_rtt_measure_ts(sk, seg)
+    if seg.flags & URG or sk.urg is not None:
+        tcp_urg(sk, seg)
     return tcp_data_queue(sk, seg)

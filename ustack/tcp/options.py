@@ -39,6 +39,7 @@ SO_TYPE = 3
 SO_ERROR = 4
 SO_RCVBUF = 8
 SO_KEEPALIVE = 9
+SO_OOBINLINE = 10
 SO_LINGER = 13
 SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
@@ -122,6 +123,10 @@ def _set_reuse(sk: TcpSock, value: int) -> None:
     sk.reuse = bool(value)
 
 
+def _set_oobinline(sk: TcpSock, value: int) -> None:
+    sk.oobinline = bool(value)
+
+
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     limit = sk.prot.config.tcp_rmem[2]
     sk.rcvbuf_locked = True
@@ -173,6 +178,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     **connect_options.SETTERS,
     **listen_options.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
+    (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
@@ -188,6 +194,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
     (SOL_SOCKET, SO_RCVBUF): lambda sk: sk.tp.sk_rcvbuf,
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
+    (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
     (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,

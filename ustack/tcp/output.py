@@ -27,6 +27,7 @@ from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
+from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
@@ -109,7 +110,7 @@ def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     if nonagle & TCP_NAGLE_CORK:
         return True
     tp = sk.tp
-    if nonagle or tp.snd_nxt == tp.snd_una:
+    if nonagle or tp.snd_nxt == tp.snd_una or tcp_urg_mode(sk):
         return False
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 
@@ -151,7 +152,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
     if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
         return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
-    goal = tcp_size_goal(sk, mss)
+    goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
     sent = False
     cwnd_limited = False
     if tp.snd_nxt == tp.snd_una:

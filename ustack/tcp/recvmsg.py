@@ -17,6 +17,7 @@ from ustack.tcp.delack import inet_csk_in_pingpong_mode
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from ustack.tcp.transmit import tcp_send_ack
+from ustack.tcp.urgent import tcp_read_limit, tcp_urg_passed
 from ustack.tcp.window import tcp_new_window, tcp_rcv_space_adjust, tcp_receive_window
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
     if not available:
         return _empty(sk)
     length = min(length, available)
+    if sk.urg is not None:
+        length = tcp_read_limit(sk, length)
+        if not length:
+            return _empty(sk)
     mem = sk.prot.mem.ptr
     if flags & MSG_PEEK:
         if not flags & MSG_TRUNC:
@@ -52,6 +57,8 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
     else:
         lib.us_bq_read(mem, sk.rcvq, ffi.from_buffer(buffer), length)
     tp.copied_seq = tp.copied_seq + length & SEQ_MASK
+    if sk.urg is not None:
+        tcp_urg_passed(sk)
     if tp.state != TCP_CLOSE:
         tcp_rcv_space_adjust(sk)
         if sk.prot.sockmap is not None:

@@ -17,10 +17,12 @@ from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_current_mss, tcp_push, tcp_size_goal
 from ustack.tcp.sndbuf import sk_stream_room
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.urgent import tcp_mark_urg
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
+MSG_OOB = 0x01
 MSG_MORE = 0x8000
 
 
@@ -95,6 +97,8 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
             raise socket_error(errno.EAGAIN)
         tcp_push(sk, goal, TCP_NAGLE_PUSH, more=False)
     else:
+        if flags & MSG_OOB:
+            tcp_mark_urg(sk)
         tcp_push(sk, goal, tp.nonagle, more=bool(flags & MSG_MORE))
     return taken
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.urgent import UrgentState
 
 ICSK_TIME_NONE = 0
 ICSK_TIME_RETRANS = 1
@@ -91,6 +92,7 @@ class TcpSock(Sock):
         "keepalive_timer",
         "listen",
         "ofo",
+        "oobinline",
         "opts",
         "orphaned",
         "pacing",
@@ -103,6 +105,7 @@ class TcpSock(Sock):
         "sndbuf_locked",
         "sndq",
         "tp",
+        "urg",
         "user_timeout_us",
     )
 
@@ -124,6 +127,10 @@ class TcpSock(Sock):
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
+        self.oobinline = False
+        """SO_OOBINLINE: urgent data stays in the stream."""
+        self.urg: UrgentState | None = None
+        """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
         self.dst: Route | None = None
@@ -211,6 +218,7 @@ class TcpSock(Sock):
         self._new_tcb()
         self.done = False
         self.duplicate_sack = None
+        self.urg = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():

@@ -31,6 +31,7 @@ from ustack.tcp.states import (
 )
 from ustack.tcp.timer import tcp_clear_retransmit
 from ustack.tcp.transmit import MAX_FRAGS
+from ustack.tcp.urgent import tcp_urg_mode
 from ustack.tcp.window import tcp_receive_window, tcp_select_window
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class SockMap:
             return None
         if peer.tp.rcv_nxt != tp.snd_nxt or peer.tp.state not in _RECEIVES:
             return None
-        if peer.tp.rcv_shutdown & RCV_SHUTDOWN or sk.pacing is not None:
+        if peer.tp.rcv_shutdown & RCV_SHUTDOWN or sk.pacing is not None or tcp_urg_mode(sk):
             return None
         return peer
 

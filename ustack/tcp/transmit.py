@@ -17,6 +17,7 @@ from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ecn import tcp_ecn_send
 from ustack.tcp.pacing import tcp_pacing_sent
+from ustack.tcp.urgent import tcp_urgent_pointer
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
@@ -26,6 +27,7 @@ from ustack.wire.tcp import (
     SYN,
     TCP_CSUM_OFFSET,
     TCPOLEN_TSTAMP_ALIGNED,
+    URG,
     Segment,
     build_header,
     pseudo_header_sum,
@@ -129,7 +131,10 @@ def tcp_transmit_skb(
         flags |= ecn_bits
     csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
     ack = tp.rcv_nxt if flags & ACK else 0
-    header = build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum)
+    urgent = tcp_urgent_pointer(sk, seq) if sk.urg is not None else 0
+    if urgent:
+        flags |= URG
+    header = build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum, urgent)
     skb = Skb(header)
     if length:
         _attach_payload(sk, skb, seq, length)

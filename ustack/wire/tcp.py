@@ -83,6 +83,7 @@ class Segment:
         "sport",
         "tsecr",
         "tsval",
+        "urgent",
         "window",
         "wscale",
     )
@@ -101,6 +102,8 @@ class Segment:
         self.tsval: int | None = None
         self.tsecr = 0
         self.sacks: tuple[tuple[int, int], ...] = ()
+        self.urgent = 0
+        """The urgent pointer, relative to SEG.SEQ."""
         self.fastopen: FastopenOption | None = None
 
 
@@ -116,8 +119,8 @@ def parse_segment(skb: Any, data: bytes | memoryview, saddr: int, daddr: int) ->
     if len(data) < TCP_HEADER_LEN:
         raise WireError(DropReason.TCP_HDR)
     seg = Segment(skb, saddr, daddr)
-    seg.sport, seg.dport, seg.seq, seg.ack, offset, flags, seg.window, _, _ = _HEADER.unpack_from(
-        data
+    seg.sport, seg.dport, seg.seq, seg.ack, offset, flags, seg.window, _, seg.urgent = (
+        _HEADER.unpack_from(data)
     )
     seg.flags = flags
     header_len = (offset >> 4) * 4
@@ -181,7 +184,15 @@ def _fastopen_option(cookie: bytes, *, exp: bool) -> FastopenOption | None:
 
 
 def build_header(
-    sport: int, dport: int, seq: int, ack: int, flags: int, window: int, options: bytes, csum: int
+    sport: int,
+    dport: int,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    options: bytes,
+    csum: int,
+    urgent: int = 0,
 ) -> bytes:
     """Build a TCP header.
 
@@ -191,7 +202,7 @@ def build_header(
         csum: the checksum field, for CHECKSUM_PARTIAL the pseudo-header's sum.
     """
     offset = (TCP_HEADER_LEN + len(options)) << 2
-    return _HEADER.pack(sport, dport, seq, ack, offset, flags, window, csum, 0) + options
+    return _HEADER.pack(sport, dport, seq, ack, offset, flags, window, csum, urgent) + options
 
 
 def pseudo_header_sum(saddr: int, daddr: int, length: int) -> int:

@@ -413,3 +413,17 @@ def test_a_socket_connected_to_itself_goes_over_the_stack():
     h.settle()
     assert sk.recv(10) == b"me"
     assert h.stack.net.mib.ustack.SockmapRedirects == 0
+
+
+def test_urgent_data_goes_by_the_stack_and_the_rest_follows(pair):
+    pair.near.send(b"before")
+    pair.near.send(b"!", socket.MSG_OOB)
+    pair.near.send(b"after")
+    pair.host.settle()
+    assert pair.far.recv(100) == b"before"
+    assert pair.far.recv(1, socket.MSG_OOB) == b"!"
+    assert pair.far.recv(100) == b"after"
+    before = pair.packets
+    pair.near.send(b"and on")
+    assert pair.far.recv(100) == b"and on"
+    assert pair.packets == before

@@ -1,0 +1,46 @@
+"""Cases that the fuzzer has found, as short as they get."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_a_second_fin_behind_the_first_is_acknowledged_and_changes_nothing(server):
+    """Old text with a FIN that stands one behind the peer's own, in CLOSE_WAIT."""
+    sk, peer = server.established()
+    peer.send(". 1:101(100) ack 1")
+    peer.send("F. 101:101(0) ack 1")
+    peer.drain()
+    peer.send("F. 2:102(100) ack 1")
+    peer.expect(". 1:1(0) ack 102")
+    assert len(sk.recv(200)) == 100 and sk.recv(1) == b""
+    sk.close()
+    peer.expect("F. 1:1(0) ack 102")
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_the_same_after_our_own_fin(server, shut):
+    sk, peer = server.established()
+    peer.send("FP. 1:11(10) ack 1")
+    peer.drain()
+    if shut:
+        sk.shutdown(1)
+        peer.expect("F. 1:1(0) ack 12")
+    peer.send("F. 2:12(10) ack 1")
+    assert peer.drain()[-1].ack == peer.iss + 12 & 0xFFFFFFFF
+
+
+def test_a_window_that_a_lack_of_memory_closed_opens_again(server):
+    sk, peer = server.established()
+    mem = server.stack.net.mem
+    hoard = []
+    while mem.free_pages:
+        hoard.append(mem.alloc_pages(0))
+    peer.send("P. 1:1001(1000) ack 1")
+    peer.expect(". 1:1(0) ack 1 win 0")
+    for page in hoard:
+        mem.put_page(page)
+    peer.send("P. 1:2(1) ack 1")  # nobody told the peer: it probes
+    assert peer.expect_next().window > 0
+    peer.send("P. 1:1001(1000) ack 1")
+    assert len(sk.recv(2000)) == 1000
