@@ -138,6 +138,8 @@ class TcpConfig:
     tcp_synack_retries: int = 5
     tcp_syn_linear_timeouts: int = 4
     """linux-6: SYNs repeated at a constant second before the back-off begins."""
+    tcp_retries1: int = 3
+    """Timeouts of the same data after which the route is looked up again (RFC 9293 R1)."""
     tcp_retries2: int = 15
     tcp_orphan_retries: int = 0
     """0 means 8, as in Linux."""
@@ -167,6 +169,19 @@ class TcpConfig:
     tcp_timestamps: int = 1
     """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""
     tcp_sack: bool = True
+    tcp_recovery: int = 1
+    """Bits: 1 RACK finds losses (else RFC 6675), 2 its reordering window stays as it is, 4 three
+    duplicates are no reason to hurry."""
+    tcp_reordering: int = 3
+    """Segments by which one may be overtaken without being lost, at first."""
+    tcp_max_reordering: int = 300
+    """The same, as far as it is learnt."""
+    tcp_early_retrans: int = 3
+    """3: tail loss probes; 0: none (1 and 2 in linux-3.10: early retransmit alone)."""
+    tcp_frto: int = 2
+    """Spurious timeouts are looked for (RFC 5682): 0 not."""
+    tcp_min_rtt_wlen_us: int = 300_000_000
+    """net.ipv4.tcp_min_rtt_wlen: for how long the least RTT counts."""
     tcp_dsack: bool = True
     """Report what came twice (RFC 2883)."""
     tcp_comp_sack_nr: int = 44

@@ -28,8 +28,8 @@ from ustack.link.arp import Arp
 from ustack.native.mem import Mem
 from ustack.nic.wrapped import earlier
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
-from ustack.tcp.output import tcp_tsq_run
 from ustack.tcp.protocol import TcpProt
+from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
 from ustack.udp.protocol import UdpProt
 from ustack.wire.ethernet import ETH_P_ALL

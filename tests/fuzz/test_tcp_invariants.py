@@ -35,7 +35,11 @@ near = st.sampled_from(
 )
 lengths = st.sampled_from([0, 0, 1, 2, 100, 1000, 1448])
 windows = st.sampled_from([0, 0, 1, 100, 1460, 4000, 65535])
-option_sets = st.sampled_from(["none", "ts", "old ts", "odd ts", "sack", "syn", "raw"])
+option_sets = st.sampled_from(["none", "ts", "old ts", "odd ts", "odd sack", "syn", "raw"])
+sack_edges = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(1, 5), st.sampled_from([0, 0, 0, 1, 100])),
+    min_size=1, max_size=4,
+)  # fmt: skip
 segments = st.tuples(
     st.just("segment"), st.integers(0, 2), flags, near,
     st.tuples(st.sampled_from(["una", "nxt"]), near), lengths, windows, option_sets,
@@ -62,6 +66,8 @@ honest = st.one_of(
     st.tuples(st.just("ack"), st.integers(0, 2), st.sampled_from([0, 1, 100, 4000, 65535])),
     st.tuples(st.just("dupacks"), st.integers(0, 2), st.integers(1, 5)),
     st.tuples(st.just("fin"), st.integers(0, 2)),
+    st.tuples(st.just("sacks"), st.integers(0, 2), st.integers(-1, 4), sack_edges),
+    st.tuples(st.just("sacks"), st.integers(0, 2), st.integers(-1, 4), sack_edges),
 )
 scripts = st.lists(
     st.one_of(
@@ -188,7 +194,7 @@ class Bench:
             "ts": (("nop", ()), ("nop", ()), ("TS", (seq_add(tsval, 1), ts))),
             "old ts": (("nop", ()), ("nop", ()), ("TS", (seq_add(tsval, -5), 1))),
             "odd ts": (("TS", (seq_add(tsval, 1 << 30), seq_add(ts, 1 << 20))),),
-            "sack": (("sack", (at, seq_add(at, 100), 5, 1)),),
+            "odd sack": (("sack", (at, seq_add(at, 100), 5, 1)),),
             "syn": (("mss", (100,)), ("sackOK", ()), ("wscale", (14,))),
             "raw": (("raw", (8, 10, 1)),),
         }[which]
@@ -238,6 +244,23 @@ class Bench:
         """Something of it is missing."""
         for _ in range(count):
             self.do_segment(which, ACK, 0, ("una", 0), 0, 5000, "ts")
+
+    def do_sacks(self, which: int, acked: int, edges: list[tuple[int, int, int]]) -> None:
+        """Some of what is in flight has come: SACKs, D-SACKs, partial and old ACKs."""
+        dport, sport = self.ports(which)
+        key = (self.server.addr, dport, PEER, sport)
+        rcv_nxt, una, nxt, tsval = self._numbers(key, which)
+        blocks: list[int] = []
+        for start, length, odd in edges:
+            blocks += [una + 536 * start + odd & MASK, una + 536 * (start + length) & MASK]
+        ack = una + 536 * acked & MASK
+        options = (("TS", (tsval, self.stack.clock.now_us // 1000 & MASK)),) if acked & 1 else ()
+        self.server.net.send_ip(build_ip(Segment(
+            PEER, self.server.addr, sport, dport, rcv_nxt,
+            ack if seq_diff(nxt, ack) >= 0 else nxt, ACK, 5000, b"",
+            options=(*options, ("sack", tuple(blocks[: 6 if options else 8]))),
+        )))  # fmt: skip
+        self.server.settle()
 
     def do_fin(self, which: int) -> None:
         """The peer has no more to say."""

@@ -10,10 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.native.lib import ffi, lib
 from ustack.stack import Stack
 from ustack.tcp.cong.ops import TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
+from ustack.tcp.diag import ON_TIMERS
 from ustack.tcp.rtt import TCP_RTO_MAX_US
-from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.scoreboard import TCPCB_LOST, TCPCB_SACKED_ACKED, TCPCB_SACKED_RETRANS
+from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -110,7 +113,7 @@ def _timers(sk: Any) -> None:
     armed = timer is not None and timer.pending
     assert armed == (sk.icsk_pending != ICSK_TIME_NONE)
     if tp.snd_una != tp.snd_nxt or sk in sk.prot.fastopen_rsk:
-        assert sk.icsk_pending == ICSK_TIME_RETRANS, "in flight and no retransmission timer"
+        assert sk.icsk_pending in ON_TIMERS, "in flight and no retransmission timer"
     elif tp.snd_nxt != tp.write_seq:
         assert sk.icsk_pending == ICSK_TIME_PROBE0 or sk in sk.prot.tsq, "a window unprobed"
     else:
@@ -126,15 +129,56 @@ def _pending(timer: Any) -> bool:
 
 def _recovery(sk: Any) -> None:
     tp = sk.tp
-    out = seq_diff(tp.snd_nxt, tp.snd_una)
-    assert tp.sacked_out <= max(out, 0)
+    assert (tp.packets_out == 0) == (tp.snd_una == tp.snd_nxt)
+    assert tp.sacked_out + tp.lost_out <= tp.packets_out, "more has left than was sent"
+    assert tp.retrans_out <= tp.packets_out
     if tp.ca_state == TCP_CA_OPEN:
-        assert tp.sacked_out == 0
-    if tp.ca_state in (TCP_CA_RECOVERY, TCP_CA_LOSS):
-        assert seq_diff(tp.high_seq, tp.snd_una) > 0, "recovery has no end"
+        assert tp.sacked_out == tp.lost_out == tp.retrans_out == 0
+    if tp.ca_state in (TCP_CA_RECOVERY, TCP_CA_LOSS) and tp.packets_out:
         assert seq_diff(tp.snd_nxt, tp.high_seq) >= 0
-    if tp.ca_state == TCP_CA_LOSS:
-        assert seq_diff(tp.high_seq, tp.rtx_nxt) >= 0
+    if sk.rtx is None:
+        _log(sk)
+    else:
+        _scoreboard(sk)
+
+
+def _log(sk: Any) -> None:
+    """Without a scoreboard nothing is marked, and the log counts every segment."""
+    tp = sk.tp
+    assert tp.lost_out == tp.retrans_out == 0
+    assert not tp.sack_ok or not tp.sacked_out
+    raw = ffi.new("struct us_tx_rec[]", tp.txlog.len + 1)
+    count = lib.us_tcp_tx_copy(sk.prot.mem.ptr, tp, raw, tp.txlog.len)
+    assert count == tp.txlog.len
+    assert tp.packets_out == sum(rec.pcount for rec in raw[0:count])
+    end = tp.snd_una
+    for rec in raw[0:count]:
+        assert seq_diff(rec.end_seq, end) > 0
+        end = rec.end_seq
+    assert end == tp.snd_nxt or not count
+
+
+def _scoreboard(sk: Any) -> None:
+    """The counts are those of the marks; records follow each other from SND.UNA to SND.NXT."""
+    tp = sk.tp
+    recs = sk.rtx
+    assert tp.txlog.len == 0 and recs
+    assert seq_diff(recs[0].seq, tp.snd_una) <= 0 < seq_diff(recs[0].end_seq, tp.snd_una)
+    assert recs[-1].end_seq == tp.snd_nxt
+    for one, following in pairwise(recs):
+        assert one.end_seq == following.seq
+    marked = {
+        mark: sum(rec.pcount for rec in recs if rec.sacked & mark)
+        for mark in (TCPCB_SACKED_ACKED, TCPCB_LOST, TCPCB_SACKED_RETRANS)
+    }
+    assert tp.packets_out == sum(rec.pcount for rec in recs)
+    assert tp.lost_out == marked[TCPCB_LOST]
+    assert tp.retrans_out == marked[TCPCB_SACKED_RETRANS]
+    if tp.sack_ok:
+        assert tp.sacked_out == marked[TCPCB_SACKED_ACKED]
+    times = [(rec.sent_us) for rec in sk.recovery.tsorted]
+    assert times == sorted(times), "not in the order of sending"
+    assert all(not rec.sacked & TCPCB_SACKED_ACKED for rec in sk.recovery.tsorted)
 
 
 def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:

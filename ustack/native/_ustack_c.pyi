@@ -249,8 +249,12 @@ class us_tcp_sock:
     prior_ssthresh: int
     high_seq: int
     pushed_seq: int
+    packets_out: int
     sacked_out: int
-    rtx_nxt: int
+    lost_out: int
+    retrans_out: int
+    delivered: int
+    lost: int
     max_in_flight: int
     cwnd_usage_seq: int
     ca_cnt: int
@@ -270,9 +274,10 @@ class us_tcp_sock:
     rttvar_us: int
     rtt_seq: int
     rto_us: int
-    rtt_timed_seq: int
-    rtt_timing: int
-    rtt_start_us: int
+    rtt_min_us: int
+    rack_rtt_us: int
+    rtt_min_stamp_us: int
+    txlog: us_txlog
     ecn_flags: int
     ack_pending: int
     ack_quick: int
@@ -310,7 +315,7 @@ class us_tcp_sock:
     iss: int
     irs: int
     total_retrans: int
-    retrans_out: int
+    bytes_retrans: int
     bytes_received: int
     bytes_acked: int
     bytes_sent: int
@@ -332,6 +337,31 @@ class us_timewait_sock:
     substate: int
     tstamp_ok: int
     rcv_wscale: int
+
+class us_tx_acked:
+    first_us: int
+    last_us: int
+    pkts: int
+    end_seq: int
+    ambiguous: int
+    whole: int
+
+class us_tx_rec:
+    end_seq: int
+    pcount: int
+    mss: int
+    sent_us: int
+
+class us_txlog:
+    ring: int
+    head: int
+    room: int
+    len: int
+    first_end: int
+    first_us: int
+    first_pcount: int
+    first_mss: int
+    last_end: int
 
 class Lib:
     US_DMA_MAPPED: int
@@ -494,6 +524,10 @@ class Lib:
     def us_put_page(self, mem: Any, addr: int, /) -> int: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
+    def us_tcp_tx_ack(self, mem: Any, tp: Any, una: int, ack: int, out: Any, /) -> int: ...
+    def us_tcp_tx_copy(self, mem: Any, tp: Any, dst: Any, max: int, /) -> int: ...
+    def us_tcp_tx_purge(self, mem: Any, tp: Any, /) -> None: ...
+    def us_tcp_tx_push(self, mem: Any, tp: Any, end_seq: int, pcount: int, mss: int, now_us: int, /) -> int: ...
     def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
 

@@ -1,8 +1,9 @@
 """What an acknowledgment does: SND.UNA, the window, RTT, loss and congestion (tcp_ack).
 
-The fifth of RFC 9293's checks. Recovery is NewReno's (RFC 6582): three duplicate ACKs, or
-a timeout after which everything that was in flight is repeated as cwnd grows. Bytes that are
-acknowledged leave the send queue here, and a writer waiting for room is woken.
+The fifth of RFC 9293's checks. An ACK that is plainly in order takes a short way; any other
+goes through SACK tagging, the retransmission queue (rtx.py), RACK and the state machine
+(recovery.py). Bytes that are acknowledged leave the send queue here, and a writer waiting
+for room is woken.
 """
 
 from __future__ import annotations
@@ -13,42 +14,57 @@ from ustack.ipv4.route import neigh_confirm
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
+from ustack.tcp.ack_state import (
+    FLAG_CA_ALERT,
+    FLAG_DATA,
+    FLAG_DATA_ACKED,
+    FLAG_DSACKING_ACK,
+    FLAG_ECE,
+    FLAG_FORWARD_PROGRESS,
+    FLAG_NOT_DUP,
+    FLAG_SET_XMIT_TIMER,
+    FLAG_SND_UNA_ADVANCED,
+    FLAG_WIN_UPDATE,
+    AckState,
+)
 from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.cong.ops import (
+    CA_ACK_ECE,
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
-    CA_EVENT_COMPLETE_CWR,
-    CA_EVENT_LOSS,
-    TCP_CA_CWR,
-    TCP_CA_DISORDER,
-    TCP_CA_LOSS,
     TCP_CA_OPEN,
-    TCP_CA_RECOVERY,
     AckSample,
-    tcp_ca_event,
+    RateSample,
     tcp_cong_avoid,
-    tcp_set_ca_state,
 )
-from ustack.tcp.ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo, tcp_enter_cwr
+from ustack.tcp.ecn import tcp_ecn_rcv_ecn_echo
 from ustack.tcp.output import (
     tcp_current_mss,
-    tcp_retransmit_range,
+    tcp_packets_in_flight,
     tcp_sync_mss,
     tcp_wnd_end,
-    tcp_xmit_retransmit_queue,
 )
 from ustack.tcp.pacing import tcp_update_pacing_rate
-from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_ack_update_rtt
+from ustack.tcp.prr import tcp_cwnd_reduction, tcp_in_cwnd_reduction
+from ustack.tcp.rack import tcp_rack_update_reo_wnd
+from ustack.tcp.recovery import tcp_fastretrans_alert, tcp_xmit_recovery
+from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_rtt_of_log
+from ustack.tcp.rtx import tcp_clean_rtx_queue
+from ustack.tcp.sack import tcp_count_delivered, tcp_sacktag_write_queue
+from ustack.tcp.scoreboard import tcp_reordering, tcp_rtx_settle
 from ustack.tcp.sock import ICSK_TIME_PROBE0
-from ustack.tcp.timer import tcp_arm_retransmit, tcp_clear_retransmit, tcp_rearm_rto
-from ustack.wire.tcp import SYN
+from ustack.tcp.timer import (
+    tcp_arm_retransmit,
+    tcp_clear_retransmit,
+    tcp_rearm_rto,
+    tcp_schedule_loss_probe,
+)
+from ustack.tcp.tlp import tcp_process_tlp_ack
+from ustack.wire.tcp import ECE, SYN
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
-
-TCP_DUPTHRESH = 3
-"""RFC 5681 §3.2."""
 
 
 def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
@@ -67,36 +83,150 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
         if before(ack, prior_una - oldest & SEQ_MASK):
             tcp_send_challenge_ack(sk)
             return DropReason.TCP_TOO_OLD_ACK
+        if seg.sacks and tp.sack_ok:
+            _old_ack(sk, seg)
         return None
     if after(ack, tp.snd_nxt):
         tcp_send_challenge_ack(sk)
         return DropReason.TCP_ACK_UNSENT_DATA
-    was_out = tp.snd_nxt != prior_una
-    window_update = tcp_ack_update_window(sk, seg)
+    prior_packets = tp.packets_out
+    flag = FLAG_DATA if seg.seq != seg.end_seq else 0
+    if tcp_ack_update_window(sk, seg):
+        flag |= FLAG_WIN_UPDATE
+    if seg.flags & ECE and tcp_ecn_rcv_ecn_echo(sk, seg):
+        flag |= FLAG_ECE
+    if ack != prior_una:
+        flag |= FLAG_SND_UNA_ADVANCED
+        tp.retransmits = 0
+        tcp_snd_una_update(sk, ack)
     tp.rcv_tstamp_us = sk.prot.clock.now_us
     tp.probes_out = 0
     sk.sk_err_soft = 0
-    sk.ca.in_ack_event(sk, CA_ACK_SLOWPATH | (CA_ACK_WIN_UPDATE if window_update else 0))
-    if not was_out:
-        tcp_ack_probe(sk)
-        return None
-    acked_segs = tcp_clean_rtx_queue(sk, seg) if ack != prior_una else 0
-    is_dupack = (
-        ack == prior_una
-        and seg.seq == seg.end_seq
-        and not window_update
-        and tp.snd_nxt != tp.snd_una
+    sk.ca.in_ack_event(
+        sk, CA_ACK_SLOWPATH | (flag & CA_ACK_WIN_UPDATE) | (CA_ACK_ECE if flag & FLAG_ECE else 0)
     )
-    tcp_cong_control(sk, acked_segs, is_dupack=is_dupack, is_ece=tcp_ecn_rcv_ecn_echo(sk, seg))
-    tcp_update_pacing_rate(sk)
-    if acked_segs:
-        tcp_rearm_rto(sk)
-        neigh_confirm(sk.dst)
+    if (
+        flag & (FLAG_SND_UNA_ADVANCED | FLAG_ECE) == FLAG_SND_UNA_ADVANCED
+        and sk.rtx is None
+        and tp.ca_state == TCP_CA_OPEN
+        and not seg.sacks
+        and prior_packets
+        and (sk.recovery is None or sk.recovery.tlp_high_seq is None)
+    ):
+        _ack_in_order(sk, seg, prior_una, prior_packets)
+    else:
+        _ack_with_questions(sk, seg, flag, prior_una, prior_packets)
     return None
 
 
+def _ack_in_order(sk: TcpSock, seg: Segment, prior_una: int, prior_packets: int) -> None:
+    """New data acknowledged and nothing in doubt: the common case, kept short."""
+    tp = sk.tp
+    prot = sk.prot
+    acked = prot.scratch.acked
+    pkts = lib.us_tcp_tx_ack(prot.mem.ptr, tp, prior_una, seg.ack, acked)
+    if not pkts:
+        return
+    rtt_us = tcp_rtt_of_log(sk, acked, seg)
+    tcp_count_delivered(sk, pkts)
+    sk.ca.pkts_acked(sk, AckSample(pkts, rtt_us, prior_packets))
+    tcp_set_xmit_timer(sk)
+    neigh_confirm(sk.dst)
+    if sk.ca.cong_control is None:
+        tcp_cong_avoid(sk, seg.ack, pkts)
+        tcp_update_pacing_rate(sk)
+    else:
+        sk.ca.cong_control(sk, seg.ack, RateSample(pkts, 0, prior_packets, rtt_us, False))
+
+
+def _ack_with_questions(
+    sk: TcpSock, seg: Segment, flag: int, prior_una: int, prior_packets: int
+) -> None:
+    """Any other ACK: SACKs, duplicates, or one that comes while something is in repair."""
+    tp = sk.tp
+    state = AckState(flag, prior_una, seg.tsecr if seg.tsval is not None else None)
+    prior_in_flight = tcp_packets_in_flight(tp)
+    prior_delivered, prior_lost = tp.delivered, tp.lost
+    prior_fack = prior_una
+    if tp.sack_ok and tp.sacked_out and sk.recovery is not None:
+        prior_fack = sk.recovery.fack
+    if seg.sacks and tp.sack_ok:
+        tcp_sacktag_write_queue(sk, seg, state)
+    if not prior_packets:
+        if state.flag & FLAG_DSACKING_ACK:
+            tcp_fastretrans_alert(sk, state, 0)
+        tcp_ack_probe(sk)
+        _tlp_ack(sk, seg.ack, state)
+        return
+    tcp_clean_rtx_queue(sk, seg, state, prior_fack)
+    tcp_rack_update_reo_wnd(sk, state)
+    _tlp_ack(sk, seg.ack, state)
+    if tcp_ack_is_dubious(sk, state.flag):
+        is_dup = not state.flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP | FLAG_DSACKING_ACK)
+        tcp_fastretrans_alert(sk, state, int(is_dup))
+    if state.flag & FLAG_SET_XMIT_TIMER:
+        tcp_set_xmit_timer(sk)
+    if state.flag & FLAG_FORWARD_PROGRESS or not state.flag & FLAG_NOT_DUP:
+        neigh_confirm(sk.dst)
+    delivered = tp.delivered - prior_delivered & SEQ_MASK
+    lost = tp.lost - prior_lost & SEQ_MASK
+    sample = RateSample(delivered, lost, prior_in_flight, state.rtt_us, bool(state.flag & FLAG_ECE))
+    tcp_cong_control(sk, seg.ack, state.flag, sample)
+    tcp_xmit_recovery(sk, state)
+    tcp_rtx_settle(sk)
+
+
+def _old_ack(sk: TcpSock, seg: Segment) -> None:
+    """An overtaken ACK may still carry news in its SACKs (tcp_ack's old_ack)."""
+    state = AckState(0, sk.tp.snd_una, seg.tsecr if seg.tsval is not None else None)
+    tcp_sacktag_write_queue(sk, seg, state)
+    if sk.tp.packets_out or state.flag & FLAG_DSACKING_ACK:
+        tcp_fastretrans_alert(sk, state, 0)
+        tcp_xmit_recovery(sk, state)
+    tcp_rtx_settle(sk)
+
+
+def _tlp_ack(sk: TcpSock, seq: int, ack: AckState) -> None:
+    if sk.recovery is not None and sk.recovery.tlp_high_seq is not None:
+        tcp_process_tlp_ack(sk, seq, ack)
+
+
+def tcp_ack_is_dubious(sk: TcpSock, flag: int) -> bool:
+    """Whether the state machine has to look at the ACK (tcp_ack_is_dubious)."""
+    return bool(not flag & FLAG_NOT_DUP or flag & FLAG_CA_ALERT or sk.tp.ca_state != TCP_CA_OPEN)
+
+
+def tcp_set_xmit_timer(sk: TcpSock) -> None:
+    """Start the probe's or the timeout's timer anew (tcp_set_xmit_timer)."""
+    if not tcp_schedule_loss_probe(sk, advancing_rto=True):
+        tcp_rearm_rto(sk)
+
+
+def tcp_cong_control(sk: TcpSock, ack: int, flag: int, sample: RateSample) -> None:
+    """Let one ACK move cwnd: down by PRR, up by the congestion control (tcp_cong_control)."""
+    if sk.ca.cong_control is not None:
+        sk.ca.cong_control(sk, ack, sample)
+        return
+    if tcp_in_cwnd_reduction(sk):
+        tcp_cwnd_reduction(sk, sample.acked_sacked, sample.losses, flag)
+    elif tcp_may_raise_cwnd(sk, flag):
+        tcp_cong_avoid(sk, ack, sample.acked_sacked)
+    tcp_update_pacing_rate(sk)
+
+
+def tcp_may_raise_cwnd(sk: TcpSock, flag: int) -> bool:
+    """Whether the ACK lets cwnd grow: with much reordering a SACK does too."""
+    if tcp_reordering(sk) > sk.prot.config.tcp_reordering:
+        return bool(flag & FLAG_FORWARD_PROGRESS)
+    return bool(flag & FLAG_DATA_ACKED)
+
+
 def tcp_ack_update_window(sk: TcpSock, seg: Segment) -> bool:
-    """Take SEG.WND if the segment is newer than the last that did (SND.WL1, SND.WL2)."""
+    """Take SEG.WND if the segment is newer than the last that did (SND.WL1, SND.WL2).
+
+    Returns:
+        Whether it is: then it is no duplicate ACK, be the window the same or not.
+    """
     tp = sk.tp
     window = seg.window if seg.flags & SYN else seg.window << tp.snd_wscale
     newer = (
@@ -107,13 +237,12 @@ def tcp_ack_update_window(sk: TcpSock, seg: Segment) -> bool:
     if not newer:
         return False
     tp.snd_wl1 = seg.seq
-    changed: bool = window != tp.snd_wnd
-    if changed:
+    if window != tp.snd_wnd:
         tp.snd_wnd = window
         if window > tp.max_window:
             tp.max_window = window
             tcp_sync_mss(sk, tp.pmtu_mss + 40)
-    return changed
+    return True
 
 
 def tcp_ack_probe(sk: TcpSock) -> None:
@@ -132,13 +261,10 @@ def tcp_ack_probe(sk: TcpSock) -> None:
         tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0)
 
 
-def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
-    """Advance SND.UNA, free what it passes, sample the RTT; return the segments acknowledged."""
+def tcp_snd_una_update(sk: TcpSock, ack: int) -> None:
+    """Advance SND.UNA and free the bytes that it passes (tcp_snd_una_update)."""
     tp = sk.tp
-    mss = tcp_current_mss(sk)
-    ack = seg.ack
-    acked = ack - tp.snd_una & SEQ_MASK
-    data = acked
+    data = ack - tp.snd_una & SEQ_MASK
     if tcp_syn_is_unacked(sk):
         data -= 1
     if tp.fin_queued and ack == tp.write_seq:
@@ -147,15 +273,6 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment) -> int:
         lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
         tp.bytes_acked += data
     tp.snd_una = ack
-    rtt_us = tcp_ack_rtt_sample(sk, seg)
-    segs = -(-acked // mss)
-    sk.ca.pkts_acked(sk, AckSample(segs, rtt_us, segs))
-    sk.prot.mib_ext.TCPDelivered += segs
-    tp.retrans_out = max(tp.retrans_out - segs, 0)
-    tp.retransmits = 0
-    if tp.snd_una == tp.snd_nxt or tp.ca_state == TCP_CA_OPEN:
-        tp.retrans_stamp_us = 0
-    return segs
 
 
 def tcp_syn_is_unacked(sk: TcpSock) -> bool:
@@ -164,110 +281,12 @@ def tcp_syn_is_unacked(sk: TcpSock) -> bool:
     return bool(tp.snd_una == tp.iss and not tp.bytes_acked)
 
 
-def tcp_ack_rtt_sample(sk: TcpSock, seg: Segment) -> int:
-    """Time the segment that was being timed, else use the echoed timestamp (RFC 7323 §4).
-
-    Returns:
-        The sample in microseconds, -1 if there is none.
-    """
+def tcp_ack_of_syn(sk: TcpSock, seg: Segment) -> None:
+    """Take the acknowledgment of our SYN alone (tcp_ack from SYN_SENT)."""
     tp = sk.tp
-    now_us = sk.prot.clock.now_us
-    sample_us = -1
-    if tp.rtt_timing:
-        if not before(seg.ack, tp.rtt_timed_seq):
-            tp.rtt_timing = 0
-            sample_us = now_us - tp.rtt_start_us
-    elif tp.tstamp_ok and seg.tsecr:
-        delta_ms = now_us // 1000 + tp.tsoffset - seg.tsecr & SEQ_MASK
-        if delta_ms < 0x80000000 // 1000:
-            sample_us = max(delta_ms, 1) * 1000
-    if sample_us >= 0:
-        tcp_ack_update_rtt(sk, sample_us)
-    return sample_us
-
-
-def tcp_cong_control(sk: TcpSock, acked_segs: int, *, is_dupack: bool, is_ece: bool) -> None:
-    """Run loss detection and the congestion control on one ACK (tcp_fastretrans_alert)."""
-    tp = sk.tp
-    if is_ece:
-        tcp_enter_cwr(sk)
-    state = tp.ca_state
-    if acked_segs:
-        if state == TCP_CA_CWR:
-            if not after(tp.snd_una, tp.high_seq):
-                return  # held until something beyond is acknowledged: the CWR has arrived
-            tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
-        if state == TCP_CA_RECOVERY:
-            _ack_in_recovery(sk, acked_segs)
-            return
-        if state == TCP_CA_LOSS:
-            if not before(tp.snd_una, tp.high_seq):
-                _enter_open(sk)
-            tcp_cong_avoid(sk, tp.snd_una, acked_segs)
-            tcp_xmit_retransmit_queue(sk)
-            return
-        if state:
-            _enter_open(sk)
-        tcp_cong_avoid(sk, tp.snd_una, acked_segs)
-    elif is_dupack and state != TCP_CA_LOSS:
-        _duplicate_ack(sk)
-
-
-def _enter_open(sk: TcpSock) -> None:
-    tp = sk.tp
-    tcp_set_ca_state(sk, TCP_CA_OPEN)
-    tp.sacked_out = 0
-    tp.retrans_stamp_us = 0
-
-
-def _ack_in_recovery(sk: TcpSock, acked_segs: int) -> None:
-    """A full ACK ends fast recovery, a partial one shows the next hole (RFC 6582 §3.2)."""
-    tp = sk.tp
-    if not before(tp.snd_una, tp.high_seq):
-        tp.snd_cwnd = min(tp.snd_cwnd, tp.snd_ssthresh)
-        tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
-        tcp_ca_event(sk, CA_EVENT_COMPLETE_CWR)
-        _enter_open(sk)
-        return
-    tp.sacked_out = max(tp.sacked_out - (acked_segs - 1), 0)
-    sk.prot.mib_ext.TCPFastRetrans += 1
-    tcp_retransmit_range(sk, tp.snd_una, 1)
-
-
-def _duplicate_ack(sk: TcpSock) -> None:
-    """Count a duplicate ACK; the third starts fast retransmit (RFC 5681 §3.2)."""
-    tp = sk.tp
-    out = -(-(tp.snd_nxt - tp.snd_una & SEQ_MASK) // tcp_current_mss(sk))
-    tp.sacked_out = min(tp.sacked_out + 1, max(out - 1, 0))
-    if tp.ca_state == TCP_CA_RECOVERY:
-        return
-    tcp_set_ca_state(sk, TCP_CA_DISORDER)
-    if tp.sacked_out >= TCP_DUPTHRESH:
-        tp.prior_cwnd = tp.snd_cwnd
-        tp.snd_ssthresh = sk.ca.ssthresh(sk)
-        tcp_ecn_queue_cwr(sk)
-        tp.snd_cwnd = tp.snd_ssthresh
-        tp.snd_cwnd_cnt = 0
-        tp.high_seq = tp.snd_nxt
-        tcp_set_ca_state(sk, TCP_CA_RECOVERY)
-        sk.prot.mib_ext.TCPFastRetrans += 1
-        tcp_retransmit_range(sk, tp.snd_una, 1)
-
-
-def tcp_enter_loss(sk: TcpSock) -> None:
-    """A timeout: everything in flight counts as lost, slow start from one segment.
-
-    RFC 5681 §3.1: ssthresh is set on the first timeout of this data only.
-    """
-    tp = sk.tp
-    if tp.ca_state != TCP_CA_LOSS or not before(tp.snd_una, tp.high_seq):
-        tp.prior_cwnd = tp.snd_cwnd
-        tp.snd_ssthresh = sk.ca.ssthresh(sk)
-        tcp_ca_event(sk, CA_EVENT_LOSS)
-    tcp_set_ca_state(sk, TCP_CA_LOSS)
-    tp.snd_cwnd = 1
-    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
-    tp.snd_cwnd_cnt = 0
-    tp.sacked_out = 0
-    tp.high_seq = tp.snd_nxt
-    tp.rtx_nxt = tp.snd_una
+    prior_una = tp.snd_una
+    tcp_snd_una_update(sk, seg.ack)
+    tp.retransmits = 0
+    acked = sk.prot.scratch.acked
+    if lib.us_tcp_tx_ack(sk.prot.mem.ptr, tp, prior_una, seg.ack, acked):
+        tcp_rtt_of_log(sk, acked, seg)

@@ -58,7 +58,8 @@ def tcp_v4_syn_recv_sock(
         return DropReason.NOMEM
     if established:
         if request.req.snt_synack_us:
-            tcp_ack_update_rtt(child, prot.clock.now_us - request.req.snt_synack_us)
+            rtt_us = prot.clock.now_us - request.req.snt_synack_us
+            tcp_ack_update_rtt(child, rtt_us, rtt_us)
         child.set_state(TcpEvent.RCV_ACK_OF_SYN)
         tcp_init_transfer(child)
     return child
@@ -105,7 +106,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.irs, tp.iss = req.rcv_isn, req.snt_isn
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = tp.last_ack_sent = seq_add(req.rcv_isn, 1)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = seq_add(req.snt_isn, 1)
-    tp.pushed_seq = tp.high_seq = tp.rtx_nxt = tp.cwnd_usage_seq = tp.snd_nxt
+    tp.pushed_seq = tp.high_seq = tp.cwnd_usage_seq = tp.snd_nxt
     tp.rcv_wnd = tp.rcv_ssthresh = req.rcv_wnd
     tp.window_clamp = request.lsk.tp.window_clamp
     tp.tstamp_ok, tp.sack_ok, tp.wscale_ok = req.tstamp_ok, req.sack_ok, req.wscale_ok

@@ -15,8 +15,7 @@ from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
 from ustack.lib.socket_error import socket_error
-from ustack.native.lib import lib
-from ustack.tcp.ack import tcp_ack_rtt_sample
+from ustack.tcp.ack import tcp_ack_of_syn
 from ustack.tcp.child import tcp_init_transfer
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.data import tcp_enter_quickack_mode
@@ -30,6 +29,7 @@ from ustack.tcp.fastopen_client import (
 from ustack.tcp.hash_connect import inet_hash_connect
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
+from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push, tcp_rtx_restart
 from ustack.tcp.states import TCP_SYN_SENT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_SCHED,
@@ -99,9 +99,7 @@ def tcp_connect(sk: TcpSock) -> None:
     tp.snd_sml = tp.pushed_seq = tp.cwnd_usage_seq = tp.high_seq = tp.write_seq
     tp.rto_us = TCP_TIMEOUT_INIT_US
     prot.mib.ActiveOpens += 1
-    tp.rtt_timing = 1
-    tp.rtt_timed_seq = tp.write_seq
-    tp.rtt_start_us = tp.retrans_stamp_us = prot.clock.now_us
+    tp.retrans_stamp_us = prot.clock.now_us
     fo = sk.fastopen_req
     if fo is None:
         tcp_send_syn(sk)
@@ -109,6 +107,7 @@ def tcp_connect(sk: TcpSock) -> None:
         fo.deferred = False
         tcp_send_syn(sk, tcp_syn_data(sk, fo), fo.option)
     tp.snd_nxt = tp.write_seq
+    tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
     tcp_arm_retransmit(sk, tp.rto_us)
 
 
@@ -144,7 +143,7 @@ def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None =
 def tcp_retransmit_syn(sk: TcpSock) -> None:
     """Repeat the SYN or SYN-ACK after its timeout."""
     tp = sk.tp
-    tp.rtt_timing = 0
+    tcp_rtx_is_ambiguous(sk)
     tp.total_retrans += 1
     tp.retrans_stamp_us = tp.retrans_stamp_us or sk.prot.clock.now_us
     sk.prot.mib.RetransSegs += 1
@@ -179,14 +178,8 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
         tcp_ecn_rcv_syn(sk, seg)
         return _simultaneous_open(sk)
     tcp_ecn_rcv_synack(sk, seg)
-    data = (seg.ack - tp.iss & SEQ_MASK) - 1
-    if data:
-        lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
-        tp.bytes_acked += data
-    tp.snd_una = seg.ack
+    tcp_ack_of_syn(sk, seg)
     tp.bytes_acked += 1  # Linux counts the SYN
-    tp.retransmits = 0
-    tcp_ack_rtt_sample(sk, seg)
     tcp_clear_retransmit(sk)
     tcp_finish_connect(sk)
     tcp_rcv_fastopen_synack(sk, seg)
@@ -274,10 +267,12 @@ def _simultaneous_open(sk: TcpSock) -> DropReason | None:
     """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8)."""
     tp = sk.tp
     sk.set_state(TcpEvent.RCV_SYN)
-    tp.rtt_timing = 0
     if sk.fastopen_req is not None:
         sk.fastopen_req = None
         tp.snd_nxt = seq_add(tp.iss, 1)  # the SYN's data goes the usual way
+    tcp_rtx_restart(sk)
+    tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
+    tcp_rtx_is_ambiguous(sk)
     tcp_send_syn(sk)
     tcp_arm_retransmit(sk, tp.rto_us)
     return None

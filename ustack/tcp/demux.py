@@ -30,7 +30,8 @@ from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
-from ustack.tcp.output import tcp_retransmit_range, tcp_sync_mss
+from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.recovery import tcp_simple_retransmit
 from ustack.tcp.request_sock import reqsk_drop
 from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
@@ -248,4 +249,4 @@ def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
         return
     tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))
     if tp.snd_una != tp.snd_nxt and not tcp_syn_is_unacked(sk):
-        tcp_retransmit_range(sk, tp.snd_una, 1)
+        tcp_simple_retransmit(sk)

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
-from ustack.tcp.sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.sock import (
+    ICSK_TIME_EARLY_RETRANS,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
+    ICSK_TIME_RETRANS,
+)
 from ustack.tcp.states import STATE_NAMES, TCP_LISTEN, TCP_SYN_RECV
 
 if TYPE_CHECKING:
@@ -15,6 +21,15 @@ if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
     from ustack.tcp.timewait import TimewaitSock
+
+
+ON_TIMERS = (
+    ICSK_TIME_RETRANS,
+    ICSK_TIME_EARLY_RETRANS,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_REO_TIMEOUT,
+)
+"""What ss calls "on"."""
 
 
 def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
@@ -122,7 +137,7 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
 
 def _timer(sk: TcpSock) -> tuple[str, int, int] | None:
     prot = sk.prot
-    if sk.icsk_pending == ICSK_TIME_RETRANS and sk.retransmit_timer is not None:
+    if sk.icsk_pending in ON_TIMERS and sk.retransmit_timer is not None:
         return ("on", _left_us(prot, sk.retransmit_timer), sk.tp.retransmits)
     if sk.icsk_pending == ICSK_TIME_PROBE0 and sk.retransmit_timer is not None:
         return ("persist", _left_us(prot, sk.retransmit_timer), sk.tp.probes_out)

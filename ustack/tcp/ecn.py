@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 from ustack.tcp.cong.ops import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
-    TCP_CA_CWR,
     TCP_CONG_NEEDS_ECN,
     tcp_ca_event,
-    tcp_set_ca_state,
 )
 from ustack.tcp.timer import ICSK_ACK_NOW
 from ustack.wire.tcp import CWR, ECE, SYN
@@ -122,6 +120,11 @@ def tcp_ecn_queue_cwr(sk: TcpSock) -> None:
         sk.tp.ecn_flags |= TCP_ECN_QUEUE_CWR
 
 
+def tcp_ecn_withdraw_cwr(sk: TcpSock) -> None:
+    """The reduction has been undone: nothing is said of it."""
+    sk.tp.ecn_flags &= ~TCP_ECN_QUEUE_CWR & 0xFF
+
+
 # Receiving.
 
 
@@ -151,22 +154,3 @@ def tcp_ecn_check_ce(sk: TcpSock, seg: Segment) -> bool:
         tp.ecn_flags |= TCP_ECN_DEMAND_CWR
     tp.ecn_flags |= TCP_ECN_SEEN
     return first
-
-
-# Reducing.
-
-
-def tcp_enter_cwr(sk: TcpSock) -> None:
-    """Reduce cwnd for a mark, once a round trip (tcp_enter_cwr)."""
-    tp = sk.tp
-    tp.prior_ssthresh = 0
-    if tp.ca_state >= TCP_CA_CWR:
-        return
-    tp.high_seq = tp.snd_nxt
-    tp.prior_cwnd = tp.snd_cwnd
-    tp.snd_cwnd_cnt = 0
-    tp.snd_ssthresh = sk.ca.ssthresh(sk)
-    tp.snd_cwnd = tp.snd_ssthresh
-    tp.snd_cwnd_stamp_us = sk.prot.clock.now_us
-    tcp_ecn_queue_cwr(sk)
-    tcp_set_ca_state(sk, TCP_CA_CWR)

@@ -15,6 +15,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.data import tcp_queue_rcv
 from ustack.tcp.fastopen import TFO_CLIENT_ENABLE, TFO_CLIENT_NO_COOKIE
+from ustack.tcp.scoreboard import tcp_rtx_restart
 from ustack.wire.tcp import MAX_OPTIONS_LEN, FastopenOption
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def tcp_fastopen_resend(sk: TcpSock) -> None:
     """Let the SYN's data be unsent again: the peer has not taken it."""
     tp = sk.tp
     tp.snd_nxt = tp.snd_una
-    tp.rtt_timing = 0
+    tcp_rtx_restart(sk)
 
 
 def tcp_fastopen_cache_set(sk: TcpSock, cookie: FastopenOption | None, try_exp: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
-from ustack.tcp.ack import tcp_enter_loss
 from ustack.tcp.child import tcp_init_transfer, tcp_v4_syn_recv_sock
 from ustack.tcp.data import tcp_queue_rcv
 from ustack.tcp.fastopen import (
@@ -19,6 +18,7 @@ from ustack.tcp.fastopen import (
     reqsk_fastopen_remove,
     tcp_fastopen_cookie_gen,
 )
+from ustack.tcp.recovery import tcp_enter_loss
 from ustack.tcp.request_sock import tcp_rtx_synack
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_rearm_rto

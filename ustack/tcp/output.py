@@ -15,24 +15,30 @@ from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import (
     CA_EVENT_CWND_RESTART,
     CA_EVENT_TX_START,
-    TCP_CA_LOSS,
+    TCP_CA_CWR,
     TCP_CA_OPEN,
+    TCP_CA_RECOVERY,
     tcp_ca_event,
     tcp_current_ssthresh,
     tcp_is_cwnd_limited,
 )
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.rtt import TCP_RTO_MAX_US
+from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.sndbuf import tcp_check_space
-from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
-from ustack.tcp.timer import tcp_arm_retransmit, tcp_check_probe_timer
+from ustack.tcp.sock import ICSK_TIME_LOSS_PROBE
+from ustack.tcp.timer import (
+    tcp_arm_retransmit,
+    tcp_check_probe_timer,
+    tcp_rearm_rto,
+    tcp_schedule_loss_probe,
+)
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
 from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
-    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 TCP_NAGLE_OFF = 1
@@ -83,18 +89,12 @@ def tcp_size_goal(sk: TcpSock, mss: int) -> int:
     return max(goal - goal % mss, mss)
 
 
-def tcp_packets_in_flight(sk: TcpSock, mss: int) -> int:
-    """Return how many segments are in the network as far as we know.
+def tcp_packets_in_flight(tp: Any) -> int:
+    """Return how many segments are in the network as far as we know (RFC 6675's pipe).
 
-    The bytes between SND.UNA and SND.NXT in segments, less those that duplicate ACKs have
-    accounted for; after a timeout only what has been sent since then.
+    What was sent, less what has arrived or is lost, plus what was repeated.
     """
-    tp = sk.tp
-    if tp.ca_state == TCP_CA_LOSS:
-        sent = seq_diff(tp.rtx_nxt, tp.snd_una) + max(seq_diff(tp.snd_nxt, tp.high_seq), 0)
-        return -(-max(sent, 0) // mss)
-    out = -(-(tp.snd_nxt - tp.snd_una & SEQ_MASK) // mss)
-    return max(out - tp.sacked_out, 0)
+    return int(tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out)
 
 
 def tcp_wnd_end(sk: TcpSock) -> int:
@@ -139,8 +139,11 @@ def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> 
     return length
 
 
-def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool:
+def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     """Send what the windows allow (tcp_write_xmit).
+
+    Args:
+        push_one: 1: one segment; 2: one even beyond cwnd, a tail loss probe.
 
     Returns:
         Whether the peer's window alone keeps data here while nothing is in flight: the
@@ -153,33 +156,43 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: bool = False) -> bool
         return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
     goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
-    sent = False
+    prior_packets = tp.packets_out
+    waits = False
     cwnd_limited = False
-    if tp.snd_nxt == tp.snd_una:
+    if not prior_packets:
         _slow_start_after_idle(sk)
     while tp.snd_nxt != tp.write_seq:
         if sk.pacing is not None and tcp_pacing_check(sk):
             break
-        quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
+        quota = tp.snd_cwnd - tcp_packets_in_flight(tp)
         if quota <= 0:
             cwnd_limited = True
-            if (tp.write_seq - tp.snd_nxt & SEQ_MASK) != 1 or not tp.fin_queued:
+            fin_alone = (tp.write_seq - tp.snd_nxt & SEQ_MASK) == 1 and tp.fin_queued
+            if not fin_alone and push_one != 2:
                 break
-            quota = 1  # a FIN alone does not wait for the window
+            quota = 1  # neither a FIN alone nor a probe waits for the window
         if tcp_small_queue_check(sk):
-            sent = True
+            waits = True
             break
         length = _next_length(sk, mss, goal, quota, nonagle)
         if length is None:
             break
         tcp_send_new(sk, length, mss)
-        sent = True
         if push_one:
             break
-    if sent:
-        tcp_cwnd_validate(sk, mss, cwnd_limited=cwnd_limited)
-        return False
-    return bool(tp.snd_nxt == tp.snd_una)
+    sent_pkts = tp.packets_out - prior_packets
+    if not sent_pkts:
+        return not waits and not prior_packets
+    tcp_cwnd_validate(sk, cwnd_limited=cwnd_limited)
+    if tp.ca_state in (TCP_CA_CWR, TCP_CA_RECOVERY) and sk.recovery is not None:
+        sk.recovery.prr_out += sent_pkts
+    if (
+        push_one != 2
+        and not tcp_schedule_loss_probe(sk, advancing_rto=False)
+        and sk.icsk_pending == ICSK_TIME_LOSS_PROBE
+    ):
+        tcp_rearm_rto(sk)
+    return False
 
 
 def tcp_small_queue_check(sk: TcpSock) -> bool:
@@ -205,15 +218,6 @@ def tcp_device_is_full(sk: TcpSock) -> bool:
     )
 
 
-def tcp_tsq_run(prot: TcpProt) -> None:
-    """Let the sockets that waited for the device send on (tcp_tsq_workfn)."""
-    waiting, prot.tsq = prot.tsq, {}
-    for sk in waiting:
-        if sk.tp is not None and sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
-            tcp_xmit_retransmit_queue(sk)
-            tcp_push_pending_frames(sk)
-
-
 def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     """Send ``length`` bytes at SND.NXT and advance it (tcp_event_new_data_sent)."""
     tp = sk.tp
@@ -227,19 +231,16 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
         fin = 1
     if length and end_seq == tp.pushed_seq:
         flags |= PSH
-    was_idle = seq == tp.snd_una
+    was_idle = not tp.packets_out
     if was_idle:
         tcp_ca_event(sk, CA_EVENT_TX_START)
     tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
     tp.snd_nxt = end_seq + fin & SEQ_MASK
     if length % mss:
         tp.snd_sml = tp.snd_nxt
-    if length:
-        prot.mib_ext.TCPOrigDataSent += -(-length // mss)
-    if not tp.rtt_timing:
-        tp.rtt_timing = 1
-        tp.rtt_timed_seq = tp.snd_nxt
-        tp.rtt_start_us = prot.clock.now_us
+    pcount = -(-length // mss)
+    prot.mib_ext.TCPOrigDataSent += pcount
+    tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss)
     if was_idle:
         tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
     if sk.nospace:
@@ -275,10 +276,10 @@ def tcp_cwnd_restart(sk: TcpSock, idle_us: int) -> None:
     tp.snd_cwnd_used = 0
 
 
-def tcp_cwnd_validate(sk: TcpSock, mss: int, *, cwnd_limited: bool) -> None:
+def tcp_cwnd_validate(sk: TcpSock, *, cwnd_limited: bool) -> None:
     """Note whether cwnd was what held us back in this round (tcp_cwnd_validate, RFC 7661)."""
     tp = sk.tp
-    in_flight = tcp_packets_in_flight(sk, mss)
+    in_flight = tcp_packets_in_flight(tp)
     cwnd_limited = cwnd_limited or in_flight >= tp.snd_cwnd
     if (
         not before(tp.snd_una, tp.cwnd_usage_seq)
@@ -349,62 +350,6 @@ def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:
     if tp.snd_nxt == tp.snd_una or not sk.prot.config.tcp_autocorking:
         return False
     return bool((tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal) and tcp_device_is_full(sk)
-
-
-def tcp_retransmit_range(sk: TcpSock, seq: int, segs: int) -> int:
-    """Send up to ``segs`` segments again from ``seq`` (tcp_retransmit_skb); return their end."""
-    tp = sk.tp
-    prot = sk.prot
-    mss = tcp_current_mss(sk)
-    data_end = tp.snd_nxt
-    fin_sent = tp.fin_queued and tp.snd_nxt == tp.write_seq
-    if fin_sent:
-        data_end = data_end - 1 & SEQ_MASK
-    limit = min(max(segs, 1) * mss, tcp_size_goal(sk, mss))
-    room = seq_diff(tcp_wnd_end(sk), seq)
-    if room <= 0:
-        room = mss if seq == tp.snd_una else 0  # a shrunken window is probed with data
-    length = max(min(seq_diff(data_end, seq), limit, room), 0)
-    end_seq = seq + length & SEQ_MASK
-    flags = ACK
-    if length and end_seq == tp.pushed_seq:
-        flags |= PSH
-    if fin_sent and end_seq == data_end and (length < room or not length):
-        flags |= FIN
-        end_seq = end_seq + 1 & SEQ_MASK
-    if end_seq == seq:
-        return seq
-    tp.rtt_timing = 0  # Karn: RFC 6298 §3
-    if not tp.retrans_stamp_us:
-        tp.retrans_stamp_us = prot.clock.now_us
-    n = max(-(-length // mss), 1)
-    tp.total_retrans += n
-    tp.retrans_out += n
-    prot.mib.RetransSegs += n
-    tcp_transmit_skb(sk, seq, length, flags, gso_size=mss)
-    return end_seq
-
-
-def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
-    """After a timeout, repeat what was in flight as cwnd grows (tcp_xmit_retransmit_queue)."""
-    tp = sk.tp
-    if tp.ca_state != TCP_CA_LOSS:
-        return
-    if before(tp.rtx_nxt, tp.snd_una):
-        tp.rtx_nxt = tp.snd_una
-    mss = tcp_current_mss(sk)
-    while before(tp.rtx_nxt, tp.high_seq):
-        if tcp_small_queue_check(sk):
-            return
-        quota = tp.snd_cwnd - tcp_packets_in_flight(sk, mss)
-        if quota <= 0:
-            return
-        segs = min(quota, -(-seq_diff(tp.high_seq, tp.rtx_nxt) // mss))
-        end = tcp_retransmit_range(sk, tp.rtx_nxt, segs)
-        if end == tp.rtx_nxt:
-            return
-        sk.prot.mib_ext.TCPSlowStartRetrans += -(-seq_diff(end, tp.rtx_nxt) // mss)
-        tp.rtx_nxt = end
 
 
 def tcp_send_fin(sk: TcpSock) -> None:

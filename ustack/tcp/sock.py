@@ -35,11 +35,18 @@ if TYPE_CHECKING:
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.scoreboard import Recovery, TxRec
     from ustack.tcp.urgent import UrgentState
 
 ICSK_TIME_NONE = 0
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_PROBE0 = 3
+ICSK_TIME_EARLY_RETRANS = 4
+"""linux-3.10: the delay of an early retransmit."""
+ICSK_TIME_LOSS_PROBE = 5
+"""Tail loss probe (RFC 8985 §7)."""
+ICSK_TIME_REO_TIMEOUT = 6
+"""RACK's reordering window (RFC 8985 §6.3)."""
 
 CURR_ESTAB = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
 
@@ -101,7 +108,9 @@ class TcpSock(Sock):
         "rcvbuf_locked",
         "rcvlowat",
         "rcvq",
+        "recovery",
         "retransmit_timer",
+        "rtx",
         "sndbuf_locked",
         "sndq",
         "tp",
@@ -123,6 +132,10 @@ class TcpSock(Sock):
         """TCP_CONGESTION chose ``ca``; otherwise it is the stack's default."""
         self.ca_priv: Any = None
         """What ``ca`` remembers of this connection (inet_csk_ca)."""
+        self.rtx: list[TxRec] | None = None
+        """What is in flight, once something of it is out of order (scoreboard.py)."""
+        self.recovery: Recovery | None = None
+        """What loss recovery remembers, once there was any."""
         self.ofo: OutOfOrderQueue | None = None
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
@@ -248,5 +261,9 @@ class TcpSock(Sock):
         mem = self.prot.mem.ptr
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
+        lib.us_tcp_tx_purge(mem, self.tp)
+        if self.recovery is not None:
+            self.recovery.tsorted.clear()
+        self.rtx = self.recovery = None
         self.prot.tcp_cache.free(self.tp)
         self.tp = self.rcvq = self.sndq = None

@@ -9,19 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
-from ustack.tcp.ack import tcp_enter_loss, tcp_syn_is_unacked
+from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
+from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
 from ustack.tcp.output import (
     tcp_current_mss,
-    tcp_retransmit_range,
     tcp_send_new,
     tcp_wnd_end,
 )
+from ustack.tcp.recovery import tcp_enter_loss, tcp_rack_reo_timeout, tcp_resume_early_retransmit
+from ustack.tcp.retransmit import tcp_retransmit_skb
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
-from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.sock import (
+    ICSK_TIME_EARLY_RETRANS,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_NONE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
+    ICSK_TIME_RETRANS,
+)
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_LISTEN,
@@ -30,6 +39,7 @@ from ustack.tcp.states import (
 )
 from ustack.tcp.timer import tcp_arm_retransmit
 from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
+from ustack.tcp.tlp import tcp_send_loss_probe
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
 from ustack.wire.tcp import ACK, PSH
 
@@ -43,13 +53,21 @@ BACKOFF_LINEAR = 9
 def tcp_write_timer(sk: TcpSock) -> None:
     """The shared timer has expired: do what was pending (tcp_write_timer_handler)."""
     what = sk.icsk_pending
-    sk.icsk_pending = ICSK_TIME_NONE
     if sk.tp.state in (TCP_CLOSE, TCP_LISTEN):
+        sk.icsk_pending = ICSK_TIME_NONE
         return
-    if what == ICSK_TIME_RETRANS:
-        tcp_retransmit_timer(sk)
-    elif what == ICSK_TIME_PROBE0:
-        tcp_probe_timer(sk)
+    if what == ICSK_TIME_LOSS_PROBE:
+        tcp_send_loss_probe(sk)
+    elif what == ICSK_TIME_REO_TIMEOUT:
+        tcp_rack_reo_timeout(sk)
+    elif what == ICSK_TIME_EARLY_RETRANS:
+        tcp_resume_early_retransmit(sk)
+    else:
+        sk.icsk_pending = ICSK_TIME_NONE
+        if what == ICSK_TIME_RETRANS:
+            tcp_retransmit_timer(sk)
+        elif what == ICSK_TIME_PROBE0:
+            tcp_probe_timer(sk)
 
 
 def tcp_retransmit_timer(sk: TcpSock) -> None:
@@ -60,22 +78,61 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
         if not tcp_fastopen_synack_timer(sk, request):
             tcp_write_err(sk)
         return
-    if tp.snd_una == tp.snd_nxt:
+    if not tp.packets_out:
         return
     sk.prot.mib_ext.TCPTimeouts += 1
-    if tcp_write_timeout(sk):
-        return
-    tp.retransmits = min(tp.retransmits + 1, 255)
     if tcp_syn_is_unacked(sk):
+        if tcp_write_timeout(sk):
+            return
+        tp.retransmits = min(tp.retransmits + 1, 255)
         tcp_retransmit_syn(sk)
+    elif not tp.snd_wnd and not sk.dead and tp.state != TCP_SYN_RECV:
+        if _closed_window_timed_out(sk):
+            tcp_write_err(sk)
+            return
+        tcp_enter_loss(sk)  # the window has shrunk to nothing: this is a window probe
+        tcp_retransmit_skb(sk, 0, 1)
+        sk.dst = None
     else:
+        if tcp_write_timeout(sk):
+            return
+        if not tp.retransmits:
+            _count_failure(sk)
         tcp_enter_loss(sk)
-        tp.rtx_nxt = tcp_retransmit_range(sk, tp.snd_una, 1)
+        tp.retransmits = min(tp.retransmits + 1, 255)
+        tcp_retransmit_skb(sk, 0, 1)
     linear = sk.prot.config.tcp_syn_linear_timeouts
     if tp.state != TCP_SYN_SENT or tp.retransmits > linear:
         tp.backoff = min(tp.backoff + 1, 255)
         tp.rto_us = min(tp.rto_us << 1, TCP_RTO_MAX_US)
     tcp_arm_retransmit(sk, tp.rto_us)
+
+
+def _closed_window_timed_out(sk: TcpSock) -> bool:
+    """Whether the peer has been silent for four minutes (tcp_rtx_probe0_timed_out)."""
+    tp = sk.tp
+    now_us = sk.prot.clock.now_us
+    limit_us = 2 * TCP_RTO_MAX_US
+    since_us = now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+    return bool(now_us - tp.rcv_tstamp_us > limit_us and since_us > limit_us)
+
+
+def _count_failure(sk: TcpSock) -> None:
+    """Count what the timeout puts an end to."""
+    tp = sk.tp
+    mib = sk.prot.mib_ext
+    if tp.ca_state == TCP_CA_RECOVERY:
+        if tp.sack_ok:
+            mib.TCPSackRecoveryFail += 1
+        else:
+            mib.TCPRenoRecoveryFail += 1
+    elif tp.ca_state == TCP_CA_LOSS:
+        mib.TCPLossFailures += 1
+    elif tp.ca_state == TCP_CA_DISORDER or tp.sacked_out:
+        if tp.sack_ok:
+            mib.TCPSackFailures += 1
+        else:
+            mib.TCPRenoFailures += 1
 
 
 def tcp_model_timeout_us(boundary: int, rto_base_us: int = TCP_RTO_MIN_US) -> int:
@@ -100,6 +157,8 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
                 sk, do_reset=alive or not retransmits_timed_out(sk, retries, 0)
             ):
                 return True
+        if retransmits_timed_out(sk, sk.prot.config.tcp_retries1, 0):
+            sk.dst = None  # RFC 9293 §3.8.3, R1: perhaps there is another way
     if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
         tcp_write_err(sk)
         return True

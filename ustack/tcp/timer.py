@@ -10,14 +10,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
+from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.pacing import tcp_pacing_stop
-from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
-from ustack.tcp.sock import ICSK_TIME_NONE, ICSK_TIME_PROBE0, ICSK_TIME_RETRANS
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.sock import (
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_NONE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
+    ICSK_TIME_RETRANS,
+)
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
+TCP_TIMEOUT_MIN_US = 2000
+"""Slack of the timers of loss detection (two ticks at HZ=1000)."""
 TCP_DELACK_MIN_US = 40_000
 TCP_DELACK_MAX_US = 200_000
 TCP_ATO_MIN_US = 40_000
@@ -59,14 +68,54 @@ def tcp_clear_xmit_timers(sk: TcpSock) -> None:
 
 
 def tcp_rearm_rto(sk: TcpSock) -> None:
-    """After an ACK: stop the timer if all is acknowledged, else start it anew (RFC 6298 §5.3)."""
+    """Stop the timer if all is acknowledged, else start it anew (RFC 6298 §5.3; tcp_rearm_rto).
+
+    Where a probe timer stood, the timeout still counts from when the head was sent.
+    """
     tp = sk.tp
     if tcp_fastopen_request(sk) is not None:
         return  # the timer is the SYN-ACK's
-    if tp.snd_una == tp.snd_nxt:
+    if not tp.packets_out:
         tcp_clear_retransmit(sk)
+        return
+    rto_us = tp.rto_us
+    if sk.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
+        rto_us = max(tcp_rto_delta_us(sk), 1)
+    tcp_arm_retransmit(sk, rto_us)
+
+
+def tcp_rto_delta_us(sk: TcpSock) -> int:
+    """Return how far away the timeout of the oldest segment in flight is (tcp_rto_delta_us)."""
+    tp = sk.tp
+    sent_us = sk.rtx[0].sent_us if sk.rtx else tp.txlog.first_us
+    return int(sent_us + tp.rto_us - sk.prot.clock.now_us)
+
+
+def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:
+    """Set the tail loss probe's timer instead of the timeout's, if a probe may be sent.
+
+    Two round trips, and the peer's delayed ACK on top if only one segment is out (RFC 8985
+    §7.2; tcp_schedule_loss_probe); never later than the timeout.
+
+    Args:
+        advancing_rto: the timeout starts anew with this ACK.
+    """
+    tp = sk.tp
+    if not tp.sack_ok or not tp.packets_out or tp.ca_state not in (TCP_CA_OPEN, TCP_CA_CWR):
+        return False
+    if sk.prot.config.tcp_early_retrans not in (3, 4) or tcp_fastopen_request(sk) is not None:
+        return False
+    srtt = tp.srtt_us
+    if srtt:
+        timeout_us = srtt >> 2
+        timeout_us += TCP_RTO_MIN_US if tp.packets_out == 1 else TCP_TIMEOUT_MIN_US
     else:
-        tcp_arm_retransmit(sk, tp.rto_us)
+        timeout_us = TCP_TIMEOUT_INIT_US
+    rto_us = tp.rto_us if advancing_rto else tcp_rto_delta_us(sk)
+    if rto_us > 0:
+        timeout_us = min(timeout_us, rto_us)
+    tcp_arm_retransmit(sk, timeout_us, ICSK_TIME_LOSS_PROBE)
+    return True
 
 
 def tcp_check_probe_timer(sk: TcpSock) -> None:

@@ -52,10 +52,11 @@ MAX_FRAGS = 64
 class TxScratch:
     """Where C writes what a segment's payload is; one per stack."""
 
-    __slots__ = ("buffer", "frags", "view")
+    __slots__ = ("acked", "buffer", "frags", "view")
 
     def __init__(self) -> None:
         self.frags = ffi.new("struct us_frag[]", MAX_FRAGS)
+        self.acked = ffi.new("struct us_tx_acked *")
         self.buffer = ffi.new("uint8_t[]", INLINE_BYTES)
         self.view = ffi.buffer(self.buffer)
 

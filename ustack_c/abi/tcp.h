@@ -2,6 +2,7 @@
 #define USTACK_ABI_TCP_H
 
 #include "bytequeue.h"
+#include "txlog.h"
 
 /*
  * The TCP control block. Written by C and Python alike; field names are Linux's
@@ -50,8 +51,12 @@ struct us_tcp_sock {
 	uint32_t prior_ssthresh;
 	uint32_t high_seq;		/* SND.NXT when recovery began */
 	uint32_t pushed_seq;		/* one past the last byte that goes out with PSH */
-	uint32_t sacked_out;		/* segments that duplicate ACKs say have left the network */
-	uint32_t rtx_nxt;		/* next byte to repeat while ca_state is Loss */
+	uint32_t packets_out;		/* segments between SND.UNA and SND.NXT */
+	uint32_t sacked_out;		/* those that SACKs or duplicate ACKs say have arrived */
+	uint32_t lost_out;		/* those that count as lost, repeated or not */
+	uint32_t retrans_out;		/* repetitions in flight */
+	uint32_t delivered;		/* segments that have arrived so far, repetitions among them */
+	uint32_t lost;			/* segments ever marked lost */
 	uint32_t max_in_flight;		/* segments in flight, most of the last round */
 	uint32_t cwnd_usage_seq;	/* SND.NXT when that round began */
 	uint32_t ca_cnt;		/* segments acknowledged that one more of cwnd costs */
@@ -73,9 +78,10 @@ struct us_tcp_sock {
 	uint32_t rttvar_us;		/* max of mdev in the last round << 2 */
 	uint32_t rtt_seq;		/* round marker of mdev_max_us */
 	uint32_t rto_us;
-	uint32_t rtt_timed_seq;		/* end of the one segment that is being timed */
-	uint32_t rtt_timing;		/* 1 while one is */
-	uint64_t rtt_start_us;
+	uint32_t rtt_min_us;		/* least RTT of the last tcp_min_rtt_wlen seconds, 0: none */
+	uint32_t rack_rtt_us;		/* RTT of the newest segment delivered (RFC 8985 RACK.rtt) */
+	uint64_t rtt_min_stamp_us;
+	struct us_txlog txlog;		/* what is in flight, while nothing of it is out of order */
 
 	/* Delayed ACK, as struct inet_connection_sock's icsk_ack. */
 	uint8_t ecn_flags;		/* TCP_ECN_OK 1, QUEUE_CWR 2, DEMAND_CWR 4, SEEN 8 */
@@ -119,7 +125,7 @@ struct us_tcp_sock {
 
 	/* What tcp_info shows. */
 	uint32_t total_retrans;
-	uint32_t retrans_out;
+	uint64_t bytes_retrans;
 	uint64_t bytes_received;
 	uint64_t bytes_acked;
 	uint64_t bytes_sent;
@@ -127,6 +133,14 @@ struct us_tcp_sock {
 	uint64_t segs_out;
 	uint64_t data_segs_out;
 };
+
+int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq, uint32_t pcount,
+		   uint32_t mss, uint64_t now_us);
+uint32_t us_tcp_tx_ack(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t una, uint32_t ack,
+		       struct us_tx_acked *out);
+uint32_t us_tcp_tx_copy(const struct us_mem *mem, const struct us_tcp_sock *tp,
+			struct us_tx_rec *dst, uint32_t max);
+void us_tcp_tx_purge(struct us_mem *mem, struct us_tcp_sock *tp);
 
 /* One half-open connection on a listener's SYN queue (struct tcp_request_sock). */
 struct us_request_sock {

@@ -266,6 +266,8 @@ def test_it_decides_what_fast_retransmit_leaves_and_hears_of_its_end(server, fix
     assert (TCP_CA_RECOVERY,) in fixed.of("set_state")
     assert sk._sk.tp.snd_ssthresh == 3
     peer.send(". 1:1(0) ack 4001")
+    sk.send(pattern(4000, 1000))
+    peer.send(". 1:1(0) ack 5001")  # above what was out: only now is it over without SACK
     assert (CA_EVENT_COMPLETE_CWR,) in fixed.of("event")
     assert fixed.of("set_state")[-1] == (TCP_CA_OPEN,)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kit.ack_clock import AckClock
+from kit.flight import Flight
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
@@ -281,7 +282,7 @@ def delivers_three(h: Host) -> None:
 def fast_retransmit(h: Host) -> None:
     """Three duplicate ACKs repeat the first hole, a partial ACK the second."""
     _, peer = in_flight(h)
-    for _ in range(3):
+    for _ in range(5):
         peer.send(". 1:1(0) ack 1")
     peer.expect(". 1:1001(1000) ack 1")
     peer.send(". 1:1(0) ack 3001")
@@ -652,6 +653,154 @@ CONSTANT_TCP = {
     "RtoMax": "a constant: 120 s",
     "MaxConn": "a constant: -1, dynamic",
 }
+# Loss recovery.
+
+
+def loses_the_first(h: Host) -> Flight:
+    """Three later segments of ten are selectively acknowledged: the first is repeated."""
+    f = Flight(h, ts=True)
+    f.ack(0, (1, 4))
+    assert f.segs() == [0]
+    return f
+
+
+def reordered_sack(h: Host) -> None:
+    """A hole is filled though nothing was repeated."""
+    f = Flight(h)
+    f.ack(0, (2, 3))
+    f.ack(3)
+
+
+def reordered_reno(h: Host) -> None:
+    """More duplicates than segments in flight."""
+    Flight(h, 2, sack=False).dup(3)
+
+
+def original_arrives_late(h: Host) -> None:
+    """All arrives, with the timestamp of the first sending."""
+    f = loses_the_first(h)
+    f.ack(10, ecr=f.first_ts)
+
+
+def part_arrives_late(h: Host) -> None:
+    """The first hole is filled by the original while another one is left."""
+    f = Flight(h, ts=True)
+    f.ack(0, (1, 2), (3, 6))
+    f.wait(1000)
+    assert f.segs()
+    f.ack(2, (3, 6), ecr=f.first_ts)
+    f.ack(2, (3, 7), ecr=f.first_ts)
+    f.ack(6, ecr=f.first_ts)
+
+
+def dsack_undoes(h: Host) -> None:
+    """The repetition proves to have been superfluous."""
+    f = Flight(h)
+    f.ack(0, (1, 4))
+    f.ack(4, (0, 1))
+
+
+def timeout_was_spurious(h: Host) -> None:
+    """After a timeout data that was never repeated is acknowledged."""
+    f = Flight(h)
+    f.wait(600_000)
+    f.ack(0, (2, 4))
+
+
+def retransmission_is_lost(h: Host) -> None:
+    """What was sent after the repetition arrives, the repetition does not."""
+    f = loses_the_first(h)
+    f.write(10)
+    f.ack(0, (1, 10))
+    f.wait(100_000)
+    f.ack(0, (1, 12))
+
+
+def silence_in_disorder(sack: bool) -> Script:
+    """One segment of several has arrived, then nothing."""
+
+    def script(h: Host) -> None:
+        f = Flight(h, sack=sack)
+        if sack:
+            f.ack(0, (5, 6))
+        else:
+            f.dup()
+        f.wait(1_000_000)
+
+    return script
+
+
+def silence_in_recovery(sack: bool) -> Script:
+    """The repetition is lost, and then all is silent."""
+
+    def script(h: Host) -> None:
+        f = Flight(h, sack=sack)
+        if sack:
+            f.ack(0, (1, 4))
+        else:
+            f.dup(3)
+        f.wait(1_000_000)
+
+    return script
+
+
+def silence_again(h: Host) -> None:
+    """The timeout's own repetition came through, and then all is silent again."""
+    f = Flight(h, sack=False)
+    f.wait(1_000_000)
+    f.ack(1)
+    f.wait(20_000_000)
+
+
+def last_is_lost(h: Host) -> None:
+    """A probe repairs the loss of the last segment."""
+    f = Flight(h, 3)
+    f.ack(2)
+    f.wait(500_000)
+    f.ack(3)
+    f.write(1)
+    f.ack(4)
+
+
+def last_is_lost_twice(h: Host) -> None:
+    """The peer has the last segment twice, and there is no reduction to undo."""
+    f = Flight(h, 3)
+    f.ack(2)
+    f.wait(500_000)
+    f.ack(3, (2, 3))
+
+
+def sacked_bit_by_bit(h: Host) -> None:
+    """Three neighbours arrive one by one."""
+    f = Flight(h)
+    for end in (3, 4, 5):
+        f.ack(0, (2, end))
+
+
+def reneges(h: Host) -> None:
+    """What was selectively acknowledged is not acknowledged when its turn comes."""
+    f = Flight(h)
+    f.ack(0, (1, 3))
+    f.ack(1)
+    f.wait(1_000_000)
+
+
+def old_dsack(h: Host) -> None:
+    """A D-SACK for what was acknowledged before the present recovery began."""
+    f = last_probe_and_recovery(h)
+    f.ack(12, (0, 1))
+
+
+def last_probe_and_recovery(h: Host) -> Flight:
+    """Something was repeated once, later another recovery begins."""
+    f = Flight(h, 10)
+    f.ack(0, (1, 4))
+    f.ack(10)
+    f.write(10)
+    f.ack(12, (13, 16))
+    return f
+
+
 TCP_EXT = {
     "SyncookiesSent": case(syn_queue_is_full),
     "SyncookiesRecv": case(cookie_comes_back(1)),
@@ -677,6 +826,33 @@ TCP_EXT = {
     "TCPFastRetrans": case(fast_retransmit, 2),
     "TCPSlowStartRetrans": case(slow_start_again, 2),
     "TCPTimeouts": case(timeout),
+    "TCPSACKReorder": case(reordered_sack),
+    "TCPRenoReorder": case(reordered_reno, 2),
+    "TCPTSReorder": case(part_arrives_late),
+    "TCPFullUndo": case(original_arrives_late),
+    "TCPPartialUndo": case(part_arrives_late),
+    "TCPDSACKUndo": case(dsack_undoes),
+    "TCPLossUndo": case(timeout_was_spurious),
+    "TCPSpuriousRTOs": case(timeout_was_spurious),
+    "TCPLostRetransmit": case(retransmission_is_lost),
+    "TCPRenoFailures": case(silence_in_disorder(False)),
+    "TCPSackFailures": case(silence_in_disorder(True), tcp_recovery=0),
+    "TCPLossFailures": case(silence_again),
+    "TCPLossProbes": case(last_is_lost),
+    "TCPLossProbeRecovery": case(last_is_lost),
+    "TCPRenoRecovery": case(silence_in_recovery(False)),
+    "TCPSackRecovery": case(loses_the_first),
+    "TCPRenoRecoveryFail": case(silence_in_recovery(False)),
+    "TCPSackRecoveryFail": case(silence_in_recovery(True)),
+    "TCPSACKReneging": case(reneges),
+    "TCPSackMerged": case(sacked_bit_by_bit, 2),
+    "TCPSACKDiscard": case(lambda h: Flight(h).ack(0, (50, 51))),
+    "TCPDSACKRecv": case(dsack_undoes),
+    "TCPDSACKRecvSegs": case(dsack_undoes),
+    "TCPDSACKOfoRecv": case(lambda h: loses_the_first(h).ack(0, (1, 2), (1, 4))),
+    "TCPDSACKIgnoredOld": case(old_dsack),
+    "TCPDSACKIgnoredNoUndo": case(last_is_lost_twice),
+    "TCPDSACKIgnoredDubious": case(lambda h: Flight(h).ack(2, (0, 1))),
     "TCPDSACKOldSent": case(says("P. 1:6(5) ack 1", "P. 1:6(5) ack 1", options=SACK)),
     "TCPDSACKOfoSent": case(says(". 11:16(5) ack 1", ". 11:16(5) ack 1", options=SACK)),
     "TCPAbortOnData": case(text_for_an_orphan),

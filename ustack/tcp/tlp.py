@@ -1,0 +1,99 @@
+"""Tail loss probe: when the last segments of a flight are lost nothing else tells (RFC 8985 §7).
+
+After two round trips of silence one segment goes out, new if there is one, else the last one
+again; its ACK lets RACK see what is missing, long before the timeout would.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ustack.lib.seqnum import after, before, seq_diff
+from ustack.tcp.ack_state import (
+    FLAG_DATA_SACKED,
+    FLAG_DSACK_TLP,
+    FLAG_NOT_DUP,
+    FLAG_SND_UNA_ADVANCED,
+    AckState,
+)
+from ustack.tcp.cong.ops import TCP_CA_CWR, tcp_set_ca_state
+from ustack.tcp.output import (
+    TCP_NAGLE_OFF,
+    tcp_current_mss,
+    tcp_small_queue_check,
+    tcp_wnd_end,
+    tcp_write_xmit,
+)
+from ustack.tcp.prr import tcp_end_cwnd_reduction, tcp_init_cwnd_reduction
+from ustack.tcp.retransmit import tcp_retransmit_rec
+from ustack.tcp.scoreboard import tcp_fragment, tcp_rec_payload, tcp_recovery, tcp_rtx_queue
+from ustack.tcp.sock import ICSK_TIME_NONE
+from ustack.tcp.timer import tcp_rearm_rto
+from ustack.tcp.undo import tcp_try_keep_open
+
+if TYPE_CHECKING:
+    from ustack.tcp.sock import TcpSock
+
+
+def tcp_send_loss_probe(sk: TcpSock) -> None:
+    """The probe timer has expired (tcp_send_loss_probe); one probe is out at a time."""
+    tp = sk.tp
+    state = tcp_recovery(sk)
+    if state.tlp_high_seq is None:
+        state.tlp_retrans = False
+        if _probe_with_new_data(sk) or _probe_with_the_last(sk):
+            state.tlp_high_seq = tp.snd_nxt
+            sk.prot.mib_ext.TCPLossProbes += 1
+            sk.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
+    tcp_rearm_rto(sk)
+
+
+def _probe_with_new_data(sk: TcpSock) -> bool:
+    """Send a segment that was never sent, beyond cwnd if need be."""
+    tp = sk.tp
+    if tp.write_seq == tp.snd_nxt:
+        return False
+    prior = tp.packets_out
+    tcp_write_xmit(sk, TCP_NAGLE_OFF, push_one=2)
+    return bool(tp.packets_out > prior)
+
+
+def _probe_with_the_last(sk: TcpSock) -> bool:
+    """Send the last segment again."""
+    tp = sk.tp
+    mss = tcp_current_mss(sk)
+    waits = tp.write_seq != tp.snd_nxt
+    if (waits and seq_diff(tcp_wnd_end(sk), tp.snd_nxt) > 0) or tcp_small_queue_check(sk):
+        return False  # there is new data, and what holds it up is not the window
+    recs = tcp_rtx_queue(sk)
+    last = len(recs) - 1
+    rec = recs[last]
+    head = (rec.pcount - 1) * mss
+    if rec.pcount > 1 and tcp_rec_payload(sk, rec) > head:
+        tcp_fragment(sk, last, head, mss)
+        last += 1
+    if tcp_retransmit_rec(sk, last, 1) is None:
+        return False
+    tcp_recovery(sk).tlp_retrans = True
+    return True
+
+
+def tcp_process_tlp_ack(sk: TcpSock, seq: int, ack: AckState) -> None:
+    """See from an ACK what the probe was for (RFC 8985 §7.4, tcp_process_tlp_ack).
+
+    If the repeated segment filled a hole there was a loss, and cwnd pays for it.
+    """
+    state = tcp_recovery(sk)
+    high = state.tlp_high_seq
+    if high is None or before(seq, high):
+        return
+    if not state.tlp_retrans or ack.flag & FLAG_DSACK_TLP:
+        state.tlp_high_seq = None
+    elif after(seq, high):
+        tcp_init_cwnd_reduction(sk)
+        tcp_set_ca_state(sk, TCP_CA_CWR)
+        tcp_end_cwnd_reduction(sk)
+        tcp_try_keep_open(sk)
+        sk.prot.mib_ext.TCPLossProbeRecovery += 1
+    elif not ack.flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP | FLAG_DATA_SACKED):
+        state.tlp_high_seq = None
