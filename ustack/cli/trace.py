@@ -8,6 +8,7 @@ next one, the stage, the function. ``--conn`` shows a request and its reply on o
 from __future__ import annotations
 
 import argparse
+from typing import Literal
 
 from ustack.cli.client import Client
 from ustack.cli.decode import Decoder
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         1 if it was interrupted before one came.
     """
     client.wait_forever()
-    kind = "conn" if args.conn else args.one
+    kind: Literal["rx", "tx", "lo", "conn"] = "conn" if args.conn else args.one
     client.send(TraceRequest(kind))
     names = ["reply: ", "request: "] if args.conn else [""]
     status = 1
