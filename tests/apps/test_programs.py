@@ -40,7 +40,7 @@ def test_a_server_written_for_linux_serves_on_ustack_unchanged(loopback, capsys,
     for size in (1, 100_000):
         assert client("127.0.0.1", PORT, 1, size)
     assert client("127.0.0.1", PORT, 1, 1_000_000)
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -86,7 +86,7 @@ def test_linux_clients_get_every_byte_back(ns, program):
     client = ns.run(sys.executable, str(HERE / "echo_client.py"), STACK, str(PORT),
                     str(clients), str(size))  # fmt: skip
     assert client.returncode == 0, client.stderr
-    assert server.wait(20) == 0, server.stdout.read()
+    assert server.wait(60) == 0, server.stdout.read()
 
 
 @pytest.mark.tap
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_a_blocked_server_with_fin_and_without_the_stack_left_behind
     assert client.stdout.readline() == b"b'x'\n"
     os.kill(server.pid, signal.SIGINT)  # ip netns exec has become the server
     assert client.stdout.readline() == b"b''\n"
-    assert server.wait(10) != 0
+    assert server.wait(60) != 0
     assert b"KeyboardInterrupt" in server.stdout.read()
 
 
@@ -146,12 +146,14 @@ def test_a_forked_child_does_not_keep_the_tap(ns):
         "import os, time, ustack\n"
         "from ustack import socket\n"
         f"handle = ustack.up('tap0', '{STACK}/24')\n"
+        "said, says = os.pipe()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    try: socket.socket()\n"
         "    except OSError as exc: print(exc.strerror, flush=True)\n"
-        "    time.sleep(60)\n"
-        "time.sleep(0.5)\n"
+        "    os.write(says, b'x')\n"
+        "    time.sleep(600)\n"
+        "os.read(said, 1)\n"
         "ustack.down()\n"
         f"ustack.up('tap0', '{STACK}/24')\n"
         "print('up again', flush=True)\n"

@@ -24,13 +24,15 @@ HOST_ADDRESS = "10.0.0.1"
 STACK_ADDRESS = "10.0.0.2"
 CONGESTION_CONTROL = "reno"
 CI = os.environ.get("CI") == "true"
+PATIENCE_S = 60.0
+"""How long anything may take before it counts as hanging, on a machine however busy."""
 
 
 class LabError(RuntimeError):
     """The machine did not do what the lab needs; the text says what."""
 
 
-def wait_for(done: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
+def wait_for(done: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """Return the first true value of ``done()``, asked every 10 ms.
 
     Raises:
@@ -90,7 +92,7 @@ class Namespace:
         """Return the command that runs ``command`` in here."""
         return ["ip", "netns", "exec", self.name, *command]
 
-    def run(self, *command: str, timeout_s: float = 60, **options: Any) -> Any:
+    def run(self, *command: str, timeout_s: float = 2 * PATIENCE_S, **options: Any) -> Any:
         """Run a command to its end, output captured as text; its exit status is not checked."""
         options = {"stdin": subprocess.DEVNULL, "text": True, **options}
         if "input" in options:
@@ -99,7 +101,7 @@ class Namespace:
             self.command(*command), capture_output=True, timeout=timeout_s, check=False, **options
         )
 
-    def output(self, *command: str, timeout_s: float = 60) -> str:
+    def output(self, *command: str, timeout_s: float = 2 * PATIENCE_S) -> str:
         """Run a command that must succeed and return what it printed."""
         run = self.run(*command, timeout_s=timeout_s)
         if run.returncode:
@@ -135,6 +137,29 @@ class Namespace:
                 }
         return values
 
+    def ping(self, address: str, *options: str, count: int = 1) -> str:
+        """Have Linux's ping send requests, each when the one before is answered; what it printed.
+
+        With ``-c 3`` ping itself would give the last one no more than its interval.
+
+        Raises:
+            LabError: one is not answered.
+        """
+        one = ("ping", "-c", "1", "-W", f"{PATIENCE_S:g}", *options, address)
+        return "".join(self.output(*one) for _ in range(count))
+
+    def flood(self, address: str, count: int, *options: str) -> int:
+        """Have Linux's ping -f send ``count`` requests; return how many replies have come.
+
+        The kernel counts: ping's own socket may be full while ping waits for a processor.
+        """
+        before = self.nstat()["IcmpInEchoReps"]
+        text = self.output("ping", "-f", "-q", "-c", str(count), *options, address)
+        if f"{count} packets transmitted" not in text:
+            raise LabError(text)
+        wait_for(lambda: self.nstat()["IcmpInEchoReps"] - before >= count, "the last reply")
+        return self.nstat()["IcmpInEchoReps"] - before
+
     def link_exists(self, name: str) -> bool:
         """Whether an interface of this name is in here."""
         return bool(self.run("ip", "link", "show", "dev", name).returncode == 0)
@@ -151,26 +176,35 @@ class Namespace:
         try:
             yield path
             # What was sent last is still on its way through tcpdump.
-            wait_for(_still(path), "tcpdump coming to rest")
+            wait_for(_still(path, dump.pid), "tcpdump coming to rest")
         finally:
             stop(dump, signal.SIGINT)
 
 
-def _still(path: Path) -> Callable[[], bool]:
-    """Return a test of whether the file has not grown for a fifth of a second."""
+def _still(path: Path, pid: int) -> Callable[[], bool]:
+    """Return a test of whether the file has not grown for a fifth of a second.
+
+    And its writer waits for packets, or has ended with its device: one that is ready to run
+    has only not got its turn.
+    """
     seen = (-1, time.monotonic())
 
     def still() -> bool:
         nonlocal seen
         size = path.stat().st_size
-        if size != seen[0]:
+        if size != seen[0] or _state(pid) not in "SZ":
             seen = (size, time.monotonic())
         return time.monotonic() - seen[1] > 0.2
 
     return still
 
 
-def stop(child: subprocess.Popen[Any], signum: int = signal.SIGTERM, timeout_s: float = 5) -> None:
+def _state(pid: int) -> str:
+    """Return what a process is doing, as ps says it: S sleeps, R runs or wants to, Z has ended."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def stop(child: subprocess.Popen[Any], signum: int = signal.SIGTERM, timeout_s: float = 30) -> None:
     """End one process: politely, then not; its pipes are closed."""
     if child.poll() is None:
         child.send_signal(signum)
@@ -216,11 +250,11 @@ class Daemon:
     def __enter__(self) -> Daemon:
         with self.log_path.open("wb") as log:
             self._process = self.ns.start(script("ustackd"), *self.arguments, stdout=log)
-        wait_for(self._answers, f"ustackd's ready line ({self.log()})", 20)
+        wait_for(self._answers, f"ustackd's ready line ({self.log()})")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        stop(self.process, timeout_s=10)
+        stop(self.process)
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:
@@ -231,7 +265,7 @@ class Daemon:
         """Return what the daemon has printed so far."""
         return self.log_path.read_text().strip() if self.log_path.exists() else ""
 
-    def cli(self, *arguments: str, timeout_s: float = 20) -> str:
+    def cli(self, *arguments: str, timeout_s: float = PATIENCE_S) -> str:
         """Return what ``ustack ARGUMENTS`` prints; it must succeed."""
         run = self.ns.run(
             script("ustack"), *arguments, timeout_s=timeout_s,

@@ -21,7 +21,7 @@ def echo(server: str, total: int) -> bool:
     """Send ``total`` bytes and read them back; whether they are the same."""
     data = random.Random(server).randbytes(1 << 20)
     want, have = hashlib.sha256(), hashlib.sha256()
-    with socket.create_connection((server, 7), timeout=30) as sk:
+    with socket.create_connection((server, 7), timeout=120) as sk:
 
         def send() -> None:
             for start in range(0, total, len(data)):

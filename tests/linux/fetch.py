@@ -17,7 +17,7 @@ from ustack import socket
 def get(port: str, path: str) -> None:
     """Fetch with HTTP/1.0 and hash the body."""
     try:
-        sk = socket.create_connection(("10.0.6.1", int(port)), timeout=20)
+        sk = socket.create_connection(("10.0.6.1", int(port)), timeout=60)
     except OSError as error:
         print(type(error).__name__)
         return
@@ -32,7 +32,7 @@ def get(port: str, path: str) -> None:
     print(total, digest.hexdigest())
 
 
-def connect(address: str, port: str, timeout: str = "20") -> None:
+def connect(address: str, port: str, timeout: str = "60") -> None:
     """Connect and say what went wrong."""
     try:
         socket.create_connection((address, int(port)), timeout=float(timeout)).close()

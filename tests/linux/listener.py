@@ -29,7 +29,7 @@ class Listener:
         for setting in settings:
             self.sysctl(*setting.split("="))
         self.lsk = socket.socket()
-        self.lsk.settimeout(10)
+        self.lsk.settimeout(60)
         self.lsk.bind(("10.0.7.2", PORT))
         self.lsk.listen(backlog)
 
@@ -51,7 +51,7 @@ class Listener:
         """Take a connection, read once, answer, close; return the peer's port and the text."""
         sk, (_, port) = self.lsk.accept()
         with sk:
-            sk.settimeout(10)
+            sk.settimeout(60)
             data = sk.recv(4096)
             sk.sendall(answer.encode())
         return [port, data.decode()]

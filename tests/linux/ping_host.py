@@ -30,7 +30,7 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def run(stack: Stack, echoes: list[Echo], limit_s: float = 10.0) -> None:
+def run(stack: Stack, echoes: list[Echo], limit_s: float = 60.0) -> None:
     """Drive the stack until every request has its result."""
     end_us = now_us() + int(limit_s * 1e6)
     while not all(echo.done for echo in echoes) and now_us() < end_us:
@@ -56,13 +56,13 @@ def main(name: str, mode: str) -> None:
     for seq, size in enumerate(SIZES):
         payload = random.Random(seq).randbytes(size)
         stack.clock.now_us = now_us()
-        echo = ping.send_echo(HOST, ident=7, seq=seq, payload=payload, timeout_us=5_000_000)
+        echo = ping.send_echo(HOST, ident=7, seq=seq, payload=payload, timeout_us=30_000_000)
         run(stack, [echo])
         if echo.intact and echo.reply_bytes == size + 8:
             seen["intact"].append(size)
         seen["ttl"].add(echo.ttl)
     stack.clock.now_us = now_us()
-    burst = [ping.send_echo(HOST, seq=n, size=3000) for n in range(20)]
+    burst = [ping.send_echo(HOST, seq=n, size=3000, timeout_us=30_000_000) for n in range(20)]
     run(stack, burst)
     seen["burst"] = sum(echo.intact for echo in burst)
     stack.clock.now_us = now_us()

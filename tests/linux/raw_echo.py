@@ -30,12 +30,12 @@ def neighbour(tap: str) -> bytes:
     it could arrive among the echo reply's fragments.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(5)
+        asker.settimeout(60)
         asker.connect(("10.0.0.2", 9))
         asker.send(b"")
         with contextlib.suppress(ConnectionRefusedError):
             asker.recv(1)
-    for _ in range(300):
+    for _ in range(6000):
         for line in Path("/proc/net/arp").read_text().splitlines():
             words = line.split()
             if words[0] == "10.0.0.2" and words[5] == tap and words[2] == "0x2":
@@ -60,7 +60,7 @@ def main(tap: str, seed: int, size: int, mtu: int) -> None:
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_IP))
     wire.bind((tap, ETH_P_IP))
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    wire.settimeout(5)
+    wire.settimeout(60)
     ours = wire.getsockname()[4]
     for piece in pieces:
         wire.send(mac + ours + struct.pack(">H", ETH_P_IP) + piece)

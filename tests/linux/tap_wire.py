@@ -109,7 +109,7 @@ def main(name: str, mode: str, wrapped: str = "") -> None:
     ip(f"link set {name} address 02:00:00:00:00:99 up")
     host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
     host.bind((name, ETHERTYPE))
-    host.settimeout(5)
+    host.settimeout(60)
     seen["received"] = received(dev, host)
     seen["sent"] = sent(dev, host)
     ip(f"link delete {name}")

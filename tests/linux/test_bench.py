@@ -24,7 +24,7 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
         [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
          "frames", "stages", "modes", "lo", "--quick", "--json", "-"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
-        timeout=100, check=False,
+        timeout=280, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)

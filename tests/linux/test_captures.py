@@ -41,6 +41,8 @@ class Conversations:
     """Frames with their virtio headers, as the kernel saw them."""
     offloads: bool
     csum_errors: int
+    timeouts: int
+    """How often a timer of the stack's had something sent again: the machine was busy."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def talk(ns: Namespace, daemon: Daemon, www: Path) -> Conversations:
     """Downloads, an upload, an echo and pings: all of them end well."""
     (www / "big.bin").write_bytes(random.Random(1).randbytes(3_000_000))
     units_path = ns.folder / "units"
-    before = ns.nstat()["TcpInCsumErrors"]
+    before, timeouts = ns.nstat()["TcpInCsumErrors"], resent(daemon)
     sniffer = ns.start(sys.executable, str(SNIFFER), daemon.tap, str(units_path), text=True)
     assert sniffer.stdout is not None and sniffer.stdout.readline().strip() == "ready"
     with ns.capture(daemon.tap) as path:
@@ -56,8 +58,15 @@ def talk(ns: Namespace, daemon: Daemon, www: Path) -> Conversations:
     stop(sniffer)
     return Conversations(
         path, tcp_segments(path), records(units_path), daemon.offloads,
-        ns.nstat()["TcpInCsumErrors"] - before,
+        ns.nstat()["TcpInCsumErrors"] - before, resent(daemon) - timeouts,
     )  # fmt: skip
+
+
+def resent(daemon: Daemon) -> int:
+    """Count retransmission timeouts and tail loss probes."""
+    names = ("TcpExtTCPTimeouts", "TcpExtTCPLossProbes")
+    lines = daemon.cli("nstat", "-az", *names).splitlines()[1:]
+    return sum(int(line.split()[1]) for line in lines)
 
 
 def _converse(ns: Namespace, daemon: Daemon, www: Path) -> None:
@@ -67,9 +76,9 @@ def _converse(ns: Namespace, daemon: Daemon, www: Path) -> None:
         assert hashlib.sha256(body).hexdigest() == want
     reply = ns.output("curl", "-sSf", "-T", str(www / "big.bin"), "http://10.0.0.2/upload")
     assert want in reply
-    echoed = ns.run("nc", "-N", "-w", "20", "10.0.0.2", "7", input=body[:500_000], text=False)
+    echoed = ns.run("nc", "-N", "-w", "60", "10.0.0.2", "7", input=body[:500_000], text=False)
     assert echoed.stdout == body[:500_000]
-    ns.output("ping", "-c", "3", "-i", "0.01", "10.0.0.2")
+    ns.ping("10.0.0.2", count=3)
     wait_for(lambda: not daemon.connections(), "every connection closed")
 
 
@@ -136,6 +145,7 @@ def test_each_side_sends_its_fin(talk: Conversations):
 
 
 def test_nothing_was_sent_twice(talk: Conversations):
+    """Unless an acknowledgment was late, on a wire that loses nothing."""
     seen: set[tuple[object, int]] = set()
     again = []
     for seg in talk.segments:
@@ -144,7 +154,7 @@ def test_nothing_was_sent_twice(talk: Conversations):
             if key in seen:
                 again.append(key)
             seen.add(key)
-    assert again == []
+    assert len(again) <= talk.timeouts
 
 
 def test_segments_fit_the_mtu_with_offloads_off(talk: Conversations):
@@ -165,7 +175,8 @@ def test_the_stacks_ping_replies_are_right_to_the_last_byte(talk: Conversations)
 def test_a_refusal_is_one_reset_that_acknowledges_the_syn(ns: Namespace, daemon: Daemon):
     """RFC 9293 §3.10.7.1: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>."""
     with ns.capture(daemon.tap, "port", "4242") as path:
-        ns.run("nc", "-w", "2", "10.0.0.2", "4242")
-    syn, rst = tcp_segments(path)
+        ns.run("nc", "-w", "60", "10.0.0.2", "4242")
+    syn, *again, rst = tcp_segments(path)
+    assert all(s.flags in (SYN, rst.flags) for s in again)  # to a daemon that was late
     assert (rst.flags, rst.seq, rst.ack) == (0x14, 0, (syn.seq + 1) & 0xFFFFFFFF)
     assert rst.window == 0 and rst.options == ()

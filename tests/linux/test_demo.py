@@ -27,7 +27,7 @@ def demo():
     yield child
     if child.poll() is None:
         child.terminate()
-        child.wait(30)
+        child.wait(120)
 
 
 def left_behind(pid: int) -> list[str]:
@@ -46,7 +46,7 @@ def left_behind(pid: int) -> list[str]:
 
 
 def test_it_shows_everything_and_leaves_nothing(demo):
-    output, _ = demo.communicate(timeout=100)
+    output, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, output
     for shown in ("4 received", "Hello from ustack", "S. 0:0(0) ack 1", "ESTAB", "Gbit/s"):
         assert shown in output
@@ -55,8 +55,8 @@ def test_it_shows_everything_and_leaves_nothing(demo):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle_it_leaves_nothing(demo, signum):
-    wait_for(lambda: "== ping" in demo.stdout.readline(), "the demo's ping", 30)
+    wait_for(lambda: "== ping" in demo.stdout.readline(), "the demo's ping", 120)
     os.killpg(demo.pid, signum)  # as a terminal does: everything in the foreground
-    demo.communicate(timeout=30)
+    demo.communicate(timeout=120)
     assert demo.returncode == 130
     assert left_behind(demo.pid) == []

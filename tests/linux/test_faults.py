@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ def daemon(ns: Namespace) -> Iterator[Daemon]:
         # Nobody has anything to say but the flood.
         neighbour = ("10.0.0.2", "lladdr", "02:00:00:00:00:02", "dev", running.tap)
         ns.output("ip", "neigh", "replace", *neighbour, "nud", "permanent")
+        (link,) = json.loads(ns.output("ip", "-j", "link", "show", "dev", running.tap))
+        host = ("10.0.0.1", "lladdr", link["address"], "dev", "eth0", "nud", "permanent")
+        running.cli("ip", "neigh", "replace", *host)
         # The TAP's own queue holds the whole flood, however late the daemon reads it.
         ns.output("ip", "link", "set", running.tap, "txqueuelen", str(2 * SENT))
         running.cli("ethtool", "-A", "eth0", "rx", "off", "tx", "off")
@@ -37,20 +41,30 @@ def stats(daemon: Daemon) -> dict[str, int]:
 
 
 def flood(ns: Namespace, daemon: Daemon, count: int = SENT, size: int = 20) -> dict[str, int]:
-    """Freeze, flood, and return what rose while nothing was polled."""
+    """Freeze, flood, and return what rose while nothing was polled.
+
+    A freeze ends by itself, so on a slow machine it is renewed.
+    """
     before = stats(daemon)
-    daemon.cli("debug", "freeze-softirq", "10s")
+    freeze(daemon)
     sender = ns.python(FLOOD, str(count), str(size))
-    assert sender.wait(30) == 0
+    wait_for(lambda: freeze(daemon) or sender.poll() is not None, "the flood")
+    assert sender.returncode == 0
     taken = ("rx_missed_errors", "rx_packets")
 
     def arrived() -> bool:
+        freeze(daemon)
         now = stats(daemon)
         return sum(now[name] - before[name] for name in taken) >= count
 
     wait_for(arrived, "the flood at the NIC")
     after = stats(daemon)
+    freeze(daemon)
     return {name: after[name] - before[name] for name in after}
+
+
+def freeze(daemon: Daemon) -> None:
+    daemon.cli("debug", "freeze-softirq", "10s")
 
 
 def thaw(daemon: Daemon) -> None:
@@ -91,9 +105,9 @@ def test_a_frame_of_mtu_9000_lies_in_five_descriptors(ns: Namespace, daemon: Dae
 def test_a_freeze_ends_by_itself(ns: Namespace, daemon: Daemon):
     daemon.cli("debug", "freeze-softirq", "300ms")
     started = time.monotonic()
-    assert ns.run("ping", "-c", "1", "-W", "10", "10.0.0.2").returncode == 0
+    ns.ping("10.0.0.2")
     assert time.monotonic() - started > 0.1
-    assert ns.run("ping", "-c", "1", "-W", "10", "10.0.0.2").returncode == 0
+    ns.ping("10.0.0.2")
 
 
 def test_failing_allocations_are_counted_and_traffic_recovers(ns: Namespace, daemon: Daemon):
@@ -101,7 +115,7 @@ def test_failing_allocations_are_counted_and_traffic_recovers(ns: Namespace, dae
     daemon.cli("debug", "fail-alloc", "20")
     ns.run("ping", "-c", "40", "-i", "0.002", "-W", "1", "10.0.0.2")
     wait_for(lambda: stats(daemon)["rx_queue_0_alloc_failed"] >= before + 10, "failures")
-    assert ns.run("ping", "-c", "3", "-W", "10", "10.0.0.2").returncode == 0
+    ns.ping("10.0.0.2", count=3)
 
 
 def test_what_has_no_bounds_is_refused(daemon: Daemon):
@@ -123,14 +137,22 @@ def test_an_interface_goes_down_and_up_and_its_rings_with_it(ns: Namespace, daem
     with pytest.raises(LabError, match="is down"):
         daemon.cli("dump-ring", "eth0", "rx", "0")
     assert ns.run("ping", "-c", "1", "-W", "1", "10.0.0.2").returncode == 1
-    before = cpu_seconds(daemon)
-    time.sleep(0.5)
-    assert cpu_seconds(daemon) - before < 0.25  # nobody watches a wire that nobody reads
+    assert quiet(daemon)  # nobody watches a wire that nobody reads
     daemon.cli("ip", "link", "set", "dev", "eth0", "up")
     assert "10.0.0.0/24" in daemon.cli("ip", "route")
-    assert ns.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "10.0.0.2").returncode == 0
+    ns.ping("10.0.0.2", count=3)
     packets = daemon.cli("cat", "/sys/class/net/eth0/statistics/rx_packets")
     assert int(packets) == int(daemon.cli("cat", "/proc/net/dev").split("eth0:")[1].split()[1])
+
+
+def quiet(daemon: Daemon) -> bool:
+    """Whether the daemon leaves the processor alone, in one of three half seconds at least."""
+    for _ in range(3):
+        before = cpu_seconds(daemon)
+        time.sleep(0.5)
+        if cpu_seconds(daemon) - before < 0.1:
+            return True
+    return False
 
 
 def cpu_seconds(daemon: Daemon) -> float:

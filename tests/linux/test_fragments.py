@@ -23,8 +23,7 @@ def counters(daemon: Daemon) -> dict[str, int]:
 @pytest.mark.parametrize("size", [1473, 2000, 4000, 9000, 65_000, 65_507])
 def test_linux_pings_the_stack_with_any_size(ns: Namespace, daemon: Daemon, size: int):
     before = counters(daemon)
-    text = ns.output("ping", "-c", "5", "-i", "0.02", "-W", "5", "-s", str(size), "10.0.0.2")
-    assert "5 packets transmitted, 5 received" in text, text
+    text = ns.ping("10.0.0.2", "-s", str(size), count=5)
     assert "wrong data" not in text and "Frag" not in text
     after = counters(daemon)
     assert after["IpReasmOKs"] - before["IpReasmOKs"] == 5
@@ -35,8 +34,9 @@ def test_linux_pings_the_stack_with_any_size(ns: Namespace, daemon: Daemon, size
 
 
 def test_a_flood_of_large_pings_loses_nothing(ns: Namespace, daemon: Daemon):
-    text = ns.output("ping", "-f", "-c", "300", "-q", "-s", "65000", "10.0.0.2")
-    assert "300 packets transmitted, 300 received" in text, text
+    # As much as is on its way at a time on a slow machine: 44 fragments each.
+    ns.output("ip", "link", "set", daemon.tap, "txqueuelen", "20000")
+    assert ns.flood("10.0.0.2", 300, "-s", "65000") == 300
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_fragments_in_any_order_some_twice_are_answered(
 
 
 def test_linux_sees_the_route_that_its_ping_recorded(ns: Namespace, daemon: Daemon):
-    text = ns.output("ping", "-c", "1", "-R", "10.0.0.2")
+    text = ns.ping("10.0.0.2", "-R")
     route = re.findall(r"^(?:RR:)?\s+(10\.0\.0\.\d)$", text.replace("RR: ", "RR:\t"), flags=re.M)
     assert route == ["10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.1"], text
 
 
 def test_linux_sees_the_times_that_its_ping_asked_for(ns: Namespace, daemon: Daemon):
-    text = ns.output("ping", "-c", "1", "-T", "tsandaddr", "10.0.0.2")
+    text = ns.ping("10.0.0.2", "-T", "tsandaddr")
     assert "1 received" in text, text
     assert (
         len(re.findall(r"10\.0\.0\.2\s+-?\d+ (?:absolute not-standard|not-standard)?", text)) >= 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.lab import Daemon, Namespace, script
+from kit.lab import Daemon, Namespace, script, wait_for
 
 CLIENT = Path(__file__).with_name("multi_client.py")
 FLOWS = 64
@@ -22,12 +22,11 @@ def daemon(ns: Namespace, request: pytest.FixtureRequest):
         yield running
 
 
-def talk(ns: Namespace, connections: int, rounds: int) -> None:
-    """Have so many connections echo so many messages."""
-    client = ns.output(
-        sys.executable, str(CLIENT), "10.0.0.2", str(connections), str(rounds), timeout_s=60
-    )
+def talk(ns: Namespace, daemon: Daemon, connections: int, rounds: int) -> None:
+    """Have so many connections echo so many messages, to the last acknowledgment."""
+    client = ns.output(sys.executable, str(CLIENT), "10.0.0.2", str(connections), str(rounds))
     assert client == "ok\n"
+    wait_for(lambda: not daemon.connections(), "every connection closed")
 
 
 def received(daemon: Daemon) -> list[int]:
@@ -55,7 +54,7 @@ def grown(before: list[int], after: list[int]) -> list[int]:
 def test_many_flows_spread_over_queues_vectors_and_cpus(ns: Namespace, daemon: Daemon):
     """64 flows: every vector has its share, on its own CPU (E-RSS)."""
     before = received(daemon), sent(daemon), softnet(daemon, 1)
-    talk(ns, FLOWS, 5)
+    talk(ns, daemon, FLOWS, 5)
     queues, leaves, cpus = map(grown, before, (received(daemon), sent(daemon), softnet(daemon, 1)))
     assert min(queues) > 0 and max(queues) <= 6 * min(queues)
     assert min(leaves) > 0
@@ -68,7 +67,7 @@ def test_many_flows_spread_over_queues_vectors_and_cpus(ns: Namespace, daemon: D
 
 def test_one_flow_stays_on_one_queue(ns: Namespace, daemon: Daemon):
     before = received(daemon)
-    talk(ns, 1, 100)
+    talk(ns, daemon, 1, 100)
     queues = grown(before, received(daemon))
     assert sorted(queues)[-1] >= 100
     assert sum(queues) - max(queues) <= 5  # ARP goes to queue 0
@@ -78,7 +77,7 @@ def test_the_affinity_of_a_vector_moves_its_packets(ns: Namespace, daemon: Daemo
     for vector in range(4):
         daemon.cli("sysctl", f"irq.{24 + vector}.smp_affinity=8")
     before = softnet(daemon, 1)
-    talk(ns, 16, 3)
+    talk(ns, daemon, 16, 3)
     cpus = grown(before, softnet(daemon, 1))
     assert cpus[:3] == [0, 0, 0] and cpus[3] > 0
     for vector in range(4):
@@ -91,7 +90,7 @@ def test_rps_moves_packets_to_other_cpus(ns: Namespace, daemon: Daemon):
         daemon.cli("sysctl", f"{file}=c")
     assert daemon.cli("cat", files[0]) == "c\n"
     before = softnet(daemon, 1), softnet(daemon, 10)
-    talk(ns, FLOWS, 3)
+    talk(ns, daemon, FLOWS, 3)
     processed, woken = map(grown, before, (softnet(daemon, 1), softnet(daemon, 10)))
     for file in files:
         daemon.cli("sysctl", f"{file}=0")
@@ -104,7 +103,7 @@ def test_xps_sends_by_the_queue_of_the_cpu(ns: Namespace, daemon: Daemon):
         daemon.cli("sysctl", f"/sys/class/net/eth0/queues/tx-{queue}/xps_cpus=0")
     daemon.cli("sysctl", "/sys/class/net/eth0/queues/tx-2/xps_cpus=f")
     before = sent(daemon)
-    talk(ns, 16, 3)
+    talk(ns, daemon, 16, 3)
     leaves = grown(before, sent(daemon))
     daemon.cli("sysctl", "/sys/class/net/eth0/queues/tx-2/xps_cpus=0")
     assert leaves[2] > 0 == sum(leaves) - leaves[2]
@@ -118,7 +117,7 @@ def test_the_kernel_has_the_queues_that_were_asked_for(ns: Namespace, daemon: Da
     )
     if daemon.tap_queues > 1:
         ns.output("tc", "qdisc", "replace", "dev", daemon.tap, "root", "mq")
-        talk(ns, FLOWS, 3)
+        talk(ns, daemon, FLOWS, 3)
         text = ns.output("tc", "-s", "qdisc", "show", "dev", daemon.tap)
         counts = re.findall(r"parent [\da-f]*:\d.*\n Sent \d+ bytes (\d+) pkt", text)
         assert len(counts) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,7 +25,15 @@ def plain(ns: Namespace) -> Any:
     folder = ns.folder / "www"
     folder.mkdir(exist_ok=True)
     (folder / "page.html").write_bytes(b"x" * 300_000)
-    with Daemon(ns, serve=f"echo,http={folder}") as running:
+    mac = "02:00:00:00:00:02"
+    with Daemon(ns, "--mac", mac, serve=f"echo,http={folder}") as running:
+        # No ARP between the packets that are looked at.
+        (link,) = json.loads(ns.output("ip", "-j", "link", "show", "dev", running.tap))
+        permanent = ("nud", "permanent")
+        neigh = ("ip", "neigh", "replace", "10.0.0.2", "lladdr", mac, "dev", running.tap)
+        ns.output(*neigh, *permanent)
+        neigh = ("ip", "neigh", "replace", "10.0.0.1", "lladdr", link["address"], "dev", "eth0")
+        running.cli(*neigh, *permanent)
         yield running
 
 
@@ -43,12 +52,12 @@ def start(ns: Namespace, daemon: Daemon, *arguments: str) -> subprocess.Popen[An
 def finish(child: subprocess.Popen[Any]) -> tuple[str, str]:
     """Interrupt it and return what it printed."""
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=60)
     return out, err
 
 
 def ping(ns: Namespace, count: int = 3) -> None:
-    ns.output("ping", "-c", str(count), "-i", "0.01", "10.0.0.2")
+    ns.ping("10.0.0.2", count=count)
 
 
 def test_a_filter_shows_the_pings_and_nothing_else(ns: Namespace, plain: Daemon):
@@ -59,8 +68,8 @@ def test_a_filter_shows_the_pings_and_nothing_else(ns: Namespace, plain: Daemon)
     out, err = finish(child)
     kinds = [re.sub(r"id \d+", "id N", line) for line in out.splitlines()]
     assert kinds == [
-        f"IP {way}: ICMP echo {word}, id N, seq {seq}, length 64"
-        for seq in (1, 2, 3)
+        f"IP {way}: ICMP echo {word}, id N, seq 1, length 64"
+        for _ in range(3)
         for way, word in (
             ("10.0.0.1 > 10.0.0.2", "request"),
             ("10.0.0.2 > 10.0.0.1", "reply"),
@@ -77,7 +86,7 @@ def test_a_filter_shows_the_pings_and_nothing_else(ns: Namespace, plain: Daemon)
 def test_one_direction_alone(ns: Namespace, plain: Daemon, way: str, word: str):
     child = start(ns, plain, "tcpdump", "-n", "-t", "-Q", way, "-i", "eth0", "-c", "2", "icmp")
     ping(ns, 2)
-    out, _ = child.communicate(timeout=10)
+    out, _ = child.communicate(timeout=60)
     assert len(out.splitlines()) == 2
     assert all(f"echo {word}" in line for line in out.splitlines())
 
@@ -131,7 +140,7 @@ def test_pcapng_has_direction_and_device(ns: Namespace, plain: Daemon):
     path = ns.folder / "way.pcapng"
     child = start(ns, plain, "tcpdump", "-w", str(path), "-c", "4", "icmp")
     ping(ns, 2)
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
     raw = path.read_bytes()
     assert b"eth0" in raw and b"\0icmp" in raw
     assert directions(raw) == [1, 2, 1, 2]
@@ -163,7 +172,7 @@ def test_a_bad_filter_is_libpcaps_own_line(ns: Namespace, plain: Daemon):
 def test_a_reader_that_sleeps_loses_packets_and_is_told(ns: Namespace, plain: Daemon):
     child = start(ns, plain, "tcpdump", "-w", "/dev/null", "-i", "eth0", "-s", "2000", "icmp")
     child.send_signal(signal.SIGSTOP)
-    ns.output("ping", "-f", "-q", "-c", "8000", "-s", "1400", "10.0.0.2")
+    assert ns.flood("10.0.0.2", 8000, "-s", "1400") == 8000
     child.send_signal(signal.SIGCONT)
     _, err = finish(child)
     captured, received, dropped = (int(line.split()[0]) for line in err.splitlines()[-3:])
@@ -187,7 +196,7 @@ def test_the_hops_of_one_packet(
 ):
     child = start(ns, plain, "trace", "--one", kind)
     act(ns)
-    out, _ = child.communicate(timeout=10)
+    out, _ = child.communicate(timeout=60)
     assert child.returncode == 0
     head, *hops, done = out.splitlines()
     assert head.startswith("eth0: ") and done.endswith("done")
@@ -195,7 +204,7 @@ def test_the_hops_of_one_packet(
     assert stages[0] == first
     assert stages[-1] == last or last is None
     times = [float(line.split()[0]) for line in [*hops, done]]
-    assert times == sorted(times) and times[-1] < 1_000_000
+    assert times == sorted(times) and times[-1] < 60_000_000
 
 
 def test_a_trace_that_is_interrupted_leaves_the_daemon_as_it_was(ns: Namespace, plain: Daemon):

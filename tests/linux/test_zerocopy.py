@@ -32,10 +32,10 @@ def test_a_file_by_sendfile_and_a_buffer_by_send_ref(ns: Namespace):
     ns.sysctl("net.ipv4.ip_nonlocal_bind", 1)
     sink = ns.python(SINK)
     wait_for(lambda: ":9000" in ns.output("ss", "-ltn"), "the sink")
-    answer = ns.output(sys.executable, str(PROGRAM), "tap6", "9000", str(path), timeout_s=120)
+    answer = ns.output(sys.executable, str(PROGRAM), "tap6", "9000", str(path), timeout_s=280)
     assert answer.splitlines() == [
         f"sendfile 0 {len(data)} True",
         f"send_ref 0 {len(data)} True",
     ]
-    out, _ = sink.communicate(timeout=30)
+    out, _ = sink.communicate(timeout=60)
     assert out.decode().split() == [str(len(data)), hashlib.sha256(data).hexdigest()] * 2

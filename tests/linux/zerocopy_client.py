@@ -18,7 +18,7 @@ def main(tap: str, port: str, path: str) -> None:
     handle = ustack.up(tap=tap, address="10.0.6.2/24", host_address="10.0.6.1/24")
     tcp = handle.stack.tcp
     for way in ("sendfile", "send_ref"):
-        with socket.create_connection(("10.0.6.1", int(port)), timeout=60) as sk:
+        with socket.create_connection(("10.0.6.1", int(port)), timeout=120) as sk:
             copied, referenced = tcp.copied_bytes, tcp.ref_bytes
             if way == "sendfile":
                 with open(path, "rb") as file:
@@ -26,7 +26,7 @@ def main(tap: str, port: str, path: str) -> None:
                 done = True
             else:
                 sk.settimeout(None)
-                done = sk.send_ref(Path(path).read_bytes()).wait(60)
+                done = sk.send_ref(Path(path).read_bytes()).wait(120)
             print(way, tcp.copied_bytes - copied, tcp.ref_bytes - referenced, done, flush=True)
     ustack.down()
 

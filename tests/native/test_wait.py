@@ -46,15 +46,17 @@ def test_another_thread_runs_meanwhile_and_can_wake_the_waiter(pipes):
     (wire, _), (wake, wake_in) = pipes
     writer = threading.Thread(target=os.write, args=(wake_in, b"x"))
     writer.start()
-    assert lib.us_wait(wire, wake, 0, 5_000_000) == lib.US_WAIT_WAKEFD
+    assert lib.us_wait(wire, wake, 0, 60_000_000) == lib.US_WAIT_WAKEFD
     writer.join()
 
 
 def test_a_signal_ends_the_sleep(pipes):
     (wire, _), (wake, _) = pipes
     before = signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, 0.002)
+    # Again and again, in case that one comes before the wait has begun.
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
     try:
-        assert lib.us_wait(wire, wake, 0, 5_000_000) == -errno.EINTR
+        assert lib.us_wait(wire, wake, 0, 60_000_000) == -errno.EINTR
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

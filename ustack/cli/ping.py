@@ -88,22 +88,20 @@ def run(args: argparse.Namespace, client: Client) -> int:
     except ValueError:
         raise ClientError(f"ping: {args.address}: not an IPv4 address") from None
     client.wait_forever()
-    client.send(
-        PingRequest(
-            address,
-            count=args.count,
-            size=args.size,
-            interval_us=round(args.interval * 1e6),
-            timeout_us=round(args.timeout * 1e6),
-            ttl=args.ttl,
-            tos=args.tos,
-            df=args.pmtu == "do",
-        )
+    request = PingRequest(
+        address,
+        count=args.count,
+        size=args.size,
+        interval_us=round(args.interval * 1e6),
+        timeout_us=round(args.timeout * 1e6),
+        ttl=args.ttl,
+        tos=args.tos,
+        df=args.pmtu == "do",
     )
     statistics = Statistics()
     head = f"{args.size}({args.size + HEADERS_BYTES}) bytes of data."
-    print(f"PING {args.address} ({address}) {head}", flush=True)
-    with stop_signals(client):
+    with stop_signals(client, request):
+        print(f"PING {args.address} ({address}) {head}", flush=True)
         while not isinstance(reply := client.receive(), Done):
             if isinstance(reply, PingResult):
                 line = take(reply, address, statistics)

@@ -17,7 +17,14 @@ from typing import BinaryIO
 from ustack.cli.client import Client, ClientError
 from ustack.cli.decode import Decoder, format_time
 from ustack.daemon.bpf import compile_filter
-from ustack.daemon.messages import CaptureRequest, Done, PacketPiece, Started, StopRequest
+from ustack.daemon.messages import (
+    CaptureRequest,
+    Done,
+    PacketPiece,
+    Started,
+    StopRequest,
+    StreamRequest,
+)
 from ustack.wire.pcap import PcapngWriter, PcapWriter
 
 DEFAULT_SNAPLEN = 262_144
@@ -101,8 +108,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
             sink = PcapWriter(stream, snaplen)
         device = "" if args.interface == "any" else args.interface
         client.wait_forever()
-        client.send(CaptureRequest(device, wanted, args.count, args.direction, program))
-        with stop_signals(client):
+        request = CaptureRequest(device, wanted, args.count, args.direction, program)
+        with stop_signals(client, request):
             capture(client, sink, device or "any", snaplen)
     return 0
 
@@ -145,12 +152,23 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def stop_signals(client: Client) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the capture in order, the second at once."""
+def stop_signals(client: Client, request: StreamRequest) -> Iterator[None]:
+    """Send ``request``; let the first SIGINT or SIGTERM end what it asks for, the second at once.
+
+    One that comes while the request goes out counts: the daemon is told behind the request.
+    """
+    sent = too_soon = False
 
     def stop(signum: int, frame: object) -> None:
+        nonlocal too_soon
         for number in previous:
             signal.signal(number, signal.default_int_handler)
+        if sent:
+            tell()
+        else:
+            too_soon = True
+
+    def tell() -> None:
         with contextlib.suppress(ClientError):
             client.send(StopRequest())
 
@@ -158,6 +176,10 @@ def stop_signals(client: Client) -> Iterator[None]:
     for number in previous:
         signal.signal(number, stop)
     try:
+        client.send(request)
+        sent = True
+        if too_soon:
+            tell()
         yield
     finally:
         for number, handler in previous.items():

@@ -39,10 +39,9 @@ def run(args: argparse.Namespace, client: Client) -> int:
     """
     client.wait_forever()
     kind: Literal["rx", "tx", "lo", "conn"] = "conn" if args.conn else args.one
-    client.send(TraceRequest(kind))
     names = ["reply: ", "request: "] if args.conn else [""]
     status = 1
-    with stop_signals(client):
+    with stop_signals(client, TraceRequest(kind)):
         while True:
             reply = client.receive()
             if isinstance(reply, Started):

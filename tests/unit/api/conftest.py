@@ -30,7 +30,7 @@ def listener():
 @pytest.fixture
 def pair(listener):
     """A client's socket and the server's for it."""
-    client = socket.create_connection(("127.0.0.1", PORT), timeout=10)
+    client = socket.create_connection(("127.0.0.1", PORT), timeout=60)
     client.settimeout(None)
     server, _ = listener.accept()
     yield client, server
@@ -55,7 +55,7 @@ class Call:
 
     def wait(self):
         """Return what the call returned, or raise what it raised."""
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "the call does not return"
         if self.error is not None:
             raise self.error

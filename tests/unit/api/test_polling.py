@@ -119,7 +119,7 @@ def test_one_of_several_sleepers_is_woken_per_connection(ep, listener, calls):
 def test_the_timeout_is_in_seconds(ep):
     before = time.monotonic()
     assert ep.poll(0.02) == []
-    assert 0.02 <= time.monotonic() - before < 1
+    assert 0.02 <= time.monotonic() - before < 10
     assert ep.poll(timeout=0) == []
 
 

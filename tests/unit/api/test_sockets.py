@@ -20,7 +20,7 @@ SHORT_S = 0.03
 
 def soon(condition):
     """Wait for what other threads do; True when it has come true."""
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not condition():
         if time.monotonic() > limit:
             return False
@@ -209,7 +209,7 @@ def test_rcvtimeo_ends_in_eagain_and_a_timeout_in_timeouterror(pair):
     with pytest.raises(TimeoutError, match="timed out") as caught:
         server.recv(1)
     assert caught.value.errno is None
-    assert 0.02 <= time.monotonic() - before < 1
+    assert 0.02 <= time.monotonic() - before < 10
 
 
 def test_rcvtimeo_returns_the_little_that_there_is(pair):
@@ -312,7 +312,7 @@ def test_sendfile_sends_a_part_of_a_file(pair, tmp_path):
         assert client.sendfile(file, offset=5, count=700_000) == 700_000
         assert file.tell() == 700_005
     client.shutdown(socket.SHUT_WR)
-    reader.join(10)
+    reader.join(60)
     assert bytes(got) == path.read_bytes()[5:700_005]
 
 
@@ -366,7 +366,7 @@ def test_a_lent_buffer_is_ours_again_once_the_peer_has_it(pair):
     sent = client.send_ref(data)
     assert (sent.sent, sent.copied) == (100_000, False)
     assert server.recv(100_000, socket.MSG_WAITALL) == data
-    assert sent.wait(10)
+    assert sent.wait(60)
     assert sent.released
     data.append(0)
 
@@ -383,7 +383,7 @@ def test_a_lent_buffer_is_not_ours_while_the_peer_reads_nothing(pair):
     client.settimeout(None)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()  # a reset: nobody will ask for it again
-    assert sent.wait(10)
+    assert sent.wait(60)
     data.append(0)
 
 
@@ -441,11 +441,11 @@ def test_linger_zero_resets_the_connection(pair):
 
 def test_a_lingering_close_waits_for_the_acknowledgement(pair):
     client, server = pair
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 120))
     server.sendall(b"last words")
     before = time.monotonic()
     server.close()
-    assert time.monotonic() - before < 4
+    assert time.monotonic() - before < 60
     assert client.recv(100) == b"last words"
     assert client.recv(100) == b""
 

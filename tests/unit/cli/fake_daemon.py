@@ -38,7 +38,7 @@ class FakeDaemon:
         trace: TracebackType | None,
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(60)
         self._listener.close()
 
     def _serve(self) -> None:
@@ -48,7 +48,7 @@ class FakeDaemon:
             except OSError:
                 return
             with sock:
-                sock.settimeout(10)
+                sock.settimeout(60)
                 try:
                     while data := sock.recv(65536):
                         self._reply(sock, decode_request(data))

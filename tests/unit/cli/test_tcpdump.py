@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
-import threading
 from pathlib import Path
+from typing import Any
 
 import dpkt
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from unit.cli.fake_daemon import FakeDaemon
 from ustack.cli.decode import Decoder, format_time
 from ustack.cli.main import main
+from ustack.cli.tcpdump import stop_signals
 from ustack.daemon.bpf import compile_filter
 from ustack.daemon.messages import (
     AnyRequest,
@@ -272,7 +273,7 @@ def test_a_signal_ends_the_capture_in_order(
     def answer(request: AnyRequest) -> list[bytes]:
         if isinstance(request, StopRequest):
             return captured(arp(1))[1:]
-        threading.Timer(0.01, os.kill, (os.getpid(), signum)).start()
+        os.kill(os.getpid(), signum)
         return [encode(Started())]
 
     path = tmp_path / "d.sock"
@@ -281,6 +282,26 @@ def test_a_signal_ends_the_capture_in_order(
         assert main(["--socket", str(path), "tcpdump"]) == 0
     assert signal.getsignal(signum) == before
     assert "1 packet captured" in capsys.readouterr().err
+
+
+class InterruptedClient:
+    """A client that is signalled while it sends its first request."""
+
+    def __init__(self, signum: signal.Signals) -> None:
+        self.sent: list[object] = []
+        self._signum = signum
+
+    def send(self, request: object) -> None:
+        self.sent.append(request)
+        if len(self.sent) == 1:
+            os.kill(os.getpid(), self._signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_with_the_request_is_told_behind_it(signum: signal.Signals):
+    client: Any = InterruptedClient(signum)
+    with stop_signals(client, CaptureRequest()):
+        assert client.sent == [CaptureRequest(), StopRequest()]
 
 
 @pytest.mark.parametrize(

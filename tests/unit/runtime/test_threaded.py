@@ -15,7 +15,7 @@ from ustack.runtime.threaded import ThreadedRuntime
 from ustack.runtime.waiter import NOT_YET
 from ustack.sock.wait import EPOLLIN, WaitQueue
 
-JOIN_S = 10
+JOIN_S = 60
 
 
 class Box:
