@@ -93,12 +93,15 @@ class SockMap:
         return self._prot.ehash.get((tp.daddr, tp.dport, tp.saddr, tp.sport))
 
     def _receiver(self, sk: TcpSock) -> TcpSock | None:
-        """Return ``sk``'s peer if it is here, open for data, and has all that was sent."""
+        """Return ``sk``'s peer if it is here, open for data, and has all that was sent.
+
+        One that is closed or shut for reading gets its data by the stack, which resets it.
+        """
         tp = sk.tp
         if tp.snd_una != tp.snd_nxt or tp.state not in _SENDS or tp.ca_state != TCP_CA_OPEN:
             return None
         peer = self._peer(sk)
-        if peer is None or peer is sk or peer.dead or peer.ofo is not None:
+        if peer is None or peer is sk or peer.ofo is not None:
             return None
         if peer.tp.rcv_nxt != tp.snd_nxt or peer.tp.state not in _RECEIVES:
             return None
