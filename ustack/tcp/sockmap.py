@@ -95,7 +95,7 @@ class SockMap:
     def _receiver(self, sk: TcpSock) -> TcpSock | None:
         """Return ``sk``'s peer if it is here, open for data, and has all that was sent.
 
-        One that is closed or shut for reading gets its data by the stack, which says so to the sender.
+        One that is closed or shut for reading gets its data by the stack, and its answer.
         """
         tp = sk.tp
         if tp.snd_una != tp.snd_nxt or tp.state not in _SENDS or tp.ca_state != TCP_CA_OPEN:
