@@ -23,6 +23,8 @@ class UstackConfig:
     profile: str = LINUX_6
     """net.ustack.profile: the kernel whose rules hold where Linux has changed them, ``linux-6``
     or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
+    tcp_fastpath: bool = True
+    """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python."""
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ class AnyMib:
     """A stack's counters by name alone: ``mib.ListenOverflows``, whichever table has it."""
 
     def __init__(self, stack: Stack) -> None:
-        self._net_mib = stack.net.mib
+        self._stack = stack
 
     def __getattr__(self, name: str) -> int:
-        tables = ("tcp_ext", "tcp", "ip", "ip_ext", "icmp", "udp")
-        for table in tables:
-            value = getattr(getattr(self._net_mib, table), name, None)
+        mib = self._stack.net.mib
+        for table in ("tcp_ext", "tcp", "ip", "ip_ext", "icmp", "udp"):
+            value = getattr(getattr(mib, table), name, None)
             if value is not None:
                 return int(value)
         raise AttributeError(f"no counter {name}")

@@ -57,7 +57,9 @@ class Net:
         self.rng: Rng = rng
         self.config = config
         self.mem = mem
-        self.mib = NetMib()
+        self._mib = NetMib()
+        self.mib_folds: list[Callable[[], None]] = []
+        """Each adds to the counters what C has counted since it was last called."""
         self.drops = DropCounters()
         self.timers = TimerQueue()
         self.softirq_frozen = False
@@ -72,6 +74,11 @@ class Net:
         """EtherType -> what takes its frames; ``ptype_specific`` has who registered."""
         self.ptype_specific: dict[int, tuple[PacketHandler, ...]] = {}
         self.ptype_all: tuple[PacketTap, ...] = ()
+        self.rx_fast: Callable[[NetDevice, Any, int], int] | None = None
+        """``(dev, frames, count)``: takes some of a batch before all else, returns how many
+        frames are left (TCP's)."""
+        self.taps_changed: Callable[[], None] | None = None
+        """Told when ``ptype_all`` has changed."""
         self.trace_drop = TracePoint("kfree_skb")
         """Fires with (skb, reason) at every drop."""
         self.rps_needed = False
@@ -83,6 +90,13 @@ class Net:
         an application."""
 
     netif_receive_skb = netif_receive_skb
+
+    @property
+    def mib(self) -> NetMib:
+        """The counters, with what C has counted."""
+        for fold in self.mib_folds:
+            fold()
+        return self._mib
 
     def register_netdev(self, dev: NetDevice) -> None:
         """Add ``dev`` (down) and give it its ifindex, from 1; GSO and GRO are switched on.
@@ -140,7 +154,7 @@ class Net:
         Several handlers of one EtherType each get a packet of their own, in order.
         """
         if ptype is None or ptype == ETH_P_ALL:
-            self.ptype_all = (*self.ptype_all, func)
+            self._set_taps((*self.ptype_all, func))
             return
         handlers = self.ptype_specific[ptype] = (*self.ptype_specific.get(ptype, ()), func)
         self.ptype_base[ptype] = self._deliver_to(handlers)
@@ -158,12 +172,17 @@ class Net:
         index = registered.index(func)
         left = (*registered[:index], *registered[index + 1 :])
         if tap:
-            self.ptype_all = left
+            self._set_taps(left)
         elif left:
             self.ptype_specific[ptype or 0] = left
             self.ptype_base[ptype or 0] = self._deliver_to(left)
         else:
             del self.ptype_specific[ptype or 0], self.ptype_base[ptype or 0]
+
+    def _set_taps(self, taps: tuple[PacketTap, ...]) -> None:
+        self.ptype_all = taps
+        if self.taps_changed is not None:
+            self.taps_changed()
 
     def _deliver_to(self, handlers: tuple[PacketHandler, ...]) -> PacketHandler:
         """Return what netif_receive_skb calls: a lone handler itself (deliver_skb)."""

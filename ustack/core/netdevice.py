@@ -7,7 +7,7 @@ Drivers subclass it and fill in the ``ndo_*`` operations and, where they have ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
@@ -114,6 +114,14 @@ class NetDevice:
             NETDEV_TX_BUSY: no room, the caller still owns it and the queue is stopped.
         """
         raise NotImplementedError
+
+    def ndo_xmit_queue(self, queue: int) -> Any:
+        """Return what C may send through (``struct us_xmit_queue *``), None if it may not."""
+        del queue
+        return None
+
+    def ndo_xmit_flush(self, queue: int) -> None:
+        """Ring transmit queue ``queue``'s doorbell: C has filled descriptors."""
 
     def ndo_poll_controller(self) -> None:
         """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""

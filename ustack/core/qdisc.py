@@ -34,7 +34,17 @@ class QdiscStats:
 class Qdisc:
     """What waits for one transmit queue of a device, at most ``limit`` packets."""
 
-    __slots__ = ("_bands", "_requeued", "dev", "limit", "qlen", "queue", "scheduled", "stats")
+    __slots__ = (
+        "_bands",
+        "_requeued",
+        "_stats",
+        "dev",
+        "limit",
+        "qlen",
+        "queue",
+        "scheduled",
+        "xmit_queue",
+    )
 
     def __init__(self, dev: NetDevice, limit: int, queue: int = 0) -> None:
         self.dev = dev
@@ -44,9 +54,21 @@ class Qdisc:
         self.qlen = 0
         self.scheduled = False
         """Whether it is on softnet_data's output_queue."""
-        self.stats = QdiscStats()
+        self.xmit_queue = dev.ndo_xmit_queue(queue)
+        """What C sends through when nothing waits (struct us_xmit_queue), or None."""
+        self._stats = QdiscStats()
         self._bands: tuple[deque[Skb], ...] = (deque(), deque(), deque())
         self._requeued: deque[Skb] = deque()
+
+    @property
+    def stats(self) -> QdiscStats:
+        """The figures, with what C has sent past an empty queue."""
+        sent = self.xmit_queue
+        if sent is not None and sent.packets:
+            self._stats.sent_packets += sent.packets
+            self._stats.sent_bytes += sent.bytes
+            sent.packets = sent.bytes = 0
+        return self._stats
 
     @property
     def leaves(self) -> list[Qdisc]:
@@ -64,22 +86,27 @@ class Qdisc:
             self.stats.dropped += 1
             return False
         self._bands[PRIO2BAND[skb.priority & 15]].append(skb)
-        self.qlen += 1
+        self._add_qlen(1)
         return True
 
     def requeue(self, skbs: list[Skb]) -> None:
         """Put back, ahead of all, what the device refused (dev_requeue_skb)."""
         self._requeued.extendleft(reversed(skbs))
-        self.qlen += len(skbs)
+        self._add_qlen(len(skbs))
         self.stats.requeues += 1
 
     def dequeue(self) -> Skb | None:
         """Take the next packet; None if there is none."""
         for band in (self._requeued, *self._bands):
             if band:
-                self.qlen -= 1
+                self._add_qlen(-1)
                 return band.popleft()
         return None
+
+    def _add_qlen(self, packets: int) -> None:
+        self.qlen += packets
+        if self.xmit_queue is not None:
+            self.xmit_queue.qlen = self.qlen
 
 
 class MqQdisc:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.core.gro import napi_gro_flush
 from ustack.core.napi import Napi
@@ -32,7 +32,7 @@ from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
 from ustack.lib.socket_error import socket_error
-from ustack.native.lib import lib
+from ustack.native.lib import ffi, lib
 from ustack.nic.igb import MAX_QUEUES, IgbNic
 from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 
@@ -72,6 +72,8 @@ class IgbAdapter(NetDevice):
         self.nic = IgbNic(net.mem, wire)
         self.nic.irq_held = self._irq_held
         self._itr_timer = Timer(self._itr_expired)
+        self.xmit_queues = ffi.new("struct us_xmit_queue[]", MAX_QUEUES)
+        """What C sends through, for each transmit queue."""
         self.all_vectors = [IgbQVector(self, 0)]
         """Those that are in use and those that have been."""
         self.q_vectors = self.all_vectors
@@ -115,6 +117,9 @@ class IgbAdapter(NetDevice):
             if config.tso and wire.features & VNET_TSO4:
                 features |= NETIF_F_TSO
         self.features = features | self.features & NETIF_F_SOFT_FEATURES
+        for queue in range(MAX_QUEUES):
+            self.xmit_queues[queue].can_sum = bool(features & NETIF_F_IP_CSUM)
+            self.xmit_queues[queue].can_cut = bool(features & NETIF_F_TSO)
         self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
 
     @property
@@ -281,6 +286,14 @@ class IgbAdapter(NetDevice):
     def ndo_start_xmit(self, skb: Skb) -> int:
         """Send one frame (igb_xmit_frame)."""
         return igb_xmit_frame(self, skb)
+
+    def ndo_xmit_queue(self, queue: int) -> Any:
+        """Return what C may send through (``struct us_xmit_queue *``)."""
+        return self.xmit_queues + queue
+
+    def ndo_xmit_flush(self, queue: int) -> None:
+        """Ring the doorbell of ``queue`` if C has filled descriptors."""
+        self.q_vectors[queue].xmit_flush()
 
     def ndo_poll_controller(self) -> None:
         """Raise every vector by software, as igb's watchdog does."""

@@ -108,10 +108,11 @@ def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
         if count:
             adapter = vector.adapter
             net = adapter.net
+            left = count if net.rx_fast is None else net.rx_fast(adapter, ring.frames, count)
             view, napi = net.mem.view, vector.napi
             # A frame that is alone in its poll has nothing to be merged with.
-            alone = count == 1
-            batch = rx.frames[: count * _FRAME.size]
+            alone = left == 1
+            batch = rx.frames[: left * _FRAME.size]
             queue = vector.index
             for addr, length, gso_size, gso_segs, ip_summed, rss in _FRAME.iter_unpack(batch):
                 skb = Skb(view[addr : addr + length], adapter)

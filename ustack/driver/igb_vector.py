@@ -53,6 +53,7 @@ class IgbQVector:
         self.txq: Any = regs.txq + index
         self.rx: IgbRxRing | None = None
         self.tx: IgbTxRing | None = None
+        self.xmit_queue: Any = adapter.xmit_queues + index
         self.itr: Any = ffi.new("struct us_igb_itr *")
         self.is_adaptive = False
         self.rx_total = QueueStats()
@@ -80,6 +81,7 @@ class IgbQVector:
             igb_free_tx_resources(self.tx)
             self.tx = None
             raise
+        self.xmit_queue.ring = self.tx.ring
 
     def up(self) -> None:
         """Hand the rings to the device and take interrupts."""
@@ -101,6 +103,7 @@ class IgbQVector:
 
     def free_resources(self) -> None:
         """Give the rings back; their counts stay."""
+        self.xmit_queue.ring = ffi.NULL
         if self.rx is not None:
             igb_free_rx_resources(self.rx, self.rx_total)
         if self.tx is not None:
@@ -136,6 +139,15 @@ class IgbQVector:
                 nic.write_eitr(self.index, itr | _CNT_IGNR)
         nic.write_eims(self.bit)
         return work
+
+    def xmit_flush(self) -> None:
+        """Tell the device of the descriptors that C has filled."""
+        tx = self.tx
+        if self.xmit_queue.doorbell and tx is not None:
+            self.xmit_queue.doorbell = 0
+            self.adapter.nic.write_tdt(self.index, tx.ring.next_to_use)
+            if self.is_adaptive and tx.ring.stopped:
+                self.end_moderation()
 
     def busy_poll(self) -> int:
         """Clean both rings once although nobody has interrupted; return the frames received."""

@@ -43,6 +43,7 @@ def ip_queue_xmit(
     ttl: int = 0,
     df: bool = True,
     options: bytes = b"",
+    ident: int = -1,
 ) -> DropReason | None:
     """Send a transport segment; ``skb.data`` begins with its header. It is consumed.
 
@@ -58,6 +59,7 @@ def ip_queue_xmit(
         df: Forbid fragmentation (path MTU discovery). Without it a packet larger than the
             MTU goes in fragments.
         options: The header's options, padded to a multiple of four bytes.
+        ident: The identification, if the transport counts its own (a connected socket's).
 
     Returns:
         None if it is on its way or waits for its neighbour, otherwise why it was dropped:
@@ -74,8 +76,9 @@ def ip_queue_xmit(
         return _ip_output_slow(
             ip, skb, rt, tot_len, (tos, frag, ttl, protocol, saddr, daddr), options
         )
-    ident = rt.ident
-    rt.ident = ident + skb.gso_segs & 0xFFFF
+    if ident < 0:
+        ident = rt.ident
+        rt.ident = ident + skb.gso_segs & 0xFFFF
     # One's complement addition is addition modulo 0xffff: see wire/ipv4.py, header_csum.
     csum = -(0x4500 + tos + tot_len + ident + frag + (ttl << 8) + protocol + saddr + daddr) % 0xFFFF
     if tos:

@@ -7,7 +7,7 @@ neighbour of one destination. It holds as long as its generation is the routing 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import IFF_LOOPBACK, NetDevice
 from ustack.ipv4.fib import (
@@ -25,6 +25,7 @@ from ustack.lib.addresses import (
 )
 from ustack.lib.drop_reason import DropReason
 from ustack.link.neighbour import Neigh
+from ustack.native.lib import ffi
 
 if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
@@ -41,6 +42,7 @@ class Route:
     __slots__ = (
         "daddr",
         "dev",
+        "fast",
         "gateway",
         "genid",
         "ident",
@@ -67,6 +69,14 @@ class Route:
         self.genid = 0
         self.ident = 0
         """The identification of the next packet."""
+        self.fast: Any = None
+        """TCP's own view of it (``struct us_tcp_dst *``), once a connection has asked."""
+
+    def invalidate(self) -> None:
+        """Whoever has cached it must look up again."""
+        self.genid = -1
+        if self.fast:
+            self.fast.dst.hh = ffi.NULL
 
 
 def route_is_valid(ip: Ipv4, rt: Route) -> bool:
@@ -204,7 +214,7 @@ def ip_rt_update_pmtu(ip: Ipv4, daddr: int, mtu: int) -> int:
 def forget_routes(ip: Ipv4, daddr: int) -> None:
     """Make every cached route to ``daddr`` invalid."""
     for key in [key for key in ip.routes_out if key[0] == daddr]:
-        ip.routes_out.pop(key).genid = -1
+        ip.routes_out.pop(key).invalidate()
 
 
 class InputRoute:

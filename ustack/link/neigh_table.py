@@ -190,8 +190,7 @@ class NeighTable:
         if neigh.dead:
             return
         del self._entries[neigh.dev, neigh.addr]
-        neigh.dead = True
-        neigh.hh = None
+        neigh.kill()
         if neigh.nud_state == NUD_PERMANENT:
             self._permanent -= 1
         self.net.timers.del_timer(neigh.timer)

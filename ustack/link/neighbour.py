@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from ustack.core.netdevice import NetDevice
 from ustack.core.skb import Skb
 from ustack.core.timer import Timer
 from ustack.lib.addresses import ETH_ZERO
 from ustack.lib.errors import StateError
-from ustack.link.nud import NUD_CONNECTED, NUD_NAMES, NUD_NONE, TRANSITIONS, NudEvent
-from ustack.wire.ethernet import ETH_P_IP, build_ethernet
+from ustack.link.nud import (
+    NUD_CONNECTED,
+    NUD_NAMES,
+    NUD_NONE,
+    NUD_SENDS_AT_ONCE,
+    TRANSITIONS,
+    NudEvent,
+)
+from ustack.native.lib import ffi
+from ustack.wire.ethernet import ETH_HLEN, ETH_P_IP, build_ethernet
 
 
 @dataclass(slots=True)
@@ -67,6 +76,7 @@ class Neigh:
         "ha",
         "header",
         "hh",
+        "hh_cache",
         "nud_state",
         "probes",
         "timer",
@@ -82,6 +92,8 @@ class Neigh:
         """The Ethernet header of IPv4 packets to it, once ``ha`` is known."""
         self.hh: bytes | None = None
         """``header`` while the state is one of NUD_CONNECTED, else None."""
+        self.hh_cache: Any = ffi.new("struct us_hh *")
+        """``header`` for C, usable while packets are sent at once (NUD_SENDS_AT_ONCE)."""
         self.nud_state = NUD_NONE
         self.dead = False
         """Out of the table: whoever cached it must look up again."""
@@ -104,10 +116,23 @@ class Neigh:
         if state is None:
             raise StateError(f"{NUD_NAMES[self.nud_state]}: {event.name}")
         self.nud_state = state
-        self.hh = self.header if state & NUD_CONNECTED else None
+        self._update_hh()
 
     def set_lladdr(self, ha: bytes) -> None:
         """Learn the link-layer address and build the header."""
         self.ha = ha
         self.header = build_ethernet(ha, self.dev.dev_addr, ETH_P_IP)
-        self.hh = self.header if self.nud_state & NUD_CONNECTED else None
+        self._update_hh()
+
+    def _update_hh(self) -> None:
+        state = 0 if self.dead else self.nud_state
+        self.hh = self.header if state & NUD_CONNECTED else None
+        cache = self.hh_cache
+        cache.usable = bool(state & NUD_SENDS_AT_ONCE and self.header)
+        if cache.usable:
+            cache.header[0:ETH_HLEN] = self.header
+
+    def kill(self) -> None:
+        """It is out of the table: nothing goes to it any more."""
+        self.dead = True
+        self._update_hh()

@@ -22,6 +22,8 @@ NUD_PERMANENT = 0x80
 
 NUD_CONNECTED = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE
 """Packets go out without a thought: ``Neigh.hh`` is set."""
+NUD_SENDS_AT_ONCE = NUD_CONNECTED | NUD_DELAY | NUD_PROBE
+"""Packets go out and change nothing, also while the neighbour is in doubt (neigh_event_send)."""
 NUD_VALID = NUD_CONNECTED | NUD_STALE | NUD_DELAY | NUD_PROBE
 """The link-layer address is known."""
 NUD_IN_TIMER = NUD_INCOMPLETE | NUD_REACHABLE | NUD_DELAY | NUD_PROBE

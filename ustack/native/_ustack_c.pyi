@@ -51,6 +51,10 @@ class us_frag:
     addr: int
     len: int
 
+class us_hh:
+    usable: int
+    header: Any
+
 class us_igb_itr:
     setting: int
     itr_val: int
@@ -214,6 +218,53 @@ class us_slabinfo:
     active_slabs: int
     num_slabs: int
 
+class us_tcp_dst:
+    queue: us_xmit_queue
+    hh: us_hh
+    genid: int
+    ttl: int
+    tos: int
+
+class us_tcp_ehash: ...
+
+class us_tcp_event:
+    handle: int
+    what: int
+
+class us_tcp_fast:
+    mem: us_mem
+    ehash: us_tcp_ehash
+    now_us: int
+    rmem_max: int
+    pingpong_thresh: int
+    genid: int
+    gro: int
+    batch: int
+    nevents: int
+    events: Any
+    mib: us_tcp_mib
+
+class us_tcp_mib:
+    InReceives: int
+    InOctets: int
+    InDelivers: int
+    OutRequests: int
+    OutTransmits: int
+    OutOctets: int
+    InSegs: int
+    OutSegs: int
+    TCPHPHits: int
+    TCPHPAcks: int
+    TCPPureAcks: int
+    TCPDelivered: int
+    TCPOrigDataSent: int
+    TCPWantZeroWindowAdv: int
+    TCPToZeroWindowAdv: int
+    TCPFromZeroWindowAdv: int
+    fast_rx: int
+    punted: int
+    fast_tx: int
+
 class us_tcp_sock:
     rcv_nxt: int
     rcv_wnd: int
@@ -314,6 +365,15 @@ class us_tcp_sock:
     rcv_rtt_last_tsecr: int
     iss: int
     irs: int
+    hash_next: us_tcp_sock
+    dst: us_tcp_dst
+    hash: int
+    handle: int
+    punt_batch: int
+    inet_id: int
+    slow: int
+    is_hashed: int
+    event: int
     total_retrans: int
     bytes_retrans: int
     bytes_received: int
@@ -322,6 +382,13 @@ class us_tcp_sock:
     segs_in: int
     segs_out: int
     data_segs_out: int
+
+class us_tcp_xmit:
+    seq: int
+    len: int
+    gso_size: int
+    window: int
+    flags: int
 
 class us_timewait_sock:
     saddr: int
@@ -362,6 +429,15 @@ class us_txlog:
     first_pcount: int
     first_mss: int
     last_end: int
+
+class us_xmit_queue:
+    ring: us_igb_tx_ring
+    can_sum: int
+    can_cut: int
+    qlen: int
+    doorbell: int
+    packets: int
+    bytes: int
 
 class Lib:
     US_DMA_MAPPED: int
@@ -451,6 +527,12 @@ class Lib:
     US_NO_PAGE: int
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
+    US_TCP_EV_ACK: int
+    US_TCP_EV_DELACK: int
+    US_TCP_EV_READABLE: int
+    US_TCP_SLOW_OFO: int
+    US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_URG: int
     US_VIRTIO_NET_HDR_F_DATA_VALID: int
     US_VIRTIO_NET_HDR_F_NEEDS_CSUM: int
     US_VIRTIO_NET_HDR_GSO_ECN: int
@@ -524,10 +606,17 @@ class Lib:
     def us_put_page(self, mem: Any, addr: int, /) -> int: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
+    def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
+    def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
+    def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
+    def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
+    def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
+    def us_tcp_transmit(self, fast: Any, tp: Any, xmit: Any, /) -> int: ...
     def us_tcp_tx_ack(self, mem: Any, tp: Any, una: int, ack: int, out: Any, /) -> int: ...
     def us_tcp_tx_copy(self, mem: Any, tp: Any, dst: Any, max: int, /) -> int: ...
     def us_tcp_tx_purge(self, mem: Any, tp: Any, /) -> None: ...
     def us_tcp_tx_push(self, mem: Any, tp: Any, end_seq: int, pcount: int, mss: int, now_us: int, /) -> int: ...
+    def us_tcp_unhash(self, fast: Any, tp: Any, /) -> None: ...
     def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
 

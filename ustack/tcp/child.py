@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add
+from ustack.native.lib import lib
 from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
@@ -79,6 +80,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
     child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
+    child.tp.slow = lsk.tp.slow & lib.US_TCP_SLOW_OPTION
     child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
     child.bind_addr = lsk.bind_addr
     tp = child.tp
@@ -89,11 +91,12 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     if lsk.pacing is not None:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
+    tp.inet_id = prot.rng.getrandbits(16)
     prot.ehash[child.key] = child
     child.bind_bucket = bind_bucket_add(prot, child, tp.sport, by_connect=False)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
-    child.dst = ip_route_output(prot.ip, tp.daddr, tp.saddr)
+    child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
     prot.mib.PassiveOpens += 1
     return child

@@ -48,7 +48,7 @@ def tcp_done(sk: TcpSock) -> None:
     tp.rcv_shutdown = RCV_SHUTDOWN
     tp.snd_shutdown = SEND_SHUTDOWN
     tcp_ofo_purge(sk)
-    sk.dst = None
+    sk.set_dst(None)
     lib.us_bq_purge(sk.prot.mem.ptr, sk.sndq)
     if not sk.dead:
         sk.sk_state_change()

@@ -75,7 +75,8 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
     except OSError:
         tp.saddr = tp.daddr = tp.dport = 0
         raise
-    sk.dst = rt
+    sk.set_dst(rt)
+    tp.inet_id = prot.rng.getrandbits(16)
     tp.iss = tp.write_seq or prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
     tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
     sk.set_state(TcpEvent.CONNECT)

@@ -296,6 +296,7 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment) -> DropReason | None:
     ofo = sk.ofo
     if ofo is None:
         ofo = sk.ofo = OutOfOrderQueue(tp.rcv_nxt)
+        tp.slow |= lib.US_TCP_SLOW_OFO
     result = ofo.insert(seg.seq, payload, fin=bool(seg.flags & FIN))
     mib.TCPOFOMerge += result.merged
     for duplicate in result.duplicates:

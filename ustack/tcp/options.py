@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.tcp import connect_options, listen_options, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
@@ -139,6 +140,10 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
     cap = (tp.sk_rcvbuf if sk.rcvbuf_locked else sk.prot.config.tcp_rmem[2]) >> 1
     sk.rcvlowat = min(value, cap) if value >= 0 else cap
     sk.rcvlowat = sk.rcvlowat or 1
+    if sk.rcvlowat > 1:
+        sk.tp.slow |= lib.US_TCP_SLOW_OPTION
+    else:
+        sk.tp.slow &= ~lib.US_TCP_SLOW_OPTION
     if tp.state != TCP_LISTEN:
         tcp_data_ready(sk)
     wanted = tcp_space_from_win(sk, sk.rcvlowat)

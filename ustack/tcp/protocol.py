@@ -16,6 +16,7 @@ from ustack.tcp.cong.cubic import Cubic
 from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
@@ -88,6 +89,7 @@ class TcpProt:
         self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.fast = TcpFast(self)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0
@@ -115,6 +117,7 @@ class TcpProt:
         self.config = config.tcp
         self.somaxconn = config.core.somaxconn
         self.profile = config.ustack.profile
+        self.fast.configure(config)
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
@@ -131,6 +134,7 @@ class TcpProt:
 
     def unhash(self, sk: TcpSock) -> None:
         """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""
+        self.fast.unhash(sk)
         if self.ehash.get(sk.key) is sk:
             del self.ehash[sk.key]
         if sk.listen is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.native.lib import lib
+
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
@@ -85,6 +87,7 @@ def tcp_prune_ofo_queue(sk: TcpSock, seq: int, length: int) -> bool:
 def tcp_ofo_purge(sk: TcpSock) -> None:
     """Forget the out-of-order queue and what hangs on it."""
     ofo, sk.ofo = sk.ofo, None
+    sk.tp.slow &= ~lib.US_TCP_SLOW_OFO
     if ofo is not None and ofo.compressed_ack_timer is not None:
         sk.prot.timers.del_timer(ofo.compressed_ack_timer)
         ofo.compressed_ack_timer.arg = None

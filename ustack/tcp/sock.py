@@ -174,6 +174,11 @@ class TcpSock(Sock):
         """SO_SNDBUF was set: no autotuning."""
         self.user_timeout_us = 0
 
+    def set_dst(self, rt: Route | None) -> None:
+        """Send along ``rt`` from now on (sk_setup_caps)."""
+        self.dst = rt
+        self.tp.dst = self.prot.fast.dst_of(rt)
+
     @property
     def state(self) -> int:
         """TCP_ESTABLISHED ... TCP_CLOSING."""
@@ -203,6 +208,8 @@ class TcpSock(Sock):
             raise StateError(f"no {event.name} in {STATE_NAMES.get(old, old)}") from None
         self.tp.state = new
         prot = self.prot
+        if new == TCP_ESTABLISHED:
+            prot.fast.hash(self)
         if (new in CURR_ESTAB) != (old in CURR_ESTAB):
             prot.mib.CurrEstab += 1 if new in CURR_ESTAB else -1
         if prot.trace_set_state.on:
@@ -259,6 +266,7 @@ class TcpSock(Sock):
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
+        self.prot.fast.unhash(self)
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
         lib.us_tcp_tx_purge(mem, self.tp)

@@ -92,7 +92,7 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
             return
         tcp_enter_loss(sk)  # the window has shrunk to nothing: this is a window probe
         tcp_retransmit_skb(sk, 0, 1)
-        sk.dst = None
+        sk.set_dst(None)
     else:
         if tcp_write_timeout(sk):
             return
@@ -158,7 +158,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
             ):
                 return True
         if retransmits_timed_out(sk, sk.prot.config.tcp_retries1, 0):
-            sk.dst = None  # RFC 9293 §3.8.3, R1: perhaps there is another way
+            sk.set_dst(None)  # RFC 9293 §3.8.3, R1: perhaps there is another way
     if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
         tcp_write_err(sk)
         return True

@@ -66,7 +66,8 @@ def tcp_route(sk: TcpSock) -> Route | None:
     rt = sk.dst
     if rt is None or not route_is_valid(sk.prot.ip, rt):
         tp = sk.tp
-        rt = sk.dst = ip_route_output(sk.prot.ip, tp.daddr, tp.saddr)
+        rt = ip_route_output(sk.prot.ip, tp.daddr, tp.saddr)
+        sk.set_dst(rt)
     return rt
 
 
@@ -122,37 +123,59 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
-    if gso_size and length > gso_size:
-        flags |= PSH  # so that the other end's GRO hands a super-frame on at once
-    if options is None:
-        options = tcp_established_options(sk)
     tos = 0
+    if not gso_size or length <= gso_size:
+        gso_size = 0
+    else:
+        flags |= PSH  # so that the other end's GRO hands a super-frame on at once
     if tp.ecn_flags:
         ecn_bits, tos = tcp_ecn_send(sk, seq, length, flags)
         flags |= ecn_bits
-    csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
-    ack = tp.rcv_nxt if flags & ACK else 0
-    urgent = tcp_urgent_pointer(sk, seq) if sk.urg is not None else 0
-    if urgent:
-        flags |= URG
-    header = build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum, urgent)
-    skb = Skb(header)
+    segs = -(-length // gso_size) if gso_size else 1
+    reason = None
+    if not (
+        options is None
+        and prot.fast.on
+        and sk.ofo is None
+        and sk.duplicate_sack is None
+        and not tos
+        and sk.urg is None
+        and prot.fast.transmit(sk, seq, length, flags, window, gso_size)
+    ):
+        skb = _build_skb(sk, seq, length, flags, window, options)
+        if gso_size:
+            skb.gso_size, skb.gso_segs = gso_size, segs
+        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos, tp.inet_id)
+        tp.inet_id = tp.inet_id + segs & 0xFFFF
     if length:
-        _attach_payload(sk, skb, seq, length)
-        if gso_size and length > gso_size:
-            skb.gso_size = gso_size
-            skb.gso_segs = -(-length // gso_size)
         tp.bytes_sent += length
-        tp.data_segs_out += skb.gso_segs
+        tp.data_segs_out += segs
         if sk.pacing is not None:
             tcp_pacing_sent(sk, sk.pacing, length)
         tcp_event_data_sent(sk)
     if flags & ACK:
         tcp_event_ack_sent(sk)
-    tp.segs_out += skb.gso_segs
+    tp.segs_out += segs
     if seq == tp.snd_nxt or not (length or flags & (SYN | FIN)):
-        prot.mib.OutSegs += skb.gso_segs  # what is repeated counts in RetransSegs only
-    return _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos)
+        prot.mib.OutSegs += segs  # what is repeated counts in RetransSegs only
+    return reason
+
+
+def _build_skb(
+    sk: TcpSock, seq: int, length: int, flags: int, window: int, options: bytes | None
+) -> Skb:
+    tp = sk.tp
+    if options is None:
+        options = tcp_established_options(sk)
+    csum = pseudo_header_sum(tp.saddr, tp.daddr, 20 + len(options) + length)
+    ack = tp.rcv_nxt if flags & ACK else 0
+    urgent = tcp_urgent_pointer(sk, seq) if sk.urg is not None else 0
+    if urgent:
+        flags |= URG
+    skb = Skb(build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum, urgent))
+    if length:
+        _attach_payload(sk, skb, seq, length)
+    return skb
 
 
 def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
@@ -177,7 +200,13 @@ def _attach_payload(sk: TcpSock, skb: Skb, seq: int, length: int) -> None:
 
 
 def _queue_xmit(
-    prot: TcpProt, skb: Skb, rt: Route | None, saddr: int, daddr: int, tos: int = 0
+    prot: TcpProt,
+    skb: Skb,
+    rt: Route | None,
+    saddr: int,
+    daddr: int,
+    tos: int = 0,
+    ident: int = -1,
 ) -> DropReason | None:
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_offset = TCP_CSUM_OFFSET
@@ -185,7 +214,7 @@ def _queue_xmit(
         prot.net.mib.ip.OutNoRoutes += 1
         kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
         return DropReason.IP_OUTNOROUTES
-    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos)
+    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos, ident=ident)
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:

@@ -73,6 +73,7 @@ def tcp_check_urg(sk: TcpSock, seg: Segment) -> None:
     urg = sk.urg
     if urg is None:
         urg = sk.urg = UrgentState()
+        sk.tp.slow |= lib.US_TCP_SLOW_URG
     if urg.urg_data and not after(mark, urg.urg_seq):
         return
     at_old_mark = urg.urg_data and urg.urg_seq == tp.copied_seq
@@ -152,6 +153,7 @@ def tcp_mark_urg(sk: TcpSock) -> None:
     """What was written last ends with an urgent byte (tcp_mark_urg)."""
     if sk.urg is None:
         sk.urg = UrgentState()
+        sk.tp.slow |= lib.US_TCP_SLOW_URG
     sk.urg.snd_up = sk.tp.write_seq
 
 

@@ -4,6 +4,8 @@
 #include "bytequeue.h"
 #include "txlog.h"
 
+struct us_tcp_dst;
+
 /*
  * The TCP control block. Written by C and Python alike; field names are Linux's
  * struct tcp_sock, RFC 9293's variables where it has them. Addresses and ports are
@@ -122,6 +124,17 @@ struct us_tcp_sock {
 	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
+
+	/* Where it hangs: see tcp_fast.h. */
+	struct us_tcp_sock *hash_next;
+	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
+	uint32_t hash;
+	uint32_t handle;		/* number of its Python object */
+	uint32_t punt_batch;		/* batch in which a segment of it went to Python */
+	uint16_t inet_id;		/* IP identification of the next packet */
+	uint8_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
+	uint8_t is_hashed;
+	uint8_t event;			/* its place in the present batch's events */
 
 	/* What tcp_info shows. */
 	uint32_t total_retrans;

@@ -1,0 +1,129 @@
+"""With the fast path in C and without it the same frames leave at the same time.
+
+Two stacks on one wire play the same traffic twice; what each puts on the wire, and what its
+counters say afterwards, must not tell which way the segments took inside
+(net.ustack.tcp_fastpath).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kit.host import Host, Impairment, two_hosts
+from kit.transfer import Transfer, connected
+from ustack.config import NicConfig, UstackConfig
+
+HOUR_US = 3_600_000_000
+DELAY = Impairment(delay_us=700)
+BAD = Impairment(loss=0.02, duplicate=0.02, reorder=0.02, delay_us=500, jitter_us=100)
+
+
+@dataclass
+class Trace:
+    """What one run put on the wire."""
+
+    frames: list[tuple[int, int, bytes]]
+    """Time, sender, virtio header and frame."""
+    counters: list[dict[str, dict[str, int]]]
+    fast: int
+    """Frames that C took."""
+
+
+class Chat:
+    """Two ends that answer each other: messages of seeded sizes, one at a time."""
+
+    def __init__(self, near: Any, far: Any, seed: int, rounds: int) -> None:
+        rng = random.Random(seed)
+        self.sizes = [rng.choice((1, 64, 500, 1448, 4000, 30_000)) for _ in range(rounds)]
+        self.ends = [near, far]
+        self.turn = 0
+        self.due = 0
+        self._say()
+
+    def _say(self) -> None:
+        self.due = self.sizes[self.turn]
+        assert self.ends[self.turn % 2].send(bytes(self.due)) == self.due
+
+    @property
+    def finished(self) -> bool:
+        return self.turn == len(self.sizes)
+
+    def next_deadline_us(self) -> int | None:
+        return None
+
+    def pump(self, now_us: int) -> bool:
+        del now_us
+        if self.finished:
+            return False
+        try:
+            self.due -= len(self.ends[1 - self.turn % 2].recv(self.due))
+        except BlockingIOError:
+            return False
+        if not self.due:
+            self.turn += 1
+            if not self.finished:
+                self._say()
+        return True
+
+
+def play(fastpath: bool, impair: Impairment, make: Any, seed: int, nic: NicConfig) -> Trace:
+    hosts = two_hosts(seed=seed, impair=impair, nic=nic, ustack=UstackConfig(tcp_fastpath=fastpath))
+    frames: list[tuple[int, int, bytes]] = []
+    for index, host in enumerate(hosts):
+        note(host, index, frames)
+    moving = make(*connected(*hosts), seed)
+    world = hosts[0].world
+    world.moving += moving
+    assert world.run_until(lambda: all(m.finished for m in moving), limit_us=HOUR_US)
+    return Trace(
+        frames,
+        [host.stack.net.mib.snapshot() for host in hosts],
+        sum(host.stack.tcp.fast.ptr.mib.fast_rx for host in hosts),
+    )
+
+
+def note(host: Host, index: int, frames: list[tuple[int, int, bytes]]) -> None:
+    wire = host.adapter.nic.wire
+    send = wire.send_frame
+
+    def send_and_note(unit: bytes) -> bool:
+        frames.append((host.world.now_us, index, unit))
+        return bool(send(unit))
+
+    wire.send_frame = send_and_note
+
+
+def one_way(near: Any, far: Any, seed: int) -> list[Any]:
+    return [Transfer(near, far, 1_000_000, seed=seed)]
+
+
+def both_ways(near: Any, far: Any, seed: int) -> list[Any]:
+    return [
+        Transfer(near, far, 400_000, seed=seed),
+        Transfer(far, near, 400_000, seed=seed + 1),
+    ]
+
+
+def chat(near: Any, far: Any, seed: int) -> list[Any]:
+    return [Chat(near, far, seed, 200)]
+
+
+NICS = {"super-frames": NicConfig(), "frames": NicConfig(tso=False, large_receive=False)}
+
+
+@pytest.mark.parametrize("nic", NICS)
+@pytest.mark.parametrize("make", [one_way, both_ways, chat])
+@pytest.mark.parametrize(("impair", "seed"), [(DELAY, 1), (DELAY, 2), (BAD, 3), (BAD, 4)])
+def test_the_wire_does_not_tell_whether_the_fast_path_was_on(impair, seed, make, nic):
+    slow = play(False, impair, make, seed, NICS[nic])
+    fast = play(True, impair, make, seed, NICS[nic])
+    assert slow.fast == 0
+    assert fast.fast > 0
+    for number, (one, other) in enumerate(zip(slow.frames, fast.frames, strict=False)):
+        assert one == other, f"frame {number}"
+    assert len(slow.frames) == len(fast.frames)
+    assert slow.counters == fast.counters

@@ -1,0 +1,166 @@
+"""The fast path as Python sees it: what C may do alone, and what is left to do after it.
+
+C (``ustack_c/src/tcp_*.c``) sends segments that Python has decided on, and takes received
+ones that are exactly what their connection expects. It is off for packets that somebody wants
+to see one by one (taps, a trace), and by ``net.ustack.tcp_fastpath=0``: everything then takes
+the way through Python, which does without C's help.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ustack.config import LINUX_6
+from ustack.ipv4.fib import RTN_UNICAST
+from ustack.native.lib import ffi, lib
+
+if TYPE_CHECKING:
+    from ustack.config import StackConfig
+    from ustack.core.netdevice import NetDevice
+    from ustack.ipv4.protocol import Ipv4
+    from ustack.ipv4.route import Route
+    from ustack.link.neighbour import Neigh
+    from ustack.tcp.protocol import TcpProt
+    from ustack.tcp.sock import TcpSock
+
+KEY_BYTES = 16
+
+
+class TcpFast:
+    """The C side of one stack's TCP (``struct us_tcp_fast``)."""
+
+    def __init__(self, prot: TcpProt) -> None:
+        key = prot.net.rng.getrandbits(8 * KEY_BYTES).to_bytes(KEY_BYTES, "little")
+        ptr = lib.us_tcp_fast_create(prot.mem.ptr, key)
+        if ptr == ffi.NULL:
+            raise MemoryError("no memory for TCP's tables")
+        self.prot = prot
+        self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        self.on = False
+        """Whether C may send and receive now."""
+        self.socks: dict[int, TcpSock] = {}
+        """The sockets that C knows, by their handles."""
+        self._last_handle = 0
+        self._devices: list[NetDevice] = []
+        """Those that C sends through."""
+        self.xmit: Any = ffi.new("struct us_tcp_xmit *")
+        prot.net.mib_folds.append(self._fold_mib)
+        prot.net.taps_changed = self._update
+        self.configure(prot.net.config)
+
+    def configure(self, config: StackConfig) -> None:
+        """Take over what C's rules need of the configuration; it has but the usual ones."""
+        tcp = config.tcp
+        self.ptr.rmem_max = tcp.tcp_rmem[2]
+        self.ptr.pingpong_thresh = tcp.tcp_pingpong_thresh
+        self._wanted = (
+            config.ustack.tcp_fastpath
+            and config.ustack.profile == LINUX_6
+            and not tcp.tcp_shrink_window
+            and not tcp.tcp_workaround_signed_windows
+        )
+        self._update()
+
+    def _update(self) -> None:
+        """Taps see each packet in Python."""
+        self.on = self._wanted and not self.prot.net.ptype_all
+
+    def hash(self, sk: TcpSock) -> None:
+        """Let C find ``sk``, which is established."""
+        tp = sk.tp
+        if not tp.is_hashed:
+            self._last_handle = tp.handle = self._last_handle + 1 & 0xFFFFFFFF
+            self.socks[tp.handle] = sk
+            lib.us_tcp_hash(self.ptr, tp)
+
+    def unhash(self, sk: TcpSock) -> None:
+        """Undo ``hash``."""
+        tp = sk.tp
+        if tp.is_hashed:
+            lib.us_tcp_unhash(self.ptr, tp)
+            del self.socks[tp.handle]
+
+    def dst_of(self, rt: Route | None) -> Any:
+        """Return ``rt`` as C sees it (``struct us_tcp_dst *``), NULL if C cannot send there."""
+        if rt is None:
+            return ffi.NULL
+        self.ptr.genid = self.prot.ip.fib.genid
+        if rt.fast is None:
+            rt.fast = FastDst(self.prot.ip, rt) if _is_reachable(rt) else False
+            if rt.fast and rt.dev not in self._devices:
+                self._devices.append(rt.dev)
+        return rt.fast.dst if rt.fast else ffi.NULL
+
+    def transmit(
+        self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
+    ) -> bool:
+        """Let C build and send a segment; False: it cannot now, and nothing has happened."""
+        xmit = self.xmit
+        xmit.seq, xmit.len, xmit.flags, xmit.window, xmit.gso_size = seq, length, flags, window, gso
+        self.ptr.now_us = self.prot.clock.now_us
+        rt = sk.dst
+        if lib.us_tcp_transmit(self.ptr, sk.tp, xmit):
+            if rt is not None and rt.fast:
+                rt.fast.update(rt)
+            return False
+        self.ring_doorbells()
+        return True
+
+    def ring_doorbells(self) -> None:
+        """Have the devices send what C has put into their rings."""
+        for dev in self._devices:
+            dev.ndo_xmit_flush(0)
+
+    def _fold_mib(self) -> None:
+        """Add what C has counted to the stack's counters."""
+        counted = self.ptr.mib
+        prot = self.prot
+        for mib, names in (
+            (prot.ip.mib, IP_COUNTERS), (prot.ip.ext, IP_EXT_COUNTERS),
+            (prot.mib, TCP_COUNTERS), (prot.mib_ext, TCP_EXT_COUNTERS),
+        ):  # fmt: skip
+            for name in names:
+                count = getattr(counted, name)
+                if count:
+                    setattr(counted, name, 0)
+                    setattr(mib, name, getattr(mib, name) + count)
+
+
+class FastDst:
+    """A route for C, and the neighbour whose header it uses."""
+
+    __slots__ = ("dst", "neigh")
+
+    def __init__(self, ip: Ipv4, rt: Route) -> None:
+        dst = self.dst = ffi.new("struct us_tcp_dst *")
+        self.neigh: Neigh | None = None
+        dst.queue = rt.dev.ndo_xmit_queue(0)
+        dst.genid = rt.genid
+        dst.ttl = ip.config.ip_default_ttl
+        self.update(rt)
+
+    def update(self, rt: Route) -> None:
+        """Take notice of a new neighbour: the old one may have been forgotten meanwhile."""
+        if rt.neigh is not None and rt.neigh is not self.neigh and rt.genid >= 0:
+            self.neigh = rt.neigh
+            self.dst.hh = rt.neigh.hh_cache
+
+
+def _is_reachable(rt: Route) -> bool:
+    """Whether C can send along ``rt``: by a device with one queue that it can fill."""
+    dev = rt.dev
+    return (
+        rt.rt_type == RTN_UNICAST
+        and not rt.mtu_locked
+        and dev.real_num_tx_queues == 1
+        and dev.ndo_xmit_queue(0) is not None
+    )
+
+
+IP_COUNTERS = ("InReceives", "InDelivers", "OutRequests", "OutTransmits")
+IP_EXT_COUNTERS = ("InOctets", "OutOctets")
+TCP_COUNTERS = ("InSegs", "OutSegs")
+TCP_EXT_COUNTERS = (
+    "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
+    "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
+)  # fmt: skip

@@ -1,0 +1,119 @@
+#ifndef USTACK_ABI_TCP_FAST_H
+#define USTACK_ABI_TCP_FAST_H
+
+#include "igb.h"
+#include "tcp.h"
+
+/*
+ * TCP's fast path: header prediction for whole batches. A received frame is consumed here
+ * if it is exactly what its connection expects, and is Python's otherwise, nothing changed.
+ * Policy (when a connection is predictable, how fast cwnd grows) is Python's.
+ */
+
+/* us_tcp_sock.slow: why all segments of a connection go to Python. */
+#define US_TCP_SLOW_OFO 1	/* something is out of order, or came twice */
+#define US_TCP_SLOW_OPTION 2	/* an option that only Python knows: SO_RCVLOWAT */
+#define US_TCP_SLOW_URG 4	/* it has seen urgent data */
+
+/* us_tcp_event.what */
+#define US_TCP_EV_READABLE 2	/* there is text to read */
+#define US_TCP_EV_DELACK 4	/* an ACK is owed, but not at once */
+#define US_TCP_EV_ACK 8		/* an ACK is to be sent, and C could not */
+
+/* What Python has to do for one connection after a batch. */
+struct us_tcp_event {
+	uint32_t handle;
+	uint32_t what;
+};
+
+/* The transmit queue of a device that C may send through. */
+struct us_xmit_queue {
+	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
+	uint32_t can_sum;	/* the device completes checksums */
+	uint32_t can_cut;	/* and cuts super-frames */
+	uint32_t qlen;		/* packets that wait in the qdisc: nothing may overtake them */
+	uint32_t doorbell;	/* descriptors were filled: write the tail */
+	uint64_t packets;	/* segments and bytes since they were last added to the qdisc's */
+	uint64_t bytes;
+};
+
+/* A neighbour's Ethernet header (struct hh_cache). */
+struct us_hh {
+	uint8_t usable;		/* the neighbour is there */
+	uint8_t header[14];
+};
+
+/* One route as TCP uses it: what stands before every TCP header. */
+struct us_tcp_dst {
+	struct us_xmit_queue *queue;
+	struct us_hh *hh;	/* NULL: the route is not to be used any more */
+	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
+	uint8_t ttl;
+	uint8_t tos;
+};
+
+/* One segment to be sent, @len bytes of the send queue from @seq on. */
+struct us_tcp_xmit {
+	uint32_t seq;
+	uint32_t len;
+	uint32_t gso_size;	/* payload of each segment if the device shall cut it, or 0 */
+	uint32_t window;	/* as it stands in the header */
+	uint8_t flags;
+};
+
+/* What C has counted since Python last looked, under Linux's names. */
+struct us_tcp_mib {
+	uint64_t InReceives;
+	uint64_t InOctets;
+	uint64_t InDelivers;
+	uint64_t OutRequests;
+	uint64_t OutTransmits;
+	uint64_t OutOctets;
+	uint64_t InSegs;
+	uint64_t OutSegs;
+	uint64_t TCPHPHits;
+	uint64_t TCPHPAcks;
+	uint64_t TCPPureAcks;
+	uint64_t TCPDelivered;
+	uint64_t TCPOrigDataSent;
+	uint64_t TCPWantZeroWindowAdv;
+	uint64_t TCPToZeroWindowAdv;
+	uint64_t TCPFromZeroWindowAdv;
+	uint64_t fast_rx;	/* frames that C took */
+	uint64_t punted;	/* and that it left */
+	uint64_t fast_tx;	/* packets that it sent */
+};
+
+struct us_tcp_ehash;
+
+/* The fast path of one stack. */
+struct us_tcp_fast {
+	struct us_mem *mem;
+	struct us_tcp_ehash *ehash;
+	uint64_t now_us;
+	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
+	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t genid;		/* of the routing table */
+	uint32_t gro;		/* the receiving device's GRO is on */
+	uint32_t batch;
+	uint32_t nevents;
+	struct us_tcp_event events[64];
+	struct us_tcp_mib mib;
+};
+
+struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16);
+void us_tcp_fast_destroy(struct us_tcp_fast *fast);
+
+/* Established connections by four-tuple. */
+void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+/* Whether us_tcp_transmit could send now. */
+int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+		    const struct us_tcp_xmit *xmit);
+
+int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
+		   int count);
+
+#endif

@@ -1,0 +1,127 @@
+#ifndef USTACK_TCP_INTERNAL_H
+#define USTACK_TCP_INTERNAL_H
+
+/* What the files of TCP's fast path share. */
+
+#include <stdbool.h>
+
+#include "tcp_ehash.h"
+#include "tcp_fast.h"
+
+#define US_TCP_ESTABLISHED 1
+#define US_TCP_CLOSE_WAIT 8
+
+#define US_TCP_FIN 0x01
+#define US_TCP_SYN 0x02
+#define US_TCP_RST 0x04
+#define US_TCP_PSH 0x08
+#define US_TCP_ACK 0x10
+
+#define US_ETH_HLEN 14
+#define US_IP_HLEN 20
+#define US_TCP_HLEN 20
+#define US_TCPOLEN_TSTAMP 12	/* two NOPs in front */
+#define US_TCPOPT_TSTAMP 0x0101080aU
+
+#define US_ACK_SCHED 1
+#define US_ACK_TIMER 2
+#define US_ACK_PUSHED 4
+#define US_ACK_PUSHED2 8
+#define US_ACK_NOW 16
+#define US_ACK_NOMEM 32
+
+#define US_ATO_MIN_US 40000
+
+#define US_TCP_CA_OPEN 0
+#define US_TCP_NAGLE_OFF 1
+#define US_TCP_NAGLE_CORK 2
+#define US_TCP_NAGLE_PUSH 4
+
+/* The text of one frame. */
+struct us_tcp_piece {
+	const uint8_t *bytes;
+	uint32_t len;
+};
+
+/* A segment that has passed every check on its headers, or several that GRO makes one. */
+struct us_tcp_seg {
+	struct us_tcp_sock *tp;
+	const uint8_t *payload;
+	uint32_t len;
+	uint32_t seq;
+	uint32_t ack;
+	uint32_t window;	/* as in the header */
+	uint32_t tsval;
+	uint32_t tsecr;
+	uint32_t gso_size;
+	uint32_t ip_len;
+	const uint8_t *iph;
+	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
+	uint32_t nframes;
+	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
+	bool psh;
+	bool fin;
+};
+
+static inline bool us_before(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) < 0;
+}
+
+static inline bool us_after(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+
+static inline uint32_t us_min32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline uint32_t us_max32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static inline uint32_t us_get32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint32_t us_get16(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 8 | p[1];
+}
+
+static inline void us_put32(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 24);
+	p[1] = (uint8_t)(v >> 16);
+	p[2] = (uint8_t)(v >> 8);
+	p[3] = (uint8_t)v;
+}
+
+static inline void us_put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
+
+uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
+uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
+uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
+void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t len);
+void us_tcp_rcv_rtt_update(struct us_tcp_sock *tp, uint64_t sample_us, bool window_based);
+void us_tcp_rcv_rtt_measure(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+		       const struct us_tcp_seg *seg);
+bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * Received frames up to TCP: every check that IPv4 and TCP make on headers, the lookup, and
+ * header prediction (tcp_rcv_established). What is not exactly predicted is Python's, unchanged.
+ */
+
+#include <string.h>
+
+#include "arena.h"
+#include "checksum.h"
+#include "tcp_internal.h"
+
+#define US_ETH_P_IP 0x0800
+#define US_IPPROTO_TCP 6
+#define US_IP_MF_OFFSET 0x3fff
+#define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
+
+/* Sequence numbers and the timestamp of a segment whose options are the usual ones. */
+static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, struct us_tcp_seg *seg)
+{
+	const uint32_t hlen = (uint32_t)(th[12] >> 4) * 4U;
+
+	if ((th[12] & 15) || (th[13] & ~(US_TCP_PSH | US_TCP_FIN)) != US_TCP_ACK || hlen > len)
+		return false;
+	if (hlen == US_TCP_HLEN + US_TCPOLEN_TSTAMP) {
+		if (!seg->tp->tstamp_ok || us_get32(th + 20) != US_TCPOPT_TSTAMP)
+			return false;
+		seg->tsval = us_get32(th + 24);
+		seg->tsecr = us_get32(th + 28);
+	} else if (hlen != US_TCP_HLEN || seg->tp->tstamp_ok) {
+		return false;
+	}
+	seg->seq = us_get32(th + 4);
+	seg->ack = us_get32(th + 8);
+	seg->window = us_get16(th + 14);
+	seg->psh = th[13] & US_TCP_PSH;
+	seg->fin = th[13] & US_TCP_FIN;
+	seg->payload = th + hlen;
+	seg->len = len - hlen;
+	return true;
+}
+
+/* Whose segment this is, if every header is in order and it is the usual kind; else false. */
+static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
+			 const struct us_igb_rx_frame *frame, struct us_tcp_seg *seg)
+{
+	const uint8_t *eth = fast->mem->base + frame->addr;
+	const uint8_t *iph = eth + US_ETH_HLEN;
+	const uint8_t *th = iph + US_IP_HLEN;
+	uint32_t tot_len, saddr, daddr;
+
+	if (frame->len < US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN)
+		return false;
+	tot_len = us_get16(iph + 2);
+	if (us_get16(eth + 12) != US_ETH_P_IP || memcmp(eth, mac, 6) || iph[0] != 0x45 ||
+	    iph[1] & 3 || iph[9] != US_IPPROTO_TCP || (us_get16(iph + 6) & US_IP_MF_OFFSET) ||
+	    tot_len < US_IP_HLEN + US_TCP_HLEN || tot_len + US_ETH_HLEN > frame->len ||
+	    us_ip_fast_csum(iph, US_IP_HLEN))
+		return false;
+	saddr = us_get32(iph + 12);
+	daddr = us_get32(iph + 16);
+	seg->tp = us_tcp_ehash_lookup(fast->ehash, daddr, saddr, (uint16_t)us_get16(th + 2),
+				      (uint16_t)us_get16(th));
+	if (!seg->tp || !us_tcp_parse_header(th, tot_len - US_IP_HLEN, seg))
+		return false;
+	seg->gso_size = frame->gso_size;
+	seg->iph = iph;
+	seg->ip_len = tot_len;
+	if (frame->ip_summed)
+		return true;
+	return !us_csum_tcpudp_magic(saddr, daddr, tot_len - US_IP_HLEN, US_IPPROTO_TCP,
+				     us_csum_partial(th, tot_len - US_IP_HLEN, 0));
+}
+
+static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
+{
+	return len <= us_tcp_receive_window(tp) &&
+	       (uint64_t)tp->receive_queue.len + len <= tp->sk_rcvbuf;
+}
+
+/*
+ * Whether the segment is exactly what its connection expects. Once one of a batch was not,
+ * those behind it are Python's too: they must not overtake it.
+ */
+static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	const struct us_tcp_sock *tp = seg->tp;
+
+	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == fast->batch ||
+	    tp->rcv_shutdown || tp->ack_pending & US_ACK_NOMEM)
+		return false;
+	if (seg->fin || seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
+		return false;
+	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
+		return false;
+	return seg->len && seg->ack == tp->snd_una &&
+	       seg->window << tp->snd_wscale == tp->snd_wnd && us_tcp_can_transmit(fast, tp);
+}
+
+/* Send the ACK that is owed, or have it sent later; Python does what C cannot. */
+static void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	if (!(tp->ack_pending & US_ACK_SCHED))
+		return;
+	if (!us_tcp_acks_now(fast, tp))
+		us_tcp_event(fast, tp, US_TCP_EV_DELACK);
+	else if (us_tcp_send_ack(fast, tp))
+		us_tcp_event(fast, tp, US_TCP_EV_ACK);
+}
+
+/* Whether GRO would make @next part of @seg (tcp_gro_receive, inet_gro_receive). */
+static bool us_tcp_gro_joins(const struct us_tcp_seg *seg, const struct us_tcp_seg *next)
+{
+	const uint32_t mss = seg->nframes > 1 ? seg->gso_size : seg->len;
+	const uint32_t step = (uint16_t)(us_get16(next->iph + 4) - us_get16(seg->iph + 4));
+
+	if (next->tp != seg->tp || next->gso_size || (!seg->nframes && seg->gso_size))
+		return false;
+	if (seg->psh || seg->len % mss || !next->len || next->len > mss ||
+	    next->seq != seg->seq + seg->len || seg->ip_len + next->len > UINT16_MAX)
+		return false;
+	if (next->ack != seg->ack || next->window != seg->window || next->tsval != seg->tsval ||
+	    next->tsecr != seg->tsecr || next->iph[1] != seg->iph[1] ||
+	    next->iph[8] != seg->iph[8] || us_get16(next->iph + 6) != us_get16(seg->iph + 6))
+		return false;
+	return step == seg->nframes * seg->ident_step || (seg->nframes == 1 && !step);
+}
+
+/*
+ * Join the frames behind the first that GRO would have made one packet with it, as far as
+ * the connection has room for all of them. Return the frames that @seg stands for, negative
+ * if a FIN is the last of them: then all are Python's.
+ */
+static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
+		      const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
+{
+	seg->nframes = 1;
+	seg->ident_step = 1;
+	seg->pieces[0].bytes = seg->payload;
+	seg->pieces[0].len = seg->len;
+	if (seg->gso_size || !fast->gro)
+		return 1;
+	while ((int)seg->nframes < count) {
+		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
+		struct us_tcp_seg next = {0};
+
+		if (!us_tcp_parse(fast, mac, &frames[seg->nframes], &next) ||
+		    !us_tcp_gro_joins(seg, &next) || !us_tcp_has_room(seg->tp, seg->len + next.len))
+			break;
+		if (us_get16(next.iph + 4) == us_get16(seg->iph + 4))
+			seg->ident_step = 0;
+		if (seg->nframes == 1)
+			seg->gso_size = seg->len;
+		piece->bytes = next.payload;
+		piece->len = next.len;
+		seg->nframes++;
+		seg->len += next.len;
+		seg->ip_len += next.len;
+		seg->psh = next.psh;
+		if (next.fin)
+			return -(int)seg->nframes;
+	}
+	return (int)seg->nframes;
+}
+
+static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+
+	fast->mib.InReceives++;
+	fast->mib.InOctets += seg->ip_len;
+	fast->mib.InDelivers++;
+	fast->mib.InSegs++;
+	tp->segs_in++;
+	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
+		tp->ts_recent = seg->tsval;
+		tp->ts_recent_stamp_us = fast->now_us;
+	}
+	us_tcp_data_queue(fast, tp, seg);
+	us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+	fast->mib.TCPHPHits++;
+	us_tcp_ack_snd_check(fast, tp);
+}
+
+/**
+ * us_tcp_fast_rx - let connections take the frames that they expect
+ * @fast:   fast path; its now_us and genid are the present's
+ * @mac:    address of the device that received them
+ * @frames: what the driver found; those that are left for Python are moved to the front
+ * @count:  their number, US_IGB_RX_BUDGET at most
+ *
+ * fast->events then says what Python has to do for the connections that took some.
+ *
+ * Return: frames that are left.
+ */
+int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
+		   int count)
+{
+	int left = 0;
+	int n;
+
+	fast->nevents = 0;
+	fast->batch++;
+	for (int i = 0; i < count; i += n) {
+		struct us_tcp_seg seg = {0};
+
+		n = 1;
+		if (us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST &&
+		    us_tcp_parse(fast, mac, &frames[i], &seg) && us_tcp_is_predicted(fast, &seg)) {
+			n = us_tcp_gro(fast, mac, &frames[i], count - i, &seg);
+			if (n > 0) {
+				us_tcp_consume(fast, &seg);
+				fast->mib.fast_rx += (uint64_t)n;
+				continue;
+			}
+			n = -n;
+		}
+		if (seg.tp)
+			seg.tp->punt_batch = fast->batch;
+		for (int k = i; k < i + n; k++)
+			frames[left++] = frames[k];
+	}
+	fast->mib.punted += (uint64_t)left;
+	return left;
+}

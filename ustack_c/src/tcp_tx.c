@@ -1,0 +1,196 @@
+/*
+ * One segment on its way down: all headers in one piece, payload by reference, descriptors
+ * filled (tcp_transmit_skb, ip_queue_xmit and igb_xmit_frame in one). What to send and when
+ * has been decided; the doorbell is the caller's.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "arena.h"
+#include "checksum.h"
+#include "tcp_internal.h"
+
+#define US_INLINE_BYTES 512	/* payload up to this size is copied behind the headers */
+#define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
+#define US_IPPROTO_TCP 6
+#define US_IP_DF 0x4000
+
+/* Write the TCP header, its checksum that of the pseudo header: the device adds the rest. */
+static uint32_t us_tcp_put_header(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
+				  uint8_t *th, const struct us_tcp_xmit *xmit)
+{
+	const uint32_t hlen = US_TCP_HLEN + (tp->tstamp_ok ? US_TCPOLEN_TSTAMP : 0);
+
+	us_put16(th, tp->sport);
+	us_put16(th + 2, tp->dport);
+	us_put32(th + 4, xmit->seq);
+	us_put32(th + 8, tp->rcv_nxt);
+	th[12] = (uint8_t)(hlen << 2);
+	th[13] = xmit->flags;
+	us_put16(th + 14, xmit->window);
+	us_put16(th + 16, us_csum_tcpudp_nofold(tp->saddr, tp->daddr, hlen + xmit->len,
+						US_IPPROTO_TCP, 0));
+	us_put16(th + 18, 0);
+	if (tp->tstamp_ok) {
+		us_put32(th + 20, US_TCPOPT_TSTAMP);
+		us_put32(th + 24, (uint32_t)(fast->now_us / 1000) + tp->tsoffset);
+		us_put32(th + 28, tp->ts_recent);
+	}
+	return hlen;
+}
+
+static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len, uint32_t segs)
+{
+	const struct us_tcp_dst *dst = tp->dst;
+
+	iph[0] = 0x45;
+	iph[1] = dst->tos;
+	us_put16(iph + 2, tot_len);
+	us_put16(iph + 4, tp->inet_id);
+	us_put16(iph + 6, US_IP_DF);
+	iph[8] = dst->ttl;
+	iph[9] = US_IPPROTO_TCP;
+	us_put16(iph + 10, 0);
+	us_put32(iph + 12, tp->saddr);
+	us_put32(iph + 16, tp->daddr);
+	us_put16(iph + 10, us_ip_fast_csum(iph, US_IP_HLEN));
+	tp->inet_id = (uint16_t)(tp->inet_id + segs);
+}
+
+/* Payload from the send queue: copied behind the headers if short, else as the ring's frags. */
+static int us_tcp_attach(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
+			 const struct us_tcp_xmit *xmit, uint8_t *tail)
+{
+	const uint32_t offset = xmit->seq - tp->snd_una;
+	int nfrags;
+
+	if (xmit->len <= US_INLINE_BYTES)
+		return us_bq_peek(fast->mem, &tp->write_queue, offset, tail, xmit->len) ==
+		       xmit->len ? 0 : -EINVAL;
+	nfrags = us_bq_frags(fast->mem, &tp->write_queue, offset, xmit->len,
+			     tp->dst->queue->ring->frags, US_MAX_SKB_FRAGS);
+	return nfrags > 0 ? nfrags : -EMSGSIZE;
+}
+
+/* Complete the checksum that the device would leave as it is. */
+static void us_tcp_put_checksum(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
+				uint8_t *th, uint32_t len, uint32_t nfrags)
+{
+	const struct us_frag *frags = tp->dst->queue->ring->frags;
+	uint32_t sum = us_csum_partial(th, len, 0);
+	uint32_t at = len;
+
+	for (uint32_t f = 0; f < nfrags; at += frags[f++].len) {
+		const uint8_t *bytes = us_mem_read_at(fast->mem, frags[f].addr, frags[f].len);
+
+		sum = us_csum_block_add(sum, us_csum_partial(bytes, frags[f].len, 0), at);
+	}
+	us_put16(th + 16, us_csum_fold(sum));
+}
+
+/**
+ * us_tcp_can_transmit - whether a connection's segments may leave without Python
+ * @fast: fast path
+ * @tp:   connection
+ *
+ * Return: 1 if its route holds, its neighbour is there, and its queue takes packets; else 0.
+ */
+int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	const struct us_tcp_dst *dst = tp->dst;
+	const struct us_xmit_queue *queue;
+
+	if (!dst || dst->genid != fast->genid || !dst->hh || !dst->hh->usable)
+		return 0;
+	queue = dst->queue;
+	return queue->ring && !queue->qlen && !queue->ring->stopped;
+}
+
+/**
+ * us_tcp_transmit - send a segment of an established connection
+ * @fast: the stack's fast path; its now_us is the present
+ * @tp:   connection
+ * @xmit: what to send
+ *
+ * Nothing of the connection changes but its IP identification: sequence numbers, timers and
+ * what is owed are the caller's.
+ *
+ * Return: 0; -EAGAIN not by C now (us_tcp_can_transmit), -EBUSY the ring is full, -EMSGSIZE too many pieces or longer than a packet may
+ * be, -EINVAL not in the send queue, -ENOMEM; then nothing was sent.
+ */
+int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+		    const struct us_tcp_xmit *xmit)
+{
+	uint8_t headers[US_HEADERS_MAX + US_INLINE_BYTES];
+	struct us_xmit_queue *queue;
+	uint8_t *iph = headers + US_ETH_HLEN;
+	uint8_t *th = iph + US_IP_HLEN;
+	const bool cut = xmit->gso_size && xmit->len > xmit->gso_size;
+	const uint32_t segs = cut ? (xmit->len + xmit->gso_size - 1) / xmit->gso_size : 1;
+	const uint16_t ident = tp->inet_id;
+	uint32_t len;
+	int nfrags, err;
+
+	if (!us_tcp_can_transmit(fast, tp))
+		return -EAGAIN;
+	queue = tp->dst->queue;
+	if (cut && !queue->can_cut)
+		return -EAGAIN;
+	memcpy(headers, tp->dst->hh->header, US_ETH_HLEN);
+	len = US_IP_HLEN + us_tcp_put_header(fast, tp, th, xmit);
+	if (len + xmit->len > UINT16_MAX)
+		return -EMSGSIZE;
+	nfrags = us_tcp_attach(fast, tp, xmit, headers + US_ETH_HLEN + len);
+	if (nfrags < 0)
+		return nfrags;
+	us_tcp_put_ip(tp, iph, len + xmit->len, segs);
+	if (!queue->can_sum)
+		us_tcp_put_checksum(fast, tp, th, len - US_IP_HLEN + (nfrags ? 0 : xmit->len),
+				    (uint32_t)nfrags);
+	err = us_igb_xmit_frame(queue->ring, headers,
+				US_ETH_HLEN + len + (nfrags ? 0 : xmit->len), (uint32_t)nfrags,
+				queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16,
+				cut ? xmit->gso_size : 0);
+	if (err < 0) {
+		for (int i = 0; i < nfrags; i++)
+			us_put_page(fast->mem, queue->ring->frags[i].addr);
+		tp->inet_id = ident;
+		return err;
+	}
+	queue->doorbell = 1;
+	queue->packets += segs;
+	queue->bytes += US_ETH_HLEN + len + xmit->len;
+	fast->mib.fast_tx++;
+	fast->mib.OutRequests++;
+	fast->mib.OutTransmits++;
+	fast->mib.OutOctets += len + xmit->len;
+	return 0;
+}
+
+/* What has gone out acknowledges all: nothing is owed any more (tcp_event_ack_sent). */
+static void us_tcp_event_ack_sent(struct us_tcp_sock *tp)
+{
+	if (tp->ack_quick && tp->ack_pending & US_ACK_SCHED && !--tp->ack_quick)
+		tp->ack_ato_us = US_ATO_MIN_US;
+	tp->ack_pending = 0;
+	tp->last_ack_sent = tp->rcv_nxt;
+}
+
+/* Send a pure ACK (tcp_send_ack); not 0: it cannot be done here. */
+int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	struct us_tcp_xmit xmit = {.seq = tp->snd_nxt, .flags = US_TCP_ACK};
+	int err;
+
+	if (!us_tcp_can_transmit(fast, tp) || us_after(tp->snd_nxt, tp->snd_una + tp->snd_wnd))
+		return -EAGAIN;
+	xmit.window = us_tcp_select_window(fast, tp);
+	err = us_tcp_transmit(fast, tp, &xmit);
+	if (err)
+		return err;
+	us_tcp_event_ack_sent(tp);
+	tp->segs_out++;
+	fast->mib.OutSegs++;
+	return 0;
+}
