@@ -40,6 +40,8 @@ class KernelPlayers:
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
+        self.late: set[str] = set()
+        """Names of the scripts whose last play ran late."""
         self._players: dict[tuple[tuple[str, str], ...], subprocess.Popen[Any]] = {}
 
     def __enter__(self) -> KernelPlayers:
@@ -82,8 +84,10 @@ class KernelPlayers:
         for key, group in groups.items():
             for script, result in zip(group, self._answer(key), strict=True):
                 logs[script.name] = result["log"]
+                self.late.discard(script.name)
                 if result["late_ms"] > TOO_LATE_MS:
                     late.append(script)
+                    self.late.add(script.name)
         return late
 
     def _answer(self, key: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
