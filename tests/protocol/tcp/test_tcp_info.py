@@ -284,6 +284,14 @@ def test_a_longer_round_trip_moves_rtt_by_an_eighth_and_leaves_the_least(f):
     assert (figures["rtt"], figures["min_rtt"]) == (110_000, 100_000)
 
 
+@pytest.mark.rfc("7323")
+def test_a_receiver_learns_the_round_trip_from_echoed_timestamps(server):
+    f = Flight(server, segments=1, ts=True)
+    f.wait(50_000)
+    f.peer.send(". 1:1001(1000) ack 1001 <nop,nop,TS val 2 ecr *>")
+    assert info(f.sk)["rcv_rtt"] == 150_000
+
+
 def test_times_since_data_and_acks_are_in_milliseconds(server):
     sk, peer = server.established()
     server.advance_us(7_000)
