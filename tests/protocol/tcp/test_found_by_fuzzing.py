@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kit.segment import pattern
+
 
 def test_a_second_fin_behind_the_first_is_acknowledged_and_changes_nothing(server):
     """Old text with a FIN that stands one behind the peer's own, in CLOSE_WAIT."""
@@ -44,3 +46,17 @@ def test_a_window_that_a_lack_of_memory_closed_opens_again(server):
     assert peer.expect_next().window > 0
     peer.send("P. 1:1001(1000) ack 1")
     assert len(sk.recv(2000)) == 1000
+
+
+def test_a_segment_that_joins_one_and_covers_another_leaves_no_trace_of_that(server):
+    """The receive window counts how far the last segment beyond the hole reaches."""
+    sk, peer = server.established()
+    peer.send(". 4345:4346(1) ack 1")
+    peer.send("P. 3001:4001(1000) ack 1")
+    peer.send("P. 4001:5001(1000) ack 1")
+    assert sk._sk.ofo.end_after(sk._sk.tp.rcv_nxt) == 5000
+    assert (len(sk._sk.ofo), sk._sk.ofo.nbytes) == (1, 2000)
+    for start in (1, 1001, 2001):
+        peer.send(f"P. {start}:{start + 1000}(1000) ack 1")
+    assert sk.recv(9000) == pattern(0, 5000)
+    assert sk._sk.ofo is None
