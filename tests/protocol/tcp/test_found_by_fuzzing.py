@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.segment import pattern
+from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS
 
 
 def test_a_second_fin_behind_the_first_is_acknowledged_and_changes_nothing(server):
@@ -60,3 +61,19 @@ def test_a_segment_that_joins_one_and_covers_another_leaves_no_trace_of_that(ser
         peer.send(f"P. {start}:{start + 1000}(1000) ack 1")
     assert sk.recv(9000) == pattern(0, 5000)
     assert sk._sk.ofo is None
+
+
+def test_what_was_repeated_before_an_undo_is_not_counted_twice_in_flight(server):
+    """The timeout was spurious (RFC 5682), its repetition is in flight still; then another."""
+    sk, peer = server.established("mss 1460,nop,nop,sackOK,nop,wscale 7")
+    sk.send(bytes(20_000))
+    server.advance_us(300_000)
+    tp = sk._sk.tp
+    assert (tp.retrans_out, tp.ca_state) == (1, TCP_CA_LOSS)
+    peer.send(". 1:1(0) ack 1 win 5000 <nop,nop,sack 1461:2921>")
+    assert (tp.retrans_out, tp.ca_state) == (1, TCP_CA_DISORDER)
+    server.advance_us(1_000_000)
+    assert (tp.retrans_out, tp.ca_state) == (1, TCP_CA_LOSS)
+    peer.drain()
+    peer.send(f". 1:1(0) ack {tp.snd_nxt - tp.iss & 0xFFFFFFFF} win 5000")
+    assert tp.retrans_out == 0
