@@ -320,3 +320,21 @@ def test_everything_that_a_connection_held_is_given_back(server):
     server.advance_us(70 * SECOND)
     assert states(server) == []
     assert free - server.stack.net.mem.free_pages <= 4  # slabs keep their pages
+
+
+@pytest.mark.linux("tcp_fin")
+@pytest.mark.parametrize("ours", ["open", "shut", "crossing"])
+def test_a_second_fin_right_behind_the_first_changes_no_state(server, ours):
+    """A segment of old text whose FIN stands one beyond the FIN that has been taken."""
+    sk, peer = server.established()
+    if ours == "crossing":
+        sk.shutdown(1)
+    peer.send("FP. 1:6(5) ack 1")
+    if ours == "shut":
+        sk.shutdown(1)
+    state = sk._sk.tp.state
+    peer.drain()
+    peer.send("FP. 1:7(6) ack 1")
+    assert sk._sk.tp.state == state
+    peer.drain()
+    assert (len(sk.recv(10)), sk.recv(10)) == (5, b"")
