@@ -329,8 +329,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
     while (taken := ofo.take(tp.rcv_nxt)) is not None:
         seq, end_seq, entry = taken
         if before(seq, dsack_high):
-            tcp_dsack_extend(sk, seq, dsack_high)
-            dsack_high = seq_min(end_seq, dsack_high)
+            tcp_dsack_extend(sk, seq, seq_min(end_seq, dsack_high))
         if not after(end_seq, tp.rcv_nxt):
             continue
         skip = seq_diff(tp.rcv_nxt, seq)
