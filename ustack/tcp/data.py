@@ -104,10 +104,10 @@ def _queue_in_order(sk: TcpSock, seg: Segment) -> DropReason | None:
     skip = tp.rcv_nxt - seg.seq & SEQ_MASK
     if skip:
         payload = payload[skip:]
-    if payload:
-        if not tcp_queue_rcv(sk, payload):
-            return DropReason.PROTO_MEM
-        tcp_event_data_recv(sk, seg)
+    if payload and not tcp_queue_rcv(sk, payload):
+        return DropReason.PROTO_MEM
+    if seg.payload:
+        tcp_event_data_recv(sk, seg)  # old bytes before a new FIN count as well
     if seg.flags & FIN:
         tcp_fin(sk)
     if sk.ofo is not None:
