@@ -12,10 +12,15 @@ import pytest
 
 from kit.budget import fuzz_budget
 
-hypothesis.settings.register_profile("ustack", deadline=None, derandomize=True, database=None)
+SLOW = [hypothesis.HealthCheck.too_slow]
+"""How long an example takes says more about the machine than about the test."""
 hypothesis.settings.register_profile(
-    "long", deadline=None, derandomize=False, database=None, print_blob=True, max_examples=2000
+    "ustack", deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
 )
+hypothesis.settings.register_profile(
+    "long", deadline=None, derandomize=False, database=None, suppress_health_check=SLOW,
+    print_blob=True, max_examples=2000,
+)  # fmt: skip
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ustack"))
 
 

@@ -31,6 +31,7 @@ from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
 from ustack.tcp.fast_rx import tcp_fast_rx
 from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
+from ustack.tcp.sockmap import SockMap
 from ustack.udp.protocol import UdpProt
 from ustack.wire.ethernet import ETH_P_ALL
 from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
@@ -221,6 +222,20 @@ class Stack:
             tcp_allowed_congestion_control=registry.allowed,
         )
         self.set_config(replace(self.config, tcp=tcp))
+
+    def redirect_sockmap(self, on: bool) -> None:
+        """Let sockets that are connected over lo hand each other their bytes, or stop it.
+
+        As a BPF sockmap does: what one sends goes into the other's receive queue without TCP's
+        output, IP, the loopback device or the softirq. Windows, buffers, order, readiness, FIN
+        and reset are as before; Nagle's rule, corks and congestion windows hold nothing back,
+        and taps see nothing. ``SockmapRedirects`` and ``SockmapBytes`` count.
+        """
+        if not on:
+            if self.tcp.sockmap is not None:
+                self.tcp.sockmap.stop()
+        elif self.tcp.sockmap is None:
+            self.tcp.sockmap = SockMap(self.tcp)
 
     def register_protocol(
         self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None

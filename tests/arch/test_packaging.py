@@ -42,7 +42,7 @@ def python(*arguments: str, cwd: Path, **environ: str) -> str:
     """Run this interpreter in ``cwd`` and return what it printed last."""
     run = subprocess.run(
         [sys.executable, *arguments], cwd=cwd, text=True, capture_output=True, check=False,
-        timeout=100, env={**os.environ, **environ},
+        timeout=280, env={**os.environ, **environ},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return run.stdout.strip().splitlines()[-1]

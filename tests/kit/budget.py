@@ -25,9 +25,14 @@ class Budget:
     seed: int
 
 
+def is_long_run() -> bool:
+    """Whether this is ``tools/test --long``."""
+    return os.environ.get("HYPOTHESIS_PROFILE") == "long"
+
+
 def fuzz_budget() -> Budget:
     """Return this run's budget, the same wherever it is asked for."""
-    is_long = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+    is_long = is_long_run()
     seconds = float(os.environ.get("USTACK_FUZZ_S") or (_LONG_S if is_long else _SHORT_S))
     seed = int(os.environ.get("USTACK_FUZZ_SEED") or (_DRAWN if is_long else _SHORT_SEED))
     return Budget(seconds, seed)

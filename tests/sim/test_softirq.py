@@ -115,8 +115,9 @@ def test_net_rx_far_outnumbers_net_tx_on_both_sides():
 # E-LO: ping-pong over 127.0.0.1 and over an own address.
 
 
-def lo_ping_pong(address: Callable[[Host], int], rounds: int) -> Host:
+def lo_ping_pong(address: Callable[[Host], int], rounds: int, *, sockmap: bool = False) -> Host:
     host, _ = two_hosts(config=TEST_CONFIG)
+    host.stack.redirect_sockmap(sockmap)
     world = host.world
     lsk = host.stack.socket()
     lsk.bind(address(host), 7)
@@ -152,6 +153,14 @@ def test_lo_leaves_rings_and_interrupts_untouched(address: Callable[[Host], int]
     assert softirqs(host)[1] == 0
     assert host.stack.net.softnet.processed >= 200
     assert host.stack.net.softnet.time_squeeze == 0
+
+
+def test_a_sockmap_leaves_lo_and_the_softirq_untouched_too():
+    """But for the handshake's three packets and the delayed ACKs that nothing else carries."""
+    host = lo_ping_pong(lambda host: host.addr, 100, sockmap=True)
+    assert host.stack.lo.stats.rx_packets <= 6
+    assert host.stack.net.softnet.processed <= 6
+    assert host.stack.net.mib.ustack.SockmapRedirects == 200
 
 
 def test_bulk_over_lo_is_copied_once_and_leaves_no_page_behind():

@@ -1,4 +1,4 @@
-"""The bench: frames by size, bulk by subject, ns by stage, modes; see the part's own file.
+"""The bench: frames by size, bulk by subject, ns by stage, modes, lo; see the part's own file.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -16,13 +16,14 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_lo
 import bench_modes
 import bench_tap
 from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "stages", "modes")
+PARTS = ("frames", "bulk", "stages", "modes", "lo")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large receive"
     " on; server on the first processor, client on the second. The x is the ratio to the first"
@@ -38,6 +39,10 @@ MODES_NOTE = (
     "ustackd's echo and a Linux client, a processor each. Polling takes a whole processor, whether"
     " there is work or not; its interrupts are none.\n"
 )
+LO_NOTE = (
+    "Both sockets in one process and thread. The sockmap shortcut puts bytes into the peer's"
+    " receive queue without TCP's output, IP, lo and the softirq.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. GRO is off but in its own row.\n"
@@ -48,7 +53,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="frames, bulk, stages, modes (all)"
+        "parts", nargs="*", metavar="PART", help="frames, bulk, stages, modes, lo (all)"
     )
     parser.add_argument(
         "--quick", action="store_true", help="bulk, modes: half a second, once; fewer frames"
@@ -103,6 +108,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)
         console.print(bench_modes.table(modes, chosen), MODES_NOTE, sep="\n")
+    if "lo" in chosen.parts:
+        ways = bench_lo.run(chosen)
+        answer["lo"] = bench_lo.as_json(ways)
+        console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."

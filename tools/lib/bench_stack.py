@@ -454,7 +454,7 @@ def down(bed: Bed, sk: Any, size: int, n: int) -> Iterator[Sample]:
     send = partial(tcp_transmit_skb, tcp, seq, length, ACK, gso_size=gso_size, options=b"")
     driver = xmit_sink(bed)
 
-    def to_ip(ip: Any, skb: Skb, *route: Any) -> None:
+    def to_ip(ip: Any, skb: Skb, *route: Any, **fields: Any) -> None:
         driver(skb)
 
     def to_dev(net: Any, skb: Skb) -> None:

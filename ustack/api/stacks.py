@@ -56,6 +56,10 @@ class StackHandle:
         self.runtime.close()
         self.stack.close()
 
+    def redirect_sockmap(self, on: bool) -> None:
+        """Switch the shortcut between local sockets; see ``Stack.redirect_sockmap``."""
+        self.runtime.call(self.stack.redirect_sockmap, on)
+
     def register_protocol(
         self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None
     ) -> None:

@@ -28,8 +28,9 @@ SUBCOMMANDS = {
     "tc": "queue disciplines (-s: counters)",
     "show": "the stack's inside: softnet, rps, xps",
     "ps": "the daemon's threads and tasks, and ksoftirqd",
-    "trace": "the path of one packet",
+    "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
+    "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
 }
 """Each is the module of that name in this package, with _ for -."""

@@ -23,8 +23,19 @@ _WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 def skb_get_hash(skb: Skb) -> int:
     """Return the hash of a frame's flow, from 1 to 2**32 - 1; it stays with the packet."""
     if not skb.hash:
-        skb.hash = crc32(skb_flow_dissect(skb.data)) * _GOLDEN_RATIO & 0xFFFFFFFF or 1
+        skb.hash = _hash(skb_flow_dissect(skb.data))
     return skb.hash
+
+
+def flow_hash(proto: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+    """Return what ``skb_get_hash`` gives for the whole packets of a TCP or UDP flow."""
+    one = saddr.to_bytes(4, "big") + sport.to_bytes(2, "big")
+    other = daddr.to_bytes(4, "big") + dport.to_bytes(2, "big")
+    return _hash(_flow_keys(proto, one, other))
+
+
+def _hash(keys: bytes) -> int:
+    return crc32(keys) * _GOLDEN_RATIO & 0xFFFFFFFF or 1
 
 
 def skb_flow_dissect(frame: bytes | memoryview) -> bytes:
@@ -42,6 +53,10 @@ def skb_flow_dissect(frame: bytes | memoryview) -> bytes:
         sport, dport = bytes(frame[at : at + 2]), bytes(frame[at + 2 : at + 4])
     one = bytes(frame[_IP_AT + 12 : _IP_AT + 16]) + sport
     other = bytes(frame[_IP_AT + 16 : _IP_AT + 20]) + dport
+    return _flow_keys(proto, one, other)
+
+
+def _flow_keys(proto: int, one: bytes, other: bytes) -> bytes:
     return bytes((proto,)) + min(one, other) + max(one, other)
 
 

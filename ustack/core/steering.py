@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ustack.core.flow import reciprocal_scale, skb_get_hash
+from ustack.core.flow import flow_hash, reciprocal_scale, skb_get_hash
+from ustack.core.skb import Skb
 from ustack.lib.socket_error import socket_error
 
 if TYPE_CHECKING:
     from ustack.core.net import Net
     from ustack.core.netdevice import NetDevice
-    from ustack.core.skb import Skb
 
 
 def get_rps_cpu(net: Net, skb: Skb) -> int:
@@ -36,6 +36,22 @@ def netdev_pick_tx(net: Net, dev: NetDevice, skb: Skb) -> int:
         queue = reciprocal_scale(skb_get_hash(skb), dev.real_num_tx_queues)
     skb.queue_mapping = queue
     return queue
+
+
+def flow_queue_is_stopped(
+    net: Net, dev: NetDevice, proto: int, saddr: int, sport: int, daddr: int, dport: int
+) -> bool:
+    """Whether the queue that a flow's packets would take now is stopped (sk_tx_queue_get).
+
+    Another flow's full queue does not count: it holds nobody else up.
+    """
+    if not dev.queue_stopped:
+        return False
+    if dev.real_num_tx_queues == 1:
+        return True
+    skb = Skb(b"", dev)
+    skb.hash = flow_hash(proto, saddr, sport, daddr, dport)
+    return dev.tx_queue_stopped(netdev_pick_tx(net, dev, skb))
 
 
 def get_xps_queue(net: Net, dev: NetDevice, skb: Skb) -> int:

@@ -113,6 +113,12 @@ class FaultRequest(Request, tag="fault", frozen=True):
     """fail-alloc: allocations."""
 
 
+class RedirectRequest(Request, tag="redirect", frozen=True):
+    """Switch the shortcut between local sockets; the answer is empty."""
+
+    on: bool
+
+
 class RouteGetRequest(Request, tag="route-get", frozen=True):
     """How a packet to ``address`` would go (``ip route get``), from ``source`` if given."""
 
@@ -154,9 +160,12 @@ class CaptureRequest(Request, tag="capture", frozen=True):
 
 
 class TraceRequest(Request, tag="trace", frozen=True):
-    """The path of the next packet: received by a NIC, sent by one, or over lo."""
+    """The path of the next packet: received by a NIC, sent by one, or over lo.
 
-    kind: Literal["rx", "tx", "lo"]
+    "conn": of the next packet with data and of its answer, two ``PacketTrace``.
+    """
+
+    kind: Literal["rx", "tx", "lo", "conn"]
 
 
 class PingRequest(Request, tag="ping", frozen=True):
@@ -195,6 +204,7 @@ AnyRequest = (
     | ShowRequest
     | RingRequest
     | FaultRequest
+    | RedirectRequest
     | RouteGetRequest
     | CatRequest
     | SysctlRequest

@@ -1,4 +1,4 @@
-"""The stream behind ``ustack trace``: one packet's path, once such a packet has come by."""
+"""The stream behind ``ustack trace``: the path of one packet, or of a request and its reply."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ustack.daemon.messages import (
     encode,
 )
 from ustack.runtime.trace import PacketTracer, PathTrace
+from ustack.runtime.trace_conn import ConnTracer
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -38,10 +39,14 @@ class TraceStream:
         self._notify = notify
         self._started = False
         self._stopped = False
-        self._trace: PathTrace | None = None
+        self._traces: tuple[PathTrace, ...] = ()
         self.finished = False
         """Whether ``Done`` has been yielded."""
-        self._tracer = PacketTracer(stack, request.kind, clock_ns, self._traced)
+        self._tracer: PacketTracer | ConnTracer
+        if request.kind == "conn":
+            self._tracer = ConnTracer(stack, clock_ns, self._traced)
+        else:
+            self._tracer = PacketTracer(stack, request.kind, clock_ns, self._traced)
         self._tracer.start()
 
     def stop(self) -> None:
@@ -56,21 +61,20 @@ class TraceStream:
         if not self._started:
             self._started = True
             yield encode(Started())
-        if self._trace is not None:
-            trace, self._trace = self._trace, None
-            yield encode(trace_message(trace))
+        traces, self._traces = self._traces, ()
+        for trace in traces:
+            yield encode(trace_message(trace, traces[0].hops[0].at_ns))
         if self._stopped and not self.finished:
             self.finished = True
             yield encode(Done())
 
-    def _traced(self, trace: PathTrace) -> None:
-        self._trace = trace
+    def _traced(self, *traces: PathTrace) -> None:
+        self._traces = traces
         self.stop()
 
 
-def trace_message(trace: PathTrace) -> PacketTrace:
-    """Return the reply for a complete trace."""
-    begin_ns = trace.hops[0].at_ns
+def trace_message(trace: PathTrace, begin_ns: int) -> PacketTrace:
+    """Return the reply for a complete trace, its times since ``begin_ns``."""
     return PacketTrace(
         trace.kind,
         trace.device,

@@ -37,6 +37,7 @@ from ustack.daemon.messages import (
     NeighbourRow,
     NeighboursRequest,
     QdiscsRequest,
+    RedirectRequest,
     RingRequest,
     RouteGetRequest,
     RouteGetRow,
@@ -124,6 +125,7 @@ class Views:
             ShowRequest: self._show,
             RingRequest: self._ring,
             FaultRequest: self._fault,
+            RedirectRequest: self._redirect,
             RouteGetRequest: self._route_get,
             CatRequest: self._cat,
             SysctlRequest: self._sysctl,
@@ -237,6 +239,10 @@ class Views:
                 self._call(partial(faults.fail_alloc, request.count, request.duration_us))
         except OSError as error:
             raise LookupError(f"{request.kind}: {error.strerror}") from None
+        return iter(())
+
+    def _redirect(self, request: RedirectRequest) -> Iterator[Row]:
+        self._call(partial(self._stack.redirect_sockmap, request.on))
         return iter(())
 
     def _route_get(self, request: RouteGetRequest) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 
 Everything here is counted somewhere: by the device in its statistics registers or by the
 C ring code. What igb lists and this device cannot have (collisions, alignment errors,
-management packets) is left out.
+management packets) is left out. ``busy`` and ``descriptors`` of a transmit queue are ours.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class QueueStats:
     csum_err: int = 0
     alloc_failed: int = 0
     errors: int = 0
+    descriptors: int = 0
+    """Used, contexts included; transmit only."""
 
     def add_rx(self, ring: Any) -> None:
         """Add a receive ring's counts (struct us_igb_rx_ring)."""
@@ -65,6 +67,7 @@ class QueueStats:
         self.bytes += ring.bytes
         self.restart += ring.restart
         self.busy += ring.busy
+        self.descriptors += ring.descriptors
 
     def with_rx(self, ring: Any) -> QueueStats:
         """Return these counts and those of the present receive ring, if any."""
@@ -112,6 +115,7 @@ def igb_get_ethtool_stats(adapter: IgbAdapter) -> dict[str, int]:
             f"{queue}_bytes": tx.bytes,
             f"{queue}_restart": tx.restart,
             f"{queue}_busy": tx.busy,
+            f"{queue}_descriptors": tx.descriptors,
         }
     for vector in adapter.q_vectors:
         rx, queue = vector.rx_stats, f"rx_queue_{vector.index}"

@@ -227,6 +227,10 @@ class UstackMib:
 
     ConnectPortProbes: int = 0
     """Local ports that connect() has looked at (the loop of __inet_hash_connect)."""
+    SockmapRedirects: int = 0
+    """Times that one local socket's bytes were put into its peer's receive queue directly."""
+    SockmapBytes: int = 0
+    """... and how many bytes that were."""
 
 
 @dataclass(slots=True)

@@ -230,6 +230,9 @@ class us_tcp_ehash: ...
 class us_tcp_event:
     handle: int
     what: int
+    pkts_acked: int
+    prior_packets: int
+    rtt_us: int
 
 class us_tcp_fast:
     mem: us_mem
@@ -237,6 +240,7 @@ class us_tcp_fast:
     now_us: int
     rmem_max: int
     pingpong_thresh: int
+    min_rtt_wlen_us: int
     genid: int
     gro: int
     batch: int
@@ -528,10 +532,13 @@ class Lib:
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
     US_TCP_EV_ACK: int
+    US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK: int
     US_TCP_EV_READABLE: int
+    US_TCP_SLOW_CA: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
     US_VIRTIO_NET_HDR_F_DATA_VALID: int
     US_VIRTIO_NET_HDR_F_NEEDS_CSUM: int

@@ -87,8 +87,13 @@ class PacketTracer:
         kind: str,
         clock_ns: Callable[[], int],
         done: Callable[[PathTrace], None],
+        *,
+        go_on: bool = False,
     ) -> None:
         """Prepare; ``done`` is called in the middle of the packet's way when it is complete.
+
+        Args:
+            go_on: look for the next packet after that, until somebody stops it.
 
         Raises:
             ValueError: no such kind.
@@ -100,11 +105,14 @@ class PacketTracer:
         self._kind = kind
         self._clock_ns = clock_ns
         self._done = done
+        self._go_on = go_on
         self._on = False
         self._trace: PathTrace | None = None
         self._phase = 0
         self._seen: set[CodeType] = set()
         """Steps noted in this phase."""
+        self._batch = 0
+        """Hops up to the gate: those of every frame of a NIC's batch."""
         self._begun: FrameType | None = None
         """The call that the trace began with, while it lasts."""
         self._skb: Skb | None = None
@@ -121,18 +129,27 @@ class PacketTracer:
         """
         if sys.getprofile() is not None:
             raise ValueError("another trace is running")
-        self._on = True
-        self._net.dev_add_pack(None, self.packet_rcv)
-        sys.setprofile(self._hook)
+        self.watch()
+        sys.setprofile(self.profile)
 
     def stop(self) -> None:
         """Watch no more; called in the thread that started."""
         if self._on:
-            self._on = False
             sys.setprofile(None)
-            self._net.dev_remove_pack(None, self.packet_rcv)
+            self.unwatch()
 
-    def _hook(self, frame: FrameType, event: str, arg: Any) -> None:
+    def watch(self) -> None:
+        """Begin, for somebody who has the hook and calls ``profile``."""
+        self._on = True
+        self._net.dev_add_pack(None, self.packet_rcv)
+
+    def unwatch(self) -> None:
+        """Undo ``watch``."""
+        self._on = False
+        self._net.dev_remove_pack(None, self.packet_rcv)
+
+    def profile(self, frame: FrameType, event: str, arg: Any) -> None:
+        """The profile hook (sys.setprofile): a function is called or returns."""
         code = frame.f_code
         if event == "call":
             step = self._steps.get(code)
@@ -161,6 +178,7 @@ class PacketTracer:
             self._forget()
         elif code is path.gate:
             self._phase = 1
+            self._batch = len(trace.hops)
             self._seen.clear()
 
     def _returned(self, trace: PathTrace, code: CodeType, frame: FrameType, value: Any) -> None:
@@ -180,8 +198,14 @@ class PacketTracer:
 
     def _finish(self, trace: PathTrace) -> None:
         trace.end_ns = self._clock_ns()
-        self._forget()
-        self.stop()
+        if not self._go_on:
+            self._forget()
+            self.stop()
+        elif self._kind == "rx":  # the next frame of the batch has come the same way
+            self._trace = PathTrace("rx", trace.hops[: self._batch])
+            self._seen.clear()
+        else:
+            self._forget()
         self._done(trace)
 
     def packet_rcv(self, skb: Skb, dev: NetDevice, outgoing: bool) -> None:

@@ -127,16 +127,28 @@ def _ack_in_order(sk: TcpSock, seg: Segment, prior_una: int, prior_packets: int)
     pkts = lib.us_tcp_tx_ack(prot.mem.ptr, tp, prior_una, seg.ack, acked)
     if not pkts:
         return
+    tp.slow &= ~lib.US_TCP_SLOW_TLP
     rtt_us = tcp_rtt_of_log(sk, acked, seg)
     tcp_count_delivered(sk, pkts)
+    tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
+
+
+def tcp_acked_in_order(sk: TcpSock, pkts: int, rtt_us: int, prior_packets: int) -> None:
+    """Set timers and cwnd after ``pkts`` segments were acknowledged with nothing in doubt.
+
+    Args:
+        rtt_us: RTT of the newest of them, -1 if it is not known.
+        prior_packets: segments that were in flight before.
+    """
     sk.ca.pkts_acked(sk, AckSample(pkts, rtt_us, prior_packets))
     tcp_set_xmit_timer(sk)
     neigh_confirm(sk.dst)
+    ack = sk.tp.snd_una
     if sk.ca.cong_control is None:
-        tcp_cong_avoid(sk, seg.ack, pkts)
+        tcp_cong_avoid(sk, ack, pkts)
         tcp_update_pacing_rate(sk)
     else:
-        sk.ca.cong_control(sk, seg.ack, RateSample(pkts, 0, prior_packets, rtt_us, False))
+        sk.ca.cong_control(sk, ack, RateSample(pkts, 0, prior_packets, rtt_us, False))
 
 
 def _ack_with_questions(

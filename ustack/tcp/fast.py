@@ -51,6 +51,7 @@ class TcpFast:
     def configure(self, config: StackConfig) -> None:
         """Take over what C's rules need of the configuration; it has but the usual ones."""
         tcp = config.tcp
+        self.ptr.min_rtt_wlen_us = tcp.tcp_min_rtt_wlen_us
         self.ptr.rmem_max = tcp.tcp_rmem[2]
         self.ptr.pingpong_thresh = tcp.tcp_pingpong_thresh
         self._wanted = (

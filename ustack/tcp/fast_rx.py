@@ -12,16 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import NETIF_F_GRO
 from ustack.native.lib import ffi, lib
+from ustack.tcp.ack import tcp_acked_in_order
 from ustack.tcp.data import tcp_data_ready
-from ustack.tcp.delack import tcp_send_delayed_ack
+from ustack.tcp.delack import tcp_ack_snd_check, tcp_send_delayed_ack
+from ustack.tcp.input import is_over
+from ustack.tcp.output import tcp_push_pending_frames
+from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.transmit import tcp_send_ack
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
     from ustack.tcp.fast import TcpFast
+    from ustack.tcp.sock import TcpSock
 
-_EVENT = Struct("=II")
-"""struct us_tcp_event: handle, what."""
+_EVENT = Struct("=IIIIq")
+"""struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_DELACK: int = lib.US_TCP_EV_DELACK
 EV_ACK: int = lib.US_TCP_EV_ACK
@@ -56,14 +62,35 @@ def _run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
     ptr, socks = fast.ptr, fast.socks
     fast.ring_doorbells()
-    for handle, what in _EVENT.iter_unpack(ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]):
+    events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
+    for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)
         if sk is None:
             continue  # closed by whoever was woken before it
+        if what & EV_ACKED:
+            _acked(sk, what, pkts, prior_packets, rtt_us)
+            continue
         if what & EV_ACK:
             tcp_send_ack(sk)
         elif what & EV_DELACK:
             tcp_send_delayed_ack(sk)
-        if what & EV_READABLE:
-            sk.duplicate_sack = None
-            tcp_data_ready(sk)
+        sk.duplicate_sack = None
+        tcp_data_ready(sk)
+
+
+def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:
+    """New data was acknowledged, perhaps by text: the end of tcp_rcv_state_process."""
+    sk.sk_err_soft = 0
+    if pkts:
+        tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
+    if what & EV_READABLE:
+        sk.duplicate_sack = None
+        tcp_data_ready(sk)
+    if is_over(sk):
+        return
+    tcp_push_pending_frames(sk)
+    tcp_check_space(sk)
+    if what & EV_ACK:
+        tcp_send_ack(sk)
+    else:
+        tcp_ack_snd_check(sk)

@@ -35,8 +35,8 @@ from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
 from ustack.tcp.rtt import tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.states import (
+    AFTER_FIN,
     TCP_CLOSE,
-    TCP_CLOSE_WAIT,
     TCP_CLOSING,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
@@ -56,10 +56,6 @@ if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
-
-
-AFTER_FIN = (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING)
-"""States in which the peer's FIN has been taken."""
 
 
 def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:

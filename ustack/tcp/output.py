@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
+from ustack.core.steering import flow_queue_is_stopped
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import (
     CA_EVENT_CWND_RESTART,
@@ -34,6 +35,7 @@ from ustack.tcp.timer import (
 )
 from ustack.tcp.transmit import tcp_options_len, tcp_route, tcp_transmit_skb
 from ustack.tcp.urgent import tcp_urg_mode
+from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH, TCPOLEN_TSTAMP_ALIGNED
 
 if TYPE_CHECKING:
@@ -150,6 +152,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     tp = sk.tp
     if tp.snd_nxt == tp.write_seq:
         return False
+    if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
+        return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
     goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
     prior_packets = tp.packets_out
@@ -197,11 +201,21 @@ def tcp_small_queue_check(sk: TcpSock) -> bool:
     Linux counts each socket's bytes below TCP; here the device's own stopped queue is the
     limit. The socket goes on by ``tcp_tsq_run`` once descriptors are free again.
     """
-    rt = tcp_route(sk)
-    if rt is None or not rt.dev.queue_stopped:
+    if not tcp_device_is_full(sk):
         return False
     sk.prot.tsq[sk] = None
     return True
+
+
+def tcp_device_is_full(sk: TcpSock) -> bool:
+    """Whether the transmit queue that our segments take is stopped; others' do not matter."""
+    rt = tcp_route(sk)
+    if rt is None or not rt.dev.queue_stopped:
+        return False
+    tp = sk.tp
+    return flow_queue_is_stopped(
+        sk.prot.net, rt.dev, IPPROTO_TCP, tp.saddr, tp.sport, tp.daddr, tp.dport
+    )
 
 
 def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
@@ -335,10 +349,7 @@ def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:
     tp = sk.tp
     if tp.snd_nxt == tp.snd_una or not sk.prot.config.tcp_autocorking:
         return False
-    rt = tcp_route(sk)
-    return bool(
-        rt is not None and rt.dev.queue_stopped and (tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal
-    )
+    return bool((tp.write_seq - tp.snd_nxt & SEQ_MASK) % goal) and tcp_device_is_full(sk)
 
 
 def tcp_send_fin(sk: TcpSock) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.fastopen_client import FastopenCache
     from ustack.tcp.request_sock import RequestSock
+    from ustack.tcp.sockmap import SockMap
     from ustack.tcp.timewait import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
@@ -77,6 +78,8 @@ class TcpProt:
         self._syncookie_secret = b""
         self.tsq: dict[TcpSock, None] = {}
         """Sockets with data that wait until the device has room (TCP small queues)."""
+        self.sockmap: SockMap | None = None
+        """The shortcut between local sockets, while it is switched on."""
         self.orphan_count = 0
         self.challenge_second = -1
         self.challenge_count = 0

@@ -61,6 +61,8 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         tcp_urg_passed(sk)
     if tp.state != TCP_CLOSE:
         tcp_rcv_space_adjust(sk)
+        if sk.prot.sockmap is not None:
+            sk.prot.sockmap.data_read(sk)
         tcp_cleanup_rbuf(sk, length)
     return length
 

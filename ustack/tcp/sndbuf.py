@@ -46,13 +46,16 @@ def sk_stream_is_writeable(sk: TcpSock) -> bool:
 def sk_stream_room(sk: TcpSock, goal: int) -> int:
     """Return how many bytes a write may add now: packets of ``goal`` bytes until it is full.
 
-    What waits unsent ends in a packet that is filled up whatever the limit says.
+    What waits unsent ends in a packet that is filled up whatever the limit says. That packet
+    was begun below the limit, so the limit is never passed by more than one, although where
+    it begins is only reckoned from ``goal``, which follows the pacing rate.
     """
     tp = sk.tp
     unsent = tp.write_seq - tp.snd_nxt & SEQ_MASK
     tail = unsent % goal
-    room = goal - tail if tail else 0
-    free = min(tp.sk_sndbuf - tp.write_queue.len, tcp_notsent_lowat(sk) - unsent) - room
+    left = min(tp.sk_sndbuf - tp.write_queue.len, tcp_notsent_lowat(sk) - unsent)
+    room = max(min(goal - tail, goal + left), 0) if tail else 0
+    free = left - room
     if free > 0:
         room += -(-free // goal) * goal
     return int(room)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import after, before, seq_diff
+from ustack.native.lib import lib
 from ustack.tcp.ack_state import (
     FLAG_DATA_SACKED,
     FLAG_DSACK_TLP,
@@ -43,6 +44,7 @@ def tcp_send_loss_probe(sk: TcpSock) -> None:
         state.tlp_retrans = False
         if _probe_with_new_data(sk) or _probe_with_the_last(sk):
             state.tlp_high_seq = tp.snd_nxt
+            tp.slow |= lib.US_TCP_SLOW_TLP
             sk.prot.mib_ext.TCPLossProbes += 1
             sk.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
     tcp_rearm_rto(sk)

@@ -14,8 +14,11 @@
 #define US_TCP_SLOW_OFO 1	/* something is out of order, or came twice */
 #define US_TCP_SLOW_OPTION 2	/* an option that only Python knows: SO_RCVLOWAT */
 #define US_TCP_SLOW_URG 4	/* it has seen urgent data */
+#define US_TCP_SLOW_TLP 8	/* a tail loss probe is out */
+#define US_TCP_SLOW_CA 16	/* its congestion control looks at every ACK */
 
 /* us_tcp_event.what */
+#define US_TCP_EV_ACKED 1	/* SND.UNA has moved: timers, cwnd, what may go now, ACKs */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
 #define US_TCP_EV_DELACK 4	/* an ACK is owed, but not at once */
 #define US_TCP_EV_ACK 8		/* an ACK is to be sent, and C could not */
@@ -24,6 +27,9 @@
 struct us_tcp_event {
 	uint32_t handle;
 	uint32_t what;
+	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
+	uint32_t prior_packets;	/* segments in flight before */
+	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
 /* The transmit queue of a device that C may send through. */
@@ -93,6 +99,7 @@ struct us_tcp_fast {
 	uint64_t now_us;
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t batch;

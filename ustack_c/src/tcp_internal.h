@@ -121,6 +121,9 @@ void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
+void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 

@@ -92,8 +92,7 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 		return false;
 	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
 		return false;
-	return seg->len && seg->ack == tp->snd_una &&
-	       seg->window << tp->snd_wscale == tp->snd_wnd && us_tcp_can_transmit(fast, tp);
+	return us_tcp_ack_is_plain(seg) && us_tcp_can_transmit(fast, tp);
 }
 
 /* Send the ACK that is owed, or have it sent later; Python does what C cannot. */
@@ -137,7 +136,7 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	seg->ident_step = 1;
 	seg->pieces[0].bytes = seg->payload;
 	seg->pieces[0].len = seg->len;
-	if (seg->gso_size || !fast->gro)
+	if (seg->gso_size || !seg->len || !fast->gro)
 		return 1;
 	while ((int)seg->nframes < count) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
@@ -162,21 +161,32 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	return (int)seg->nframes;
 }
 
+/*
+ * Take a predicted segment. What an ACK of new data lets go may carry our own ACK, so after
+ * one Python sends first and then looks what is still owed.
+ */
 static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
+	const bool is_acking = seg->ack != tp->snd_una;
 
 	fast->mib.InReceives++;
 	fast->mib.InOctets += seg->ip_len;
 	fast->mib.InDelivers++;
 	fast->mib.InSegs++;
 	tp->segs_in++;
+	if (is_acking)
+		us_tcp_ack(fast, seg);
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;
 	}
-	us_tcp_data_queue(fast, tp, seg);
-	us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+	if (seg->len) {
+		us_tcp_data_queue(fast, tp, seg);
+		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+	}
+	if (is_acking)
+		return;
 	fast->mib.TCPHPHits++;
 	us_tcp_ack_snd_check(fast, tp);
 }

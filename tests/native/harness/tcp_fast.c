@@ -48,6 +48,23 @@ static void put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
+/* Let a connection have sent a few super-frames, as its application and Python would. */
+static void send_some(struct model *model, struct us_tcp_sock *tp)
+{
+	static const uint8_t bytes[14480];
+	uint32_t n = rng_below(model->rng, 4);
+
+	for (; n; n--) {
+		const uint32_t len = 1 + rng_below(model->rng, sizeof(bytes));
+
+		if (us_bq_append(model->mem, &tp->write_queue, bytes, len) != len)
+			return;
+		tp->snd_nxt = tp->write_seq = tp->snd_nxt + len;
+		CHECK(us_tcp_tx_push(model->mem, tp, tp->snd_nxt, (len + 1447) / 1448, 1448,
+				     rng_below(model->rng, 5) ? model->fast->now_us : 0) == 0);
+	}
+}
+
 static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 {
 	struct us_tcp_sock *tp = us_kmem_cache_zalloc(model->cache);
@@ -63,7 +80,8 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->rcv_wscale = (uint8_t)rng_below(model->rng, 8);
 	tp->sk_rcvbuf = 131072 + rng_below(model->rng, 300000);
 	tp->snd_una = tp->snd_nxt = tp->write_seq = (uint32_t)rng_next(model->rng);
-	tp->snd_wnd = 65535;
+	tp->snd_wnd = tp->max_window = 1 << 20;
+	tp->bytes_acked = 1;
 	tp->scaling_ratio = 128;
 	tp->advmss = tp->ack_rcv_mss = 1448;
 	tp->rto_us = 200000;
@@ -71,6 +89,14 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->dst = &model->dst;
 	us_tcp_hash(model->fast, tp);
 	return tp;
+}
+
+/* Mostly of what is out, sometimes of what is not. */
+static uint32_t some_ack(struct model *model, const struct us_tcp_sock *tp)
+{
+	const uint32_t out = tp->snd_nxt - tp->snd_una;
+
+	return tp->snd_una + rng_below(model->rng, out + 1) + (rng_below(model->rng, 20) ? 0 : 5000);
 }
 
 /* The next segment that the connection's peer would send, from @seq on. */
@@ -97,7 +123,7 @@ static uint32_t build(struct model *model, uint8_t *frame, const struct us_tcp_s
 	put16(th, tp->dport);
 	put16(th + 2, tp->sport);
 	put32(th + 4, seq);
-	put32(th + 8, tp->snd_una);
+	put32(th + 8, rng_below(model->rng, 3) ? tp->snd_una : some_ack(model, tp));
 	th[12] = (uint8_t)((20 + options) << 2);
 	th[13] = (uint8_t)(0x10 | (rng_below(model->rng, 8) ? 0 : 0x08) |
 			   (rng_below(model->rng, 60) ? 0 : 0x01));
@@ -152,6 +178,8 @@ static void check_and_read(struct model *model, struct us_tcp_sock *tp)
 
 	CHECK(tp->copied_seq + queued == tp->rcv_nxt);
 	CHECK(queued <= tp->sk_rcvbuf);
+	CHECK(tp->write_queue.len == tp->snd_nxt - tp->snd_una);
+	CHECK((tp->packets_out == 0) == (tp->snd_nxt == tp->snd_una));
 	if (rng_below(model->rng, 3))
 		return;
 	CHECK(us_bq_read(model->mem, &tp->receive_queue, bytes, queued) == queued);
@@ -173,8 +201,10 @@ static void step(struct model *model)
 	uint64_t before = 0, after = 0;
 	int left;
 
-	for (uint32_t s = 0; s < SOCKS; s++)
+	for (uint32_t s = 0; s < SOCKS; s++) {
 		before += model->socks[s]->bytes_received;
+		send_some(model, model->socks[s]);
+	}
 	make_batch(model, count);
 	model->fast->now_us += rng_below(model->rng, 100000);
 	model->hh.usable = rng_below(model->rng, 20) != 0;
@@ -198,7 +228,7 @@ HARNESS_TEST(tcp_fast_path)
 	uint32_t first[11], last[11];
 
 	model->rng = rng;
-	model->mem = us_mem_create(16 << 20);
+	model->mem = us_mem_create(64 << 20);
 	us_mem_buddyinfo(model->mem, first);
 	model->cache = us_kmem_cache_create(model->mem, "TCP", sizeof(struct us_tcp_sock));
 	model->fast = us_tcp_fast_create(model->mem, key);
@@ -221,6 +251,8 @@ HARNESS_TEST(tcp_fast_path)
 	for (uint32_t s = 0; s < SOCKS; s++) {
 		us_tcp_unhash(model->fast, model->socks[s]);
 		us_bq_purge(model->mem, &model->socks[s]->receive_queue);
+		us_bq_purge(model->mem, &model->socks[s]->write_queue);
+		us_tcp_tx_purge(model->mem, model->socks[s]);
 		CHECK(us_kmem_cache_free(model->cache, model->socks[s]) == 0);
 	}
 	for (uint32_t i = 0; i < BATCH; i++)

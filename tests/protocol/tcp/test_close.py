@@ -346,3 +346,21 @@ def test_a_fin_behind_old_bytes_is_acknowledged_like_data(server):
     peer.send("F. 0:1(1) ack 1")
     peer.expect_nothing(for_us=30_000)
     peer.expect(". 1:1(0) ack 2", within_us=20_000)
+
+
+@pytest.mark.linux("tcp_fin")
+@pytest.mark.parametrize("ours", ["open", "shut", "crossing"])
+def test_a_second_fin_right_behind_the_first_changes_no_state(server, ours):
+    """A segment of old text whose FIN stands one beyond the FIN that has been taken."""
+    sk, peer = server.established()
+    if ours == "crossing":
+        sk.shutdown(1)
+    peer.send("FP. 1:6(5) ack 1")
+    if ours == "shut":
+        sk.shutdown(1)
+    state = sk._sk.tp.state
+    peer.drain()
+    peer.send("FP. 1:7(6) ack 1")
+    assert sk._sk.tp.state == state
+    peer.drain()
+    assert (len(sk.recv(10)), sk.recv(10)) == (5, b"")

@@ -21,7 +21,7 @@ from kit.segment import build_ip, pattern
 from ustack.config import TcpConfig
 from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
-from ustack.lib.counters import TcpExtMib, TcpMib
+from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
 from ustack.lib.drop_reason import DropReason
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
@@ -53,6 +53,14 @@ def connects(h: Host) -> Peer:
 def wrong_answer(h: Host) -> None:
     """Our SYN is answered, but it is another that is acknowledged."""
     connects(h).send("S. 0:0(0) ack 77")
+
+
+def sends_to_itself(h: Host) -> None:
+    """Five bytes from one socket of the host to another, by the shortcut."""
+    h.listen(80)
+    sk = h.connect(h.addr)
+    h.stack.redirect_sockmap(True)
+    sk.send(b"hello")
 
 
 def refused(h: Host) -> None:
@@ -892,6 +900,11 @@ TCP_EXT = {
     "TCPAckCompressed": case(duplicate_acks_in_one),
     "BeyondWindow": case(ends_beyond_the_window),
 }
+USTACK = {
+    "ConnectPortProbes": case(connects),
+    "SockmapRedirects": case(sends_to_itself),
+    "SockmapBytes": Case(sends_to_itself, times=5),
+}
 DROPS = {
     "NOT_SPECIFIED": case(by_broadcast),
     "NO_SOCKET": case(to_a_closed_port),
@@ -938,6 +951,12 @@ def test_a_script_raises_the_extended_tcp_counter(name: str):
     assert getattr(one.host().stack.net.mib.tcp_ext, name) == one.times
 
 
+@pytest.mark.parametrize("name", USTACK)
+def test_a_script_raises_our_own_counter(name: str):
+    one = USTACK[name]
+    assert getattr(one.host().stack.net.mib.ustack, name) == one.times
+
+
 @pytest.mark.parametrize("name", DROPS)
 def test_a_segment_is_dropped_for_the_reason(name: str):
     one = DROPS[name]
@@ -947,7 +966,12 @@ def test_a_segment_is_dropped_for_the_reason(name: str):
 
 
 @pytest.mark.parametrize(
-    ("row", "listed"), [(TcpMib, TCP.keys() | CONSTANT_TCP.keys()), (TcpExtMib, TCP_EXT.keys())]
+    ("row", "listed"),
+    [
+        (TcpMib, TCP.keys() | CONSTANT_TCP.keys()),
+        (TcpExtMib, TCP_EXT.keys()),
+        (UstackMib, USTACK.keys()),
+    ],
 )
 def test_every_counter_of_tcp_is_listed(row: Any, listed: set[str]):
     assert {f.name for f in fields(row)} == listed

@@ -11,6 +11,7 @@ from kit.host import host
 from kit.segment import pattern
 from ustack.config import CoreConfig, TcpConfig
 from ustack.sock.wait import EPOLLOUT
+from ustack.tcp.sndbuf import sk_stream_room
 
 TCP = socket.IPPROTO_TCP
 SOL = socket.SOL_SOCKET
@@ -35,6 +36,20 @@ def fill(sk, chunk=1000) -> int:
 
 def writable(sk) -> bool:
     return bool(sk.poll() & EPOLLOUT)
+
+
+@pytest.mark.linux("sk_stream_memory_free")
+def test_a_goal_that_changes_fills_the_buffer_no_further_than_one_packet(server):
+    """Each new goal puts the last packet elsewhere; it is not begun anew each time."""
+    sk, _ = server.established("mss 1460,nop,wscale 7")
+    fill(sk)
+    tp = sk._sk.tp
+    for segs in range(40, 1, -1):
+        goal = 1460 * segs + 7
+        while room := sk_stream_room(sk._sk, goal):
+            tp.write_seq += room
+            tp.write_queue.len += room
+        assert tp.write_queue.len <= tp.sk_sndbuf + 1467 * 40
 
 
 @pytest.mark.linux("net.ipv4.tcp_wmem")
@@ -135,7 +150,7 @@ def test_what_waits_unsent_is_filled_up_even_in_a_full_buffer(server):
     sk, peer = server.established("mss 1000", win=20_000)
     sk.send(bytes(12_000))
     assert sum(len(s.payload) for s in peer.drain()) == 10_000
-    sk.setsockopt(SOL, socket.SO_SNDBUF, 2_304)
+    sk.setsockopt(SOL, socket.SO_SNDBUF, 6_000)
     assert sk.send(bytes(500)) == 500
     assert fill(sk, 10_000) == 7_500
 

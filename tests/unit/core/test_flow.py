@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 
-from ustack.core.flow import reciprocal_scale, skb_flow_dissect, skb_get_hash
+from ustack.core.flow import flow_hash, reciprocal_scale, skb_flow_dissect, skb_get_hash
 from ustack.core.skb import Skb
 
 US, THEM = 0x0A000002, 0x0A000001
@@ -92,3 +92,10 @@ def test_neighbouring_flows_spread_evenly():
     )
     assert sorted(count) == [0, 1, 2, 3]
     assert max(count.values()) <= 2 * min(count.values())
+
+
+def test_a_flows_hash_is_that_of_its_packets():
+    frame = bytes(12) + b"\x08\x00" + bytes.fromhex("4500002800004000400600000a0000020a000001")
+    frame += (80).to_bytes(2, "big") + (40_000).to_bytes(2, "big") + bytes(16)
+    assert skb_get_hash(Skb(frame)) == flow_hash(6, 0x0A000002, 80, 0x0A000001, 40_000)
+    assert skb_get_hash(Skb(frame)) == flow_hash(6, 0x0A000001, 40_000, 0x0A000002, 80)

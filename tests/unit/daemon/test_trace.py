@@ -60,3 +60,20 @@ def test_two_at_a_time_are_refused():
     with pytest.raises(ValueError):
         TraceStream(one.stack, TraceRequest("lo"), lambda: None)
     stream.stop()
+
+
+def test_a_request_and_its_reply_are_two_messages_on_one_clock():
+    one = host()
+    sk, peer = one.established()
+    ticks = iter(range(5000, 10**6, 1000))
+    stream = TraceStream(one.stack, TraceRequest("conn"), lambda: None, lambda: next(ticks))
+    assert replies(stream) == [Started()]
+    peer.send("P. 1:6(5) ack 1")
+    assert replies(stream) == []
+    sk.send(b"answer")
+    one.settle()
+    request, reply, done = replies(stream)
+    assert isinstance(request, PacketTrace) and isinstance(reply, PacketTrace) and done == Done()
+    assert (request.kind, reply.kind) == ("rx", "tx")
+    assert request.hops[0].at_ns == 0
+    assert request.total_ns < reply.hops[0].at_ns < reply.total_ns

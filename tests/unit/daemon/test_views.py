@@ -23,6 +23,7 @@ from ustack.daemon.messages import (
     NeighbourRow,
     NeighboursRequest,
     PingRequest,
+    RedirectRequest,
     RouteRow,
     RoutesRequest,
     Rows,
@@ -211,3 +212,9 @@ def test_static_neighbours_come_and_go(stack: Stack):
 def test_neighbours_that_cannot_be(stack: Stack, change: NeighbourChange, why: str):
     with pytest.raises(LookupError, match=why):
         rows(stack, change, NeighbourRow)
+
+
+def test_the_shortcut_between_local_sockets_is_switched(stack: Stack):
+    for on in (True, False):
+        assert rows(stack, RedirectRequest(on), ValueRow) == []
+        assert (stack.tcp.sockmap is not None) is on

@@ -181,6 +181,7 @@ ETHTOOL: dict[str, tuple[Cause, int]] = {
     "tx_queue_0_bytes": (send(), 60),
     "tx_queue_0_restart": (restarted, 1),
     "tx_queue_0_busy": (busy, 1),
+    "tx_queue_0_descriptors": (send_super_frame, 2),
     "rx_queue_0_packets": (arrive(FRAME), 1),
     "rx_queue_0_bytes": (arrive(FRAME), 60),
     "rx_queue_0_drops": (flood, 3),

@@ -11,6 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX, TCP_CONG_NON_RESTRICTED, CongestionOps
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 
@@ -97,6 +98,10 @@ def tcp_init_congestion_control(sk: TcpSock) -> None:
     tp.ca_cnt = 0
     sk.ca_priv = None
     sk.ca_initialized = True
+    if sk.ca.cong_control is not None or type(sk.ca).in_ack_event is not CongestionOps.in_ack_event:
+        tp.slow |= lib.US_TCP_SLOW_CA
+    else:
+        tp.slow &= ~lib.US_TCP_SLOW_CA
     sk.ca.init(sk)
 
 
