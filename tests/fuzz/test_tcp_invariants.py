@@ -1,28 +1,30 @@
 """Hostile segments and any application against one stack: what must hold after each of them.
 
 Sequence numbers lie around the wrap on both sides, numbers are near those that matter, memory
-runs out at times. Data is a pattern by position, so that a byte that is lost, doubled or from
-elsewhere shows. When all is closed and the timers have run, nothing may be left behind.
+runs out at times, C takes what it predicts or nothing. When all is closed and the timers have
+run, nothing may be left behind (kit.tcp_bench). One seed in every run; the long run draws its
+own, from USTACK_FUZZ_SEED on, for USTACK_FUZZ_S seconds.
 """
 
 from __future__ import annotations
 
-import struct
+import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
-from kit.host import TEST_CONFIG, Host, host
-from kit.segment import Segment, build_ip, pattern
-from kit.tcp_invariants import check_stack, leftovers, pages_to_spare
-from ustack.config import TcpConfig
-from ustack.lib.seqnum import seq_add, seq_diff
+from kit.budget import fuzz_budget
+from kit.host import TEST_CONFIG, host
+from kit.segment import ACK, FIN, PSH, RST, SYN
+from kit.tcp_bench import Bench, finish
+from kit.tcp_invariants import leftovers, pages_to_spare
+from ustack.config import TcpConfig, UstackConfig
 
-PEER = 0x0A000001
-MASK = 0xFFFFFFFF
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+EXAMPLES = 200
+EXAMPLES_PER_SEED = 300
+BUDGET = fuzz_budget()
 SMALL = TcpConfig(tcp_rmem=(4096, 16_384, 262_144), tcp_wmem=(4096, 16_384, 262_144))
 
 flags = st.sampled_from(
@@ -49,7 +51,8 @@ calls = st.tuples(
     st.sampled_from(
         ["send 1", "send 100", "send 5000", "send 60000", "recv 1", "recv 70000", "peek",
          "shutdown 0", "shutdown 1", "shutdown 2", "close", "nodelay", "cork", "uncork",
-         "keepalive", "linger 0", "rcvbuf", "lowat", "connect", "more", "poll", "drain"]
+         "keepalive", "linger 0", "rcvbuf", "lowat", "connect", "more", "poll", "drain", "oob",
+         "inline"]
     ),
 )  # fmt: skip
 times = st.tuples(
@@ -60,6 +63,20 @@ others = st.sampled_from(
     [("accept",), ("accept",), ("connect",), ("relisten",), ("starve", 0), ("starve", 2),
      ("relieve",), ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
 )  # fmt: skip
+overlaps = st.tuples(
+    st.just("overlap"), st.integers(0, 2),
+    st.lists(st.tuples(st.integers(-5, 60), st.integers(1, 40)), min_size=2, max_size=6),
+)  # fmt: skip
+urgents = st.tuples(
+    st.just("urgent"), st.integers(0, 2), st.sampled_from([0, 0, 0, 1, -1, 100]), lengths,
+    st.sampled_from([0, 1, 2, 50, 100, 101, 1000, 1001, 1448, 1449, 5000, 65535]),
+)  # fmt: skip
+strangers = st.tuples(
+    st.just("stranger"), st.integers(0, 2),
+    st.sampled_from([RST, RST | ACK, SYN, SYN | ACK, ACK, ACK | PSH, ACK | FIN, FIN, 0]),
+    st.sampled_from([1 << 20, -1 << 20, 1 << 30, -1 << 30]), near, lengths,
+)  # fmt: skip
+odd = st.one_of(overlaps, urgents, strangers)
 handshakes = st.tuples(st.just("open"), st.integers(0, 2), st.sampled_from(["plain", "ts", "all"]))
 honest = st.one_of(
     st.tuples(st.just("data"), st.integers(0, 2), st.integers(1, 12), st.integers(-1, 4)),
@@ -71,7 +88,8 @@ honest = st.one_of(
 )
 scripts = st.lists(
     st.one_of(
-        segments, segments, segments, calls, calls, times, others, handshakes, honest, honest
+        segments, segments, segments, calls, calls, times, others, handshakes, honest, honest,
+        odd,
     ),
     min_size=12, max_size=60,
 )  # fmt: skip
@@ -81,308 +99,55 @@ prologues = st.sampled_from(
      [("open", 0, "all"), ("accept",), ("call", 0, "send 60000")],
      [("open", 2, "all"), ("call", 0, "send 5000")], [("connect",)]]
 )  # fmt: skip
+distances = st.sampled_from([1, 2, 100, 2000, 20_000])
+Script = list[tuple[Any, ...]]
 
 
-class Bench:
-    """One host, three places a peer talks from, and whatever sockets the application has."""
-
-    def __init__(self, server: Host, distance: int) -> None:
-        self.server = server
-        self.stack = server.stack
-        self.tcp = server.stack.tcp
-        server.peer(port=1)  # answers ARP
-        self._near_the_wrap(distance)
-        self.irs = [seq_add(0, -distance - 1), seq_add(0, -3 - distance // 4), 0x7FFFFF00]
-        self._listen(2)
-        self.sockets: list[Any] = []
-        self.written: dict[int, int] = {}
-        self.read: dict[int, int] = {}
-        self.hoard: list[int] = []
-        self.iss: dict[tuple[int, int], int] = {}
-        self.peer_isn: dict[tuple[int, int], int] = {}
-        self.edges: dict[int, int] = {}
-        self.outgoing = 9000
-
-    def _near_the_wrap(self, distance: int) -> None:
-        """Wait until initial sequence numbers towards the first peer are just below 2**32."""
-        isn = self.tcp.secure_tcp_seq(self.server.addr, PEER, 80, 40_000)
-        self.server.advance_us(((-isn - distance) & MASK) * 64 // 1000)
-
-    def _listen(self, backlog: int) -> None:
-        self.lsk = self.server.socket()
-        self.lsk.setsockopt(1, 2, 1)
-        self.lsk.bind(0, 80)
-        self.lsk.listen(backlog)
-
-    def run(self, step: tuple[Any, ...]) -> None:
-        getattr(self, f"do_{step[0]}")(*step[1:])
-        self.server.settle()
-        self.watch()
-        check_stack(self.stack, self.edges)
-
-    def watch(self) -> None:
-        """Every byte that leaves is the application's byte of that place."""
-        for capture in self.server.net.other:
-            frame = capture.frame
-            if frame[12:14] != b"\x08\x00" or frame[23] != 6:
-                continue
-            sport, dport, seq, _, off = struct.unpack(">HHIIB", frame[34:47])
-            key = (sport, dport)
-            if frame[47] & SYN:
-                self.iss[key] = seq
-            data = frame[34 + (off >> 4) * 4 : 14 + int.from_bytes(frame[16:18], "big")]
-            if data:
-                at = seq - self.iss[key] - 1 & MASK
-                assert data == pattern(at, len(data)), f"foreign bytes at {at}"
-        self.server.net.other.clear()
-
-    # The peer.
-
-    def ports(self, which: int) -> tuple[int, int]:
-        """The host's port and the peer's: two of the listener, one of the latest connect()."""
-        if which < 2:
-            return 80, 40_000 + which
-        for _, sport, _, dport in reversed(self.tcp.ehash):
-            if dport >= 9000 and sport != 80:
-                return sport, dport
-        return 80, 40_002
-
-    def do_segment(
-        self, which: int, flags: int, seq: int, ack: tuple[str, int], length: int, window: int,
-        options: str,
-    ) -> None:  # fmt: skip
-        dport, sport = self.ports(which)
-        key = (self.server.addr, dport, PEER, sport)
-        rcv_nxt, una, nxt, tsval = self._numbers(key, which)
-        at = rcv_nxt + seq & MASK
-        isn = self.peer_isn.setdefault((dport, sport), self.irs[which])
-        if flags & SYN and key not in self.tcp.ehash and key not in self.tcp.twhash:
-            at = self.irs[which]
-            self.peer_isn[dport, sport] = isn = at
-        data = pattern(seq_diff(at, isn) - (not flags & SYN), length)
-        acked = (una if ack[0] == "una" else nxt) + ack[1] & MASK
-        self.server.net.send_ip(build_ip(Segment(
-            PEER, self.server.addr, sport, dport, at, acked, flags, window, data,
-            options=self._options(options, tsval, at),
-        )))  # fmt: skip
-        self.server.settle()
-        if flags & RST:
-            assert not any(
-                c.frame[12:14] == b"\x08\x00" and c.frame[47] & RST for c in self.server.net.other
-            ), "a reset was answered with a reset"
-
-    def _numbers(self, key: tuple[int, int, int, int], which: int) -> tuple[int, int, int, int]:
-        sk = self.tcp.ehash.get(key)
-        if sk is not None:
-            tp = sk.tp
-            return tp.rcv_nxt, tp.snd_una, tp.snd_nxt, tp.ts_recent
-        tw = self.tcp.twhash.get(key)
-        if tw is not None:
-            return tw.tw.rcv_nxt, tw.tw.snd_nxt, tw.tw.snd_nxt, tw.tw.ts_recent
-        request = None
-        if self.lsk is not None and self.lsk._sk.listen is not None:
-            request = self.lsk._sk.listen.syn_queue.get(key)
-        if request is not None:
-            req = request.req
-            return req.rcv_nxt, req.snt_isn + 1, req.snt_isn + 1, req.ts_recent
-        return self.irs[which], 0, 0, 0
-
-    def _options(self, which: str, tsval: int, at: int) -> tuple[Any, ...]:
-        ts = self.stack.clock.now_us // 1000 & MASK
-        return {
-            "none": (),
-            "ts": (("nop", ()), ("nop", ()), ("TS", (seq_add(tsval, 1), ts))),
-            "old ts": (("nop", ()), ("nop", ()), ("TS", (seq_add(tsval, -5), 1))),
-            "odd ts": (("TS", (seq_add(tsval, 1 << 30), seq_add(ts, 1 << 20))),),
-            "odd sack": (("sack", (at, seq_add(at, 100), 5, 1)),),
-            "syn": (("mss", (100,)), ("sackOK", ()), ("wscale", (14,))),
-            "raw": (("raw", (8, 10, 1)),),
-        }[which]
-
-    def do_open(self, which: int, kind: str) -> None:
-        """A handshake as it should be."""
-        if which == 2:
-            self.do_connect()
-        dport, sport = self.ports(which)
-        key = (self.server.addr, dport, PEER, sport)
-        options: tuple[Any, ...] = (("mss", (1460,)),)
-        if kind != "plain":
-            options += (("sackOK", ()), ("TS", (1000, 0)), ("nop", ()), ("wscale", (7,)))
-        if kind == "all":
-            options = options[:2] + options[3:]
-        if which < 2 and (key in self.tcp.ehash or key in self.tcp.twhash):
-            return
-        sk = self.tcp.ehash.get(key)
-        self.peer_isn[dport, sport] = self.irs[which]
-        kind_flags, ack = (SYN, 0) if sk is None else (SYN | ACK, sk.tp.snd_nxt)
-        self._peer_sends(sport, dport, self.irs[which], ack, kind_flags, options)
-        _, una, _, _ = self._numbers(key, which)
-        ts = (("TS", (1001, 0)),) if kind == "ts" else ()
-        self._peer_sends(sport, dport, self.irs[which] + 1, una, ACK, ts)
-
-    def _peer_sends(
-        self, sport: int, dport: int, seq: int, ack: int, flags: int, options: tuple[Any, ...]
-    ) -> None:
-        self.server.net.send_ip(build_ip(Segment(
-            PEER, self.server.addr, sport, dport, seq & MASK, ack, flags, 5000, options=options
-        )))  # fmt: skip
-        self.server.settle()
-
-    def do_data(self, which: int, count: int, lost: int) -> None:
-        """Segments in order, one of them lost."""
-        self._stream(which, [n for n in range(count) if n != lost])
-
-    def _stream(self, which: int, places: list[int]) -> None:
-        for place in places:
-            self.do_segment(which, ACK | PSH, 1000 * place, ("una", 0), 1000, 5000, "ts")
-
-    def do_ack(self, which: int, window: int) -> None:
-        """All that is in flight has come."""
-        self.do_segment(which, ACK, 0, ("nxt", 0), 0, window, "ts")
-
-    def do_dupacks(self, which: int, count: int) -> None:
-        """Something of it is missing."""
-        for _ in range(count):
-            self.do_segment(which, ACK, 0, ("una", 0), 0, 5000, "ts")
-
-    def do_sacks(self, which: int, acked: int, edges: list[tuple[int, int, int]]) -> None:
-        """Some of what is in flight has come: SACKs, D-SACKs, partial and old ACKs."""
-        dport, sport = self.ports(which)
-        key = (self.server.addr, dport, PEER, sport)
-        rcv_nxt, una, nxt, tsval = self._numbers(key, which)
-        blocks: list[int] = []
-        for start, length, odd in edges:
-            blocks += [una + 536 * start + odd & MASK, una + 536 * (start + length) & MASK]
-        ack = una + 536 * acked & MASK
-        options = (("TS", (tsval, self.stack.clock.now_us // 1000 & MASK)),) if acked & 1 else ()
-        self.server.net.send_ip(build_ip(Segment(
-            PEER, self.server.addr, sport, dport, rcv_nxt,
-            ack if seq_diff(nxt, ack) >= 0 else nxt, ACK, 5000, b"",
-            options=(*options, ("sack", tuple(blocks[: 6 if options else 8]))),
-        )))  # fmt: skip
-        self.server.settle()
-
-    def do_fin(self, which: int) -> None:
-        """The peer has no more to say."""
-        self.do_segment(which, ACK | FIN, 0, ("nxt", 0), 0, 5000, "ts")
-
-    def do_icmp(self, which: int, code: int) -> None:
-        """An ICMP unreachable about the oldest segment in flight."""
-        dport, sport = self.ports(which)
-        sk = self.tcp.ehash.get((self.server.addr, dport, PEER, sport))
-        seq = sk.tp.snd_una if sk is not None else 0
-        quoted = struct.pack(">HHI", dport, sport, seq)
-        _, err = self.stack.ip.inet_protos[6]
-        assert err is not None
-        err(3, code, 600, self.server.addr, PEER, quoted)
-
-    # The application.
-
-    def do_accept(self) -> None:
-        try:
-            self.sockets.append(self.lsk.accept())
-        except OSError:
-            return
-
-    def do_connect(self) -> None:
-        self.outgoing += 1
-        self.sockets.append(self.server.connect(PEER, self.outgoing))
-
-    def do_relisten(self) -> None:
-        self.lsk.close()
-        self.server.settle()
-        self._listen(1)
-
-    def do_wait(self, delta_us: int) -> None:
-        self.server.advance_us(delta_us)
-
-    def do_starve(self, left: int) -> None:
-        """Take all memory but a few pages."""
-        mem = self.stack.net.mem
-        while mem.free_pages > left:
-            try:
-                self.hoard.append(mem.alloc_pages(0))
-            except MemoryError:
-                break
-
-    def do_relieve(self) -> None:
-        for addr in self.hoard:
-            self.stack.net.mem.put_page(addr)
-        self.hoard.clear()
-
-    def do_call(self, which: int, what: str) -> None:
-        live = [s for s in self.sockets if not s.closed]
-        if not live:
-            return
-        sk = live[which % len(live)]
-        verb, *args = what.split()
-        number = int(args[0]) if args else 0
-        try:
-            self._call(sk, verb, number)
-        except OSError:
-            return
-
-    def _call(self, sk: Any, verb: str, number: int) -> None:
-        one = struct.pack("i", 1)
-        match verb:
-            case "send" | "more":
-                at = self.written.get(id(sk), 0)
-                count = sk.send(pattern(at, number or 100), 0x8000 if verb == "more" else 0)
-                self.written[id(sk)] = at + count
-            case "recv":
-                at = self.read.get(id(sk), 0)
-                got = sk.recv(number)
-                assert got == pattern(at, len(got)), "the stream is not what the peer sent"
-                self.read[id(sk)] = at + len(got)
-            case "drain":
-                while sk.recv(4096, 0x20):
-                    self.read[id(sk)] = sk._sk.tp.bytes_received - sk._sk.tp.receive_queue.len
-            case "peek":
-                sk.recv(100, 2)
-            case "shutdown":
-                sk.shutdown(number)
-            case "close":
-                sk.close()
-            case "nodelay":
-                sk.setsockopt(6, 1, 1)
-            case "cork" | "uncork":
-                sk.setsockopt(6, 3, int(verb == "cork"))
-            case "keepalive":
-                sk.setsockopt(1, 9, one)
-            case "linger":
-                sk.setsockopt(1, 13, struct.pack("ii", 1, 0))
-            case "rcvbuf":
-                sk.setsockopt(1, 8, 3000)
-            case "lowat":
-                sk.setsockopt(1, 18, 5000)
-            case "connect":
-                sk.connect(PEER, 9100)
-            case "poll":
-                sk.poll()
-
-
-def finish(bench: Bench, pages: int) -> None:
-    """Close everything, let every timer run out, and look for what is left."""
-    bench.do_relieve()
-    bench.lsk.close()
-    for sk in bench.sockets:
-        sk.close()
-    bench.server.settle()
-    bench.watch()
-    bench.server.advance_us(3_000_000_000)
-    assert leftovers(bench.stack) == {}
-    assert pages_to_spare(bench.stack) == pages
-
-
-@pytest.mark.timeout(900)
-@settings(max_examples=settings().max_examples * 2 if settings().max_examples < 1000 else 3000)
-@given(prologues, scripts, st.sampled_from([1, 2, 100, 2000, 20_000]))
-def test_any_peer_and_any_application(
-    prologue: list[tuple[Any, ...]], script: list[tuple[Any, ...]], distance: int
-) -> None:
-    bench = Bench(host(TEST_CONFIG, tcp=SMALL), distance)
+def play(prologue: Script, script: Script, distance: int, fastpath: bool) -> None:
+    config = UstackConfig(tcp_fastpath=fastpath)
+    bench = Bench(host(TEST_CONFIG, tcp=SMALL, ustack=config), distance)
     assert leftovers(bench.stack, listening=True) == {}
     pages = pages_to_spare(bench.stack)
     for step in prologue + script:
         bench.run(step)
     finish(bench, pages)
+
+
+OPENED: Script = [("open", 0, "plain"), ("accept",)]
+
+
+@pytest.mark.timeout(900)
+@settings(max_examples=EXAMPLES, derandomize=True)
+@given(prologues, scripts, distances, st.booleans())
+@example(OPENED, [("segment", 0, ACK, 4344, ("una", 0), 1, 0, "none"), ("data", 0, 4, 1)], 1, False)
+@example(OPENED, [("urgent", 0, 0, 2, 0), ("call", 0, "recv 1")], 1, True)
+def test_any_peer_and_any_application(
+    prologue: Script, script: Script, distance: int, fastpath: bool
+) -> None:
+    play(prologue, script, distance, fastpath)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(int(BUDGET.seconds) + 900)
+def test_any_peer_from_other_seeds_for_as_long_as_there_is_time() -> None:
+    """Seeds one after the other; a failure names its own."""
+    end = time.monotonic() + BUDGET.seconds
+    number = BUDGET.seed
+    while number == BUDGET.seed or time.monotonic() < end:
+        rounds = settings(
+            max_examples=EXAMPLES_PER_SEED, deadline=None, database=None, derandomize=False,
+            print_blob=True, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )  # fmt: skip
+        print(f"again: USTACK_FUZZ_SEED={number} pytest {__file__}")
+        seed(number)(rounds(given(prologues, scripts, distances, st.booleans())(_fresh())))()
+        number += 1
+
+
+def _fresh() -> Any:
+    """Return a function of its own for each seed: Hypothesis keeps what it knows with it."""
+
+    def check(prologue: Script, script: Script, distance: int, fastpath: bool) -> None:
+        play(prologue, script, distance, fastpath)
+
+    return check

@@ -3,7 +3,9 @@
 Half a minute in every run, ten minutes with the long profile; ``USTACK_FUZZ_S`` says
 otherwise. The short run has one seed, so that it tells of the change and not of its luck; each
 long run draws its own, which the summary names and ``USTACK_FUZZ_SEED`` plays again.
-Hypothesis and the C harness have half of the time each.
+Frames against a stack (Hypothesis) and the C harness have half of the time each. The long run
+gives the same time again to TCP's invariants, so an hour of those is
+``USTACK_FUZZ_S=3600 HYPOTHESIS_PROFILE=long pytest -m long tests/fuzz``.
 """
 
 from __future__ import annotations

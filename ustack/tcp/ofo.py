@@ -113,6 +113,7 @@ class OutOfOrderQueue:
                 duplicates.append(self._range(start, last.end))
             elif start == last.end and not last.fin:
                 self._join_to(last, end, payload, fin=fin)
+                self._drop_covered(i, end)
                 return Inserted(True, 0, [])
         while i < len(self._entries) and self._starts[i] < end:
             entry = self._entries[i]
@@ -132,10 +133,15 @@ class OutOfOrderQueue:
     def _join_to(
         self, entry: OfoEntry, end: int, payload: bytes | memoryview | Pieces, *, fin: bool
     ) -> None:
-        """Join what follows an entry without a gap; what else it covers is not looked at."""
+        """Join what follows an entry without a gap."""
         entry.data += bytes(payload)
         entry.end, entry.fin = end, fin
         self.nbytes += len(payload)
+
+    def _drop_covered(self, i: int, end: int) -> None:
+        """Drop what a joined segment covers: Linux drops it later, reports it no more than we."""
+        while i < len(self._entries) and self._entries[i].end <= end:
+            self._remove(i)
 
     def _remove(self, i: int) -> None:
         self.nbytes -= len(self._entries[i].data)

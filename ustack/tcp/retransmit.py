@@ -135,8 +135,9 @@ def tcp_retransmit_skb(sk: TcpSock, index: int, segs: int) -> TxRec | None:
         tp.retrans_stamp_us = sk.prot.clock.now_us
     if rec is None:
         return None
+    if not rec.sacked & TCPCB_SACKED_RETRANS:  # it is, if a loss was undone: Linux counts twice
+        tp.retrans_out += rec.pcount
     rec.sacked |= TCPCB_RETRANS
-    tp.retrans_out += rec.pcount
     state.undo_retrans = max(state.undo_retrans, 0) + rec.pcount
     return rec
 

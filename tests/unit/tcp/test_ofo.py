@@ -51,6 +51,8 @@ def test_any_overlap_and_order_gives_the_stream_back(base, segments):
     assert drained(queue, base) == STREAM[:expected]
     held = sum(len(entry.data) for entry in queue._entries)
     assert queue.nbytes == held
+    ends = [entry.end for entry in queue._entries]
+    assert ends == sorted(set(ends)), "what is covered is not kept"
 
 
 @given(bases, pieces)
@@ -90,6 +92,14 @@ def test_what_follows_without_a_gap_is_joined():
     for start in range(10, 1000, 10):
         assert queue.insert(start, bytes(10)).kept
     assert len(queue) == 1 and queue.nbytes == 990
+
+
+def test_what_a_joined_segment_covers_goes():
+    queue = OutOfOrderQueue(0)
+    for start, length in ((10, 10), (25, 1), (28, 4), (20, 10)):
+        assert queue.insert(start, bytes(length)).kept
+    assert [(entry.start, entry.end) for entry in queue._entries] == [(10, 30), (28, 32)]
+    assert queue.nbytes == 24 and queue.end_after(0) == 32
 
 
 def test_nothing_is_joined_behind_a_fin():
