@@ -180,6 +180,8 @@ class TcpConfig:
     """The same, as far as it is learnt."""
     tcp_early_retrans: int = 3
     """3: tail loss probes; 0: none (1 and 2 in linux-3.10: early retransmit alone)."""
+    tcp_retrans_collapse: bool = True
+    """Small segments, or a FIN, join the one before them when that is repeated."""
     tcp_frto: int = 2
     """Spurious timeouts are looked for (RFC 5682): 0 not."""
     tcp_min_rtt_wlen_us: int = 300_000_000

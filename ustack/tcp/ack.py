@@ -79,7 +79,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     ack = seg.ack
     prior_una = tp.snd_una
     if before(ack, prior_una):
-        oldest = min(tp.max_window, tp.bytes_acked + tp.fin_queued)  # never below our ISN
+        oldest = min(tp.max_window, tp.bytes_acked)  # never below our ISN
         if before(ack, prior_una - oldest & SEQ_MASK):
             tcp_send_challenge_ack(sk)
             return DropReason.TCP_TOO_OLD_ACK
@@ -279,11 +279,10 @@ def tcp_snd_una_update(sk: TcpSock, ack: int) -> None:
     data = ack - tp.snd_una & SEQ_MASK
     if tcp_syn_is_unacked(sk):
         data -= 1
-    if tp.fin_queued and ack == tp.write_seq:
-        data -= 1  # our FIN
-    if data:
-        lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data)
-        tp.bytes_acked += data
+    fin = bool(tp.fin_queued) and data > 0 and ack == tp.write_seq
+    if data - fin > 0:
+        lib.us_bq_drop(sk.prot.mem.ptr, sk.sndq, data - fin)
+    tp.bytes_acked += data  # Linux counts the FIN
     tp.snd_una = ack
 
 

@@ -104,10 +104,10 @@ def _queue_in_order(sk: TcpSock, seg: Segment) -> DropReason | None:
     skip = tp.rcv_nxt - seg.seq & SEQ_MASK
     if skip:
         payload = payload[skip:]
-    if payload:
-        if not tcp_queue_rcv(sk, payload):
-            return DropReason.PROTO_MEM
-        tcp_event_data_recv(sk, seg)
+    if payload and not tcp_queue_rcv(sk, payload):
+        return DropReason.PROTO_MEM
+    if seg.payload:
+        tcp_event_data_recv(sk, seg)  # old bytes before a new FIN count as well
     if seg.flags & FIN:
         tcp_fin(sk)
     if sk.ofo is not None:
@@ -330,8 +330,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
     while (taken := ofo.take(tp.rcv_nxt)) is not None:
         seq, end_seq, entry = taken
         if before(seq, dsack_high):
-            tcp_dsack_extend(sk, seq, dsack_high)
-            dsack_high = seq_min(end_seq, dsack_high)
+            tcp_dsack_extend(sk, seq, seq_min(end_seq, dsack_high))
         if not after(end_seq, tp.rcv_nxt):
             continue
         skip = seq_diff(tp.rcv_nxt, seq)

@@ -249,7 +249,7 @@ def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Whether the segment is in the window (RFC 9293 §3.10.7.4, first check; tcp_sequence).
 
     One that begins inside and ends beyond is taken whole, but only while nothing waits to
-    be read: there is room for it then. A FIN needs no room.
+    be read, be it a FIN: there is room for it then. A FIN needs no room.
     """
     tp = sk.tp
     if before(seg.end_seq, tp.rcv_wup):
@@ -258,7 +258,7 @@ def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
     if after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, edge):
         if after(seg.seq, edge):
             return DropReason.TCP_INVALID_SEQUENCE
-        if tp.receive_queue.len:
+        if tp.receive_queue.len or sk.done:
             return DropReason.TCP_INVALID_END_SEQUENCE
     return None
 

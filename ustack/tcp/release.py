@@ -20,7 +20,6 @@ from ustack.tcp.close import (
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
-from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -79,7 +78,6 @@ def _close_connection(sk: TcpSock) -> None:
     prot = sk.prot
     unread = tp.receive_queue.len
     lib.us_bq_purge(prot.mem.ptr, sk.rcvq)
-    tcp_ofo_purge(sk)
     tp.rcv_shutdown = RCV_SHUTDOWN
     if tp.state == TCP_CLOSE:
         return

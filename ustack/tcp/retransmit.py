@@ -27,6 +27,7 @@ from ustack.tcp.scoreboard import (
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     TxRec,
+    tcp_collapse_retrans,
     tcp_fragment,
     tcp_rec_payload,
     tcp_recovery,
@@ -73,8 +74,34 @@ def tcp_retransmit_rec(sk: TcpSock, index: int, segs: int) -> TxRec | None:
         tcp_fragment(sk, index, limit, mss)
     else:
         tcp_set_tso_segs(sk, rec, mss)
+        tcp_retrans_try_collapse(sk, index, min(room, mss))
     _send_again(sk, rec, mss)
     return rec
+
+
+def tcp_retrans_try_collapse(sk: TcpSock, index: int, space: int) -> None:
+    """Join to record ``index`` what follows it and was sent in small segments, or a FIN.
+
+    Up to ``space`` bytes, nothing that is selectively acknowledged and nothing beyond the
+    peer's window (RFC 9293 §3.8.1; tcp_retrans_try_collapse).
+    """
+    recs = tcp_rtx_queue(sk)
+    rec = recs[index]
+    space -= tcp_rec_payload(sk, rec)
+    if space <= 0 or not sk.prot.config.tcp_retrans_collapse or not _may_collapse(rec):
+        return
+    while index + 1 < len(recs):
+        follower = recs[index + 1]
+        space -= tcp_rec_payload(sk, follower)
+        if space < 0 or not _may_collapse(follower):
+            return
+        if after(follower.end_seq, tcp_wnd_end(sk)):
+            return
+        tcp_collapse_retrans(sk, index)
+
+
+def _may_collapse(rec: TxRec) -> bool:
+    return rec.pcount == 1 and not rec.sacked & TCPCB_SACKED_ACKED
 
 
 def _send_again(sk: TcpSock, rec: TxRec, mss: int) -> None:

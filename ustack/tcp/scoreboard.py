@@ -287,6 +287,17 @@ def tcp_fragment(sk: TcpSock, index: int, length: int, mss: int) -> None:
     tcp_adjust_pcount(sk, rec.sacked, before_pcount - rec.pcount - tail.pcount)
 
 
+def tcp_collapse_retrans(sk: TcpSock, index: int) -> None:
+    """Make one of record ``index`` and the next, one segment each (tcp_collapse_retrans)."""
+    assert sk.rtx is not None and sk.recovery is not None
+    rec = sk.rtx[index]
+    follower = sk.rtx.pop(index + 1)
+    rec.end_seq = follower.end_seq
+    rec.sacked |= follower.sacked & TCPCB_EVER_RETRANS
+    sk.recovery.tsorted.remove(follower)
+    tcp_adjust_pcount(sk, follower.sacked, follower.pcount)
+
+
 def tcp_set_tso_segs(sk: TcpSock, rec: TxRec, mss: int) -> None:
     """Count ``rec`` in segments of ``mss`` bytes from now on (tcp_set_skb_tso_segs)."""
     pcount = max(-(-tcp_rec_payload(sk, rec) // mss), 1)

@@ -46,6 +46,7 @@ from ustack.wire.tcp import ACK, PSH
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
+TICK_US = 1000
 BACKOFF_LINEAR = 9
 """Doublings after which an RTO of 200 ms has reached two minutes."""
 
@@ -105,7 +106,16 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
     if tp.state != TCP_SYN_SENT or tp.retransmits > linear:
         tp.backoff = min(tp.backoff + 1, 255)
         tp.rto_us = min(tp.rto_us << 1, TCP_RTO_MAX_US)
-    tcp_arm_retransmit(sk, tp.rto_us)
+    tcp_arm_retransmit(sk, tcp_clamp_rto_to_user_timeout(sk))
+
+
+def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
+    """Return the RTO, but no more than is left of TCP_USER_TIMEOUT (RFC 5482 §3)."""
+    tp = sk.tp
+    if not sk.user_timeout_us:
+        return int(tp.rto_us)
+    since_us = sk.prot.clock.now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+    return int(min(tp.rto_us, max(sk.user_timeout_us - since_us, TICK_US)))
 
 
 def _closed_window_timed_out(sk: TcpSock) -> bool:

@@ -322,6 +322,32 @@ def test_everything_that_a_connection_held_is_given_back(server):
     assert free - server.stack.net.mem.free_pages <= 4  # slabs keep their pages
 
 
+def test_an_ack_below_our_initial_number_is_challenged_while_our_fin_is_out(server):
+    sk, peer = server.established()
+    sk.shutdown(1)
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("P. 1:101(100) ack 0")
+    peer.expect(". 2:2(0) ack 1")
+    peer.send("P. 1:101(100) ack 0")
+    peer.expect_nothing(for_us=100_000)
+
+
+def test_an_old_ack_of_our_fins_number_is_taken_once_the_fin_is_acknowledged(server):
+    sk, peer = server.established()
+    sk.shutdown(1)
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send(". 1:1(0) ack 2")
+    peer.send("P. 1:101(100) ack 1")
+    peer.expect(". 2:2(0) ack 101", within_us=300_000)
+
+
+def test_a_fin_behind_old_bytes_is_acknowledged_like_data(server):
+    _, peer = server.established()
+    peer.send("F. 0:1(1) ack 1")
+    peer.expect_nothing(for_us=30_000)
+    peer.expect(". 1:1(0) ack 2", within_us=20_000)
+
+
 @pytest.mark.linux("tcp_fin")
 @pytest.mark.parametrize("ours", ["open", "shut", "crossing"])
 def test_a_second_fin_right_behind_the_first_changes_no_state(server, ours):

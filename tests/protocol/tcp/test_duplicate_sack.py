@@ -44,6 +44,10 @@ DIALOGUES = {
         (". 1:251(250) ack 1", "ack 301 <nop,nop,sack 101:251 401:501>"),
         (". 301:451(150) ack 1", "ack 501 <nop,nop,sack 401:451>"),
     ],
+    "what fills the hole covers what was beyond it and more": [
+        (". 101:201(100) ack 1", "ack 1 <nop,nop,sack 101:201>"),
+        (". 1:301(300) ack 1", "ack 301 <nop,nop,sack 101:201>"),
+    ],
     "a segment repeats what is old and brings something new": [
         (". 1:451(450) ack 1", "ack 451 <>"),
         (". 1:501(500) ack 1", "ack 501 <nop,nop,sack 1:451>"),

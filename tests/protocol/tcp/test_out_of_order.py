@@ -119,3 +119,14 @@ def test_what_comes_twice_is_reported_once(server):
     peer.send("P. 101:201(100) ack 1")
     peer.expect(". 1:1(0) ack 201")
     assert sk.recv(1000) == pattern(0, 200)
+
+
+def test_close_keeps_what_waits_behind_a_hole_and_reports_it(server):
+    sk, peer = server.established("mss 1460,nop,nop,sackOK")
+    peer.send("P. 101:201(100) ack 1")
+    peer.expect(". 1:1(0) ack 1 <nop,nop,sack 101:201>")
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1 <nop,nop,sack 101:201>")
+    peer.send(". 1:1(0) ack 2")
+    peer.send("P. 1:101(100) ack 2")
+    peer.expect("R 2:2(0)")

@@ -7,7 +7,9 @@ import itertools
 
 import pytest
 
+from kit.host import host
 from kit.segment import pattern
+from ustack.config import TcpConfig
 
 SECOND = 1_000_000
 
@@ -140,3 +142,53 @@ def test_fast_recovery_halves_the_window(server):
     peer.expect_nothing()  # ten in flight, three of them arrived, five may be
     peer.send(". 1:1(0) ack 10001")
     assert len(peer.drain()) == 5
+
+
+def small_writes(server, *, sack="", fin=False):
+    """Return the peer of a connection with five segments of 100 bytes in flight."""
+    sk, peer = server.established(f"mss 400{sack}")
+    sk.setsockopt(6, 1, 1)
+    for i in range(5):
+        sk.send(pattern(100 * i, 100))
+        peer.expect(f"P. {1 + 100 * i}:{101 + 100 * i}(100) ack 1")
+    if fin:
+        sk.shutdown(1)
+        peer.expect("F. 501:501(0) ack 1")
+    return peer
+
+
+@pytest.mark.rfc("9293", "3.8.1")
+@pytest.mark.linux("net.ipv4.tcp_retrans_collapse")
+def test_small_segments_are_repeated_as_one(server):
+    peer = small_writes(server)
+    peer.expect(". 1:401(400) ack 1", within_us=SECOND)
+    peer.send(". 1:1(0) ack 401")
+    peer.expect("P. 401:501(100) ack 1", within_us=SECOND)
+    peer.send(". 1:1(0) ack 501")
+    peer.expect_nothing(for_us=5 * SECOND)
+
+
+def test_a_fin_joins_the_data_before_it_when_that_is_repeated(server):
+    peer = small_writes(server, fin=True)
+    peer.send(". 1:1(0) ack 401")
+    peer.expect("FP. 401:501(100) ack 1", within_us=SECOND)
+    peer.send(". 1:1(0) ack 502")
+    peer.expect_nothing(for_us=5 * SECOND)
+
+
+def test_what_is_selectively_acknowledged_joins_nothing(server):
+    peer = small_writes(server, sack=",nop,nop,sackOK")
+    peer.send(". 1:1(0) ack 1 <nop,nop,sack 301:401>")
+    peer.expect(". 1:301(300) ack 1", within_us=5 * SECOND)
+
+
+def test_nothing_joins_that_the_window_does_not_take(server):
+    peer = small_writes(server)
+    peer.send(". 1:1(0) ack 101 win 250")
+    peer.expect(". 101:301(200) ack 1", within_us=SECOND)
+
+
+@pytest.mark.linux("net.ipv4.tcp_retrans_collapse")
+def test_with_tcp_retrans_collapse_0_segments_are_repeated_as_they_were():
+    peer = small_writes(host(tcp=TcpConfig(tcp_retrans_collapse=False)))
+    peer.expect(". 1:101(100) ack 1", within_us=SECOND)

@@ -194,3 +194,12 @@ def test_the_first_segment_out_is_never_marked_twice(f):
     f.wait(SECOND)
     assert f.tp.lost_out == 10 and f.tp.retrans_out == 1
     assert f.mib.TCPLostRetransmit >= 1
+
+
+@pytest.mark.linux("TCP_USER_TIMEOUT")
+def test_the_user_timeout_ends_a_connection_when_it_is_over_not_at_the_next_repetition():
+    f = Flight(host(tcp=NO_PROBES))
+    f.sk.setsockopt(6, 18, 700)
+    f.wait(SECOND * 13 // 10)
+    assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
+    assert f.host.mib.TCPTimeouts == 3
