@@ -46,7 +46,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the seed of what was fuzzed, if anything was."""
-    reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "nodeid")]
+    reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "when")]
     timed = ("test_soak", "test_harness", "test_any_peer_from_other_seeds")
     if any(name in r.nodeid for r in reports for name in timed):
         budget = fuzz_budget()

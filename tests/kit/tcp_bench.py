@@ -336,7 +336,7 @@ class Bench:
     def _position(sk: Any) -> int:
         """Where in the stream the application reads next."""
         tp = sk._sk.tp
-        return tp.copied_seq - tp.irs - 1 - sk._sk.done & MASK
+        return tp.copied_seq - tp.irs - 1 & MASK
 
     def _read(self, sk: Any, got: bytes) -> None:
         """Each byte is the peer's of that place; only urgent ones may have been stepped over."""
