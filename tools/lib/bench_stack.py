@@ -29,7 +29,7 @@ import ustack.driver.igb_rx
 import ustack.ipv4.output
 import ustack.tcp.transmit
 from kit.traffic import pin
-from ustack.config import CoreConfig, StackConfig, TcpConfig
+from ustack.config import CoreConfig, StackConfig, TcpConfig, UstackConfig
 from ustack.core.gro import napi_gro_receive
 from ustack.core.napi import NAPI_POLL_WEIGHT
 from ustack.core.skb import CHECKSUM_PARTIAL, Skb, release_frags
@@ -181,7 +181,11 @@ class Bed:
 
     def __init__(self) -> None:
         tcp = TcpConfig(tcp_rmem=(4096, 6 << 20, 6 << 20))
-        config = StackConfig(core=CoreConfig(arena_bytes=128 << 20), tcp=tcp)
+        config = StackConfig(
+            core=CoreConfig(arena_bytes=128 << 20),
+            tcp=tcp,
+            ustack=UstackConfig(tcp_fastpath=False),
+        )
         self.stack = Stack(config, rng=random.Random(1), now_us=1_000_000)
         wire = TapWire("bench0")
         self.dev: Any = self.stack.add_igb(wire, mac=OWN_MAC, address=Ipv4Interface(OWN_ADDR, 24))
