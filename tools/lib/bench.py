@@ -45,8 +45,8 @@ LO_NOTE = (
 )
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
-    " it and before it: small ones drown in noise. The fast path in C is off, and GRO but in its own"
-    " row.\n"
+    " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
+    " its own row.\n"
 )
 
 
