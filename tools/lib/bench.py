@@ -25,9 +25,9 @@ from kit.lab import CONGESTION_CONTROL, LabError
 
 PARTS = ("frames", "bulk", "stages", "modes", "lo")
 BULK_NOTE = (
-    f"Linux's sockets use {CONGESTION_CONTROL}, ustack its Reno; checksum, TSO and large receive"
-    " on; server on the first processor, client on the second. The x is the ratio to the first"
-    " column, above 1 is better.\n"
+    f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
+    " receive on; server on the first processor, client on the second. The x is the ratio to the"
+    " first column, above 1 is better.\n"
 )
 FRAMES_NOTE = (
     "What one processor can do, from its time per frame: in: a packet socket fills the TAP's queue,"
