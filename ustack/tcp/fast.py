@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.config import LINUX_6
 from ustack.ipv4.fib import RTN_UNICAST
 from ustack.native.lib import ffi, lib
+from ustack.native.siphash import KEY_BYTES
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ustack.link.neighbour import Neigh
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
-
-KEY_BYTES = 16
 
 
 class TcpFast:

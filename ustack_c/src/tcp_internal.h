@@ -9,22 +9,19 @@
 #include "tcp_fast.h"
 
 #define US_TCP_ESTABLISHED 1
-#define US_TCP_CLOSE_WAIT 8
 
 #define US_TCP_FIN 0x01
-#define US_TCP_SYN 0x02
-#define US_TCP_RST 0x04
 #define US_TCP_PSH 0x08
 #define US_TCP_ACK 0x10
 
 #define US_ETH_HLEN 14
 #define US_IP_HLEN 20
 #define US_TCP_HLEN 20
+#define US_IPPROTO_TCP 6
 #define US_TCPOLEN_TSTAMP 12	/* two NOPs in front */
 #define US_TCPOPT_TSTAMP 0x0101080aU
 
 #define US_ACK_SCHED 1
-#define US_ACK_TIMER 2
 #define US_ACK_PUSHED 4
 #define US_ACK_PUSHED2 8
 #define US_ACK_NOW 16
@@ -33,9 +30,6 @@
 #define US_ATO_MIN_US 40000
 
 #define US_TCP_CA_OPEN 0
-#define US_TCP_NAGLE_OFF 1
-#define US_TCP_NAGLE_CORK 2
-#define US_TCP_NAGLE_PUSH 4
 
 /* The text of one frame. */
 struct us_tcp_piece {

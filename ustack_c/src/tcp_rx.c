@@ -10,7 +10,6 @@
 #include "tcp_internal.h"
 
 #define US_ETH_P_IP 0x0800
-#define US_IPPROTO_TCP 6
 #define US_IP_MF_OFFSET 0x3fff
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 

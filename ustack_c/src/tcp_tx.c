@@ -13,7 +13,6 @@
 
 #define US_INLINE_BYTES 512	/* payload up to this size is copied behind the headers */
 #define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
-#define US_IPPROTO_TCP 6
 #define US_IP_DF 0x4000
 
 /* Write the TCP header, its checksum that of the pseudo header: the device adds the rest. */
