@@ -232,6 +232,7 @@ class Stack:
                 self.tcp.sockmap.stop()
         elif self.tcp.sockmap is None:
             self.tcp.sockmap = SockMap(self.tcp)
+            self.tcp.fast.update_xmit()
 
     def register_protocol(
         self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None

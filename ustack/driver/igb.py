@@ -16,6 +16,7 @@ from ustack.core.napi import Napi
 from ustack.core.netdevice import (
     IFF_LOWER_UP,
     IFF_RUNNING,
+    NETIF_F_GSO,
     NETIF_F_IP_CSUM,
     NETIF_F_LRO,
     NETIF_F_RXCSUM,
@@ -117,10 +118,16 @@ class IgbAdapter(NetDevice):
             if config.tso and wire.features & VNET_TSO4:
                 features |= NETIF_F_TSO
         self.features = features | self.features & NETIF_F_SOFT_FEATURES
+        self.update_xmit_queues()
+        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+
+    def update_xmit_queues(self) -> None:
+        """Tell those who send in C what the device does for them."""
+        features = self.features
         for queue in range(MAX_QUEUES):
             self.xmit_queues[queue].can_sum = bool(features & NETIF_F_IP_CSUM)
             self.xmit_queues[queue].can_cut = bool(features & NETIF_F_TSO)
-        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+            self.xmit_queues[queue].gso = bool(features & NETIF_F_GSO)
 
     @property
     def has_large_buffers(self) -> bool:
@@ -154,6 +161,7 @@ class IgbAdapter(NetDevice):
         except (MemoryError, ValueError):
             self._free_resources()
             raise
+        self.update_xmit_queues()
         regs = self.nic.regs
         regs.RAL = int.from_bytes(self.dev_addr[:4], "little")
         regs.RAH = int.from_bytes(self.dev_addr[4:], "little")

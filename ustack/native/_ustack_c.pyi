@@ -41,6 +41,23 @@ class us_adv_tx_wb:
     nxtseq_seed: int
     status: int
 
+class us_bictcp:
+    epoch_start_us: int
+    last_jiffy: int
+    last_cwnd: int
+    ack_cnt: int
+    delay_min_us: int
+    last_max_cwnd: int
+    bic_origin_point: int
+    bic_k: int
+    tcp_cwnd: int
+    found: int
+    round_start_us: int
+    last_ack_us: int
+    end_seq: int
+    curr_rtt_us: int
+    sample_cnt: int
+
 class us_bq:
     head: int
     tail: int
@@ -52,6 +69,7 @@ class us_frag:
     len: int
 
 class us_hh:
+    confirmed_us: int
     usable: int
     header: Any
 
@@ -222,6 +240,8 @@ class us_tcp_dst:
     queue: us_xmit_queue
     hh: us_hh
     genid: int
+    mtu: int
+    gso_max_size: int
     ttl: int
     tos: int
 
@@ -240,6 +260,12 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     now_us: int
     on: int
+    may_xmit: int
+    early_retrans: int
+    pacing_ss_ratio: int
+    pacing_ca_ratio: int
+    notsent_lowat: int
+    wmem_max: int
     rmem_max: int
     pingpong_thresh: int
     min_rtt_wlen_us: int
@@ -326,6 +352,9 @@ class us_tcp_sock:
     backoff: int
     probes_out: int
     syn_retries: int
+    sndbuf_locked: int
+    nospace: int
+    ca_kind: int
     srtt_us: int
     mdev_us: int
     mdev_max_us: int
@@ -378,6 +407,7 @@ class us_tcp_sock:
     icsk_pending: int
     hash_next: us_tcp_sock
     dst: us_tcp_dst
+    bictcp: us_bictcp
     hash: int
     handle: int
     punt_batch: int
@@ -547,14 +577,21 @@ class Lib:
     US_NO_PAGE: int
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
+    US_TCP_CA_CUBIC: int
+    US_TCP_CA_PYTHON: int
+    US_TCP_CA_RENO: int
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
     US_TCP_EV_READABLE: int
+    US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
+    US_TCP_EV_XMIT: int
     US_TCP_SLOW_CA: int
+    US_TCP_SLOW_ERR: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_PACING: int
     US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
     US_TIMER_NEVER: int

@@ -54,6 +54,11 @@ class TcpFast:
         self.ptr.min_rtt_wlen_us = tcp.tcp_min_rtt_wlen_us
         self.ptr.rmem_max = tcp.tcp_rmem[2]
         self.ptr.pingpong_thresh = tcp.tcp_pingpong_thresh
+        self.ptr.early_retrans = tcp.tcp_early_retrans in (3, 4)
+        self.ptr.pacing_ss_ratio = tcp.tcp_pacing_ss_ratio
+        self.ptr.pacing_ca_ratio = tcp.tcp_pacing_ca_ratio
+        self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
+        self.ptr.wmem_max = tcp.tcp_wmem[2]
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6
@@ -66,6 +71,11 @@ class TcpFast:
         """Taps see each packet in Python."""
         self.on = self._wanted and not self.prot.net.ptype_all
         self.ptr.on = self.on
+        self.update_xmit()
+
+    def update_xmit(self) -> None:
+        """Let C decide what to send, unless local sockets are joined by a sockmap."""
+        self.ptr.may_xmit = self.prot.sockmap is None
 
     def adopt(self, sk: TcpSock) -> None:
         """Let C name ``sk``, whose control block is new, to Python."""
@@ -143,6 +153,8 @@ class FastDst:
         self.neigh: Neigh | None = None
         dst.queue = rt.dev.ndo_xmit_queue(0)
         dst.genid = rt.genid
+        dst.mtu = rt.mtu
+        dst.gso_max_size = rt.dev.gso_max_size
         dst.ttl = ip.config.ip_default_ttl
         self.update(rt)
 

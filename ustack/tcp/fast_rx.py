@@ -30,6 +30,8 @@ _EVENT = Struct("=IIIIq")
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
+EV_XMIT: int = lib.US_TCP_EV_XMIT
+EV_SPACE: int = lib.US_TCP_EV_SPACE
 
 
 def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
@@ -66,18 +68,20 @@ def _run_events(fast: TcpFast) -> None:
         sk = socks.get(handle)
         if sk is None or not sk.tp.is_hashed:
             continue  # closed by whoever was woken before it
-        if what & EV_ACKED:
+        if what & (EV_ACKED | EV_XMIT):
             _acked(sk, what, pkts, prior_packets, rtt_us)
             continue
         if what & EV_ACK:
             tcp_send_ack(sk)
-        sk.duplicate_sack = None
-        tcp_data_ready(sk)
+        if what & EV_SPACE:
+            sk.sk_write_space()
+        if what & EV_READABLE:
+            sk.duplicate_sack = None
+            tcp_data_ready(sk)
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:
     """New data was acknowledged, perhaps by text: the end of tcp_rcv_state_process."""
-    sk.sk_err_soft = 0
     if pkts:
         tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
     if what & EV_READABLE:
@@ -85,6 +89,8 @@ def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -
         tcp_data_ready(sk)
     if is_over(sk):
         return
+    if what & EV_SPACE:
+        sk.sk_write_space()
     tcp_push_pending_frames(sk)
     tcp_check_space(sk)
     if what & EV_ACK:

@@ -108,7 +108,6 @@ class TcpSock(Sock):
         "rcvq",
         "recovery",
         "rtx",
-        "sndbuf_locked",
         "sndq",
         "tp",
         "urg",
@@ -116,10 +115,10 @@ class TcpSock(Sock):
     )
 
     def __init__(self, prot: TcpProt, ca: CongestionOps) -> None:
-        super().__init__()
-        self.prot = prot
         self.tp: Any = None
         """struct us_tcp_sock; None once an orphan is over."""
+        super().__init__()
+        self.prot = prot
         self.rcvq: Any = None
         self.sndq: Any = None
         self._new_tcb()
@@ -164,14 +163,22 @@ class TcpSock(Sock):
         self.rcvlowat = 1
         self.rcvbuf_locked = False
         """SO_RCVBUF was set: no autotuning."""
-        self.sndbuf_locked = False
-        """SO_SNDBUF was set: no autotuning."""
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
         """Send along ``rt`` from now on (sk_setup_caps)."""
         self.dst = rt
         self.tp.dst = self.prot.fast.dst_of(rt)
+
+    @property
+    def nospace(self) -> bool:
+        """Whether a writer waits for room (SOCK_NOSPACE); C looks at it, too."""
+        return self.tp is not None and bool(self.tp.nospace)
+
+    @nospace.setter
+    def nospace(self, waits: bool) -> None:
+        if self.tp is not None:
+            self.tp.nospace = waits
 
     @property
     def state(self) -> int:
@@ -220,6 +227,7 @@ class TcpSock(Sock):
         keep = (
             "sk_rcvbuf",
             "sk_sndbuf",
+            "sndbuf_locked",
             "nonagle",
             "user_mss",
             "notsent_lowat",

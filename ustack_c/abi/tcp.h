@@ -7,6 +7,25 @@
 
 struct us_tcp_dst;
 
+/* What CUBIC remembers of a connection (struct bictcp); see ustack/tcp/cong/cubic.py. */
+struct us_bictcp {
+	uint64_t epoch_start_us;	/* when the curve began, 0 before it has */
+	uint64_t last_jiffy;
+	uint32_t last_cwnd;
+	uint32_t ack_cnt;
+	uint32_t delay_min_us;		/* least RTT, 0: unknown */
+	uint32_t last_max_cwnd;		/* W_max of RFC 9438, segments */
+	uint32_t bic_origin_point;
+	uint32_t bic_k;			/* K, in units of 2**-10 s */
+	uint32_t tcp_cwnd;		/* W_est, the window that Reno would have */
+	uint32_t found;			/* HyStart has ended slow start */
+	uint64_t round_start_us;	/* HyStart's round, a round trip of slow start */
+	uint64_t last_ack_us;		/* the last ACK of its train */
+	uint32_t end_seq;		/* SND.NXT when it began: acknowledged, the next one begins */
+	uint32_t curr_rtt_us;		/* its least RTT */
+	uint32_t sample_cnt;
+};
+
 /*
  * The TCP control block. Written by C and Python alike; field names are Linux's
  * struct tcp_sock, RFC 9293's variables where it has them. Addresses and ports are
@@ -73,6 +92,9 @@ struct us_tcp_sock {
 	uint8_t backoff;
 	uint8_t probes_out;
 	uint8_t syn_retries;
+	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
+	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
 
 	/* RTT and RTO, RFC 6298. */
 	uint32_t srtt_us;		/* smoothed RTT << 3 */
@@ -135,6 +157,7 @@ struct us_tcp_sock {
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
+	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
 	uint32_t hash;
 	uint32_t handle;		/* number of its Python object */
 	uint32_t punt_batch;		/* batch in which a segment of it went to Python */

@@ -17,10 +17,20 @@
 #define US_TCP_SLOW_TLP 8	/* a tail loss probe is out */
 #define US_TCP_SLOW_CA 16	/* its congestion control looks at every ACK */
 
+#define US_TCP_SLOW_PACING 32	/* it is paced */
+#define US_TCP_SLOW_ERR 64	/* an ICMP message is remembered until the next ACK */
+
+/* us_tcp_sock.ca_kind */
+#define US_TCP_CA_PYTHON 0	/* its ACKs in order are Python's, too */
+#define US_TCP_CA_RENO 1
+#define US_TCP_CA_CUBIC 2
+
 /* us_tcp_event.what */
 #define US_TCP_EV_ACKED 1	/* SND.UNA has moved: timers, cwnd, what may go now, ACKs */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
 #define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_XMIT 32	/* what may go now has to be sent, and what follows from that */
+#define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 
@@ -38,6 +48,7 @@ struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
 	uint32_t can_sum;	/* the device completes checksums */
 	uint32_t can_cut;	/* and cuts super-frames */
+	uint32_t gso;		/* if it does not, they are cut for it (NETIF_F_GSO) */
 	uint32_t qlen;		/* packets that wait in the qdisc: nothing may overtake them */
 	uint32_t doorbell;	/* descriptors were filled: write the tail */
 	uint64_t packets;	/* segments and bytes since they were last added to the qdisc's */
@@ -46,6 +57,7 @@ struct us_xmit_queue {
 
 /* A neighbour's Ethernet header (struct hh_cache). */
 struct us_hh {
+	uint64_t confirmed_us;	/* when it last was seen to be there */
 	uint8_t usable;		/* the neighbour is there */
 	uint8_t header[14];
 };
@@ -55,6 +67,8 @@ struct us_tcp_dst {
 	struct us_xmit_queue *queue;
 	struct us_hh *hh;	/* NULL: the route is not to be used any more */
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
+	uint32_t mtu;
+	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint8_t ttl;
 	uint8_t tos;
 };
@@ -101,6 +115,12 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
+	uint32_t may_xmit;	/* ... and decide what to send */
+	uint32_t early_retrans;	/* tail loss probes are sent */
+	uint32_t pacing_ss_ratio;	/* net.ipv4.tcp_pacing_ss_ratio */
+	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
+	uint32_t notsent_lowat;	/* net.ipv4.tcp_notsent_lowat */
+	uint32_t wmem_max;	/* net.ipv4.tcp_wmem[2] */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
