@@ -26,7 +26,7 @@ SUBCOMMANDS = {
     "sysctl": "read and set net.core.* and net.ipv4.*",
     "ping": "echo requests from the stack",
     "tc": "queue disciplines (-s: counters)",
-    "show": "the stack's inside: softnet, rps, xps",
+    "show": "the stack's inside: softnet, rps, xps; of sockets: rqueue, ofo, wqueue, waitq",
     "ps": "the daemon's threads and tasks, and ksoftirqd",
     "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
