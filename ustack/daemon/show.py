@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.softirq import SOFTIRQ_NAMES, SoftnetData
-from ustack.daemon import show_queues
 from ustack.core.steering import rps_mask, xps_mask
+from ustack.daemon import show_queues
 
 if TYPE_CHECKING:
     from ustack.core.napi import Napi
