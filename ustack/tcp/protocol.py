@@ -82,6 +82,8 @@ class TcpProt:
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.sockmap: SockMap | None = None
         """The shortcut between local sockets, while it is switched on."""
+        self.md5_needed = False
+        """Some socket has had a key: every segment is asked for its signature."""
         self.orphan_count = 0
         self.challenge_second = -1
         self.challenge_count = 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
+    from ustack.tcp.md5 import Md5Key
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -74,6 +75,8 @@ class RareOptions:
     """IP_LOCAL_PORT_RANGE."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+    md5_keys: tuple[Md5Key, ...] = ()
+    """TCP_MD5SIG: who must sign, and with what."""
 
 
 NO_OPTIONS = RareOptions()
@@ -166,9 +169,9 @@ class TcpSock(Sock):
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
-        """Send along ``rt`` from now on (sk_setup_caps)."""
+        """Send along ``rt`` from now on (sk_setup_caps); C touches nothing that is signed."""
         self.dst = rt
-        self.tp.dst = self.prot.fast.dst_of(rt)
+        self.tp.dst = self.prot.fast.dst_of(None if self.opts.md5_keys else rt)
 
     @property
     def nospace(self) -> bool:
@@ -235,6 +238,7 @@ class TcpSock(Sock):
             "ts_recent_stamp_us",
         )
         kept = {name: getattr(old, name) for name in keep}
+        slow = old.slow & lib.US_TCP_SLOW_OPTION
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()
         self._new_tcb()
@@ -246,6 +250,7 @@ class TcpSock(Sock):
         for name, value in kept.items():
             setattr(self.tp, name, value)
         self.tp.write_seq = write_seq
+        self.tp.slow = slow
         if self.bind_bucket is not None:
             self.tp.sport = self.bind_bucket.port
 
