@@ -238,7 +238,7 @@ class TcpSock(Sock):
             "ts_recent_stamp_us",
         )
         kept = {name: getattr(old, name) for name in keep}
-        slow = old.slow & lib.US_TCP_SLOW_OPTION
+        slow = old.slow & (lib.US_TCP_SLOW_OPTION | lib.US_TCP_SLOW_PACING)
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()
         self._new_tcb()

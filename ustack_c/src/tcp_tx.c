@@ -12,9 +12,10 @@
 #include "tcp_internal.h"
 
 #define US_INLINE_BYTES 512	/* payload up to this size is copied behind the headers */
+#define US_INLINE_CUT_BYTES 1900	/* and up to this one if segments are cut here */
 #define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
 #define US_IP_DF 0x4000
-#define US_DESC_PER_SEGMENT 4	/* context, headers, text from two chunks */
+#define US_DESC_PER_SEGMENT 4	/* context, headers, text that is too long for them */
 
 /* Bytes of the IP and TCP headers. */
 static uint32_t us_tcp_headers_len(const struct us_tcp_sock *tp)
@@ -66,12 +67,12 @@ static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len
 
 /* Payload from the send queue: copied behind the headers if short, else as the ring's frags. */
 static int us_tcp_attach(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
-			 const struct us_tcp_xmit *xmit, uint8_t *tail)
+			 const struct us_tcp_xmit *xmit, uint32_t inline_max, uint8_t *tail)
 {
 	const uint32_t offset = xmit->seq - tp->snd_una;
 	int nfrags;
 
-	if (xmit->len <= US_INLINE_BYTES)
+	if (xmit->len <= inline_max)
 		return us_bq_peek(fast->mem, &tp->write_queue, offset, tail, xmit->len) ==
 		       xmit->len ? 0 : -EINVAL;
 	nfrags = us_bq_frags(fast->mem, &tp->write_queue, offset, xmit->len,
@@ -115,9 +116,9 @@ int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock
 
 /* One frame into the ring: what is to be sent, cut by the device into @segs if there are several. */
 static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
-			     const struct us_tcp_xmit *xmit, uint32_t segs)
+			     const struct us_tcp_xmit *xmit, uint32_t segs, uint32_t inline_max)
 {
-	uint8_t headers[US_HEADERS_MAX + US_INLINE_BYTES];
+	uint8_t headers[US_HEADERS_MAX + US_INLINE_CUT_BYTES];
 	struct us_xmit_queue *queue = tp->dst->queue;
 	uint8_t *iph = headers + US_ETH_HLEN;
 	uint8_t *th = iph + US_IP_HLEN;
@@ -129,7 +130,7 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	len = US_IP_HLEN + us_tcp_put_header(fast, tp, th, xmit);
 	if (len + xmit->len > UINT16_MAX)
 		return -EMSGSIZE;
-	nfrags = us_tcp_attach(fast, tp, xmit, headers + US_ETH_HLEN + len);
+	nfrags = us_tcp_attach(fast, tp, xmit, inline_max, headers + US_ETH_HLEN + len);
 	if (nfrags < 0)
 		return nfrags;
 	us_tcp_put_ip(tp, iph, len + xmit->len, segs);
@@ -166,7 +167,7 @@ static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		part.len = us_min32(left, xmit->gso_size);
 		if (part.len == left)
 			part.flags = xmit->flags;
-		err = us_tcp_xmit_frame(fast, tp, &part, 1);
+		err = us_tcp_xmit_frame(fast, tp, &part, 1, US_INLINE_CUT_BYTES);
 		if (err)
 			return left == xmit->len ? err : 0;	/* the rest is as if lost */
 	}
@@ -201,7 +202,7 @@ int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	if (is_super && !queue->can_cut)
 		err = us_tcp_xmit_cut(fast, tp, xmit, segs);
 	else
-		err = us_tcp_xmit_frame(fast, tp, xmit, segs);
+		err = us_tcp_xmit_frame(fast, tp, xmit, segs, US_INLINE_BYTES);
 	if (err)
 		return err;
 	queue->packets += segs;
