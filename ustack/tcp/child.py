@@ -83,7 +83,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.tp.slow = lsk.tp.slow & lib.US_TCP_SLOW_OPTION
-    child.rcvbuf_locked = lsk.rcvbuf_locked
+    child.tp.rcvbuf_locked = lsk.tp.rcvbuf_locked
     child.tp.sndbuf_locked = lsk.tp.sndbuf_locked
     child.bind_addr = lsk.bind_addr
     tp = child.tp

@@ -58,6 +58,7 @@ class TcpFast:
         self.ptr.pacing_ss_ratio = tcp.tcp_pacing_ss_ratio
         self.ptr.pacing_ca_ratio = tcp.tcp_pacing_ca_ratio
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
+        self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
         self._wanted = (
             config.ustack.tcp_fastpath

@@ -55,14 +55,16 @@ def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
     left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
     if left != count:
         fast.prot.net.softnet.processed += count - left
-        _run_events(fast)
+        run_events(fast)
     return left
 
 
-def _run_events(fast: TcpFast) -> None:
+def run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
     ptr, socks = fast.ptr, fast.socks
     fast.ring_doorbells()
+    if not ptr.nevents:
+        return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
     for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)

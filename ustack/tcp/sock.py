@@ -106,7 +106,6 @@ class TcpSock(Sock):
         "pacing",
         "port_locked",
         "prot",
-        "rcvbuf_locked",
         "rcvlowat",
         "rcvq",
         "recovery",
@@ -164,8 +163,6 @@ class TcpSock(Sock):
         self.fastopen_req: FastopenRequest | None = None
         """Fast Open, until the SYN-ACK."""
         self.rcvlowat = 1
-        self.rcvbuf_locked = False
-        """SO_RCVBUF was set: no autotuning."""
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
@@ -230,6 +227,7 @@ class TcpSock(Sock):
         keep = (
             "sk_rcvbuf",
             "sk_sndbuf",
+            "rcvbuf_locked",
             "sndbuf_locked",
             "nonagle",
             "user_mss",

@@ -92,6 +92,7 @@ struct us_tcp_sock {
 	uint8_t backoff;
 	uint8_t probes_out;
 	uint8_t syn_retries;
+	uint8_t rcvbuf_locked;		/* SO_RCVBUF was set: no autotuning */
 	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
 	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
 	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */

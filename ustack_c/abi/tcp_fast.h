@@ -121,6 +121,7 @@ struct us_tcp_fast {
 	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
 	uint32_t notsent_lowat;	/* net.ipv4.tcp_notsent_lowat */
 	uint32_t wmem_max;	/* net.ipv4.tcp_wmem[2] */
+	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
@@ -152,6 +153,12 @@ int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		    const struct us_tcp_xmit *xmit);
+
+/* send() and recv() in the usual case. */
+int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
+		       uint32_t len, uint64_t now_us, uint32_t genid);
+int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+		       uint32_t len, uint64_t now_us, uint32_t genid);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

@@ -116,6 +116,8 @@ struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
+uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
+uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
 uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
 uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
@@ -141,6 +143,7 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 				bool advancing_rto);
 
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 

@@ -34,7 +34,7 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 }
 
 /* tcp_size_goal */
-static uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
+uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 {
 	const uint32_t mss = tp->mss_cache;
 	uint32_t goal = tp->dst->gso_max_size - 1 - US_MAX_TCP_HEADER;
