@@ -56,6 +56,13 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         lib.us_bq_drop(mem, sk.rcvq, length)
     else:
         lib.us_bq_read(mem, sk.rcvq, ffi.from_buffer(buffer), length)
+    tcp_bytes_read(sk, length)
+    return length
+
+
+def tcp_bytes_read(sk: TcpSock, length: int) -> None:
+    """Account for bytes that have left the receive queue for the application."""
+    tp = sk.tp
     tp.copied_seq = tp.copied_seq + length & SEQ_MASK
     if sk.urg is not None:
         tcp_urg_passed(sk)
@@ -64,7 +71,6 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         if sk.prot.sockmap is not None:
             sk.prot.sockmap.data_read(sk)
         tcp_cleanup_rbuf(sk, length)
-    return length
 
 
 def _empty(sk: TcpSock) -> int:
