@@ -15,8 +15,8 @@ from threading import Lock
 
 from ustack.api.protocol import (
     HELLO,
-    REPLY,
     MAX_DATA,
+    REPLY,
     Answer,
     Call,
     pack_call,
@@ -91,7 +91,7 @@ class DaemonLink:
     def _exchange(self, call: Call, fd: int) -> tuple[Answer, list[int]]:
         message = pack_call(call)
         with self._lock:
-            for attempt in range(2):
+            for _attempt in range(2):
                 try:
                     sock = self._sock or self._open()
                     sock.sendmsg([message], rights(fd))

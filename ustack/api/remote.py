@@ -40,6 +40,9 @@ class RemoteSocket(_socket.socket):
         fileno: a descriptor that is such a socket already.
     """
 
+    is_ustack_socket = True
+    """``isinstance(sock, ustack.socket.socket)`` holds, whatever the sockets are made of."""
+
     def __init__(
         self,
         link: DaemonLink,
@@ -89,7 +92,7 @@ class RemoteSocket(_socket.socket):
         """Accept connections; ``backlog`` of them may wait for accept()."""
         self._call(protocol.LISTEN, value=max(0, backlog))
 
-    def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:  # type: ignore[override]
+    def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""
         os.close(os.dup(self.fileno()))  # EMFILE now, not once the connection is ours and lost
         data, ancillary, _, _ = super().recvmsg(
@@ -163,7 +166,7 @@ class RemoteSocket(_socket.socket):
 
     # Options.
 
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:  # type: ignore[override]
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: an int, or with ``buflen`` that many bytes at most."""
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             return super().getsockopt(level, optname, buflen)
@@ -172,7 +175,7 @@ class RemoteSocket(_socket.socket):
         )
         return answer.data if buflen else struct.unpack("i", answer.data)[0]
 
-    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0) -> None:
         """Set an option, of the connection in the daemon or of the descriptor."""
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             super().setsockopt(level, optname, value)
@@ -231,11 +234,11 @@ class RemoteSocket(_socket.socket):
         except OSError as exc:
             self._explain(exc)
 
-    def sendto(self, data: Any, *args: Any) -> int:  # type: ignore[override]
+    def sendto(self, data: Any, *args: Any) -> int:
         """Send; the address is ignored, as for any connected stream."""
         return self.send(data, args[0] if len(args) > 1 else 0)
 
-    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:  # type: ignore[override]
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several buffers as one."""
         try:
             return super().sendmsg(buffers, ancdata, flags)

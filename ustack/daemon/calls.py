@@ -66,19 +66,17 @@ class CallServer:
         self.hub = hub
         self._ports = ports
         self._owners: dict[int, Owner] = {}
-        self._handlers: Mapping[int, Callable[[Call, Join, int, Owner], Answer]] = {
+        self._handlers: Mapping[int, Callable[[Call, Join, int, Owner], Answer | None]] = {
             BIND: self._bind,
-            LISTEN: lambda call, join, fd, owner: _nothing(join.listen(max(call.value, 0))),
-            CONNECT: lambda call, join, fd, owner: _nothing(join.connect(call.addr, call.port, fd)),
-            SHUTDOWN: lambda call, join, fd, owner: _nothing(join.shutdown(call.value)),
-            GETSOCKNAME: lambda call, join, fd, owner: Answer(0, *join.core.getsockname()),
-            GETPEERNAME: lambda call, join, fd, owner: Answer(0, *join.core.getpeername()),
-            SETSOCKOPT: lambda call, join, fd, owner: _nothing(
-                join.core.setsockopt(call.level, call.name, call.data)
-            ),
+            LISTEN: _listen,
+            CONNECT: _connect,
+            SHUTDOWN: _shutdown,
+            GETSOCKNAME: _getsockname,
+            GETPEERNAME: _getpeername,
+            SETSOCKOPT: _setsockopt,
             GETSOCKOPT: _getsockopt,
-            IOCTL: lambda call, join, fd, owner: Answer(join.core.ioctl(call.name)),
-            SENDOOB: lambda call, join, fd, owner: Answer(join.send_oob(call.data)),
+            IOCTL: _ioctl,
+            SENDOOB: _sendoob,
         }
 
     def owner(self, pid: int, uid: int, gid: int) -> Owner:
@@ -101,6 +99,7 @@ class CallServer:
         """
         if call.op == HELLO:
             return Answer(VERSION), None
+        self.hub.runtime.call(self.hub.settle)
         if call.op == SOCKET:
             return Answer(), self._socket(call, owner)
         handler = self._handlers.get(call.op)
@@ -109,7 +108,7 @@ class CallServer:
         join = self.hub.find(fd) if fd >= 0 else None
         if join is None:
             return self._after_the_end(call, fd), None
-        return self.hub.runtime.call(handler, call, join, fd, owner), None
+        return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
 
     def _socket(self, call: Call, owner: Owner) -> socket.socket:
         if call.level != socket.AF_INET:
@@ -132,15 +131,42 @@ class CallServer:
             return Answer()
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
-    def _bind(self, call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    def _bind(self, call: Call, join: Join, fd: int, owner: Owner) -> None:
         if not self._ports.permits(owner.uid, call.port):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         join.core.bind(call.addr, call.port)
-        return Answer()
 
 
-def _nothing(_: None) -> Answer:
-    return Answer()
+def _listen(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.listen(max(call.value, 0))
+
+
+def _connect(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.connect(call.addr, call.port, fd)
+
+
+def _shutdown(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.shutdown(call.value)
+
+
+def _getsockname(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(0, *join.core.getsockname())
+
+
+def _getpeername(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(0, *join.core.getpeername())
+
+
+def _setsockopt(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.core.setsockopt(call.level, call.name, call.data)
+
+
+def _ioctl(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(join.core.ioctl(call.name))
+
+
+def _sendoob(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(join.send_oob(call.data))
 
 
 def _getsockopt(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
@@ -179,7 +205,7 @@ class CallClient:
     def _readable(self) -> None:
         for _ in range(REQUESTS_PER_TURN):
             try:
-                data, ancillary, flags, _address = self._sock.recvmsg(
+                data, ancillary, _flags, _address = self._sock.recvmsg(
                     MAX_REQUEST_BYTES + 1, RIGHTS_BYTES, RECV_FLAGS
                 )
             except BlockingIOError:

@@ -100,7 +100,10 @@ class SocketAccess:
     gid: int | None = None
 
 
-def bind_control_socket(path: Path, access: SocketAccess) -> socket.socket:
+OWNER_ONLY = SocketAccess()
+
+
+def bind_control_socket(path: Path, access: SocketAccess = OWNER_ONLY) -> socket.socket:
     """Listen at ``path``, open to nobody but those named; ``claim_path`` comes first.
 
     Raises:
@@ -133,13 +136,13 @@ class ControlServer:
         start_stream: StartStream,
         *,
         calls: CallServer | None = None,
-        access: SocketAccess | None = None,
+        access: SocketAccess = OWNER_ONLY,
     ) -> None:
         self.path = path
         self._answer = answer
         self._start_stream = start_stream
         self._calls = calls
-        self._access = access or SocketAccess()
+        self._access = access
         self._clients: set[ControlClient] = set()
         self._call_clients: set[CallClient] = set()
         self._listener: socket.socket | None = None
@@ -160,8 +163,10 @@ class ControlServer:
 
     def close(self) -> None:
         """Hang up on everybody and remove the socket from the file system."""
-        for client in (*self._clients, *self._call_clients):
+        for client in tuple(self._clients):
             client.close()
+        for caller in tuple(self._call_clients):
+            caller.close()
         if self._listener is None:
             return
         if self._loop is not None:

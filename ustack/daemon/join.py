@@ -41,7 +41,8 @@ class Join:
 
     __slots__ = (
         "_blocked", "_entry", "_error", "_fin_given", "_hub", "_leftover", "_mask", "_mode",
-        "_plug", "_read_shut", "_scheduled", "_sock", "_unit", "_unread", "core", "fd", "inode", "owner",
+        "_plug", "_read_shut", "_scheduled", "_sock", "_unit", "_unread", "core", "fd", "inode",
+        "owner",
     )  # fmt: skip
 
     def __init__(
@@ -263,14 +264,13 @@ class Join:
             OSError: EAGAIN, the pair is full; EPIPE, nobody reads.
         """
         core = self.core
-        while core.splice_read(self.fd):
-            pass
-        if core.at_mark() and core.poll() & select.EPOLLPRI:
-            byte = core.recv(1, MSG_OOB | socket.MSG_PEEK)
-            self._sock.send(byte, MSG_OOB | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            core.recv(1, MSG_OOB)
-            while core.splice_read(self.fd):
-                pass
+        moved = 1
+        while moved:
+            if core.at_mark() and core.poll() & select.EPOLLPRI:
+                byte = core.recv(1, MSG_OOB | socket.MSG_PEEK)
+                self._sock.send(byte, MSG_OOB | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                core.recv(1, MSG_OOB)
+            moved = core.splice_read(self.fd)
 
     def _from_client(self) -> bool:
         """Send what the client has written; return whether there may be more to read at once."""
@@ -300,7 +300,7 @@ class Join:
             self._leftover = bytes(self._hub.scratch[taken:got])
             self._wait_for_room()
             return False
-        if not got:
+        if not got and self._mode == STREAM:
             self._watch(self._mask & ~IN)
             with contextlib.suppress(OSError):
                 core.shutdown(socket.SHUT_WR)

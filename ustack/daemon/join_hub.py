@@ -137,7 +137,7 @@ class JoinHub:
         """Return how a connection ended, an error only once; ECONNRESET if we never had it."""
         inode = os.fstat(client_end).st_ino
         error = self._graves.get(inode, errno.ECONNRESET)
-        self._graves[inode] = 0
+        self.bury(inode, 0)
         return error
 
     def watch(self, fd: int, mask: int) -> None:
@@ -156,9 +156,10 @@ class JoinHub:
         self.runtime.loop.call_later(SHORTAGE_S, self.runtime.call, callback)
 
     def _ready(self) -> None:
-        self.runtime.call(self._events)
+        self.runtime.call(self.settle)
 
-    def _events(self) -> None:
+    def settle(self) -> None:
+        """See to what has happened to the clients' ends: a close() comes before a later call."""
         # Looked up first: a number whose join ends meanwhile may soon be another's.
         ready = [(self._joins[fd], ev) for fd, ev in self._epoll.poll(0, EVENTS_PER_TURN)]
         for join, events in ready:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ustack.config import CoreConfig, NicConfig, StackConfig
-from ustack.daemon.control import SocketAccess
+from ustack.daemon.control import OWNER_ONLY, SocketAccess
 from ustack.daemon.impair import ImpairOptions, parse_impairment
 from ustack.daemon.services.registry import ServiceSpec, parse_services
 from ustack.lib.addresses import (
@@ -64,7 +64,7 @@ class DaemonOptions:
     record: Path | None = None
     replay: Path | None = None
     tap_queues: int = 1
-    access: SocketAccess = SocketAccess()
+    access: SocketAccess = OWNER_ONLY
     port_users: frozenset[int] = frozenset()
     max_sockets: int = MAX_SOCKETS
     client_sockets: int = MAX_SOCKETS
