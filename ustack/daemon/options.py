@@ -168,6 +168,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help=f"control socket (default {CONTROL_FOLDER}/TAP.sock)",
     )
+    _add_client_options(add)
+    return parser
+
+
+def _add_client_options(add: Callable[..., Any]) -> None:
+    """Declare who may have sockets, and how many."""
     add(
         "--socket-mode",
         type=checked(_mode),
@@ -202,7 +208,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="sockets of one client process (default: its own limit of open files)",
     )
-    return parser
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
