@@ -167,6 +167,9 @@ class TcpConfig:
     one, 0x400 every listener without TCP_FASTOPEN."""
     tcp_fastopen_key: str = "00000000-00000000-00000000-00000000"
     """Key of the server's cookies; all zero: a random one."""
+    tcp_fastopen_blackhole_timeout_us: int = 0
+    """net.ipv4.tcp_fastopen_blackhole_timeout_sec: how long clients do without Fast Open after
+    something on the way has swallowed theirs, each time twice as long; 0: no such pause."""
     tcp_window_scaling: bool = True
     tcp_timestamps: int = 1
     """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""

@@ -41,8 +41,9 @@ RENAMED = {
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
+    "tcp_fastopen_blackhole_timeout_us": "tcp_fastopen_blackhole_timeout_sec",
 }
-"""Fields that Linux keeps in a folder of their own."""
+"""Fields that Linux keeps in a folder of their own, or whose unit it names."""
 
 LEAST = {
     "dev_weight": 1,
