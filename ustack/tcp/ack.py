@@ -38,12 +38,7 @@ from ustack.tcp.cong.ops import (
     tcp_cong_avoid,
 )
 from ustack.tcp.ecn import tcp_ecn_rcv_ecn_echo
-from ustack.tcp.output import (
-    tcp_current_mss,
-    tcp_packets_in_flight,
-    tcp_sync_mss,
-    tcp_wnd_end,
-)
+from ustack.tcp.mss import tcp_current_mss, tcp_sync_mss
 from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.prr import tcp_cwnd_reduction, tcp_in_cwnd_reduction
 from ustack.tcp.rack import tcp_rack_update_reo_wnd
@@ -52,6 +47,7 @@ from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_rtt_of_log
 from ustack.tcp.rtx import tcp_clean_rtx_queue
 from ustack.tcp.sack import tcp_count_delivered, tcp_sacktag_write_queue
 from ustack.tcp.scoreboard import tcp_reordering, tcp_rtx_settle
+from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
 from ustack.tcp.sock import ICSK_TIME_PROBE0
 from ustack.tcp.timer import (
     tcp_arm_retransmit,

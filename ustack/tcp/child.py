@@ -16,7 +16,7 @@ from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
-from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.pacing import sk_set_max_pacing_rate
 from ustack.tcp.ports import bind_bucket_add
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
