@@ -104,11 +104,10 @@ def tcp_simple_retransmit(sk: TcpSock) -> None:
     """
     tp = sk.tp
     mss = tcp_current_mss(sk)
-    prior_lost = tp.lost_out
     for rec in tcp_rtx_queue(sk):
         if min(tcp_rec_payload(sk, rec), rec.mss) > mss:
             tcp_mark_skb_lost(sk, rec)
-    if tp.lost_out == prior_lost:
+    if not tp.lost_out:
         return
     if not tp.sack_ok:
         tcp_limit_reno_sacked(sk)

@@ -18,6 +18,7 @@ from ustack.tcp.cong.ops import (
     tcp_ca_event,
 )
 from ustack.tcp.mss import tcp_current_mss, tcp_size_goal
+from ustack.tcp.mtu_probe import PROBE_LATER, MtuProbe, tcp_mtu_probe_size, tcp_mtup_sent
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.scoreboard import tcp_rtx_push
@@ -104,6 +105,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     prior_packets = tp.packets_out
     waits = False
     cwnd_limited = False
+    if sk.mtup is not None and not push_one and tcp_mtu_probe(sk, sk.mtup):
+        return False
     if not prior_packets:
         tcp_slow_start_after_idle_check(sk)
     while tp.snd_nxt != tp.write_seq:
@@ -138,6 +141,15 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     ):
         tcp_rearm_rto(sk)
     return False
+
+
+def tcp_mtu_probe(sk: TcpSock, mtup: MtuProbe) -> bool:
+    """Send a larger segment if it is time for one (tcp_mtu_probe); whether to wait for it."""
+    size = tcp_mtu_probe_size(sk, mtup)
+    if size > 0:
+        tcp_send_new(sk, size, size)
+        tcp_mtup_sent(sk, mtup, size)
+    return size == PROBE_LATER
 
 
 def tcp_small_queue_check(sk: TcpSock) -> bool:

@@ -31,6 +31,7 @@ from ustack.tcp.cong.ops import (
 )
 from ustack.tcp.early_retrans import tcp_pause_early_retransmit, tcp_wants_early_retransmit
 from ustack.tcp.frto import tcp_process_loss
+from ustack.tcp.loss import tcp_simple_retransmit
 from ustack.tcp.mark_lost import (
     tcp_check_sack_reneging,
     tcp_force_fast_retransmit,
@@ -38,6 +39,7 @@ from ustack.tcp.mark_lost import (
     tcp_time_to_recover,
     tcp_update_scoreboard,
 )
+from ustack.tcp.mtu_probe import tcp_mtup_probe_failed, tcp_mtup_probe_is_lost
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_write_xmit
 from ustack.tcp.prr import (
     tcp_end_cwnd_reduction,
@@ -165,6 +167,10 @@ def _in_open(sk: TcpSock, ack: AckState, num_dupack: int) -> bool | None:
     tcp_identify_packet_loss(sk, ack)
     if not tcp_time_to_recover(sk) and not _early_retransmit(sk, ack):
         tcp_try_to_open(sk, ack)
+        return None
+    if tcp_mtup_probe_is_lost(sk):
+        tcp_mtup_probe_failed(sk)
+        tcp_simple_retransmit(sk)
         return None
     tcp_enter_recovery(sk, ece_ack=bool(ack.flag & FLAG_ECE))
     return True

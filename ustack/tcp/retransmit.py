@@ -52,6 +52,8 @@ def tcp_retransmit_rec(sk: TcpSock, index: int, segs: int) -> TxRec | None:
         The record that went out, None if none could.
     """
     tp = sk.tp
+    if sk.mtup is not None:
+        sk.mtup.probe_size = 0  # nothing can be learnt from it any more
     recs = tcp_rtx_queue(sk)
     rec = recs[index]
     if before(rec.seq, tp.snd_una):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
+    from ustack.tcp.mtu_probe import MtuProbe
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -98,6 +99,7 @@ class TcpSock(Sock):
         "icsk_pending",
         "keepalive_timer",
         "listen",
+        "mtup",
         "ofo",
         "oobinline",
         "opts",
@@ -146,6 +148,8 @@ class TcpSock(Sock):
         """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
+        self.mtup: MtuProbe | None = None
+        """The search for the path MTU, once there is one."""
         self.dst: Route | None = None
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
@@ -239,6 +243,7 @@ class TcpSock(Sock):
         self.done = False
         self.duplicate_sack = None
         self.urg = None
+        self.mtup = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():

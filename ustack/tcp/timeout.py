@@ -17,6 +17,7 @@ from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
 from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.mtu_probe import tcp_mtu_probing
 from ustack.tcp.output import tcp_send_new
 from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
 from ustack.tcp.retransmit import tcp_retransmit_skb
@@ -167,6 +168,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
             ):
                 return True
         if retransmits_timed_out(sk, sk.prot.config.tcp_retries1, 0):
+            tcp_mtu_probing(sk)
             sk.set_dst(None)  # RFC 9293 §3.8.3, R1: perhaps there is another way
     if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
         tcp_write_err(sk)
