@@ -216,6 +216,8 @@ class TcpExtMib:
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
+    TCPMTUPFail: int = 0
+    TCPMTUPSuccess: int = 0
     TCPDelivered: int = 0
     TCPDSACKRecvSegs: int = 0
     TCPDSACKIgnoredDubious: int = 0

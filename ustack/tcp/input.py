@@ -115,12 +115,9 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
     if tp.state == TCP_SYN_RECV and not _is_ack_of_our_syn(sk, seg, ahead=request is not None):
         tcp_v4_send_reset(sk.prot, sk, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
-    old_ack = before(seg.ack, tp.snd_una)
     reason = tcp_ack(sk, seg)
     if reason is not None:
         return reason
-    if not old_ack:
-        tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
     if reason is not None or is_over(sk):
         return reason

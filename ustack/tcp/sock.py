@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.md5 import Md5Key
+    from ustack.tcp.mtu_probe import MtuProbe
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -97,14 +98,13 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "delack_timer",
         "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
-        "icsk_pending",
         "keepalive_timer",
         "listen",
+        "mtup",
         "ofo",
         "oobinline",
         "opts",
@@ -116,7 +116,6 @@ class TcpSock(Sock):
         "rcvlowat",
         "rcvq",
         "recovery",
-        "retransmit_timer",
         "rtx",
         "sndbuf_locked",
         "sndq",
@@ -153,6 +152,8 @@ class TcpSock(Sock):
         """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
+        self.mtup: MtuProbe | None = None
+        """The search for the path MTU, once there is one."""
         self.dst: Route | None = None
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
@@ -167,9 +168,6 @@ class TcpSock(Sock):
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
         """Set once the socket is paced."""
-        self.icsk_pending = ICSK_TIME_NONE
-        self.retransmit_timer: Timer | None = None
-        self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
         self.fastopen_req: FastopenRequest | None = None
@@ -247,6 +245,7 @@ class TcpSock(Sock):
         self.done = False
         self.duplicate_sack = None
         self.urg = None
+        self.mtup = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():
@@ -268,6 +267,7 @@ class TcpSock(Sock):
         tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
+        prot.fast.adopt(self)
         self.rcvq = ffi.addressof(tp, "receive_queue")
         self.sndq = ffi.addressof(tp, "write_queue")
 
@@ -275,7 +275,7 @@ class TcpSock(Sock):
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
-        self.prot.fast.unhash(self)
+        self.prot.fast.forget(self)
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
         lib.us_tcp_tx_purge(mem, self.tp)

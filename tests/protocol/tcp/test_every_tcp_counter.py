@@ -623,6 +623,30 @@ def closes_unread(h: Host) -> None:
     h.settle()
 
 
+def probe_of_the_path(h: Host) -> Peer:
+    """A larger segment at byte 10241, and a dozen behind it; ours is the active side."""
+    peer = h.peer(port=80, to=None)
+    sk = h.connect()
+    peer.answer_syn("mss 1460")
+    sk.setsockopt(1, 7, 200_000)
+    sk.send(pattern(0, 10_240))
+    peer.send(". 1:1(0) ack 10241")
+    sk.send(pattern(10_240, 30_000))
+    return peer
+
+
+def probe_arrives(h: Host) -> None:
+    """The path takes it."""
+    probe_of_the_path(h).send(". 1:1(0) ack 20000")
+
+
+def probe_is_lost(h: Host) -> None:
+    """It does not: duplicates are all that comes back."""
+    peer = probe_of_the_path(h)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 10241")
+
+
 def text_for_an_orphan(h: Host) -> None:
     """Text for a socket that is closed."""
     sk, peer = h.established()
@@ -925,6 +949,8 @@ TCP_EXT = {
     "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
     "TCPKeepAlive": case(kept_alive),
     "TCPWinProbe": case(probed),
+    "TCPMTUPSuccess": case(probe_arrives, tcp_mtu_probing=2, tcp_timestamps=0),
+    "TCPMTUPFail": case(probe_is_lost, tcp_mtu_probing=2, tcp_timestamps=0),
     "TCPDelivered": case(delivers_three, 3),
     "TCPZeroWindowDrop": case(byte_for_a_closed_window),
     "TCPAckCompressed": case(duplicate_acks_in_one),
