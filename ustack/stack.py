@@ -28,7 +28,7 @@ from ustack.link.arp import Arp
 from ustack.native.mem import Mem
 from ustack.nic.wrapped import earlier
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
-from ustack.tcp.fast_rx import tcp_fast_rx
+from ustack.tcp.fast_rx import TcpFastRx
 from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
@@ -63,7 +63,7 @@ class Stack:
         self.arp = Arp(self.net, self.config.ip.neigh)
         self.ip = Ipv4(self.net, self.arp)
         self.tcp = TcpProt(self.net, self.ip)
-        self.net.rx_fast = partial(tcp_fast_rx, self.tcp.fast)
+        self.net.rx_fast = TcpFastRx(self.tcp.fast)
         self.udp = UdpProt(self.net, self.ip)
         self.ip.inet_add_protocol(
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)

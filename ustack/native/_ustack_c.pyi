@@ -83,6 +83,21 @@ class us_igb_itr:
     tx_packets: int
     tx_bytes: int
 
+class us_igb_poll:
+    nic: us_nic
+    rx: us_igb_rx_ring
+    tx: us_igb_tx_ring
+    rxq: us_igb_rxq_regs
+    itr: us_igb_itr
+    fast: us_tcp_fast
+    mac: Any
+    is_adaptive: int
+    gro: int
+    irqs: int
+    consumed: int
+    left: int
+    taken: int
+
 class us_igb_regs:
     CTRL: int
     STATUS: int
@@ -352,11 +367,11 @@ class us_tcp_sock:
     retransmits: int
     backoff: int
     probes_out: int
-    syn_retries: int
     rcvbuf_locked: int
     sndbuf_locked: int
     nospace: int
     ca_kind: int
+    syn_fastopen: int
     srtt_us: int
     mdev_us: int
     mdev_max_us: int
@@ -484,6 +499,8 @@ class us_txlog:
 
 class us_xmit_queue:
     ring: us_igb_tx_ring
+    nic: us_nic
+    index: int
     can_sum: int
     can_cut: int
     gso: int
@@ -563,6 +580,13 @@ class Lib:
     US_IGB_LOW_LATENCY: int
     US_IGB_MAX_DATA_PER_TXD: int
     US_IGB_MAX_QUEUES: int
+    US_IGB_POLL_AGAIN: int
+    US_IGB_POLL_DMA: int
+    US_IGB_POLL_EVENTS: int
+    US_IGB_POLL_GONE: int
+    US_IGB_POLL_HELD: int
+    US_IGB_POLL_LEFT: int
+    US_IGB_POLL_NOT_NOW: int
     US_IGB_RETA_SIZE: int
     US_IGB_RSSRK_SIZE: int
     US_IGB_RXBUFFER_2048: int
@@ -580,6 +604,7 @@ class Lib:
     US_NO_PAGE: int
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
+    US_SPLICE_MAX_FRAGS: int
     US_TCP_CA_CUBIC: int
     US_TCP_CA_PYTHON: int
     US_TCP_CA_RENO: int
@@ -592,6 +617,7 @@ class Lib:
     US_TCP_EV_XMIT: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
+    US_TCP_SLOW_MTUP: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
     US_TCP_SLOW_PACING: int
@@ -616,6 +642,8 @@ class Lib:
     def us_bq_peek(self, mem: Any, bq: Any, off: int, dst: Any, len: int, /) -> int: ...
     def us_bq_purge(self, mem: Any, bq: Any, /) -> None: ...
     def us_bq_read(self, mem: Any, bq: Any, dst: Any, len: int, /) -> int: ...
+    def us_bq_splice_in(self, mem: Any, bq: Any, fd: int, scratch: Any, len: int, taken: Any, /) -> int: ...
+    def us_bq_splice_out(self, mem: Any, bq: Any, fd: int, len: int, /) -> int: ...
     def us_csum_block_add(self, sum: int, part: int, offset: int, /) -> int: ...
     def us_csum_fold(self, sum: int, /) -> int: ...
     def us_csum_partial(self, buf: Any, len: int, sum: int, /) -> int: ...
@@ -630,6 +658,7 @@ class Lib:
     def us_igb_clean_tx_irq(self, ring: Any, budget: int, /) -> int: ...
     def us_igb_free_rx_resources(self, ring: Any, /) -> None: ...
     def us_igb_free_tx_resources(self, ring: Any, /) -> None: ...
+    def us_igb_poll(self, poll: Any, now_us: int, genid: int, /) -> int: ...
     def us_igb_set_itr(self, itr: Any, rx: Any, tx: Any, /) -> int: ...
     def us_igb_setup_rx_resources(self, mem: Any, count: int, buffer_bytes: int, /) -> us_igb_rx_ring: ...
     def us_igb_setup_tx_resources(self, mem: Any, count: int, /) -> us_igb_tx_ring: ...

@@ -1,6 +1,6 @@
 """Received frames that C takes, and what is left to do for their connections.
 
-The driver hands every batch to ``tcp_fast_rx`` before anything else. C consumes the segments
+The driver hands every batch to ``TcpFastRx.rx`` before anything else. C consumes the segments
 that their connections expect and says, once a connection, what it could not do: wake whoever
 reads, set a timer. What it did not take goes on as a packet, in the same order.
 """
@@ -34,29 +34,51 @@ EV_XMIT: int = lib.US_TCP_EV_XMIT
 EV_SPACE: int = lib.US_TCP_EV_SPACE
 
 
-def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
-    """Let C take what it can of a batch.
+class TcpFastRx:
+    """The receive side for the drivers (``core.net.RxFast``)."""
 
-    Args:
-        fast: the stack's fast path.
-        dev: the device that received it.
-        frames: ``struct us_igb_rx_frame *``; those that are left come to stand in front.
-        count: how many there are.
+    def __init__(self, fast: TcpFast) -> None:
+        self._fast = fast
+        self._fib = fast.prot.ip.fib
+        self.ptr = fast.ptr
 
-    Returns:
-        How many are left.
-    """
-    if not fast.on or dev.rps_maps:
-        return count
-    ptr = fast.ptr
-    ptr.now_us = fast.prot.clock.now_us
-    ptr.genid = fast.prot.ip.fib.genid
-    ptr.gro = dev.features & NETIF_F_GRO
-    left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
-    if left != count:
-        fast.prot.net.softnet.processed += count - left
-        run_events(fast)
-    return left
+    @property
+    def on(self) -> bool:
+        """Whether C may take frames now."""
+        return self._fast.on
+
+    @property
+    def genid(self) -> int:
+        """Generation of the routing table."""
+        return self._fib.genid
+
+    def run_events(self) -> None:
+        """Do what C has left to do for connections."""
+        run_events(self._fast)
+
+    def rx(self, dev: NetDevice, frames: Any, count: int) -> int:
+        """Let C take what it can of a batch.
+
+        Args:
+            dev: the device that received it.
+            frames: ``struct us_igb_rx_frame *``; those that are left come to stand in front.
+            count: how many there are.
+
+        Returns:
+            How many are left.
+        """
+        fast = self._fast
+        if not fast.on or dev.rps_maps:
+            return count
+        ptr = fast.ptr
+        ptr.now_us = fast.prot.clock.now_us
+        ptr.genid = fast.prot.ip.fib.genid
+        ptr.gro = dev.features & NETIF_F_GRO
+        left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
+        if left != count:
+            fast.prot.net.softnet.processed += count - left
+            run_events(fast)
+        return left
 
 
 def run_events(fast: TcpFast) -> None:

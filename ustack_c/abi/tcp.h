@@ -91,11 +91,11 @@ struct us_tcp_sock {
 	uint8_t retransmits;		/* consecutive timeouts of the same data */
 	uint8_t backoff;
 	uint8_t probes_out;
-	uint8_t syn_retries;
 	uint8_t rcvbuf_locked;		/* SO_RCVBUF was set: no autotuning */
 	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
 	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
 	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
+	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
 	/* RTT and RTO, RFC 6298. */
 	uint32_t srtt_us;		/* smoothed RTT << 3 */

@@ -2,6 +2,7 @@
 #define USTACK_ABI_TCP_FAST_H
 
 #include "igb.h"
+#include "nic.h"
 #include "tcp.h"
 
 /*
@@ -19,6 +20,7 @@
 
 #define US_TCP_SLOW_PACING 32	/* it is paced */
 #define US_TCP_SLOW_ERR 64	/* an ICMP message is remembered until the next ACK */
+#define US_TCP_SLOW_MTUP 128	/* it searches its path's MTU */
 
 /* us_tcp_sock.ca_kind */
 #define US_TCP_CA_PYTHON 0	/* its ACKs in order are Python's, too */
@@ -46,6 +48,8 @@ struct us_tcp_event {
 /* The transmit queue of a device that C may send through. */
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
+	struct us_nic *nic;	/* whose doorbell C can ring itself, or NULL */
+	uint32_t index;		/* of the queue */
 	uint32_t can_sum;	/* the device completes checksums */
 	uint32_t can_cut;	/* and cuts super-frames */
 	uint32_t gso;		/* if it does not, they are cut for it (NETIF_F_GSO) */

@@ -11,6 +11,7 @@
 #define US_TCP_NAGLE_CORK 2
 #define US_TCP_NAGLE_PUSH 4
 #define US_MAX_TCP_HEADER 320
+#define US_MIN_MTU 68
 #define US_SKB_SHARED_INFO 320
 #define US_SKB_SIZE 256
 #define US_INIT_CWND 10
@@ -38,12 +39,13 @@ uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 {
 	const uint32_t mss = tp->mss_cache;
 	uint32_t goal = tp->dst->gso_max_size - 1 - US_MAX_TCP_HEADER;
+	const uint32_t least = US_MIN_MTU - US_TCP_HLEN - (tp->tstamp_ok ? US_TCPOLEN_TSTAMP : 0);
 	uint32_t cutoff = tp->max_window > 536 ? tp->max_window >> 1 : tp->max_window;
 
 	if (!tp->dst->queue->can_cut && !tp->dst->queue->gso)
 		return mss;
 	if (cutoff && goal > cutoff)
-		goal = cutoff;
+		goal = us_max32(cutoff, least);
 	return us_max32(goal - goal % mss, mss);
 }
 
