@@ -13,6 +13,7 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
+from ustack.tcp.ip_header import IpHeader
 from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
@@ -57,6 +58,7 @@ class TimewaitSock:
         tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
         tw.substate = substate
+        tw.tos = tp.tos
         self.tsoffset: int = tp.tsoffset
         self.reuse, self.reuseport = sk.reuse, sk.reuseport
         self.bind_addr = sk.bind_addr
@@ -294,4 +296,5 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     if rec.tstamp_ok:
         options = tstamp_option(prot.tcp_time_stamp() + tw.tsoffset & SEQ_MASK, rec.ts_recent)
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options)
+    header = IpHeader(tos=rec.tos)
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, header)
