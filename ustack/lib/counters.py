@@ -175,6 +175,9 @@ class TcpExtMib:
     TCPDSACKIgnoredOld: int = 0
     TCPDSACKIgnoredNoUndo: int = 0
     TCPSpuriousRTOs: int = 0
+    TCPMD5NotFound: int = 0
+    TCPMD5Unexpected: int = 0
+    TCPMD5Failure: int = 0
     TCPSackMerged: int = 0
     TCPAbortOnLinger: int = 0
     TCPFastOpenActive: int = 0
@@ -212,6 +215,8 @@ class TcpExtMib:
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
+    TCPMTUPFail: int = 0
+    TCPMTUPSuccess: int = 0
     TCPDelivered: int = 0
     TCPDSACKRecvSegs: int = 0
     TCPDSACKIgnoredDubious: int = 0

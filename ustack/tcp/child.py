@@ -16,7 +16,9 @@ from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
-from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.md5 import tcp_md5_key_copy
+from ustack.tcp.mss import tcp_sync_mss
+from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.pacing import sk_set_max_pacing_rate
 from ustack.tcp.ports import bind_bucket_share
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
@@ -98,6 +100,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    if lsk.opts.md5_keys:
+        tcp_md5_key_copy(child)
     tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
     prot.mib.PassiveOpens += 1
     return child
@@ -131,6 +135,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     prot = sk.prot
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
+    tcp_mtup_init(sk, tstamps=bool(tp.tstamp_ok))
     if tp.tstamp_ok:
         tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
     tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)

@@ -40,6 +40,7 @@ class TcpFast:
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
+        self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
         prot.net.taps_changed = self._update
         self.configure(prot.net.config)
@@ -61,6 +62,13 @@ class TcpFast:
     def _update(self) -> None:
         """Taps see each packet in Python."""
         self.on = self._wanted and not self.prot.net.ptype_all
+        self.ptr.on = self.on
+
+    def forget(self, sk: TcpSock) -> None:
+        """Have C forget the control block, which will be freed."""
+        tp = sk.tp
+        lib.us_tcp_forget_timers(self.ptr, tp)
+        lib.us_tcp_unhash(self.ptr, tp)
 
     def dst_of(self, rt: Route | None) -> Any:
         """Return ``rt`` as C sees it (``struct us_tcp_dst *``), NULL if C cannot send there."""
@@ -145,4 +153,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
+    "DelayedACKs",
 )  # fmt: skip

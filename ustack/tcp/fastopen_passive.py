@@ -18,7 +18,7 @@ from ustack.tcp.fastopen import (
     reqsk_fastopen_remove,
     tcp_fastopen_cookie_gen,
 )
-from ustack.tcp.recovery import tcp_enter_loss
+from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.request_sock import tcp_rtx_synack
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_rearm_rto

@@ -36,11 +36,10 @@ OPTIONS = (
 )  # fmt: skip
 """Attributes of a ``TcpSock`` that its control block remembers by ``sockopts``."""
 NOTHING = (
-    "dead", "duplicate_sack", "fastopen_req", "icsk_pending", "listen", "nospace", "ofo",
-    "orphaned", "pacing", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
+    "dead", "duplicate_sack", "fastopen_req", "listen", "mtup", "nospace", "ofo", "orphaned",
+    "pacing", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
 )  # fmt: skip
 """Attributes that must be false: whoever has them keeps its object."""
-TIMERS = ("retransmit_timer", "delack_timer", "keepalive_timer")
 
 
 class ParkingLot:
@@ -112,10 +111,9 @@ class ParkingLot:
         tp.dst = ffi.NULL
         if sk.ca_priv is not None:
             self.ca_priv[tp.handle] = sk.ca_priv
-        for name in TIMERS:
-            timer = getattr(sk, name)
-            if timer is not None:
-                timer.arg = None  # its entry may stay in the heap for a while: not so the socket
+        lib.us_tcp_forget_timers(sk.prot.fast.ptr, tp)
+        if sk.keepalive_timer is not None:
+            sk.keepalive_timer.arg = None  # its entry may stay in the heap: not so the socket
         del sk.prot.socks[tp.handle]
         return True
 
@@ -145,7 +143,9 @@ def tcp_may_park(sk: TcpSock) -> bool:
         return False
     if sk.bind_bucket is None or sk in sk.bind_bucket.owners:
         return False
-    return not any((timer := getattr(sk, name)) is not None and timer.pending for name in TIMERS)
+    if tp.icsk_timeout_us or tp.icsk_ack_timeout_us:
+        return False
+    return sk.keepalive_timer is None or not sk.keepalive_timer.pending
 
 
 def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
