@@ -31,14 +31,15 @@ from ustack.tcp.data import tcp_epollin_ready
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
-from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
+from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
+from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -146,6 +147,10 @@ class InetSocket:
         """
         sk = self._live()
         return InetSocket(sk.prot, inet_csk_accept(sk))
+
+    def count_ahead(self, in_hand: Callable[[], int]) -> None:
+        """Have connections that were accepted ahead of their application count as waiting."""
+        listen_queues(self._live()).in_hand = in_hand
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).
@@ -293,6 +298,22 @@ class InetSocket:
         view = memoryview(data).cast("B")
         return tcp_send_ref(self._live(), view, flags, released) if view.nbytes else (0, True)
 
+    def splice_read(self, fd: int) -> int:
+        """Move received bytes to descriptor ``fd``; see ``tcp_splice_read``."""
+        return tcp_splice_read(self._live(), fd)
+
+    def splice_write(self, fd: int, scratch: Any, room: int) -> tuple[int, int]:
+        """Send up to ``room`` (``send_room``) bytes that ``fd`` gives; see ``tcp_splice_write``."""
+        return tcp_splice_write(self._live(), fd, scratch, room)
+
+    def send_room(self) -> int:
+        """Return how many bytes send() would take now.
+
+        Raises:
+            BlockingIOError: none; ``wq`` tells when. OSError: as ``send``.
+        """
+        return sk_stream_wait_room(self._live())
+
     def recv(self, n: int, flags: int = 0) -> bytes:
         """Return up to ``n`` bytes, b"" at the end of the stream."""
         sk = self._live()
@@ -322,11 +343,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
-    def rcv_ready(self, target: int) -> bool:
+    def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
         tp = sk.tp
-        if tp.receive_queue.len >= target or sk.sk_err:
+        if tp.receive_queue.len >= target + tcp_peek_offset(sk, flags) or sk.sk_err:
             return True
         return bool(tp.rcv_shutdown & RCV_SHUTDOWN) or tp.state in (TCP_CLOSE, TCP_LISTEN)
 
@@ -375,15 +396,19 @@ class InetSocket:
         sk.bind_bucket = bucket
         sk.sk_state_change()
 
-    def close(self) -> None:
-        """Let go of the socket; what was sent still arrives (tcp_close). Twice is once."""
+    def close(self, *, unread: bool = False) -> None:
+        """Let go of the socket; what was sent still arrives (tcp_close). Twice is once.
+
+        Args:
+            unread: as ``tcp_close``: the peer gets a reset.
+        """
         if self.closed:
             return
         sk = self._sk
         for release in tuple(self._on_release or ()):
             release(self)
         self.closed = True
-        tcp_close(sk)
+        tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem
         if mem.lent:
             mem.reap_lent()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.config import LINUX_310
@@ -68,6 +69,7 @@ class ListenQueues:
         "accept_queue",
         "defer_accept",
         "fastopen",
+        "in_hand",
         "max_ack_backlog",
         "qlen_young",
         "syn_queue",
@@ -90,10 +92,16 @@ class ListenQueues:
         """TCP_FASTOPEN: None, off."""
         self.synq_overflow_us: int | None = None
         """When a cookie last went out; without one lately no ACK can bring one back."""
+        self.in_hand: Callable[[], int] | None = None
+        """How many the edge has accepted ahead of an application that has not taken them."""
+
+    def ack_backlog(self) -> int:
+        """Return how many connections wait for the application (sk_ack_backlog)."""
+        return len(self.accept_queue) + (self.in_hand() if self.in_hand is not None else 0)
 
     def accept_queue_is_full(self) -> bool:
         """sk_acceptq_is_full: one more than the limit fits."""
-        return len(self.accept_queue) > self.max_ack_backlog
+        return self.ack_backlog() > self.max_ack_backlog
 
     def syn_queue_is_full(self) -> bool:
         """inet_csk_reqsk_queue_is_full; linux-6: one more than the limit fits."""

@@ -76,6 +76,10 @@ class RareOptions:
     """IP_LOCAL_PORT_RANGE."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+    fastopen_no_cookie: bool = False
+    """TCP_FASTOPEN_NO_COOKIE: data in the SYN needs no cookie, either way."""
+    peek_off: int = -1
+    """SO_PEEK_OFF: where the next MSG_PEEK begins; -1: where reading does."""
     md5_keys: tuple[Md5Key, ...] = ()
     """TCP_MD5SIG: who must sign, and with what."""
 
