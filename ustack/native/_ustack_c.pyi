@@ -238,6 +238,7 @@ class us_request_sock:
     ecn_ok: int
     num_retrans: int
     num_timeout: int
+    syn_tos: int
     acked: int
     snt_synack_us: int
     expires_us: int
@@ -258,15 +259,16 @@ class us_tcp_dst:
     mtu: int
     gso_max_size: int
     ttl: int
-    tos: int
 
 class us_tcp_ehash: ...
 
 class us_tcp_event:
     handle: int
+    generation: int
     what: int
     pkts_acked: int
     prior_packets: int
+    unused: int
     rtt_us: int
 
 class us_tcp_fast:
@@ -429,9 +431,12 @@ class us_tcp_sock:
     handle: int
     punt_batch: int
     inet_id: int
+    tos: int
+    ttl: int
     slow: int
     is_hashed: int
     event: int
+    sockopts: int
     total_retrans: int
     rcv_ooopack: int
     bytes_retrans: int
@@ -471,6 +476,7 @@ class us_timewait_sock:
     substate: int
     tstamp_ok: int
     rcv_wscale: int
+    tos: int
 
 class us_tx_acked:
     first_us: int
@@ -621,6 +627,7 @@ class Lib:
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
     US_TCP_SLOW_PACING: int
+    US_TCP_SLOW_PARKED: int
     US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
     US_TIMER_NEVER: int
@@ -709,12 +716,17 @@ class Lib:
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
     def us_tcp_forget_timers(self, fast: Any, tp: Any, /) -> None: ...
+    def us_tcp_handle(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
+    def us_tcp_hashed(self, fast: Any, /) -> int: ...
+    def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
+    def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...
     def us_tcp_sendmsg(self, fast: Any, tp: Any, data: Any, len: int, now_us: int, genid: int, /) -> int: ...
+    def us_tcp_sock_at(self, fast: Any, handle: int, /) -> us_tcp_sock: ...
     def us_tcp_timer_expired(self, fast: Any, event: Any, /) -> int: ...
     def us_tcp_transmit(self, fast: Any, tp: Any, xmit: Any, /) -> int: ...
     def us_tcp_tx_ack(self, mem: Any, tp: Any, una: int, ack: int, out: Any, /) -> int: ...
