@@ -289,6 +289,7 @@ class us_tcp_fast:
     min_rtt_wlen_us: int
     genid: int
     gro: int
+    doorbell: int
     batch: int
     nevents: int
     events: Any

@@ -192,7 +192,8 @@ class ThreadedRuntime:
     ) -> Any:
         self._enter()
         try:
-            self._check_open()
+            if self.closed:
+                self._check_open()
             self._clock.now_us = now_us = monotonic_us()
             try:
                 result = attempt(*args)
@@ -234,7 +235,8 @@ class ThreadedRuntime:
                     self._sleep(waiter, deadline_us)
                 finally:
                     wq.remove(waiter.entry)
-                self._check_open()
+                if self.closed:
+                    self._check_open()
                 result = attempt(*args)
                 if result is not NOT_YET:
                     waiter.fired = False
@@ -346,13 +348,15 @@ class ThreadedRuntime:
             return
         if self._deferred:
             self._run_deferred()
-        next_us = self.stack.next_deadline_us()
         now_us = self._clock.now_us
         if self._leader is self._background.waiter and now_us - self._last_call_us < DOZE_US:
             self._leader = None  # we come often: let it not contend with us
             self._background.waiter.rouse()
         self._last_call_us = now_us
         overdue = self._leader is None and now_us - self._last_poll_us >= POLL_EVERY_US
+        if self._leader is None and not overdue and not self.stack.is_pending:
+            return  # nobody sleeps too long, and who leads next looks at the timers
+        next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):
             self._poll()
             next_us = self.stack.next_deadline_us()

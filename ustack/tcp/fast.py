@@ -109,8 +109,10 @@ class TcpFast:
 
     def ring_doorbells(self) -> None:
         """Have the devices send what C has put into their rings."""
-        for dev in self._devices:
-            dev.ndo_xmit_flush(0)
+        if self.ptr.doorbell:
+            self.ptr.doorbell = 0
+            for dev in self._devices:
+                dev.ndo_xmit_flush(0)
 
     def _fold_mib(self) -> None:
         """Add what C has counted to the stack's counters."""

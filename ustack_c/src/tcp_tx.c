@@ -115,7 +115,7 @@ int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock
 }
 
 /* Have the device send what is in the ring, and take back what it has sent if that gets short. */
-static void us_tcp_ring_doorbell(struct us_xmit_queue *queue)
+static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue *queue)
 {
 	struct us_igb_tx_ring *ring = queue->ring;
 
@@ -123,8 +123,10 @@ static void us_tcp_ring_doorbell(struct us_xmit_queue *queue)
 		us_nic_write_tdt(queue->nic, queue->index, ring->next_to_use);
 	if (queue->nic && !ring->stopped && us_igb_tx_room(ring) < ring->count / 2)
 		us_igb_clean_tx_irq(ring, US_IGB_TX_WORK);
-	if (!queue->nic || ring->stopped)
+	if (!queue->nic || ring->stopped) {
 		queue->doorbell = 1;
+		fast->doorbell = 1;
+	}
 }
 
 /* One frame into the ring: what is to be sent, cut by the device into @segs if there are several. */
@@ -160,7 +162,7 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		tp->inet_id = ident;
 		return err;
 	}
-	us_tcp_ring_doorbell(queue);
+	us_tcp_ring_doorbell(fast, queue);
 	return 0;
 }
 
