@@ -390,7 +390,9 @@ class us_tcp_sock:
     ack_quick: int
     ack_pingpong: int
     scaling_ratio: int
+    icsk_pending: int
     ack_ato_us: int
+    notsent_lowat: int
     ack_lrcvtime_us: int
     lsndtime_us: int
     snd_cwnd_stamp_us: int
@@ -409,7 +411,6 @@ class us_tcp_sock:
     write_queue: us_bq
     sk_rcvbuf: int
     sk_sndbuf: int
-    notsent_lowat: int
     rcv_ssthresh: int
     window_clamp: int
     rcvq_space: int
@@ -424,7 +425,6 @@ class us_tcp_sock:
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
-    icsk_pending: int
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     bictcp: us_bictcp

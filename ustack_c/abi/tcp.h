@@ -115,7 +115,9 @@ struct us_tcp_sock {
 	uint8_t ack_quick;		/* quick ACKs left */
 	uint8_t ack_pingpong;
 	uint8_t scaling_ratio;		/* part of the receive buffer that is window, of 256 */
+	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
 	uint32_t ack_ato_us;
+	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint64_t ack_lrcvtime_us;	/* last data segment in */
 	uint64_t lsndtime_us;		/* last data segment out */
 	uint64_t snd_cwnd_stamp_us;	/* when cwnd was last found used or reduced */
@@ -136,7 +138,6 @@ struct us_tcp_sock {
 	struct us_bq write_queue;	/* bytes from SND.UNA on; SYN and FIN are not in it */
 	uint32_t sk_rcvbuf;
 	uint32_t sk_sndbuf;
-	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint32_t rcv_ssthresh;		/* current window clamp */
 	uint32_t window_clamp;
 	uint32_t rcvq_space;		/* bytes copied to the user in the last RTT */
@@ -153,7 +154,6 @@ struct us_tcp_sock {
 	struct us_timer timer;
 	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
 	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
-	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
 
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
