@@ -20,7 +20,7 @@ from ustack.runtime.background import DOZE_US, BackgroundThread
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
-from ustack.runtime.wires import Doorbell, WireSet
+from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -38,9 +38,16 @@ FLUSH_POLLS = 16
 
 
 class ThreadedRuntime:
-    """Drives ``stack`` for threads; ``close()`` ends it."""
+    """Drives ``stack`` for threads; ``close()`` ends it.
 
-    def __init__(self, stack: Stack) -> None:
+    Args:
+        stack: The stack.
+        busy_poll_us: how long a thread that waits looks for a frame before it sleeps, in
+            microseconds; 0: as long as waits are short anyway. It costs a processor, and the
+            answer finds nobody asleep (net.core.busy_poll).
+    """
+
+    def __init__(self, stack: Stack, *, busy_poll_us: int = 0) -> None:
         self.stack = stack
         self.closed = False
         """Calls fail: it was closed, or has failed."""
@@ -67,7 +74,7 @@ class ThreadedRuntime:
         self._last_call_us = 0
         self._deferred: deque[Callable[[], Any]] = deque()
         self._wires = WireSet(stack.filenos())
-        self._bell = Doorbell()
+        self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
         self._background = BackgroundThread(self)
         self._background.start()
         guard(self)
