@@ -251,6 +251,12 @@ class TcpConfig:
     """Bytes of a full segment, options among them, however small an MSS the peer asks for."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
+    tcp_tso_rtt_log: int = 9
+    """Each time that the least RTT is so many powers of two, in microseconds, what nearness adds
+    to a super-frame is halved."""
+    tcp_tso_win_divisor: int = 3
+    """A super-frame that is at least this part of the window does not wait for an ACK; 0: one of
+    more than three segments does not."""
     tcp_pacing_ss_ratio: int = 200
     """Percent of cwnd per RTT that the pacing rate is in slow start."""
     tcp_pacing_ca_ratio: int = 120
