@@ -41,8 +41,9 @@ RENAMED = {
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
+    "tcp_fastopen_blackhole_timeout_us": "tcp_fastopen_blackhole_timeout_sec",
 }
-"""Fields that Linux keeps in a folder of their own."""
+"""Fields that Linux keeps in a folder of their own, or whose unit it names."""
 
 LEAST = {
     "dev_weight": 1,
@@ -67,6 +68,7 @@ MOST = {
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
     "ip_local_port_range": 65535,
+    "ip_unprivileged_port_start": 65535,
     "tcp_early_retrans": 4,
     "tcp_frto": 255,
     "tcp_keepalive_probes": 255,

@@ -200,6 +200,7 @@ class TcpExtMib:
     TCPFastOpenPassiveFail: int = 0
     TCPFastOpenListenOverflow: int = 0
     TCPFastOpenCookieReqd: int = 0
+    TCPFastOpenBlackhole: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPAutoCorking: int = 0

@@ -29,6 +29,7 @@ from ustack.tcp.data import (
 )
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_reset_check
 from ustack.tcp.fastopen_passive import tcp_rcv_synrecv_state_fastopen
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
@@ -169,6 +170,7 @@ def tcp_validate_incoming(
         if _reset_is_exact(sk, seg):
             tcp_reset(sk)
         else:
+            tcp_fastopen_active_reset_check(sk)
             tcp_send_challenge_ack(sk)
         return DropReason.TCP_RESET
     if seg.flags & SYN and not _is_crossing_syn_ack(sk, seg):

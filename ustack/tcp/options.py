@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
@@ -19,6 +20,7 @@ from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
 from ustack.tcp.info import tcp_info
+from ustack.tcp.ports import set_reuse
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -47,6 +49,7 @@ SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
 SO_DOMAIN = 39
+SO_PEEK_OFF = 42
 SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
@@ -128,7 +131,7 @@ def _set_linger(sk: TcpSock, value: int | bytes) -> None:
 
 
 def _set_reuse(sk: TcpSock, value: int) -> None:
-    sk.reuse = bool(value)
+    set_reuse(sk, reuse=bool(value))
 
 
 def _set_oobinline(sk: TcpSock, value: int) -> None:
@@ -158,6 +161,10 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
         tp.sk_rcvbuf = wanted
         if tp.window_clamp:
             tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
+
+
+def _set_peek_off(sk: TcpSock, value: int) -> None:
+    sk.opts = replace(sk.opts, peek_off=value)
 
 
 def _set_window_clamp(sk: TcpSock, value: int) -> None:
@@ -193,6 +200,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): _set_peek_off,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
 }
@@ -208,6 +216,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
     (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
     (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): lambda sk: sk.opts.peek_off,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,
     (SOL_SOCKET, SO_DOMAIN): lambda sk: 2,

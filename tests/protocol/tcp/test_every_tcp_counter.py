@@ -266,6 +266,13 @@ def fast_open(cookie: bytes, times: int = 1, qlen: int = 5) -> Script:
     return script
 
 
+def syn_data_is_swallowed(h: Host) -> None:
+    """Nobody answers a SYN with text, nor any of those that follow without."""
+    h.peer(port=80, to=None)
+    h.socket().send_fastopen(b"hello", parse_ipv4("10.0.0.1"), 80)
+    h.advance_us(5 * SECOND)
+
+
 def fast_open_by_the_old_key(h: Host) -> None:
     """A cookie of the key that was in use before."""
     cookie = tcp_fastopen_cookie_gen(h.stack.tcp.fastopen, parse_ipv4("10.0.0.1"), h.addr)
@@ -903,6 +910,9 @@ TCP_EXT = {
     "TCPAbortOnClose": case(closes_unread),
     "TCPFastOpenActive": case(sends_with_the_syn(6), tcp_fastopen=5),
     "TCPFastOpenActiveFail": case(sends_with_the_syn(1), tcp_fastopen=5),
+    "TCPFastOpenBlackhole": case(
+        syn_data_is_swallowed, tcp_fastopen=5, tcp_fastopen_blackhole_timeout_us=SECOND
+    ),
     "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
