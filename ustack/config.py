@@ -165,6 +165,10 @@ class TcpConfig:
     tcp_abort_on_overflow: bool = False
     tcp_syncookies: int = 1
     """0: none, 1: when a SYN queue is full, 2: for every SYN."""
+    tcp_no_metrics_save: bool = False
+    """Nothing is remembered of a connection that ends."""
+    tcp_no_ssthresh_metrics_save: bool = True
+    """... or not its ssthresh."""
     tcp_fastopen: int = 1
     """Bits of RFC 7413: 1 client, 2 server, 4 client without a cookie, 0x200 server without
     one, 0x400 every listener without TCP_FASTOPEN."""
