@@ -16,6 +16,7 @@ from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
+from ustack.tcp.ip_header import tcp_reqsk_tos
 from ustack.tcp.md5 import tcp_md5_key_copy
 from ustack.tcp.metrics import tcp_init_metrics
 from ustack.tcp.mss import tcp_sync_mss
@@ -91,6 +92,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
     tp.notsent_lowat = lsk.tp.notsent_lowat
+    tp.tos, tp.ttl = tcp_reqsk_tos(request), lsk.tp.ttl
     child.user_timeout_us = lsk.user_timeout_us
     if lsk.pacing is not None:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)

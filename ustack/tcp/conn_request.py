@@ -12,7 +12,7 @@ from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import seq_add
 from ustack.tcp.cookies import cookie_init_sequence
-from ustack.tcp.ecn import tcp_ecn_create_request
+from ustack.tcp.ecn import ip_dsfield, tcp_ecn_create_request
 from ustack.tcp.fastopen_passive import tcp_try_fastopen
 from ustack.tcp.metrics import tcp_peer_is_proven
 from ustack.tcp.request_sock import (
@@ -122,6 +122,7 @@ def _tcp_openreq_init(
     req.rmt_addr, req.rmt_port = seg.saddr, seg.sport
     req.rcv_isn = seg.seq
     req.rcv_nxt = seq_add(seg.seq, 1)
+    req.syn_tos = ip_dsfield(seg)
     req.mss = min(seg.mss, user_mss or seg.mss) if seg.mss else TCP_MSS_DEFAULT
     if not forget_options:
         _take_options(request, seg, config)
