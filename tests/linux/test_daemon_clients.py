@@ -112,7 +112,7 @@ def test_another_user_is_become_once_the_tap_is_there(ns: Namespace):
 def test_rounds_of_a_real_daemon_leave_neither_descriptor_nor_device(ns: Namespace):
     program = (sys.executable, client_rounds.__file__, str(ns.folder))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = ns.run(*program, "--rounds", "2", "--tap", "tap11", env=env)
+    run = ns.run(*program, "--rounds", "1", "--clients", "20", "--tap", "tap11", env=env)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
