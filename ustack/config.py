@@ -25,6 +25,9 @@ class UstackConfig:
     or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
     tcp_fastpath: bool = True
     """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python."""
+    tcp_live_socks: int = 1024
+    """net.ustack.tcp_live_socks: sockets whose Python objects stay, however long they idle; of
+    other idle connections only the C control block does."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class ListenQueues:
     def __init__(self) -> None:
         self.max_ack_backlog = 0
         self.syn_queue: dict[FlowKey, RequestSock] = {}
-        self.accept_queue: deque[TcpSock] = deque()
+        self.accept_queue: deque[int] = deque()
+        """Handles of the children that wait for accept()."""
         self.qlen_young = 0
         """Requests whose SYN-ACK has not been repeated."""
         self.table: ListenTable | None = None
@@ -170,7 +171,7 @@ def inet_csk_accept(sk: TcpSock) -> TcpSock:
         raise socket_error(errno.EINVAL)
     if not sk.listen.accept_queue:
         raise socket_error(errno.EAGAIN)
-    child = sk.listen.accept_queue.popleft()
+    child = sk.prot.sock_of(sk.listen.accept_queue.popleft())
     request = sk.prot.fastopen_rsk.get(child)
     if request is not None:
         request.sk = None  # taken before its handshake is over
@@ -186,7 +187,7 @@ def inet_csk_listen_stop(sk: TcpSock) -> None:
     for request in list(queues.syn_queue.values()):
         reqsk_drop(request)
     while queues.accept_queue:
-        _inet_child_forget(queues.accept_queue.popleft())
+        _inet_child_forget(sk.prot.sock_of(queues.accept_queue.popleft()))
     if queues.fastopen is not None:
         queues.fastopen.forget_resets()
     queues.synq_overflow_us = None
