@@ -281,6 +281,9 @@ class us_tcp_fast:
     early_retrans: int
     pacing_ss_ratio: int
     pacing_ca_ratio: int
+    tso_rtt_log: int
+    min_tso_segs: int
+    tso_win_divisor: int
     notsent_lowat: int
     wmem_max: int
     moderate_rcvbuf: int

@@ -54,6 +54,9 @@ class TcpFast:
         self.ptr.early_retrans = tcp.tcp_early_retrans in (3, 4)
         self.ptr.pacing_ss_ratio = tcp.tcp_pacing_ss_ratio
         self.ptr.pacing_ca_ratio = tcp.tcp_pacing_ca_ratio
+        self.ptr.tso_rtt_log = tcp.tcp_tso_rtt_log
+        self.ptr.min_tso_segs = tcp.tcp_min_tso_segs
+        self.ptr.tso_win_divisor = tcp.tcp_tso_win_divisor
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]

@@ -124,6 +124,9 @@ struct us_tcp_fast {
 	uint32_t early_retrans;	/* tail loss probes are sent */
 	uint32_t pacing_ss_ratio;	/* net.ipv4.tcp_pacing_ss_ratio */
 	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
+	uint32_t tso_rtt_log;	/* net.ipv4.tcp_tso_rtt_log */
+	uint32_t min_tso_segs;	/* net.ipv4.tcp_min_tso_segs */
+	uint32_t tso_win_divisor;	/* net.ipv4.tcp_tso_win_divisor */
 	uint32_t notsent_lowat;	/* net.ipv4.tcp_notsent_lowat */
 	uint32_t wmem_max;	/* net.ipv4.tcp_wmem[2] */
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */

@@ -12,6 +12,9 @@
 #define US_TCP_NAGLE_PUSH 4
 #define US_MAX_TCP_HEADER 320
 #define US_MIN_MTU 68
+#define US_PACING_SHIFT 10	/* a super-frame holds 2**-10 s of the pacing rate */
+#define US_DEFER_MAX_US 1000U
+#define US_MAX_TSO_DEFERRED_MSS 3
 #define US_SKB_SHARED_INFO 320
 #define US_SKB_SIZE 256
 #define US_INIT_CWND 10
@@ -34,19 +37,89 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 	return us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST;
 }
 
-/* tcp_size_goal */
+/* sk_gso_max_size: how much payload a super-frame may have, 0 if the device takes none */
+static uint32_t us_tcp_gso_max_size(const struct us_tcp_sock *tp)
+{
+	const struct us_xmit_queue *queue = tp->dst->queue;
+
+	return queue->can_cut || queue->gso ? tp->dst->gso_max_size - 1 - US_MAX_TCP_HEADER : 0;
+}
+
+/* tcp_size_goal: what a write fills a packet up to */
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 {
-	const uint32_t mss = tp->mss_cache;
-	uint32_t goal = tp->dst->gso_max_size - 1 - US_MAX_TCP_HEADER;
 	const uint32_t least = US_MIN_MTU - US_TCP_HLEN - (tp->tstamp_ok ? US_TCPOLEN_TSTAMP : 0);
-	uint32_t cutoff = tp->max_window > 536 ? tp->max_window >> 1 : tp->max_window;
+	const uint32_t cutoff = tp->max_window > 536 ? tp->max_window >> 1 : tp->max_window;
+	const uint32_t mss = tp->mss_cache;
+	uint32_t goal = us_tcp_gso_max_size(tp);
 
-	if (!tp->dst->queue->can_cut && !tp->dst->queue->gso)
+	if (!goal)
 		return mss;
 	if (cutoff && goal > cutoff)
 		goal = us_max32(cutoff, least);
 	return us_max32(goal - goal % mss, mss);
+}
+
+/* tcp_tso_segs: how many segments a super-frame may have now */
+static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	const uint32_t most = us_tcp_gso_max_size(tp);
+	uint64_t size = tp->sk_pacing_rate >> US_PACING_SHIFT;
+
+	if (!most)
+		return 1;
+	if (size < most && tp->rtt_min_us && tp->rtt_min_us >> fast->tso_rtt_log < 32)
+		size += most >> (tp->rtt_min_us >> fast->tso_rtt_log);
+	if (size > most)
+		size = most;
+	return us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+}
+
+/* Whether the ACK of what has been out longest is due in a moment. */
+static bool us_tcp_ack_is_near(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	const uint32_t srtt_us = tp->srtt_us >> 3;
+	const int64_t due_us = (int64_t)(tp->txlog.first_us + srtt_us - fast->now_us);
+
+	return tp->packets_out && due_us <= us_min32(srtt_us >> 1, US_DEFER_MAX_US);
+}
+
+/* tcp_tso_should_defer: whether a super-frame waits for the next ACK, which will let more go */
+static bool us_tcp_tso_should_defer(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
+				    uint32_t data, uint32_t max_segs, bool *cwnd_limited)
+{
+	const int64_t mss = tp->mss_cache;
+	const int64_t send_win = (int32_t)(tp->snd_una + tp->snd_wnd - tp->snd_nxt);
+	const int64_t cong_win = ((int64_t)tp->snd_cwnd - tp->packets_out) * mss;
+	const int64_t limit = send_win < cong_win ? send_win : cong_win;
+	const uint32_t packet = us_min32(data, us_tcp_gso_max_size(tp));
+
+	if (fast->now_us - tp->lsndtime_us > US_DEFER_MAX_US)
+		return false;
+	if (limit >= max_segs * mss || (packet < data && limit >= packet))
+		return false;
+	if (fast->tso_win_divisor) {
+		int64_t window = tp->snd_cwnd * mss;
+
+		if (tp->snd_wnd < window)
+			window = tp->snd_wnd;
+		if (limit >= window / fast->tso_win_divisor)
+			return false;
+	} else if (limit > US_MAX_TSO_DEFERRED_MSS * mss) {
+		return false;
+	}
+	if (!us_tcp_ack_is_near(fast, tp))
+		return false;
+	*cwnd_limited = limit <= packet && cong_win < send_win;
+	return true;
+}
+
+/* tcp_cwnd_test: segments that may go at once, at most half of cwnd */
+static uint32_t us_tcp_cwnd_test(const struct us_tcp_sock *tp)
+{
+	if (tp->packets_out >= tp->snd_cwnd)
+		return 0;
+	return us_min32(us_max32(tp->snd_cwnd >> 1, 1), tp->snd_cwnd - tp->packets_out);
 }
 
 /* tcp_nagle_check */
@@ -62,8 +135,7 @@ static bool us_tcp_nagle_holds(const struct us_tcp_sock *tp, uint32_t len, uint3
 }
 
 /* How much goes into the next segment, 0 if nothing may go now (_next_length). */
-static uint32_t us_tcp_next_length(const struct us_tcp_sock *tp, uint32_t goal, uint32_t quota,
-				   uint32_t nonagle)
+static uint32_t us_tcp_next_length(const struct us_tcp_sock *tp, uint32_t quota, uint32_t nonagle)
 {
 	const uint32_t data = tp->write_seq - tp->snd_nxt;
 	const uint32_t mss = tp->mss_cache;
@@ -76,8 +148,6 @@ static uint32_t us_tcp_next_length(const struct us_tcp_sock *tp, uint32_t goal, 
 	if (data <= mss)
 		return !(nonagle & US_TCP_NAGLE_PUSH) && us_tcp_nagle_holds(tp, data, nonagle) ? 0
 											       : data;
-	if (len > goal)
-		len = goal;
 	if (len > (uint64_t)quota * mss)
 		len = (uint64_t)quota * mss;
 	if ((int64_t)len > room)
@@ -211,34 +281,33 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 	const uint32_t prior_packets = tp->packets_out;
 	bool cwnd_limited = false;
 	bool is_done = true;
-	uint32_t goal;
+	uint32_t max_segs;
 
 	if (tp->snd_nxt == tp->write_seq)
 		return true;
 	if (!us_tcp_may_xmit(fast, tp))
 		return false;
-	goal = us_tcp_size_goal(tp);
-	while (tp->snd_nxt != tp->write_seq) {
-		uint32_t len;
+	max_segs = us_tcp_tso_segs(fast, tp);
+	while (is_done && tp->snd_nxt != tp->write_seq) {
+		const uint32_t data = tp->write_seq - tp->snd_nxt;
+		const uint32_t quota = us_min32(us_tcp_cwnd_test(tp), max_segs);
+		const uint32_t len = quota ? us_tcp_next_length(tp, quota, nonagle) : 0;
 
-		if (tp->packets_out >= tp->snd_cwnd) {
-			cwnd_limited = true;
-			break;
-		}
-		len = us_tcp_next_length(tp, goal, tp->snd_cwnd - tp->packets_out, nonagle);
 		if (!len)
 			break;
-		if (us_tcp_send_new(fast, tp, len)) {
-			is_done = false;
+		if (data > tp->mss_cache && max_segs > 1 &&
+		    us_tcp_tso_should_defer(fast, tp, data, max_segs, &cwnd_limited))
 			break;
-		}
+		is_done = !us_tcp_send_new(fast, tp, len);
 	}
+	cwnd_limited = cwnd_limited || tp->packets_out >= tp->snd_cwnd;
+	if (tp->packets_out != prior_packets || cwnd_limited)
+		us_tcp_cwnd_validate(fast, tp, cwnd_limited);
 	if (tp->packets_out == prior_packets) {
 		if (is_done && !prior_packets)
 			us_tcp_check_probe_timer(fast, tp);
 		return is_done;
 	}
-	us_tcp_cwnd_validate(fast, tp, cwnd_limited);
 	if (!us_tcp_schedule_loss_probe(fast, tp, false) &&
 	    tp->icsk_pending == US_ICSK_TIME_LOSS_PROBE)
 		us_tcp_rearm_rto(fast, tp);

@@ -82,11 +82,8 @@ static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
  */
 static bool us_tcp_owes_ack(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	const struct us_tcp_event *event = &fast->events[tp->event];
-
-	return tp->event < fast->nevents && event->handle == tp->handle &&
-	       event->what & US_TCP_EV_ACKED && tp->ack_pending & US_ACK_SCHED &&
-	       us_tcp_acks_now(fast, tp);
+	return us_tcp_has_event(fast, tp, US_TCP_EV_ACKED | US_TCP_EV_XMIT) &&
+	       tp->ack_pending & US_ACK_SCHED && us_tcp_acks_now(fast, tp);
 }
 
 /*

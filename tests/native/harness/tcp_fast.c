@@ -291,6 +291,9 @@ HARNESS_TEST(tcp_fast_path)
 	model->fast->notsent_lowat = UINT32_MAX;
 	model->fast->wmem_max = 4 << 20;
 	model->fast->moderate_rcvbuf = 1;
+	model->fast->tso_rtt_log = 9;
+	model->fast->min_tso_segs = 2;
+	model->fast->tso_win_divisor = rng_below(rng, 2) ? 3 : 0;
 	renew_ring(model);
 	for (uint32_t s = 0; s < SOCKS; s++)
 		model->socks[s] = open_sock(model, s);
