@@ -195,7 +195,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if (
         push_one != 2
         and not tcp_schedule_loss_probe(sk, advancing_rto=False)
-        and sk.icsk_pending == ICSK_TIME_LOSS_PROBE
+        and sk.tp.icsk_pending == ICSK_TIME_LOSS_PROBE
     ):
         tcp_rearm_rto(sk)
     return False

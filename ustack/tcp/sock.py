@@ -93,12 +93,10 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "delack_timer",
         "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
-        "icsk_pending",
         "keepalive_timer",
         "listen",
         "ofo",
@@ -112,7 +110,6 @@ class TcpSock(Sock):
         "rcvlowat",
         "rcvq",
         "recovery",
-        "retransmit_timer",
         "rtx",
         "sndbuf_locked",
         "sndq",
@@ -163,9 +160,6 @@ class TcpSock(Sock):
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
         """Set once the socket is paced."""
-        self.icsk_pending = ICSK_TIME_NONE
-        self.retransmit_timer: Timer | None = None
-        self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
         self.fastopen_req: FastopenRequest | None = None
@@ -264,6 +258,7 @@ class TcpSock(Sock):
         tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
+        prot.fast.adopt(self)
         self.rcvq = ffi.addressof(tp, "receive_queue")
         self.sndq = ffi.addressof(tp, "write_queue")
 
@@ -271,7 +266,7 @@ class TcpSock(Sock):
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
-        self.prot.fast.unhash(self)
+        self.prot.fast.forget(self)
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
         lib.us_tcp_tx_purge(mem, self.tp)

@@ -255,8 +255,7 @@ def tcp_event_ack_sent(sk: TcpSock) -> None:
             tp.ack_ato_us = TCP_ATO_MIN_US  # leaving quick-ACK mode
     tp.ack_pending = 0
     tp.last_ack_sent = tp.rcv_nxt
-    if sk.delack_timer is not None and sk.delack_timer.pending:
-        sk.prot.timers.del_timer(sk.delack_timer)
+    tp.icsk_ack_timeout_us = 0
 
 
 def _end_compression(sk: TcpSock, ofo: OutOfOrderQueue) -> None:
