@@ -1,7 +1,7 @@
 """Goodput over a bottleneck by loss, round trip, reordering and congestion control.
 
 goodput.table holds what it was, and what Linux reached: a fault in loss recovery or congestion
-control is a number that changes. Meant changes are written down by record_goodput.py.
+control is a number that changes. After a meant change record_goodput.py writes them down anew.
 """
 
 from __future__ import annotations
