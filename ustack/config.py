@@ -167,6 +167,9 @@ class TcpConfig:
     one, 0x400 every listener without TCP_FASTOPEN."""
     tcp_fastopen_key: str = "00000000-00000000-00000000-00000000"
     """Key of the server's cookies; all zero: a random one."""
+    tcp_fastopen_blackhole_timeout_us: int = 0
+    """net.ipv4.tcp_fastopen_blackhole_timeout_sec: how long clients do without Fast Open after
+    something on the way has swallowed theirs, each time twice as long; 0: no such pause."""
     tcp_window_scaling: bool = True
     tcp_timestamps: int = 1
     """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""
@@ -237,6 +240,18 @@ class TcpConfig:
     """A SYN that is repeated does not ask for ECN."""
     tcp_slow_start_after_idle: bool = True
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
+    tcp_mtu_probing: int = 0
+    """The path MTU is searched for by probes (RFC 4821): 0 no, 1 after timeouts, 2 always."""
+    tcp_base_mss: int = 1024
+    """Segments that such a search begins with, in bytes."""
+    tcp_mtu_probe_floor: int = 48
+    """It goes no lower after further timeouts."""
+    tcp_probe_interval_us: int = 600_000_000
+    """After which time a search that has ended begins anew."""
+    tcp_probe_threshold: int = 8
+    """It ends when so few bytes are between what works and what does not."""
+    tcp_min_snd_mss: int = 48
+    """Bytes of a full segment, options among them, however small an MSS the peer asks for."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
     tcp_pacing_ss_ratio: int = 200

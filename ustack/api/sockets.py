@@ -196,6 +196,17 @@ class socket:
         """Connect as connect() does, but return the error number, 0 if there is none."""
         return self._connect(core_address(address, "connect_ex"))
 
+    def disconnect(self) -> None:
+        """End the connection, or a connect() under way, and be a new socket again.
+
+        This is what C has connect() with an AF_UNSPEC address for; the standard module has no
+        way to say that. The peer is reset, what was not read is lost, options and a port that
+        bind() named stay; a listener is one no longer. The socket's next call may report
+        ECONNRESET, and then it can connect() or listen() again.
+        """
+        file = self._open_file()
+        file.runtime.call(file.core.disconnect)
+
     def _connect(self, address: tuple[int, int]) -> int:
         file = self._open_file()
         try:

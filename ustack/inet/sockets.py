@@ -34,7 +34,7 @@ from ustack.tcp.ioctl import tcp_ioctl
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
 from ustack.tcp.release import tcp_close
 from ustack.tcp.sendmsg import tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
@@ -304,11 +304,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
-    def rcv_ready(self, target: int) -> bool:
+    def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
         tp = sk.tp
-        if tp.receive_queue.len >= target or sk.sk_err:
+        if tp.receive_queue.len >= target + tcp_peek_offset(sk, flags) or sk.sk_err:
             return True
         return bool(tp.rcv_shutdown & RCV_SHUTDOWN) or tp.state in (TCP_CLOSE, TCP_LISTEN)
 

@@ -325,7 +325,7 @@ class us_tcp_sock:
     retransmits: int
     backoff: int
     probes_out: int
-    syn_retries: int
+    syn_fastopen: int
     srtt_us: int
     mdev_us: int
     mdev_max_us: int

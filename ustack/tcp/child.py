@@ -17,7 +17,8 @@ from ustack.tcp.cong.registry import (
     tcp_init_congestion_control,
 )
 from ustack.tcp.md5 import tcp_md5_key_copy
-from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.mss import tcp_sync_mss
+from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.pacing import sk_set_max_pacing_rate
 from ustack.tcp.ports import bind_bucket_add
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
@@ -134,6 +135,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     prot = sk.prot
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
+    tcp_mtup_init(sk, tstamps=bool(tp.tstamp_ok))
     if tp.tstamp_ok:
         tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
     tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)

@@ -15,12 +15,12 @@ from ustack.tcp.cookies import cookie_init_sequence
 from ustack.tcp.ecn import tcp_ecn_create_request
 from ustack.tcp.fastopen_passive import tcp_try_fastopen
 from ustack.tcp.request_sock import (
-    TCP_MSS_DEFAULT,
     RequestSock,
     inet_csk_reqsk_queue_hash_add,
     tcp_openreq_init_rwin,
     tcp_send_synack,
 )
+from ustack.wire.tcp import TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
     from ustack.config import TcpConfig

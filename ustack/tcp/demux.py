@@ -30,9 +30,9 @@ from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
+from ustack.tcp.loss import tcp_simple_retransmit
 from ustack.tcp.md5 import tcp_inbound_hash
-from ustack.tcp.output import tcp_sync_mss
-from ustack.tcp.recovery import tcp_simple_retransmit
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.request_sock import reqsk_drop
 from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT

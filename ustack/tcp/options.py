@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
@@ -47,6 +48,7 @@ SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
 SO_DOMAIN = 39
+SO_PEEK_OFF = 42
 SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
@@ -160,6 +162,10 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
             tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
 
 
+def _set_peek_off(sk: TcpSock, value: int) -> None:
+    sk.opts = replace(sk.opts, peek_off=value)
+
+
 def _set_window_clamp(sk: TcpSock, value: int) -> None:
     """TCP_WINDOW_CLAMP: 0 takes it back, but not from a connection."""
     tp = sk.tp
@@ -193,6 +199,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): _set_peek_off,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
 }
@@ -208,6 +215,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
     (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
     (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): lambda sk: sk.opts.peek_off,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,
     (SOL_SOCKET, SO_DOMAIN): lambda sk: 2,

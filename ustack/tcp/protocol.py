@@ -75,6 +75,9 @@ class TcpProt:
         """Where linux-3.10 goes on looking for a port to connect() from."""
         self.fastopen_cache: dict[tuple[int, int], FastopenCache] = {}
         """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
+        self.tfo_active_disable_times = 0
+        """Black holes in a row that Fast Open's clients have met, and when the last was."""
+        self.tfo_active_disable_stamp_us = 0
         self.table_perturb: dict[int, int] = {}
         """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self._syncookie_secret = b""
@@ -117,6 +120,11 @@ class TcpProt:
         self.congestion.configure(config.tcp)
         if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
             self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
+        if (
+            config.tcp.tcp_fastopen_blackhole_timeout_us
+            != self.config.tcp_fastopen_blackhole_timeout_us
+        ):
+            self.tfo_active_disable_times = 0
         self.config = config.tcp
         self.somaxconn = config.core.somaxconn
         self.profile = config.ustack.profile

@@ -21,6 +21,7 @@ from ustack.wire.tcp import (
     ACK,
     ECE,
     SYN,
+    TCP_MSS_DEFAULT,
     TCPOLEN_TSTAMP_ALIGNED,
     FastopenOption,
     Segment,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ustack.tcp.protocol import FlowKey, TcpProt
     from ustack.tcp.sock import TcpSock
 
-TCP_MSS_DEFAULT = 536
 """RFC 9293 §3.7.1: what an absent MSS option means."""
 TCP_SYNQ_INTERVAL_US = 200_000
 """linux-3.10: how often a listener looks for SYN-ACKs to repeat."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
     from ustack.tcp.md5 import Md5Key
+    from ustack.tcp.mtu_probe import MtuProbe
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -75,6 +76,10 @@ class RareOptions:
     """IP_LOCAL_PORT_RANGE."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+    fastopen_no_cookie: bool = False
+    """TCP_FASTOPEN_NO_COOKIE: data in the SYN needs no cookie, either way."""
+    peek_off: int = -1
+    """SO_PEEK_OFF: where the next MSG_PEEK begins; -1: where reading does."""
     md5_keys: tuple[Md5Key, ...] = ()
     """TCP_MD5SIG: who must sign, and with what."""
 
@@ -99,6 +104,7 @@ class TcpSock(Sock):
         "fastopen_req",
         "keepalive_timer",
         "listen",
+        "mtup",
         "ofo",
         "oobinline",
         "opts",
@@ -146,6 +152,8 @@ class TcpSock(Sock):
         """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
+        self.mtup: MtuProbe | None = None
+        """The search for the path MTU, once there is one."""
         self.dst: Route | None = None
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
@@ -237,6 +245,7 @@ class TcpSock(Sock):
         self.done = False
         self.duplicate_sack = None
         self.urg = None
+        self.mtup = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():

@@ -72,7 +72,7 @@ struct us_tcp_sock {
 	uint8_t retransmits;		/* consecutive timeouts of the same data */
 	uint8_t backoff;
 	uint8_t probes_out;
-	uint8_t syn_retries;
+	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
 	/* RTT and RTO, RFC 6298. */
 	uint32_t srtt_us;		/* smoothed RTT << 3 */
