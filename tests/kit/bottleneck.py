@@ -8,6 +8,7 @@ of it, for two stacks in memory as for two kernels (kit.relay).
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from ustack.nic.impair import Impairment
@@ -15,6 +16,11 @@ from ustack.nic.impair import Impairment
 RATE_BPS = 50_000_000
 REORDERED = 0.01
 LATE_US = 3000
+
+
+def chance(seed: int, way: int) -> random.Random:
+    """Return what decides about each frame of one way: the same frames are lost, whoever sends."""
+    return random.Random(seed * 1000 + way)
 
 
 @dataclass(frozen=True, order=True)

@@ -10,6 +10,7 @@ import random
 from dataclasses import asdict, replace
 from typing import Any
 
+from kit.bottleneck import chance
 from kit.peer import Peer, PeerNet
 from kit.world import World
 from ustack.config import CoreConfig, NicConfig, StackConfig
@@ -134,7 +135,7 @@ def two_hosts(
     for index, (end, faults) in enumerate(zip(ends, ways, strict=True)):
         wire: Any = end
         if faults is not None:
-            rng = random.Random(seed * 1000 + index)
+            rng = chance(seed, index)
             wire = ImpairedWire(end, _WorldClock(world), rng, **asdict(faults))
         hosts.append(_add_host(world, wire, config, f"10.0.0.{index + 1}/24", seed * 10 + index))
     return hosts[0], hosts[1]

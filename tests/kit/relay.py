@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dataclasses import asdict
 from types import FrameType
 from typing import NoReturn
 
-from kit.bottleneck import Path
+from kit.bottleneck import Path, chance
 from ustack.lib.clock import StackClock
 from ustack.native.lib import lib
 from ustack.nic.impair import ImpairedWire
@@ -35,9 +34,8 @@ class Relay:
 
     def __init__(self, here: Wire, there: Wire, path: Path, seed: int) -> None:
         self.clock = StackClock()
-        rng = random.Random(seed)
-        self.down = ImpairedWire(here, self.clock, rng, **asdict(path.there))
-        self.up = ImpairedWire(there, self.clock, rng, **asdict(path.back))
+        self.down = ImpairedWire(here, self.clock, chance(seed, 0), **asdict(path.there))
+        self.up = ImpairedWire(there, self.clock, chance(seed, 1), **asdict(path.back))
         self.frames = 0
         self.longest = 0
         self.late_us = 0
