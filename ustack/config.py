@@ -25,6 +25,9 @@ class UstackConfig:
     or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
     tcp_fastpath: bool = True
     """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python."""
+    tcp_live_socks: int = 1024
+    """net.ustack.tcp_live_socks: sockets whose Python objects stay, however long they idle; of
+    other idle connections only the C control block does."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,8 @@ class TcpConfig:
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
     ip_local_reserved_ports: PortSet = NO_PORTS
     """Ports of that range which are only for those who name them."""
+    ip_unprivileged_port_start: int = 1024
+    """net.ipv4.ip_unprivileged_port_start: ports below are for the daemon's privileged clients."""
     ip_autobind_reuse: bool = False
     """bind() without a port may share one, with SO_REUSEADDR, when none is left."""
     tcp_congestion_control: str = "cubic"

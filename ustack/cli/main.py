@@ -32,10 +32,11 @@ SUBCOMMANDS = {
     "dump-ring": "a ring's descriptors",
     "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
+    "run": "a program on the daemon's stack: ustack run -- CMD",
     "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
-NO_DAEMON = ("help",)
+NO_DAEMON = ("help", "run")
 """Those that ask no daemon: their ``run`` takes the arguments alone."""
 
 

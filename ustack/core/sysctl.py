@@ -68,6 +68,7 @@ MOST = {
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
     "ip_local_port_range": 65535,
+    "ip_unprivileged_port_start": 65535,
     "tcp_early_retrans": 4,
     "tcp_frto": 255,
     "tcp_keepalive_probes": 255,

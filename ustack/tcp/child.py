@@ -20,7 +20,7 @@ from ustack.tcp.md5 import tcp_md5_key_copy
 from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.pacing import sk_set_max_pacing_rate
-from ustack.tcp.ports import bind_bucket_add
+from ustack.tcp.ports import bind_bucket_share
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_sndbuf_expand
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
@@ -95,8 +95,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
     tp.inet_id = prot.rng.getrandbits(16)
-    prot.ehash[child.key] = child
-    child.bind_bucket = bind_bucket_add(prot, child, tp.sport, by_connect=False)
+    prot.ehash.insert(child)
+    child.bind_bucket = bind_bucket_share(prot, child, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))

@@ -19,6 +19,7 @@ from ustack.tcp.keepalive import (
     keepalive_time_elapsed,
     keepalive_time_when,
 )
+from ustack.tcp.ports import set_reuse
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_keepalive, tcp_delete_keepalive
 
@@ -126,7 +127,7 @@ def _fastopen_no_cookie(sk: TcpSock, value: int) -> None:
 
 
 def _reuseport(sk: TcpSock, value: int) -> None:
-    sk.reuseport = bool(value)
+    set_reuse(sk, reuseport=bool(value))
 
 
 def _within(value: int, least: int, most: int) -> int:

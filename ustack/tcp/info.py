@@ -95,7 +95,7 @@ def tcp_get_info(sk: TcpSock) -> dict[str, int]:
     }
     if tp.state == TCP_LISTEN:
         assert sk.listen is not None
-        figures["unacked"] = len(sk.listen.accept_queue)
+        figures["unacked"] = sk.listen.ack_backlog()
         figures["sacked"] = sk.listen.max_ack_backlog
         return figures
     return figures | _header(sk) | _in_flight(sk) | _metrics(sk) | _counts(sk)

@@ -20,6 +20,7 @@ from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
 from ustack.tcp.info import tcp_info
+from ustack.tcp.ports import set_reuse
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -130,7 +131,7 @@ def _set_linger(sk: TcpSock, value: int | bytes) -> None:
 
 
 def _set_reuse(sk: TcpSock, value: int) -> None:
-    sk.reuse = bool(value)
+    set_reuse(sk, reuse=bool(value))
 
 
 def _set_oobinline(sk: TcpSock, value: int) -> None:

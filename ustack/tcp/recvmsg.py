@@ -61,6 +61,13 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         lib.us_bq_drop(mem, sk.rcvq, length)
     else:
         lib.us_bq_read(mem, sk.rcvq, ffi.from_buffer(buffer), length)
+    tcp_bytes_read(sk, length)
+    return length
+
+
+def tcp_bytes_read(sk: TcpSock, length: int) -> None:
+    """Account for bytes that have left the receive queue for the application."""
+    tp = sk.tp
     tp.copied_seq = tp.copied_seq + length & SEQ_MASK
     if sk.opts.peek_off >= 0:
         sk.opts = replace(sk.opts, peek_off=max(sk.opts.peek_off - length, 0))
@@ -71,7 +78,6 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         if sk.prot.sockmap is not None:
             sk.prot.sockmap.data_read(sk)
         tcp_cleanup_rbuf(sk, length)
-    return length
 
 
 def tcp_peek_offset(sk: TcpSock, flags: int) -> int:

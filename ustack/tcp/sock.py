@@ -93,6 +93,7 @@ class TcpSock(Sock):
     __slots__ = (
         "bind_addr",
         "bind_bucket",
+        "by_connect",
         "ca",
         "ca_initialized",
         "ca_priv",
@@ -124,14 +125,18 @@ class TcpSock(Sock):
         "user_timeout_us",
     )
 
-    def __init__(self, prot: TcpProt, ca: CongestionOps) -> None:
+    def __init__(self, prot: TcpProt, ca: CongestionOps, tp: Any = None) -> None:
+        """Make a socket, or the object of one that has a control block already: ``tp``."""
         super().__init__()
         self.prot = prot
-        self.tp: Any = None
+        self.tp: Any = tp
         """struct us_tcp_sock; None once an orphan is over."""
-        self.rcvq: Any = None
-        self.sndq: Any = None
-        self._new_tcb()
+        if tp is None:
+            self._new_tcb()
+        self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
+        self.sndq: Any = ffi.addressof(self.tp, "write_queue")
+        prot.socks[self.tp.handle] = self
+        prot.parking.watch()
         self.ca = ca
         self.ca_initialized = False
         self.ca_setsockopt = False
@@ -158,6 +163,9 @@ class TcpSock(Sock):
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
         self.bind_bucket: BindBucket | None = None
+        self.by_connect = False
+        """connect() chose the port (SOCK_CONNECT_BIND): others may share it whose four-tuple
+        differs."""
         self.port_locked = False
         """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
@@ -213,8 +221,6 @@ class TcpSock(Sock):
             raise StateError(f"no {event.name} in {STATE_NAMES.get(old, old)}") from None
         self.tp.state = new
         prot = self.prot
-        if new == TCP_ESTABLISHED:
-            prot.fast.hash(self)
         if (new in CURR_ESTAB) != (old in CURR_ESTAB):
             prot.mib.CurrEstab += 1 if new in CURR_ESTAB else -1
         if prot.trace_set_state.on:
@@ -240,8 +246,10 @@ class TcpSock(Sock):
         kept = {name: getattr(old, name) for name in keep}
         slow = old.slow & lib.US_TCP_SLOW_OPTION
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
-        self.free_memory()
-        self._new_tcb()
+        handle = old.handle
+        self._purge()
+        ffi.memmove(old, bytes(ffi.sizeof("struct us_tcp_sock")), ffi.sizeof("struct us_tcp_sock"))
+        self._init_tcb(handle)
         self.done = False
         self.duplicate_sack = None
         self.urg = None
@@ -257,7 +265,14 @@ class TcpSock(Sock):
 
     def _new_tcb(self) -> None:
         prot = self.prot
-        tp = self.tp = prot.tcp_cache.alloc()
+        self.tp = prot.tcp_cache.alloc()
+        self._init_tcb(lib.us_tcp_handle(prot.fast.ptr, self.tp))
+
+    def _init_tcb(self, handle: int) -> None:
+        """Fill in a control block that is all zero (tcp_init_sock)."""
+        prot = self.prot
+        tp = self.tp
+        tp.handle = handle
         tp.state = TCP_CLOSE
         tp.generation = prot.next_generation()
         tp.rto_us = tp.mdev_us = TCP_TIMEOUT_INIT_US
@@ -267,12 +282,17 @@ class TcpSock(Sock):
         tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
-        prot.fast.adopt(self)
-        self.rcvq = ffi.addressof(tp, "receive_queue")
-        self.sndq = ffi.addressof(tp, "write_queue")
 
     def free_memory(self) -> None:
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
+        self._purge()
+        tp = self.tp
+        del self.prot.socks[tp.handle]
+        tp.handle = 0
+        self.prot.tcp_cache.free(tp)
+        self.tp = self.rcvq = self.sndq = None
+
+    def _purge(self) -> None:
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
         self.prot.fast.forget(self)
@@ -282,5 +302,3 @@ class TcpSock(Sock):
         if self.recovery is not None:
             self.recovery.tsorted.clear()
         self.rtx = self.recovery = None
-        self.prot.tcp_cache.free(self.tp)
-        self.tp = self.rcvq = self.sndq = None

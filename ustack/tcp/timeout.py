@@ -68,7 +68,7 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
     fired = 0
     while fired < limit and lib.us_tcp_timer_expired(ptr, event):
         fired += 1
-        sk = fast.socks[event.handle]
+        sk = prot.sock_of(event.handle)
         what = event.what
         if what & EV_DELACK_TIMER:
             tcp_delack_timer(sk)

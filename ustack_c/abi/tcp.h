@@ -136,12 +136,13 @@ struct us_tcp_sock {
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	uint32_t hash;
-	uint32_t handle;		/* number of its Python object */
+	uint32_t handle;		/* number of its place, see us_tcp_handle */
 	uint32_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t inet_id;		/* IP identification of the next packet */
 	uint8_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
 	uint8_t is_hashed;
 	uint8_t event;			/* its place in the present batch's events */
+	uint16_t sockopts;		/* number of its options while it has no Python object */
 
 	/* What tcp_info shows. */
 	uint32_t total_retrans;
