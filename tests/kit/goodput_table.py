@@ -38,7 +38,7 @@ class Row:
 
     def __str__(self) -> str:
         ours, linux = (" ".join(f"{x:.2f}" for x in runs) for runs in (self.ours, self.linux))
-        return f"{self.cell:29} | {ours:29} | {linux:29} | {self.why}".rstrip()
+        return f"{self.cell:31} | {ours:29} | {linux:29} | {self.why}".rstrip()
 
 
 class Table:
