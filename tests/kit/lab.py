@@ -121,9 +121,9 @@ class Namespace:
         return self.start(sys.executable, "-c", code, *args, **options)
 
     @contextlib.contextmanager
-    def serving(self, *command: str) -> Iterator[subprocess.Popen[Any]]:
+    def serving(self, *command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
         """Have a program run during the block that prints "ready" first; it is then ended."""
-        child = self.start(*command, text=True)
+        child = self.start(*command, text=True, **options)
         try:
             assert child.stdout is not None
             if (line := child.stdout.readline()) != "ready\n":
