@@ -427,14 +427,10 @@ class us_tcp_sock:
     rcv_rtt_last_tsecr: int
     iss: int
     irs: int
+    icsk_probes_tstamp_ms: int
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
-<<<<<<< HEAD
-=======
-    icsk_pending: int
-    icsk_probes_tstamp_ms: int
->>>>>>> main
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     bictcp: us_bictcp

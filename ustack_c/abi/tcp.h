@@ -151,16 +151,12 @@ struct us_tcp_sock {
 	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
+	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
 
 	/* Timers, see tcp_fast.h: the wheel's is due with the earlier of both times, or before. */
 	struct us_timer timer;
 	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
 	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
-<<<<<<< HEAD
-=======
-	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
-	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
->>>>>>> main
 
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;

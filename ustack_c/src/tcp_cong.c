@@ -183,8 +183,8 @@ static int64_t us_tcp_rto_delta_us(const struct us_tcp_fast *fast, const struct 
 static void us_tcp_arm_retransmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,
 				  uint64_t delay_us)
 {
-	if (delay_us > US_RTO_MAX_US)
-		delay_us = US_RTO_MAX_US;
+	if (delay_us > tp->icsk_rto_max_us)
+		delay_us = tp->icsk_rto_max_us;
 	us_tcp_reset_xmit_timer(fast, tp, what, fast->now_us + (delay_us ? delay_us : 1));
 }
 
@@ -212,7 +212,7 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 		return false;
 	if (tp->srtt_us)
 		timeout_us = (tp->srtt_us >> 2) +
-			     (tp->packets_out == 1 ? US_RTO_MIN_US : US_TIMEOUT_MIN_US);
+			     (tp->packets_out == 1 ? tp->icsk_rto_min_us : US_TIMEOUT_MIN_US);
 	rto_us = advancing_rto ? tp->rto_us : us_tcp_rto_delta_us(fast, tp);
 	if (rto_us > 0 && rto_us < timeout_us)
 		timeout_us = rto_us;

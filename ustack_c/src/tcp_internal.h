@@ -28,7 +28,6 @@
 #define US_ICSK_TIME_REO_TIMEOUT 6
 
 #define US_RTO_MIN_US 200000
-#define US_RTO_MAX_US 120000000
 
 #define US_ACK_SCHED 1
 #define US_ACK_TIMER 2

@@ -97,7 +97,8 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->bytes_acked = 1;
 	tp->scaling_ratio = 128;
 	tp->advmss = tp->ack_rcv_mss = 1448;
-	tp->rto_us = 200000;
+	tp->rto_us = tp->icsk_rto_min_us = 200000;
+	tp->icsk_rto_max_us = 120000000;
 	tp->mss_cache = 1448;
 	tp->pmtu_mss = 1460;
 	tp->snd_cwnd = 1 + rng_below(model->rng, 60);
