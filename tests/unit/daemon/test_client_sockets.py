@@ -18,6 +18,8 @@ import pytest
 import ustack
 from kit.calls_daemon import CallsDaemon
 from ustack import socket
+from ustack.daemon.messages import SocketsRequest
+from ustack.daemon.views import Views
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -103,6 +105,33 @@ def test_a_reader_that_stops_stops_the_writer_and_costs_bounded_memory(daemon, p
     while got < sent:
         got += len(server.recv(1 << 20))
     assert got == sent
+
+
+def test_bytes_in_the_descriptors_count_in_recv_q_and_send_q(daemon, pair):
+    client, server = pair
+    client.setblocking(False)
+    sent = 0
+    for _ in range(40):  # until nothing moves any more
+        try:
+            while True:
+                sent += client.send(bytes(65536))
+        except BlockingIOError:
+            select.select([], [client], [], 0.01)
+
+    def queues() -> tuple[int, int]:
+        views = Views(daemon.stack, daemon.runtime.call, daemon.hub.bytes_in_pairs)
+        rows = daemon.ask(lambda: list(views._sockets(SocketsRequest())))
+        by_port = {row.local[1]: row for row in rows if row.state == "ESTAB"}
+        ours, theirs = (by_port[s.getsockname()[1]] for s in (client, server))
+        return ours.send_q, theirs.recv_q
+
+    for _ in range(200):
+        if sum(queues()) == sent:
+            break
+        select.select([], [], [], 0.01)
+    send_q, recv_q = queues()
+    assert send_q + recv_q == sent
+    assert recv_q > daemon.ask(lambda: max(r["recv_q"] for r in daemon.stack.tcp.diag()))
 
 
 def test_the_end_of_the_stream_leaves_the_other_direction_open(daemon, pair):
