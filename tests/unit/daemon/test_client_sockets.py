@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http.client
+import http.server
 import os
 import select
 import selectors
 import socket as std
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ from ustack.daemon.messages import SocketsRequest
 from ustack.daemon.views import Views
 
 pytestmark = pytest.mark.timeout(60)
+CERTIFICATE = Path(__file__).parents[2] / "apps" / "localhost.pem"
 
 
 @pytest.fixture
@@ -410,3 +414,37 @@ def test_a_daemon_that_ends_gives_blocked_clients_an_error(tmp_path: Path):
     ustack.down()
     for sock in (listener, client, server):
         sock.close()
+
+
+def test_wrap_socket_and_the_standard_librarys_http_run_over_it(listener):
+    """SSLContext.wrap_socket needs a real descriptor: OpenSSL reads and writes it itself."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(CERTIFICATE)
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    body = os.urandom(200_000)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def serve() -> None:
+        conn, address = listener.accept()
+        with serving.wrap_socket(conn, server_side=True) as secure:
+            Handler(secure, address, None)  # type: ignore[arg-type]
+
+    server = threading.Thread(target=serve)
+    server.start()
+    client = socket.create_connection(listener.getsockname(), timeout=30)
+    with trusting.wrap_socket(client, server_hostname="localhost") as secure:
+        secure.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = http.client.HTTPResponse(secure)
+        answer.begin()
+        assert answer.read() == body
+    server.join(30)
+    assert not server.is_alive()
