@@ -112,6 +112,17 @@ class InetSocket:
             raise socket_error(errno.EBADF)
         return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
 
+    def set_upcall(self, ready: Callable[[InetSocket, int], None] | None) -> None:
+        """Have ``ready(socket, events)`` called when something changes; None: no longer.
+
+        Connections of a listener inherit it when they are made, so that a service needs to keep
+        no object for those that idle: each call brings a new one, and letting go of it does not
+        close the connection. It is called in the softirq, in the middle of ``poll``: it should
+        take note of the socket, and come back to it when ``poll`` has returned.
+        """
+        prot = self._prot
+        self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+
     # Opening.
 
     def bind(self, addr: int, port: int) -> None:

@@ -336,6 +336,7 @@ class us_tcp_sock:
     rto_us: int
     rtt_min_us: int
     rack_rtt_us: int
+    tsoffset: int
     rtt_min_stamp_us: int
     txlog: us_txlog
     ecn_flags: int
@@ -343,7 +344,11 @@ class us_tcp_sock:
     ack_quick: int
     ack_pingpong: int
     scaling_ratio: int
+    icsk_pending: int
+    slow: int
+    is_hashed: int
     ack_ato_us: int
+    user_mss: int
     ack_lrcvtime_us: int
     lsndtime_us: int
     snd_cwnd_stamp_us: int
@@ -351,13 +356,14 @@ class us_tcp_sock:
     rcv_tstamp_us: int
     last_oow_ack_us: int
     retrans_stamp_us: int
-    tsoffset: int
     ack_rcv_mss: int
     ack_last_seg_size: int
     advmss: int
-    user_mss: int
     rx_opt_mss: int
     pmtu_mss: int
+    inet_id: int
+    sockopts: int
+    event: int
     receive_queue: us_bq
     write_queue: us_bq
     sk_rcvbuf: int
@@ -367,37 +373,31 @@ class us_tcp_sock:
     window_clamp: int
     rcvq_space: int
     rcvq_space_seq: int
-    rcvq_space_time_us: int
     rcv_rtt_us: int
     rcv_rtt_seq: int
-    rcv_rtt_time_us: int
     rcv_rtt_last_tsecr: int
     iss: int
     irs: int
+    rcvq_space_time_us: int
+    rcv_rtt_time_us: int
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
-    icsk_pending: int
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     hash: int
     handle: int
     punt_batch: int
-    inet_id: int
-    slow: int
-    is_hashed: int
-    event: int
-    sockopts: int
     total_retrans: int
     rcv_ooopack: int
-    bytes_retrans: int
-    bytes_received: int
-    bytes_acked: int
-    bytes_sent: int
     segs_in: int
     segs_out: int
     data_segs_in: int
     data_segs_out: int
+    bytes_retrans: int
+    bytes_received: int
+    bytes_acked: int
+    bytes_sent: int
 
 class us_tcp_xmit:
     seq: int
