@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, lo; each part's file says what it measures.
+"""The bench: frames, bulk, rates, stages, modes, lo, memory, million; see each part's own file.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -17,6 +17,8 @@ from typing import Any
 
 import bench_bulk
 import bench_lo
+import bench_memory
+import bench_million
 import bench_modes
 import bench_rates
 import bench_tap
@@ -24,7 +26,9 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "memory", "million")
+ASKED_FOR = ("million",)
+"""Parts that are only run when they are named: a million connections take minutes."""
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -49,6 +53,15 @@ LO_NOTE = (
     "Both sockets in one process and thread. The sockmap shortcut puts bytes into the peer's"
     " receive queue without TCP's output, IP, lo and the softirq.\n"
 )
+MEMORY_NOTE = (
+    "What a process has more in RAM, divided by its connections: Python, tables and allocators are"
+    " in it. Linux: slab objects of one end.\n"
+)
+MILLION_NOTE = (
+    "An echo service that keeps no object of an idle connection, and Linux clients, all on this"
+    " machine. A round trip is this process's processor time; 64, first: they had idled until"
+    " then.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
@@ -72,12 +85,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", choices=bench_bulk.SUBJECTS, action="append", help="these subjects of bulk alone"
     )
+    parser.add_argument("--plan", choices=("A", "B"), action="append", help="of million (both)")
+    parser.add_argument("--connections", type=int, default=0, help="of million (1000000)")
     chosen = parser.parse_args()
     if wrong := [part for part in chosen.parts if part not in PARTS]:
         parser.error(f"no such part: {' '.join(wrong)} (there are {', '.join(PARTS)})")
     if not 1 <= chosen.frames <= 10_000 or chosen.rounds < 1:
         parser.error("frames from 1 to 10000, rounds from 1")
-    chosen.parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
+    usual = [part for part in PARTS if part not in ASKED_FOR]
+    chosen.parts = [part for part in PARTS if part in (chosen.parts or usual)]
+    chosen.plan = chosen.plan or ["A", "B"]
+    chosen.connections = chosen.connections or (3000 if chosen.quick else 1_000_000)
     if chosen.quick:
         chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 500
     chosen.count_rounds = 2 * chosen.rounds + 1
@@ -121,6 +139,12 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "memory" in chosen.parts:
+        answer["memory"] = bench_memory.run(chosen)
+        console.print(bench_memory.table(answer["memory"]), MEMORY_NOTE, sep="\n")
+    if "million" in chosen.parts:
+        answer["million"] = bench_million.run(chosen)
+        console.print(bench_million.table(answer["million"]), MILLION_NOTE, sep="\n")
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."
