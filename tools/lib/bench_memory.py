@@ -119,7 +119,7 @@ def measure(state: str, count: int) -> dict[str, float]:
     """Open ``count`` connections, bring them into ``state``, return what one takes."""
     import gc
 
-    from crowd import ACK, FIN, PSH, Crowd, rss_bytes
+    from kit.crowd import ACK, FIN, PSH, Crowd, rss_bytes
 
     crowd = Crowd(arena_bytes=4 << 30)
     kept: list[Any] = []

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from crowd import rss_bytes
 from rich.table import Table
 
+from kit.crowd import rss_bytes
 from kit.lab import LabError, Namespace
 from ustack.config import StackConfig
 from ustack.inet.sockets import InetSocket

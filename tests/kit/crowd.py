@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ustack.config import StackConfig
+from ustack.config import StackConfig, UstackConfig
 from ustack.lib.addresses import Ipv4Interface, parse_ipv4
 from ustack.native.lib import lib
 from ustack.nic.pair import wire_pair
@@ -37,8 +37,8 @@ DATA_VALID = b"\2" + bytes(9)
 class Crowd:
     """A listening stack, and peers that are told apart by their numbers."""
 
-    def __init__(self, config: StackConfig | None = None, arena_bytes: int = 256 << 20) -> None:
-        config = config or StackConfig()
+    def __init__(self, arena_bytes: int = 256 << 20, live_socks: int = 1024) -> None:
+        config = StackConfig(ustack=UstackConfig(tcp_live_socks=live_socks))
         core = replace(config.core, arena_bytes=arena_bytes, somaxconn=65535)
         self.now_us = 1
         wire, self._wire = wire_pair()
@@ -81,8 +81,7 @@ class Crowd:
         for unit in self._heard:
             ihl = (unit[24] & 15) * 4
             _, port, seq, ack, flags = struct.unpack_from(">HHIIxB", unit, 24 + ihl)
-            peer = (int.from_bytes(unit[40:44], "big") - FIRST_PEER) * PORTS + port - 1024
-            yield peer, flags, seq, ack
+            yield self.number(int.from_bytes(unit[40:44], "big"), port), flags, seq, ack
 
     def send(self, peer: int, flags: int, seq: int, ack: int, data: bytes = b"") -> None:
         """Have ``peer`` send a segment; timestamps are always in it."""
@@ -127,6 +126,11 @@ class Crowd:
             count += 1
             if each is not None:
                 each(sock)
+
+    @staticmethod
+    def number(addr: int, port: int) -> int:
+        """Return the peer with this address and port."""
+        return (addr - FIRST_PEER) * PORTS + port - 1024
 
     def block(self, peer: int) -> Any:
         """Return the control block of a peer's connection."""
