@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, lo, memory, million; see each part's own file.
+"""The bench, part by part; each part's own file says what it measures.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -26,7 +26,7 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "memory", "million")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "daemon", "memory", "million")
 ASKED_FOR = ("million",)
 """Parts that are only run when they are named: a million connections take minutes."""
 BULK_NOTE = (
@@ -62,6 +62,10 @@ MILLION_NOTE = (
     " machine. A round trip is this process's processor time; 64, first: they had idled until"
     " then.\n"
 )
+DAEMON_NOTE = (
+    "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
+    " ustackd's stack by the preload library; ustackd's own services beside them.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
@@ -72,7 +76,9 @@ STAGES_NOTE = (
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all but million)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="half a second, once; fewer frames and subjects"
     )
@@ -128,9 +134,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         answer["results"] = bench_bulk.as_json(results)
         console.print(bench_bulk.table(results, subjects, chosen), BULK_NOTE, sep="\n")
     if "rates" in chosen.parts:
-        rates = bench_rates.run(chosen)
+        columns = bench_rates.QUICK_SUBJECTS if chosen.quick else bench_rates.SUBJECTS
+        rates = bench_rates.run(chosen, columns)
         answer["rates"] = bench_rates.as_json(rates)
-        console.print(bench_rates.table(rates, chosen), RATES_NOTE, sep="\n")
+        console.print(bench_rates.table(rates, chosen, columns), RATES_NOTE, sep="\n")
     if "modes" in chosen.parts:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)
@@ -145,11 +152,24 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     if "million" in chosen.parts:
         answer["million"] = bench_million.run(chosen)
         console.print(bench_million.table(answer["million"]), MILLION_NOTE, sep="\n")
+    if "daemon" in chosen.parts:
+        answer["daemon"] = measure_daemon(chosen, console)
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."
     )
     return answer
+
+
+def measure_daemon(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure programs on a daemon's stack: bulk and rates, each beside veth."""
+    subjects = ["Linux veth", "ustackd", bench_bulk.THROUGH_DAEMON]
+    bulk = bench_bulk.run(chosen, subjects)
+    console.print(bench_bulk.table(bulk, subjects, chosen))
+    rates = bench_rates.run(chosen, bench_rates.THROUGH_DAEMON)
+    console.print(bench_rates.table(rates, chosen, bench_rates.THROUGH_DAEMON))
+    console.print(DAEMON_NOTE)
+    return {"bulk": bench_bulk.as_json(bulk), "rates": bench_rates.as_json(rates)}
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -137,7 +137,8 @@ class InetSocket:
             raise socket_error(errno.EINVAL)
         if not 0 <= port <= 65535:
             raise socket_error(errno.EINVAL)
-        if addr and not sk.prot.ip.is_local_address(addr):
+        ip = sk.prot.ip
+        if addr and not ip.config.ip_nonlocal_bind and not ip.is_local_address(addr):
             raise socket_error(errno.EADDRNOTAVAIL)
         if addr and (is_multicast(addr) or addr == INADDR_BROADCAST):
             raise socket_error(errno.EADDRNOTAVAIL)

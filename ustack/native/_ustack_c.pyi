@@ -205,6 +205,7 @@ class us_request_sock:
     ecn_ok: int
     num_retrans: int
     num_timeout: int
+    syn_tos: int
     acked: int
     snt_synack_us: int
     expires_us: int
@@ -223,7 +224,6 @@ class us_tcp_dst:
     hh: us_hh
     genid: int
     ttl: int
-    tos: int
 
 class us_tcp_ehash: ...
 
@@ -364,6 +364,8 @@ class us_tcp_sock:
     inet_id: int
     sockopts: int
     event: int
+    tos: int
+    ttl: int
     receive_queue: us_bq
     write_queue: us_bq
     sk_rcvbuf: int
@@ -427,6 +429,7 @@ class us_timewait_sock:
     substate: int
     tstamp_ok: int
     rcv_wscale: int
+    tos: int
 
 class us_tx_acked:
     first_us: int

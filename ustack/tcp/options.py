@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
-from ustack.tcp import connect_options, listen_options, md5, send_options
+from ustack.tcp import connect_options, ip_header, listen_options, md5, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
@@ -139,7 +139,7 @@ def _set_oobinline(sk: TcpSock, value: int) -> None:
 
 
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
-    limit = sk.prot.config.tcp_rmem[2]
+    limit = sk.prot.net.config.core.rmem_max
     sk.rcvbuf_locked = True
     sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
 
@@ -196,6 +196,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     **send_options.SETTERS,
     **connect_options.SETTERS,
     **listen_options.SETTERS,
+    **ip_header.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
@@ -209,6 +210,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     **send_options.GETTERS,
     **connect_options.GETTERS,
     **listen_options.GETTERS,
+    **ip_header.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),

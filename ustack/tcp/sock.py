@@ -16,6 +16,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import Sock
 from ustack.tcp.cong.registry import tcp_cleanup_congestion_control
+from ustack.tcp.ip_header import ip_dont_fragment
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import (
     STATE_NAMES,
@@ -74,6 +75,8 @@ class RareOptions:
     """IP_BIND_ADDRESS_NO_PORT: bind() without a port leaves the port to connect()."""
     local_port_range: tuple[int, int] = (0, 0)
     """IP_LOCAL_PORT_RANGE."""
+    pmtudisc: int = -1
+    """IP_MTU_DISCOVER; -1: ip_no_pmtu_disc decides."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
     fastopen_no_cookie: bool = False
@@ -190,7 +193,8 @@ class TcpSock(Sock):
     def set_dst(self, rt: Route | None) -> None:
         """Send along ``rt`` from now on (sk_setup_caps); C touches nothing that is signed."""
         self.dst = rt
-        self.tp.dst = self.prot.fast.dst_of(None if self.opts.md5_keys else rt)
+        by_c = ip_dont_fragment(self) and not self.opts.md5_keys
+        self.tp.dst = self.prot.fast.dst_of(rt if by_c else None)
 
     @property
     def state(self) -> int:
@@ -238,6 +242,8 @@ class TcpSock(Sock):
             "sk_rcvbuf",
             "sk_sndbuf",
             "nonagle",
+            "tos",
+            "ttl",
             "user_mss",
             "notsent_lowat",
             "ts_recent",

@@ -13,7 +13,9 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
+from ustack.tcp.ip_header import IpHeader
 from ustack.tcp.md5 import tcp_md5_do_lookup
+from ustack.tcp.metrics import tcp_update_metrics
 from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
@@ -60,6 +62,7 @@ class TimewaitSock:
         tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
         tw.substate = substate
+        tw.tos = tp.tos
         self.tsoffset: int = tp.tsoffset
         self.reuse, self.reuseport = sk.reuse, sk.reuseport
         self.by_connect = sk.by_connect or sk.bind_bucket is None
@@ -107,6 +110,7 @@ def tcp_time_wait(
     tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
     """
     prot = sk.prot
+    tcp_update_metrics(sk)
     if len(prot.twhash) >= prot.config.tcp_max_tw_buckets:
         prot.mib_ext.TCPTimeWaitOverflow += 1
         tcp_done(sk)
@@ -301,4 +305,5 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     if tw.md5_key is not None:
         options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key)
+    header = IpHeader(tos=rec.tos)
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)

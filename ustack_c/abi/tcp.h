@@ -113,6 +113,8 @@ struct us_tcp_sock {
 	uint16_t inet_id;		/* IP identification of the next packet */
 	uint16_t sockopts;		/* number of its options while it has no Python object */
 	uint8_t event;			/* its place in the present batch's events */
+	uint8_t tos;			/* IP_TOS, without the bits of ECN */
+	uint8_t ttl;			/* IP_TTL, 0: the default */
 
 	/* Buffers and their limits. */
 	struct us_bq receive_queue;
@@ -187,6 +189,7 @@ struct us_request_sock {
 	uint8_t ecn_ok;
 	uint8_t num_retrans;		/* SYN-ACKs repeated, for whatever reason */
 	uint8_t num_timeout;		/* of those, because the peer was silent */
+	uint8_t syn_tos;		/* type of service of the SYN */
 	uint8_t acked;			/* third ACK seen, but the child has to wait */
 	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
 	uint64_t expires_us;		/* linux-3.10: when the SYN-ACK's time is over */
@@ -207,6 +210,7 @@ struct us_timewait_sock {
 	uint8_t substate;		/* TCP_FIN_WAIT2 or TCP_TIME_WAIT */
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
+	uint8_t tos;
 };
 
 #endif

@@ -58,8 +58,7 @@ struct us_tcp_dst {
 	struct us_xmit_queue *queue;
 	struct us_hh *hh;	/* NULL: the route is not to be used any more */
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
-	uint8_t ttl;
-	uint8_t tos;
+	uint8_t ttl;		/* unless the socket has its own */
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
