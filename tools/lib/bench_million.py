@@ -16,7 +16,6 @@ import random
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -93,14 +92,15 @@ class Service:
         wire = TapWire(TAP)
         self.stack = Stack(StackConfig(core=core), rng=random.Random(), now_us=monotonic_us())
         self.stack.add_igb(wire, address=parse_interface(f"{SERVER}/13"))
-        self._ready: deque[InetSocket] = deque()
+        self._ready: dict[int, InetSocket] = {}
+        """Connections with something to read, by handle: each once, however often it is told."""
         self._buffer = bytearray(65536)
         self.listeners = [self._listen(port) for port in ports]
 
     def _listen(self, port: int) -> InetSocket:
         lsk = self.stack.socket()
         lsk.bind(parse_ipv4(SERVER), port)
-        lsk.set_upcall(lambda sock, _events: self._ready.append(sock))
+        lsk.set_upcall(lambda sock, _events: self._ready.setdefault(sock.handle, sock))
         lsk.listen(65535)
         return lsk
 
@@ -111,10 +111,11 @@ class Service:
         for lsk in self.listeners:
             while lsk.poll():
                 lsk.accept()
-        while ready:
-            sock = ready.popleft()
-            if not sock.closed and sock.getsockopt(1, 30) == 0:  # SO_ACCEPTCONN
-                self._serve(sock)
+        for lsk in self.listeners:
+            ready.pop(lsk.handle, None)
+        for sock in ready.values():
+            self._serve(sock)
+        ready.clear()
         if not busy:
             time.sleep(0.0002)
 

@@ -96,6 +96,11 @@ class InetSocket:
         return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
 
     @property
+    def handle(self) -> int:
+        """The connection's number: the same in all objects for it, until it is closed."""
+        return self._handle
+
+    @property
     def wq(self) -> WaitQueue:
         """Who waits for something to change. Not to be kept: ask each time."""
         return self._sk.wq
