@@ -17,6 +17,7 @@ from typing import Any
 
 import bench_bulk
 import bench_lo
+import bench_loss
 import bench_memory
 import bench_million
 import bench_modes
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "daemon", "memory", "million")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "daemon", "memory", "million")
 ASKED_FOR = ("million",)
 """Parts that are only run when they are named: a million connections take minutes."""
 BULK_NOTE = (
@@ -49,9 +50,18 @@ MODES_NOTE = (
     "ustackd's echo and a Linux client, a processor each. Polling takes a whole processor, whether"
     " there is work or not; its interrupts are none.\n"
 )
+LOSS_NOTE = (
+    "A bottleneck of 50 Mbit/s with a drop-tail queue of one bandwidth-delay product; frames are"
+    f" lost before it. Both use {bench_loss.CONTROL}. The x is the ratio to Linux, above 1 is"
+    " better.\n"
+)
 LO_NOTE = (
     "Both sockets in one process and thread. The sockmap shortcut puts bytes into the peer's"
     " receive queue without TCP's output, IP, lo and the softirq.\n"
+)
+DAEMON_NOTE = (
+    "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
+    " ustackd's stack by the preload library; ustackd's own services beside them.\n"
 )
 MEMORY_NOTE = (
     "What a process has more in RAM, divided by its connections: Python, tables and allocators are"
@@ -61,10 +71,6 @@ MILLION_NOTE = (
     "An echo service that keeps no object of an idle connection, and Linux clients, all on this"
     " machine. A round trip is this process's processor time; 64, first: they had idled until"
     " then.\n"
-)
-DAEMON_NOTE = (
-    "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
-    " ustackd's stack by the preload library; ustackd's own services beside them.\n"
 )
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
@@ -142,18 +148,22 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)
         console.print(bench_modes.table(modes, chosen), MODES_NOTE, sep="\n")
+    if "loss" in chosen.parts:
+        lossy = bench_loss.run(chosen)
+        answer["loss"] = bench_loss.as_json(lossy)
+        console.print(bench_loss.table(lossy, chosen), LOSS_NOTE, sep="\n")
     if "lo" in chosen.parts:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "daemon" in chosen.parts:
+        answer["daemon"] = measure_daemon(chosen, console)
     if "memory" in chosen.parts:
         answer["memory"] = bench_memory.run(chosen)
         console.print(bench_memory.table(answer["memory"]), MEMORY_NOTE, sep="\n")
     if "million" in chosen.parts:
         answer["million"] = bench_million.run(chosen)
         console.print(bench_million.table(answer["million"]), MILLION_NOTE, sep="\n")
-    if "daemon" in chosen.parts:
-        answer["daemon"] = measure_daemon(chosen, console)
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."

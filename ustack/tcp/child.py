@@ -87,12 +87,14 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child.upcall = lsk.upcall
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.tp.slow = lsk.tp.slow & lib.US_TCP_SLOW_OPTION
-    child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
+    child.tp.rcvbuf_locked = lsk.tp.rcvbuf_locked
+    child.tp.sndbuf_locked = lsk.tp.sndbuf_locked
     child.bind_addr = lsk.bind_addr
     tp = child.tp
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
     tp.notsent_lowat = lsk.tp.notsent_lowat
+    tp.icsk_rto_min_us, tp.icsk_rto_max_us = lsk.tp.icsk_rto_min_us, lsk.tp.icsk_rto_max_us
     tp.tos, tp.ttl = tcp_reqsk_tos(request), lsk.tp.ttl
     child.user_timeout_us = lsk.user_timeout_us
     if lsk.pacing is not None:

@@ -1,12 +1,11 @@
 /*
  * The ACK of new data while nothing is in doubt (tcp_ack, _ack_in_order in ustack/tcp/ack.py):
- * what of it takes no policy. Timers and cwnd are Python's, once for all ACKs of a batch.
+ * all of it, or all but timers and cwnd if Python has to look at
+ * those: then once for all ACKs of a batch.
  */
 
 #include "tcp_internal.h"
 
-#define US_RTO_MIN_US 200000
-#define US_RTO_MAX_US 120000000
 #define US_MAX_SAMPLE_US (1U << 28)
 #define US_TS_MAX_MS (0x80000000U / 1000)
 #define US_WINDOW_SMALL (4U * UINT16_MAX)	/* below it a larger window changes the MSS's bound */
@@ -48,7 +47,7 @@ static void us_tcp_first_rtt(struct us_tcp_sock *tp, uint32_t m)
 {
 	tp->srtt_us = m << 3;
 	tp->mdev_us = m << 1;
-	tp->rttvar_us = us_max32(tp->mdev_us, US_RTO_MIN_US);
+	tp->rttvar_us = us_max32(tp->mdev_us, tp->icsk_rto_min_us);
 	tp->mdev_max_us = tp->rttvar_us;
 	tp->rtt_seq = tp->snd_nxt;
 }
@@ -82,7 +81,7 @@ static void us_tcp_rtt_estimator(struct us_tcp_sock *tp, uint32_t rtt_us)
 		if (tp->mdev_max_us < tp->rttvar_us)
 			tp->rttvar_us -= (tp->rttvar_us - tp->mdev_max_us) >> 2;
 		tp->rtt_seq = tp->snd_nxt;
-		tp->mdev_max_us = US_RTO_MIN_US;
+		tp->mdev_max_us = tp->icsk_rto_min_us;
 	}
 }
 
@@ -92,7 +91,7 @@ static void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_
 {
 	us_tcp_update_rtt_min(fast, tp, newest_us);
 	us_tcp_rtt_estimator(tp, sample_us);
-	tp->rto_us = us_min32((tp->srtt_us >> 3) + tp->rttvar_us, US_RTO_MAX_US);
+	tp->rto_us = us_min32((tp->srtt_us >> 3) + tp->rttvar_us, tp->icsk_rto_max_us);
 	tp->backoff = 0;
 }
 
@@ -133,14 +132,31 @@ static int64_t us_tcp_rtt_of_log(const struct us_tcp_fast *fast, const struct us
 	return tp->rack_rtt_us;
 }
 
-/* Take a plain ACK of new data: the window, SND.UNA, the send queue, what is out, the RTT. */
-void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* Leave timers, cwnd and what may go now to Python, for this ACK and the others of the batch. */
+static void us_tcp_leave_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t pkts,
+			     int64_t rtt_us, uint32_t prior_packets)
+{
+	struct us_tcp_event *event = us_tcp_event(fast, tp, US_TCP_EV_ACKED);
+
+	if (!pkts)
+		return;
+	if (!event->pkts_acked)
+		event->prior_packets = prior_packets;
+	event->pkts_acked += pkts;
+	event->rtt_us = rtt_us;
+}
+
+/*
+ * Take a plain ACK of new data: the window, SND.UNA, the send queue, what is out, the RTT.
+ * False: the rest is Python's, which has its event.
+ */
+bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
-	struct us_tcp_event *event = us_tcp_event(fast, tp, US_TCP_EV_ACKED);
 	const uint32_t prior_packets = tp->packets_out;
 	const uint32_t una = tp->snd_una;
 	struct us_tx_acked acked;
+	int64_t rtt_us = -1;
 
 	tp->snd_wl1 = seg->seq;
 	tp->snd_wnd = us_tcp_seg_window(seg);
@@ -151,12 +167,14 @@ void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 	tp->retransmits = 0;
 	tp->probes_out = 0;
 	tp->rcv_tstamp_us = fast->now_us;
-	if (!us_tcp_tx_ack(fast->mem, tp, una, seg->ack, &acked))
-		return;
-	if (!event->pkts_acked)
-		event->prior_packets = prior_packets;
-	event->pkts_acked += acked.pkts;
-	event->rtt_us = us_tcp_rtt_of_log(fast, seg, &acked);
-	tp->delivered += acked.pkts;
-	fast->mib.TCPDelivered += acked.pkts;
+	if (us_tcp_tx_ack(fast->mem, tp, una, seg->ack, &acked)) {
+		rtt_us = us_tcp_rtt_of_log(fast, seg, &acked);
+		tp->delivered += acked.pkts;
+		fast->mib.TCPDelivered += acked.pkts;
+	}
+	if (!us_tcp_has_event(fast, tp, US_TCP_EV_ACKED | US_TCP_EV_XMIT) &&
+	    (!acked.pkts || us_tcp_acked_in_order(fast, tp, acked.pkts, rtt_us)))
+		return true;
+	us_tcp_leave_ack(fast, tp, acked.pkts, rtt_us, prior_packets);
+	return false;
 }
