@@ -214,12 +214,13 @@ class Join:
                 return
             try:
                 child = self.core.accept()
+                join, client_end = self._hub.join(child, self.owner)
             except OSError:
                 return
-            self._hand_over_one(child)
+            self._hand_over_one(child, join, client_end)
+        self._hub.when_there_is_room(self._changed)
 
-    def _hand_over_one(self, child: InetSocket) -> None:
-        join, client_end = self._hub.join(child, self.owner)
+    def _hand_over_one(self, child: InetSocket, join: Join, client_end: socket.socket) -> None:
         try:
             peer, local = child.getpeername(), child.getsockname()
         except OSError:  # it was reset while it waited, which accept() does not tell
@@ -334,7 +335,7 @@ class Join:
         """Nobody holds the client's end any more; what it has written still goes out."""
         streaming = self._mode == STREAM
         self._hub.unwatch(self.fd)
-        if self._fin_given:  # perhaps both sides have only said that they will write no more
+        if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
         self._mode = HUNG_UP
         if streaming:

@@ -362,6 +362,46 @@ def test_each_client_has_its_limit_and_all_together_theirs(tmp_path: Path):
             ustack.down()
 
 
+def test_a_connection_for_which_there_is_no_room_waits_in_the_accept_queue(tmp_path: Path):
+    with CallsDaemon(tmp_path / "u.sock", client_sockets=4) as daemon:
+        ustack.connect(str(daemon.path))
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                clients = [socket.socket() for _ in range(3)]
+                listener.settimeout(30)
+                for client in clients:
+                    client.connect(listener.getsockname())
+                assert not select.select([listener], [], [], 0.05)[0]
+                clients.pop().close()
+                for _ in range(3):
+                    listener.accept()[0].close()
+                for client in clients:
+                    client.close()
+        finally:
+            ustack.down()
+
+
+def test_a_shutdown_of_both_ways_is_the_end_and_no_error(pair):
+    client, _ = pair
+    client.shutdown(std.SHUT_RDWR)
+    assert client.recv(10) == b""
+    assert client.recv(10) == b""
+    with pytest.raises(BrokenPipeError):
+        client.send(b"x")
+
+
+def test_a_name_with_a_sockets_number_is_not_the_socket(daemon, pair, tmp_path: Path):
+    from ustack.daemon.join_hub import socket_inode
+
+    with std.socket(std.AF_UNIX) as named:
+        named.bind(str(tmp_path / "name"))
+        path = os.open(tmp_path / "name", os.O_PATH)
+        device = os.fstat(pair[0].fileno()).st_dev
+        assert socket_inode(path, device) is None
+        assert socket_inode(named.fileno(), device) == os.fstat(named.fileno()).st_ino
+        os.close(path)
+
+
 def test_ports_below_the_limit_are_for_privileged_users(daemon):
     from ustack.daemon.calls import PortRule
 
