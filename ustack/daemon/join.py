@@ -248,6 +248,7 @@ class Join:
                 self._move_to_client()
         except BlockingIOError:
             self._watch(self._mask | OUT)
+            self._go_on_reading(core.poll())
             return
         except OSError:
             pass  # nobody reads: what is unread stays unread
@@ -259,6 +260,9 @@ class Join:
             self._fin_given = True
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
+        self._go_on_reading(state)
+
+    def _go_on_reading(self, state: int) -> None:
         if self._blocked and state & select.EPOLLOUT:
             self._blocked = False
             self._watch(self._mask | IN)

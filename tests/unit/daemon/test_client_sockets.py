@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import http.client
 import http.server
@@ -109,6 +110,26 @@ def test_a_reader_that_stops_stops_the_writer_and_costs_bounded_memory(daemon, p
     while got < sent:
         got += len(server.recv(1 << 20))
     assert got == sent
+
+
+def test_a_client_that_does_not_read_can_still_write(pair):
+    client, server = pair
+    server.setblocking(False)
+    for _ in range(20):  # as much as anything on the way takes
+        try:
+            while True:
+                server.send(bytes(65536))
+        except BlockingIOError:
+            select.select([], [server], [], 0.01)
+    server.settimeout(30)
+    writer = threading.Thread(target=lambda: (client.sendall(bytes(20 << 20)), client.close()))
+    writer.start()
+    got = 0
+    with contextlib.suppress(ConnectionResetError):  # the client leaves its own unread
+        while piece := server.recv(1 << 20):
+            got += len(piece)
+    writer.join(30)
+    assert not writer.is_alive() and got > 10 << 20
 
 
 def test_bytes_in_the_descriptors_count_in_recv_q_and_send_q(daemon, pair):
