@@ -91,9 +91,11 @@ class QdiscsRequest(Request, tag="qdiscs", frozen=True):
 
 
 class ShowRequest(Request, tag="show", frozen=True):
-    """A table of the stack's inside: ``softnet``, ``rps``, ``xps`` or ``ps``."""
+    """A table of the stack's inside (show.SHOWN), or the queues of sockets (show_queues.SHOWN)."""
 
     what: str
+    port: int = 0
+    """Only sockets with this port at either end; 0: all."""
 
 
 class RingRequest(Request, tag="ring", frozen=True):

@@ -218,7 +218,7 @@ class Views:
             yield from qdisc_rows(device)
 
     def _show(self, request: ShowRequest) -> Iterator[Row]:
-        return (LineRow(line) for line in show_lines(self._stack, request.what))
+        return (LineRow(line) for line in show_lines(self._stack, request.what, request.port))
 
     def _ring(self, request: RingRequest) -> Iterator[Row]:
         device = self._stack.net.devices.get(request.device)
