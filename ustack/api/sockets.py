@@ -1,4 +1,4 @@
-"""The standard library's ``socket.socket``, on the stack: AF_INET and SOCK_STREAM.
+"""The standard library's ``socket.socket``, on the stack: AF_INET.
 
 The core's sockets never block. Here a call is attempted under the runtime's lock and, unless
 the socket is non-blocking, attempted again each time the socket's wait queue is woken, until
@@ -15,7 +15,7 @@ import struct
 import warnings
 from typing import Any
 
-from ustack.api import attempts, zerocopy
+from ustack.api import attempts, messages, zerocopy
 from ustack.api.files import FILES, SocketFile
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import default_runtime
@@ -28,25 +28,30 @@ MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
+SOCK_STREAM = int(_socket.SOCK_STREAM)
+MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
+"""What is received with these is there, or it is not: nobody waits for it."""
 GLOBAL_DEFAULT_TIMEOUT: Any = object()
 
 
 class socket:
-    """A TCP socket of this process's stack (see ``ustack.up``).
+    """A socket of this process's stack (see ``ustack.up``): TCP, UDP, raw or ping.
 
     Raises:
-        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only TCP
-            over IPv4; EBADF: ``fileno`` is none of ours.
+        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only IPv4
+            and these; EACCES: see ``net.ipv4.ping_group_range``; EBADF: ``fileno`` is none
+            of ours.
     """
 
     __slots__ = (
-        "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_proto", "_timeout_us",
+        "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_kind", "_proto", "_timeout_us",
     )  # fmt: skip
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
     ) -> None:
         self._closed = True
+        self._kind = SOCK_STREAM
         self._io_refs = 0
         self._file: SocketFile | None = None
         self._fd = -1
@@ -54,9 +59,10 @@ class socket:
         nonblocking = False
         if fileno is None:
             nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
-            kind = _check_kind(family, type, proto)
+            kind = _check_kind(family, type)
             runtime = default_runtime()
-            core = runtime.call(runtime.stack.socket, kind, self._proto)
+            groups = () if kind == SOCK_STREAM else (os.getegid(), *os.getgroups())
+            core = runtime.call(runtime.stack.socket, kind, self._proto, groups)
             self._adopt(FILES.install(SocketFile(runtime, core)))
         else:
             self._adopt(fileno)
@@ -69,6 +75,7 @@ class socket:
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         self._file = file
         self._fd = fd
+        self._kind = file.core.type
         self._closed = False
 
     @property
@@ -78,8 +85,8 @@ class socket:
 
     @property
     def type(self) -> _socket.SocketKind:
-        """SOCK_STREAM."""
-        return _socket.SOCK_STREAM
+        """SOCK_STREAM, SOCK_DGRAM or SOCK_RAW."""
+        return _socket.SocketKind(self._kind)
 
     @property
     def proto(self) -> int:
@@ -239,12 +246,14 @@ class socket:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        if flags & MSG_WAITALL:
+        if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
             buffer = bytearray(bufsize)
             return bytes(buffer[: self._recv_all(memoryview(buffer), flags)])
         file = self._open_file()
-        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.try_recv if timeout_us == 0 else attempts.wait_recv
+        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.wait_recv
+        if timeout_us == 0:
+            attempt, flags = attempts.try_recv, flags | MSG_DONTWAIT
         data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
         if data is NOT_YET:
             data = self._rest(file, timeout_us, attempts.try_recv, bufsize, flags)
@@ -258,14 +267,16 @@ class socket:
             if nbytes > view.nbytes:
                 raise ValueError("buffer too small for requested bytes")
             n = nbytes or view.nbytes
-            if flags & MSG_WAITALL:
+            if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
                 return self._recv_all(view[:n], flags)
             return self._recv_into(view, n, flags)
 
     def _recv_into(self, view: memoryview, n: int, flags: int) -> int:
         file = self._open_file()
-        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.try_recv_into if timeout_us == 0 else attempts.wait_recv_into
+        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.wait_recv_into
+        if timeout_us == 0:
+            attempt, flags = attempts.try_recv_into, flags | MSG_DONTWAIT
         got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
         if got is NOT_YET:
             got = self._rest(file, timeout_us, attempts.try_recv_into, view, n, flags)
@@ -288,13 +299,36 @@ class socket:
             raise self._expired(timeout_us)
         return recv_all.copied
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
-        """Receive; a stream has no address of origin."""
-        return self.recv(bufsize, flags), None
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[str, int] | None]:
+        """Receive, and tell from whom; a stream has no address of origin."""
+        if self._kind == SOCK_STREAM:
+            return self.recv(bufsize, flags), None
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        message = messages.receive(self, bufsize, flags)
+        return message.data, messages.origin(message)
 
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
-        """Receive into a buffer; a stream has no address of origin."""
-        return self.recv_into(buffer, nbytes, flags), None
+    def recvfrom_into(
+        self, buffer: Any, nbytes: int = 0, flags: int = 0
+    ) -> tuple[int, tuple[str, int] | None]:
+        """Receive into a buffer, and tell from whom; a stream has no address of origin."""
+        if self._kind == SOCK_STREAM:
+            return self.recv_into(buffer, nbytes, flags), None
+        return messages.recvfrom_into(self, buffer, nbytes, flags)
+
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
+        """Receive with ancillary data: (data, ancillary data, flags, address)."""
+        if bufsize < 0:
+            raise ValueError("negative buffer size in recvmsg()")
+        return messages.recvmsg(self, bufsize, ancbufsize, flags)
+
+    def recvmsg_into(
+        self, buffers: Any, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
+        """Receive into several buffers: (bytes, ancillary data, flags, address)."""
+        return messages.recvmsg_into(self, buffers, ancbufsize, flags)
 
     # Sending.
 
@@ -338,11 +372,16 @@ class socket:
         return send_all.sent
 
     def sendto(self, data: Any, *args: Any) -> int:
-        """Send; the address is ignored, as for any connected stream, unless MSG_FASTOPEN is set.
+        """Send to an address: ``sendto(data, address)`` or ``sendto(data, flags, address)``.
 
-        Then this connects as well, and what a SYN takes goes with it (RFC 7413).
+        A stream ignores the address, unless MSG_FASTOPEN is set: then this connects as well,
+        and what a SYN takes goes with it (RFC 7413).
         """
+        if not 1 <= len(args) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
         flags = args[0] if len(args) > 1 else 0
+        if self._kind != SOCK_STREAM:
+            return messages.send(self, data, flags, core_address(args[-1], "sendto"))
         if flags & MSG_FASTOPEN:
             return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
         return self.send(data, flags)
@@ -354,7 +393,7 @@ class socket:
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
         with memoryview(data) as whole, whole.cast("B") as view:
             try:
-                sent = int(file.runtime.call(file.core.send_fastopen, view, *target))
+                sent = int(file.runtime.call(file.stream.send_fastopen, view, *target))
             except BlockingIOError as exc:
                 if timeout_us == 0 or exc.errno != errno.EINPROGRESS:
                     raise
@@ -366,10 +405,8 @@ class socket:
             return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
-        """Send several pieces as one; ancillary data is not supported."""
-        if ancdata:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return self.send(b"".join(buffers), flags)
+        """Send several pieces as one, with ancillary data (IP_PKTINFO, IP_TTL, IP_TOS)."""
+        return messages.sendmsg(self, buffers, ancdata, flags, address)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a file opened in binary mode; return how many bytes.
@@ -379,6 +416,8 @@ class socket:
         """
         if self._timeout_us == 0:
             raise ValueError("non-blocking sockets are not supported")
+        if self._kind != SOCK_STREAM:
+            raise ValueError("only SOCK_STREAM type sockets are supported")
         if count is not None and count <= 0:
             raise ValueError(f"count must be a positive integer (got {count!r})")
         return zerocopy.sendfile(self, file, offset, count)
@@ -546,16 +585,11 @@ def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
     return socket(family, type, proto, fileno=dup(fd))
 
 
-def _check_kind(family: int, type: int, proto: int) -> int:
-    """Return the socket type without its flags, or say what is not supported."""
+def _check_kind(family: int, type: int) -> int:
+    """Return the socket type without its flags, or say that only AF_INET is supported."""
     if family not in (-1, _socket.AF_INET):
         raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-    kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
-    if kind != _socket.SOCK_STREAM:
-        raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
-    if proto not in (-1, 0, _socket.IPPROTO_TCP):
-        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
-    return kind
+    return SOCK_STREAM if type == -1 else int(type) & SOCK_TYPE_MASK
 
 
 def _to_us(timeout: float | None) -> int | None:

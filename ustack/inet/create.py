@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.inet import raw
 from ustack.inet.dgram import DgramSocket
@@ -13,11 +13,13 @@ from ustack.inet.raw import RawProt
 from ustack.inet.sockets import InetSocket
 from ustack.lib.socket_error import socket_error
 from ustack.sock import dgram_options
+from ustack.sock.dgram_diag import dgram_diag
 from ustack.udp import options as udp_options
 from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
 
 if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
+    from ustack.sock.dgram import DgramSock
     from ustack.tcp.protocol import TcpProt
     from ustack.udp.protocol import UdpProt
 
@@ -68,6 +70,32 @@ class Inet:
         if type in (SOCK_STREAM, SOCK_DGRAM, SOCK_RAW):
             raise socket_error(errno.EPROTONOSUPPORT)
         raise socket_error(errno.ESOCKTNOSUPPORT)
+
+    def diag(self, netids: Iterable[str] = ("tcp",)) -> list[dict[str, Any]]:
+        """Return what ``ss`` shows of the transports named: raw, udp, tcp."""
+        found: list[dict[str, Any]] = []
+        for netid in netids:
+            if netid == "tcp":
+                found += self.tcp.diag()
+            else:
+                found += [dgram_diag(sk, netid) for sk in self.dgram_socks(netid)]
+        return found
+
+    def dgram_socks(self, netid: str) -> list[DgramSock]:
+        """Return the sockets of "udp" or "raw" that have a port, lowest port first.
+
+        Raises:
+            LookupError: another transport.
+        """
+        if netid == "udp":
+            return sorted(self.udp.table, key=lambda sk: sk.sport)
+        if netid == "raw":
+            return [sk for protocol in sorted(self.raw.socks) for sk in self.raw.socks[protocol]]
+        raise LookupError(f"no such transport: {netid}")
+
+    def inuse(self) -> dict[str, int]:
+        """Return how many datagram sockets there are, as sockstat counts them."""
+        return {"UDP": len(self.udp.table), "RAW": sum(map(len, self.raw.socks.values()))}
 
     def _ping_socket(self, groups: Iterable[int]) -> DgramSocket:
         low, high = self.ip.config.ping_group_range

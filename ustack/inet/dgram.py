@@ -44,7 +44,10 @@ from ustack.sock.wait import (
 AF_INET = 2
 SOL_SOCKET = 1
 SO_TYPE = 3
+SCM_RIGHTS, SCM_CREDENTIALS = 1, 2
+"""Ancillary data of Unix sockets, which IP ignores."""
 MSG_TRUNC = 0x20
+MSG_DONTWAIT = 0x40
 MSG_ERRQUEUE = 0x2000
 SIOCINQ = 0x541B
 SIOCOUTQ = 0x5411
@@ -207,7 +210,7 @@ class DgramSocket:
         for level, kind, value in ancillary:
             if level == IPPROTO_IP:
                 _ip_cmsg_send(cookie, kind, value)
-            elif level == SOL_SOCKET:
+            elif level == SOL_SOCKET and kind not in (SCM_RIGHTS, SCM_CREDENTIALS):
                 raise socket_error(errno.EINVAL)
         return sk.sendmsg(bytes(data), to, flags, cookie)
 
@@ -224,6 +227,8 @@ class DgramSocket:
             return _ip_recv_error(sk, n)
         datagram = skb_recv_datagram(sk, flags)
         if datagram is None:
+            if flags & MSG_DONTWAIT:
+                raise socket_error(errno.EAGAIN)
             return END
         sk.received(peeking=bool(flags & MSG_PEEK))
         data = datagram.data

@@ -115,10 +115,11 @@ def test_a_bound_port_is_in_use(listener):
         socket.create_server(ADDRESS)
 
 
-def test_only_tcp_over_ipv4_is_there():
+def test_what_there_is_not_is_refused_with_linuxs_errno():
     for kind, number in (
         ((socket.AF_INET6,), errno.EAFNOSUPPORT),
-        ((socket.AF_INET, socket.SOCK_DGRAM), errno.ESOCKTNOSUPPORT),
+        ((socket.AF_INET, socket.SOCK_SEQPACKET), errno.ESOCKTNOSUPPORT),
+        ((socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP), errno.EACCES),
         ((socket.AF_INET, socket.SOCK_STREAM, 17), errno.EPROTONOSUPPORT),
     ):
         with pytest.raises(OSError) as caught:
