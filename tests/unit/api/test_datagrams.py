@@ -11,6 +11,9 @@ import pytest
 import ustack
 from ustack import select, socket
 
+IP_RECVTTL = 12
+"""The standard module does not have it."""
+
 
 @pytest.fixture(autouse=True)
 def stack() -> Iterator[None]:
@@ -79,14 +82,14 @@ def test_peeking_leaves_the_datagram(udp):
 
 
 def test_sendmsg_joins_pieces_and_carries_ancillary_data(udp):
-    udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+    udp.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
     ttl = (socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", 9))
     assert udp.sendmsg([b"a", bytearray(b"bc")], [ttl], 0, udp.getsockname()) == 3
     assert udp.recvmsg(10, socket.CMSG_SPACE(4))[:2] == (b"abc", [ttl])
 
 
 def test_ancillary_data_without_room_is_cut_and_said_to_be(udp):
-    udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+    udp.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
     for room, expected in ((0, []), (socket.CMSG_LEN(1), [(0, socket.IP_TTL, b"\x40")])):
         udp.sendto(b"x", udp.getsockname())
         assert udp.recvmsg(10, room)[1:3] == (expected, socket.MSG_CTRUNC)
