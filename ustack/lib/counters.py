@@ -178,6 +178,9 @@ class TcpExtMib:
     TCPDSACKIgnoredOld: int = 0
     TCPDSACKIgnoredNoUndo: int = 0
     TCPSpuriousRTOs: int = 0
+    TCPMD5NotFound: int = 0
+    TCPMD5Unexpected: int = 0
+    TCPMD5Failure: int = 0
     TCPSackMerged: int = 0
     TCPAbortOnLinger: int = 0
     TCPFastOpenActive: int = 0

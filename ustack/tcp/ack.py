@@ -266,7 +266,7 @@ def tcp_ack_probe(sk: TcpSock) -> None:
     needed = max(min(data, tcp_current_mss(sk)), 1)
     if seq_diff(tcp_wnd_end(sk), tp.snd_nxt) >= needed:
         tp.backoff = 0
-        if sk.icsk_pending == ICSK_TIME_PROBE0:
+        if sk.tp.icsk_pending == ICSK_TIME_PROBE0:
             tcp_clear_retransmit(sk)
     else:
         delay_us = max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff

@@ -16,6 +16,7 @@ from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
+from ustack.tcp.md5 import tcp_md5_key_copy
 from ustack.tcp.output import tcp_sync_mss
 from ustack.tcp.pacing import sk_set_max_pacing_rate
 from ustack.tcp.ports import bind_bucket_add
@@ -98,6 +99,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    if lsk.opts.md5_keys:
+        tcp_md5_key_copy(child)
     tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
     prot.mib.PassiveOpens += 1
     return child

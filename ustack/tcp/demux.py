@@ -31,6 +31,7 @@ from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
+from ustack.tcp.md5 import tcp_inbound_hash
 from ustack.tcp.output import tcp_sync_mss
 from ustack.tcp.recovery import tcp_simple_retransmit
 from ustack.tcp.request_sock import reqsk_drop
@@ -98,13 +99,18 @@ def _add_frags(prot: TcpProt, skb: Skb, seg: Segment) -> None:
 
 
 def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
-    """Find who a valid segment is for and let them have it."""
+    """Find who a valid segment is for and let them have it, if it is signed as they want."""
     key = (seg.daddr, seg.dport, seg.saddr, seg.sport)
+    check = prot.md5_needed or seg.md5sig is not None
     sk = prot.ehash.get(key)
     if sk is not None:
+        if check and (reason := tcp_inbound_hash(sk, seg)) is not None:
+            return reason
         return tcp_v4_do_rcv(sk, seg)
     request = prot.reqsk_hash.get(key)
     if request is not None:
+        if check and (reason := tcp_inbound_hash(request.lsk, seg)) is not None:
+            return reason
         return tcp_v4_rcv_request(request, seg)
     isn = 0
     tw = prot.twhash.get(key)
@@ -115,8 +121,10 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
             return verdict
         isn = verdict
     if lsk is None or lsk.listen is None:
-        tcp_v4_send_reset(prot, seg)
+        tcp_v4_send_reset(prot, None, seg)
         return DropReason.NO_SOCKET
+    if check and (reason := tcp_inbound_hash(lsk, seg)) is not None:
+        return reason
     request = lsk.listen.syn_queue.get(key)
     if request is not None:
         return tcp_v4_rcv_request(request, seg)
@@ -172,7 +180,7 @@ def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
             return child
         if child is not None:
             return tcp_child_process(lsk, child, seg)
-        tcp_v4_send_reset(lsk.prot, seg)
+        tcp_v4_send_reset(lsk.prot, lsk, seg)
         return DropReason.TCP_FLAGS
     # Third, check for a SYN.
     if not seg.flags & SYN:

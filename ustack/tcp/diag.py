@@ -16,7 +16,6 @@ from ustack.tcp.sock import (
 from ustack.tcp.states import STATE_NAMES, TCP_LISTEN, TCP_SYN_RECV
 
 if TYPE_CHECKING:
-    from ustack.core.timer import Timer
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
@@ -89,7 +88,7 @@ def _timewait(tw: TimewaitSock) -> dict[str, Any]:
         "send_q": 0,
         "local": (rec.saddr, rec.sport),
         "peer": (rec.daddr, rec.dport),
-        "timer": ("timewait", _left_us(tw.prot, tw.timer), 0),
+        "timer": ("timewait", _left_us(tw.prot, tw.timer.expires_us), 0),
     }
 
 
@@ -137,14 +136,15 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
 
 def _timer(sk: TcpSock) -> tuple[str, int, int] | None:
     prot = sk.prot
-    if sk.icsk_pending in ON_TIMERS and sk.retransmit_timer is not None:
-        return ("on", _left_us(prot, sk.retransmit_timer), sk.tp.retransmits)
-    if sk.icsk_pending == ICSK_TIME_PROBE0 and sk.retransmit_timer is not None:
-        return ("persist", _left_us(prot, sk.retransmit_timer), sk.tp.probes_out)
+    tp = sk.tp
+    if tp.icsk_pending in ON_TIMERS:
+        return ("on", _left_us(prot, tp.icsk_timeout_us), tp.retransmits)
+    if tp.icsk_pending == ICSK_TIME_PROBE0:
+        return ("persist", _left_us(prot, tp.icsk_timeout_us), tp.probes_out)
     if sk.keepalive_timer is not None and sk.keepalive_timer.pending:
-        return ("keepalive", _left_us(prot, sk.keepalive_timer), sk.tp.probes_out)
+        return ("keepalive", _left_us(prot, sk.keepalive_timer.expires_us), tp.probes_out)
     return None
 
 
-def _left_us(prot: TcpProt, timer: Timer) -> int:
-    return max(timer.expires_us - prot.clock.now_us, 0)
+def _left_us(prot: TcpProt, expires_us: int) -> int:
+    return max(expires_us - prot.clock.now_us, 0)

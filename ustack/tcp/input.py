@@ -112,7 +112,7 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
         return reason
     # Fifth, check the ACK field.
     if tp.state == TCP_SYN_RECV and not _is_ack_of_our_syn(sk, seg, ahead=request is not None):
-        tcp_v4_send_reset(sk.prot, seg)
+        tcp_v4_send_reset(sk.prot, sk, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
     old_ack = before(seg.ack, tp.snd_una)
     reason = tcp_ack(sk, seg)
@@ -341,7 +341,7 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:
 def _abort_on_data(sk: TcpSock, seg: Segment) -> DropReason:
     """Data for a socket that nobody can read any more: a reset (RFC 9293 §3.6.1)."""
     sk.prot.mib_ext.TCPAbortOnData += 1
-    tcp_v4_send_reset(sk.prot, seg)
+    tcp_v4_send_reset(sk.prot, sk, seg)
     tcp_reset(sk)
     return DropReason.TCP_ABORT_ON_DATA
 

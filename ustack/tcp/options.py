@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
-from ustack.tcp import connect_options, listen_options, send_options
+from ustack.tcp import connect_options, listen_options, md5, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
@@ -78,6 +78,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         return
     if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
         listen_options.set_fastopen_key(sk, value)
+        return
+    if level == IPPROTO_TCP and opt in (md5.TCP_MD5SIG, md5.TCP_MD5SIG_EXT):
+        md5.tcp_v4_parse_md5_keys(sk, opt, value)
         return
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
         send_options.set_max_pacing_rate(sk, value)

@@ -69,21 +69,27 @@ def _bound_to_half_wnd(max_window: int, length: int) -> int:
 
 
 def tcp_current_mss(sk: TcpSock) -> int:
-    """Return the payload of a full segment now, SACK blocks taken off (tcp_current_mss)."""
+    """Return the payload of a full segment now, what few segments have taken off as well.
+
+    SACK blocks, that is, and signatures (tcp_current_mss).
+    """
     tp = sk.tp
     rt = tcp_route(sk)
     if rt is not None and rt.mtu - 40 != tp.pmtu_mss:
         tcp_sync_mss(sk, rt.mtu)  # another socket has learnt it, or what was learnt has expired
     mss: int = tp.mss_cache
-    if sk.ofo is not None or sk.duplicate_sack is not None:
+    if sk.ofo is not None or sk.duplicate_sack is not None or sk.opts.md5_keys:
         mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)
     return mss
 
 
 def tcp_size_goal(sk: TcpSock, mss: int) -> int:
-    """Return the payload of a super-frame, a multiple of ``mss`` (tcp_xmit_size_goal)."""
+    """Return the payload of a super-frame, a multiple of ``mss`` (tcp_xmit_size_goal).
+
+    Each segment is signed by itself, so there is none of those then (sk_gso_disable).
+    """
     rt = tcp_route(sk)
-    if rt is None or not rt.dev.features & (NETIF_F_TSO | NETIF_F_GSO):
+    if rt is None or not rt.dev.features & (NETIF_F_TSO | NETIF_F_GSO) or sk.opts.md5_keys:
         return mss
     goal = _bound_to_half_wnd(sk.tp.max_window, rt.dev.gso_max_size - 1 - MAX_TCP_HEADER)
     return max(goal - goal % mss, mss)
@@ -189,7 +195,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if (
         push_one != 2
         and not tcp_schedule_loss_probe(sk, advancing_rto=False)
-        and sk.icsk_pending == ICSK_TIME_LOSS_PROBE
+        and sk.tp.icsk_pending == ICSK_TIME_LOSS_PROBE
     ):
         tcp_rearm_rto(sk)
     return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -22,7 +23,6 @@ from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
-from ustack.tcp.timeout import tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
     from ustack.tcp.timewait import TimewaitSock
+
+TIMER_NEVER: int = lib.US_TIMER_NEVER
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -80,13 +82,14 @@ class TcpProt:
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.sockmap: SockMap | None = None
         """The shortcut between local sockets, while it is switched on."""
+        self.md5_needed = False
+        """Some socket has had a key: every segment is asked for its signature."""
         self.orphan_count = 0
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
         self.congestion = CongestionRegistry(Reno(), Cubic())
         self.congestion.configure(self.config)
-        self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.fast = TcpFast(self)
@@ -122,6 +125,11 @@ class TcpProt:
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
         return list(tcp_diag(self))
+
+    def next_timer_us(self) -> int | None:
+        """Return when the first of all connections' timers is due, None if none is set."""
+        due_us: int = lib.us_tcp_next_timer_us(self.fast.ptr)
+        return None if due_us == TIMER_NEVER else due_us
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""

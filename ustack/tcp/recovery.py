@@ -366,7 +366,7 @@ def tcp_rack_reo_timeout(sk: TcpSock) -> None:
             tcp_enter_recovery(sk, ece_ack=False)
             tcp_cwnd_reduction(sk, 1, tp.lost - prior_lost, 0)
         tcp_xmit_retransmit_queue(sk)
-    if sk.icsk_pending != ICSK_TIME_RETRANS:
+    if sk.tp.icsk_pending != ICSK_TIME_RETRANS:
         tcp_rearm_rto(sk)
 
 

@@ -173,7 +173,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
             mib.TCPFastRetrans += rec.pcount
         if tcp_in_cwnd_reduction(sk):
             state.prr_out += rec.pcount
-        rearm = rearm or (i == 0 and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT)
+        rearm = rearm or (i == 0 and sk.tp.icsk_pending != ICSK_TIME_REO_TIMEOUT)
         i += 1
     if rearm:
         tcp_arm_retransmit(sk, tp.rto_us)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
+    from ustack.tcp.md5 import Md5Key
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -74,6 +75,8 @@ class RareOptions:
     """IP_LOCAL_PORT_RANGE."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+    md5_keys: tuple[Md5Key, ...] = ()
+    """TCP_MD5SIG: who must sign, and with what."""
 
 
 NO_OPTIONS = RareOptions()
@@ -90,12 +93,10 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "delack_timer",
         "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
-        "icsk_pending",
         "keepalive_timer",
         "listen",
         "ofo",
@@ -109,7 +110,6 @@ class TcpSock(Sock):
         "rcvlowat",
         "rcvq",
         "recovery",
-        "retransmit_timer",
         "rtx",
         "sndbuf_locked",
         "sndq",
@@ -160,9 +160,6 @@ class TcpSock(Sock):
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
         """Set once the socket is paced."""
-        self.icsk_pending = ICSK_TIME_NONE
-        self.retransmit_timer: Timer | None = None
-        self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
         self.fastopen_req: FastopenRequest | None = None
@@ -175,9 +172,9 @@ class TcpSock(Sock):
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
-        """Send along ``rt`` from now on (sk_setup_caps)."""
+        """Send along ``rt`` from now on (sk_setup_caps); C touches nothing that is signed."""
         self.dst = rt
-        self.tp.dst = self.prot.fast.dst_of(rt)
+        self.tp.dst = self.prot.fast.dst_of(None if self.opts.md5_keys else rt)
 
     @property
     def state(self) -> int:
@@ -233,6 +230,7 @@ class TcpSock(Sock):
             "ts_recent_stamp_us",
         )
         kept = {name: getattr(old, name) for name in keep}
+        slow = old.slow & lib.US_TCP_SLOW_OPTION
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         self.free_memory()
         self._new_tcb()
@@ -244,6 +242,7 @@ class TcpSock(Sock):
         for name, value in kept.items():
             setattr(self.tp, name, value)
         self.tp.write_seq = write_seq
+        self.tp.slow = slow
         if self.bind_bucket is not None:
             self.tp.sport = self.bind_bucket.port
 
@@ -259,6 +258,7 @@ class TcpSock(Sock):
         tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
+        prot.fast.adopt(self)
         self.rcvq = ffi.addressof(tp, "receive_queue")
         self.sndq = ffi.addressof(tp, "write_queue")
 
@@ -266,7 +266,7 @@ class TcpSock(Sock):
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
-        self.prot.fast.unhash(self)
+        self.prot.fast.forget(self)
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
         lib.us_tcp_tx_purge(mem, self.tp)

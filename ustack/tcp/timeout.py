@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY
 from ustack.tcp.connect import tcp_retransmit_syn
+from ustack.tcp.delack import tcp_delack_timer
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
 from ustack.tcp.output import (
@@ -44,18 +46,42 @@ from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
 from ustack.wire.tcp import ACK, PSH
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
+EV_WRITE_TIMER: int = lib.US_TCP_EV_WRITE_TIMER
+EV_DELACK_TIMER: int = lib.US_TCP_EV_DELACK_TIMER
 TICK_US = 1000
 BACKOFF_LINEAR = 9
 """Doublings after which an RTO of 200 ms has reached two minutes."""
 
 
+def tcp_run_timers(prot: TcpProt, limit: int) -> int:
+    """Run what is due of all connections' timers, ``limit`` at most; return how many.
+
+    C has them (``tcp_timer.c``), and does itself what is plain: a delayed ACK.
+    """
+    fast = prot.fast
+    ptr, event = fast.ptr, fast.timer_event
+    ptr.now_us = prot.clock.now_us
+    fired = 0
+    while fired < limit and lib.us_tcp_timer_expired(ptr, event):
+        fired += 1
+        sk = fast.socks[event.handle]
+        what = event.what
+        if what & EV_DELACK_TIMER:
+            tcp_delack_timer(sk)
+        if what & EV_WRITE_TIMER and sk.tp is not None:
+            tcp_write_timer(sk)
+    fast.ring_doorbells()
+    return fired
+
+
 def tcp_write_timer(sk: TcpSock) -> None:
     """The shared timer has expired: do what was pending (tcp_write_timer_handler)."""
-    what = sk.icsk_pending
+    what = sk.tp.icsk_pending
     if sk.tp.state in (TCP_CLOSE, TCP_LISTEN):
-        sk.icsk_pending = ICSK_TIME_NONE
+        sk.tp.icsk_pending = ICSK_TIME_NONE
         return
     if what == ICSK_TIME_LOSS_PROBE:
         tcp_send_loss_probe(sk)
@@ -64,7 +90,7 @@ def tcp_write_timer(sk: TcpSock) -> None:
     elif what == ICSK_TIME_EARLY_RETRANS:
         tcp_resume_early_retransmit(sk)
     else:
-        sk.icsk_pending = ICSK_TIME_NONE
+        sk.tp.icsk_pending = ICSK_TIME_NONE
         if what == ICSK_TIME_RETRANS:
             tcp_retransmit_timer(sk)
         elif what == ICSK_TIME_PROBE0:

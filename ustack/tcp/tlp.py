@@ -46,7 +46,7 @@ def tcp_send_loss_probe(sk: TcpSock) -> None:
             state.tlp_high_seq = tp.snd_nxt
             tp.slow |= lib.US_TCP_SLOW_TLP
             sk.prot.mib_ext.TCPLossProbes += 1
-            sk.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
+            sk.tp.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
     tcp_rearm_rto(sk)
 
 

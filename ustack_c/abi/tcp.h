@@ -2,6 +2,7 @@
 #define USTACK_ABI_TCP_H
 
 #include "bytequeue.h"
+#include "timer.h"
 #include "txlog.h"
 
 struct us_tcp_dst;
@@ -124,6 +125,12 @@ struct us_tcp_sock {
 	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
+
+	/* Timers, see tcp_fast.h: the wheel's is due with the earlier of both times, or before. */
+	struct us_timer timer;
+	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
+	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
+	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
 
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;

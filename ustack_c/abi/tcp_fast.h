@@ -20,8 +20,9 @@
 /* us_tcp_event.what */
 #define US_TCP_EV_ACKED 1	/* SND.UNA has moved: timers, cwnd, what may go now, ACKs */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
-#define US_TCP_EV_DELACK 4	/* an ACK is owed, but not at once */
-#define US_TCP_EV_ACK 8		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
+#define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
@@ -85,6 +86,7 @@ struct us_tcp_mib {
 	uint64_t TCPWantZeroWindowAdv;
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
+	uint64_t DelayedACKs;
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -96,7 +98,9 @@ struct us_tcp_ehash;
 struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
+	struct us_timer_wheel *wheel;
 	uint64_t now_us;
+	uint32_t on;		/* C may receive and send now */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
@@ -114,6 +118,15 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 /* Established connections by four-tuple. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+/* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
+void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,
+			     uint64_t expires_us);
+void us_tcp_clear_xmit_timer(struct us_tcp_sock *tp);
+void us_tcp_reset_delack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t expires_us);
+void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast);
+int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 
 /* Whether us_tcp_transmit could send now. */
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);

@@ -20,8 +20,9 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 		return NULL;
 	fast->mem = mem;
 	fast->ehash = us_tcp_ehash_create(key16);
-	if (!fast->ehash) {
-		free(fast);
+	fast->wheel = us_timer_wheel_create(0);
+	if (!fast->ehash || !fast->wheel) {
+		us_tcp_fast_destroy(fast);
 		return NULL;
 	}
 	return fast;
@@ -33,8 +34,10 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
  */
 void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 {
-	if (fast)
+	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
+		us_timer_wheel_destroy(fast->wheel);
+	}
 	free(fast);
 }
 

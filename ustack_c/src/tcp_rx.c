@@ -94,17 +94,6 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 	return us_tcp_ack_is_plain(seg) && us_tcp_can_transmit(fast, tp);
 }
 
-/* Send the ACK that is owed, or have it sent later; Python does what C cannot. */
-static void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
-{
-	if (!(tp->ack_pending & US_ACK_SCHED))
-		return;
-	if (!us_tcp_acks_now(fast, tp))
-		us_tcp_event(fast, tp, US_TCP_EV_DELACK);
-	else if (us_tcp_send_ack(fast, tp))
-		us_tcp_event(fast, tp, US_TCP_EV_ACK);
-}
-
 /* Whether GRO would make @next part of @seg (tcp_gro_receive, inet_gro_receive). */
 static bool us_tcp_gro_joins(const struct us_tcp_seg *seg, const struct us_tcp_seg *next)
 {

@@ -173,6 +173,7 @@ static void us_tcp_event_ack_sent(struct us_tcp_sock *tp)
 	if (tp->ack_quick && tp->ack_pending & US_ACK_SCHED && !--tp->ack_quick)
 		tp->ack_ato_us = US_ATO_MIN_US;
 	tp->ack_pending = 0;
+	tp->icsk_ack_timeout_us = 0;
 	tp->last_ack_sent = tp->rcv_nxt;
 }
 

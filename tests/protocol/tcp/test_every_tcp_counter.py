@@ -16,6 +16,7 @@ import pytest
 from kit.ack_clock import AckClock
 from kit.flight import Flight
 from kit.host import TEST_CONFIG, Host, host
+from kit.md5 import tcp_md5sig
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
 from ustack.config import TcpConfig
@@ -25,16 +26,32 @@ from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
 from ustack.lib.drop_reason import DropReason
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
+from ustack.tcp.md5 import TCP_MD5SIG
 from ustack.wire.ipv4 import build_ipv4
 
 SECOND = 1_000_000
 SOL_SOCKET, SO_KEEPALIVE = 1, 9
+KEY = b"secret"
 SACK = "mss 1460,nop,nop,sackOK"
 TS = "mss 1460,sackOK,TS val 1000 ecr 0"
 Script = Callable[[Host], object]
 
 
 # How connections come about.
+
+
+def md5_says(ours: bytes | None, theirs: bytes | None) -> Script:
+    """A peer's SYN reaches a listener that may have its key, signed with this one."""
+
+    def script(h: Host) -> None:
+        lsk = h.listen()
+        if ours is not None:
+            lsk.setsockopt(IPPROTO_TCP, TCP_MD5SIG, tcp_md5sig("10.0.0.1", ours))
+        peer = h.peer()
+        peer.md5_key = theirs
+        peer.send("S 0:0(0) <nop,nop,md5>" if theirs is not None else "S 0:0(0)")
+
+    return script
 
 
 def opened(h: Host) -> None:
@@ -834,6 +851,9 @@ TCP_EXT = {
     "TCPDSACKUndo": case(dsack_undoes),
     "TCPLossUndo": case(timeout_was_spurious),
     "TCPSpuriousRTOs": case(timeout_was_spurious),
+    "TCPMD5NotFound": case(md5_says(KEY, None)),
+    "TCPMD5Unexpected": case(md5_says(None, KEY)),
+    "TCPMD5Failure": case(md5_says(KEY, b"another")),
     "TCPLostRetransmit": case(retransmission_is_lost),
     "TCPRenoFailures": case(silence_in_disorder(False)),
     "TCPSackFailures": case(silence_in_disorder(True), tcp_recovery=0),
@@ -936,6 +956,10 @@ DROPS = {
     "TCP_RFC7323_TSECR": case(foreign_echo),
     "TCP_TIMEWAIT": case(time_wait_hears(". 2:2(0) ack 2")),
     "TCP_LISTEN_NOT_SYN": case(to_a_listener("F 5:5(0)")),
+    "TCP_AUTH_HDR": case(to_a_listener("S 0:0(0) <raw 19 4 0 0,md5,nop,nop>")),
+    "TCP_MD5NOTFOUND": case(md5_says(KEY, None)),
+    "TCP_MD5UNEXPECTED": case(md5_says(None, KEY)),
+    "TCP_MD5FAILURE": case(md5_says(KEY, b"another")),
 }
 
 
