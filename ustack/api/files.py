@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ustack.eventpoll.eventpoll import EventPoll, Pollable
 from ustack.inet.sockets import InetSocket
+from ustack.runtime.hostfiles import HostFile
 from ustack.sock.wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ class EpollFile(File):
 
     def final_close(self) -> None:
         """Forget all that was watched."""
+        watched = [item.target for item in self.eventpoll.items.values()]
         self.eventpoll.close()
+        for target in watched:
+            if isinstance(target, HostFile):
+                self.runtime.unwatch_host(target)
 
 
 class FileTable:

@@ -1,37 +1,19 @@
-"""Addresses between the socket API's text and the core's integers.
-
-Numbers and ``localhost`` are read here; other names go to the C library's resolver, that is
-to the host's own network, as long as the stack has no resolver.
-"""
+"""Addresses between the socket API's text and the core's integers."""
 
 from __future__ import annotations
 
 import socket as _socket
 from typing import Any
 
-from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4, parse_ipv4
+from ustack.lib.addresses import format_ipv4
 
 
-def resolve_host(host: str | bytes | None) -> int:
-    """Return the IPv4 address of ``host``; '' and None mean any address.
-
-    Raises:
-        socket.gaierror: there is no such host.
-        TypeError: ``host`` is not text.
-    """
-    if isinstance(host, bytes | bytearray):
-        host = host.decode("ascii")
-    if host is None or host == "":
-        return INADDR_ANY
-    if not isinstance(host, str):
-        raise TypeError("str, bytes or bytearray expected, not " + type(host).__name__)
+def numeric_host(host: str) -> int | None:
+    """Return an address that is written in numbers, in any form of inet_aton(3); else None."""
     try:
-        return parse_ipv4(host)
-    except ValueError:
-        pass
-    if host == "<broadcast>":
-        return INADDR_BROADCAST
-    return parse_ipv4(str(_socket.getaddrinfo(host, None, _socket.AF_INET)[0][4][0]))
+        return int.from_bytes(_socket.inet_aton(host), "big") if host.isascii() else None
+    except OSError:
+        return None
 
 
 def core_address(address: Any, caller: str) -> tuple[int, int]:
@@ -42,6 +24,8 @@ def core_address(address: Any, caller: str) -> tuple[int, int]:
         OverflowError: the port is not within 0-65535.
         socket.gaierror: there is no such host.
     """
+    from ustack.api.lookups import resolve_host
+
     if not isinstance(address, tuple):
         kind = type(address).__name__
         raise TypeError(f"{caller}(): AF_INET address must be tuple, not {kind}")
