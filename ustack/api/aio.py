@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ustack.api.aio_server import StackServer
 from ustack.api.aio_transport import WRITABLE, StackTransport
-from ustack.api.lookups import resolve_host
+from ustack.api.names import resolve_host
 from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.runtime.inline import InlineRuntime
 from ustack.sock.wait import WaitEntry

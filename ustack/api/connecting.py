@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as _socket
 from typing import Any
 
+from ustack.api.lookups import getaddrinfo
 from ustack.api.sockets import GLOBAL_DEFAULT_TIMEOUT, socket
 
 
@@ -26,8 +27,7 @@ def create_connection(
     """
     host, port = address
     failures: list[Exception] = []
-    found = _socket.getaddrinfo(host, port, _socket.AF_INET, _socket.SOCK_STREAM)
-    for _family, _type, _proto, _name, peer in found:
+    for _family, _type, _proto, _name, peer in getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
         sock = socket()
         try:
             if timeout is not GLOBAL_DEFAULT_TIMEOUT:

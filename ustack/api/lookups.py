@@ -8,7 +8,7 @@ from typing import Any
 from ustack.api.names import numeric_host
 from ustack.api.resolver import gaierror
 from ustack.api.stacks import default_resolver
-from ustack.lib.addresses import INADDR_ANY, INADDR_LOOPBACK, format_ipv4, parse_ipv4
+from ustack.lib.addresses import INADDR_ANY, INADDR_LOOPBACK, format_ipv4
 
 AI_KNOWN = (
     _socket.AI_PASSIVE | _socket.AI_CANONNAME | _socket.AI_NUMERICHOST | _socket.AI_NUMERICSERV
@@ -174,21 +174,3 @@ def _service_name(port: int, flags: int) -> str:
         return _socket.getservbyport(port, "udp" if flags & _socket.NI_DGRAM else "tcp")
     except OSError:
         return str(port)
-
-
-def resolve_host(host: str | bytes | None) -> int:
-    """Return the IPv4 address that the socket calls take ``host`` for; '' and None: any.
-
-    Raises:
-        socket.gaierror: there is no such host. TypeError: ``host`` is not text.
-    """
-    if isinstance(host, bytes | bytearray):
-        host = host.decode("ascii")
-    if host is None or host == "":
-        return INADDR_ANY
-    if not isinstance(host, str):
-        raise TypeError("str, bytes or bytearray expected, not " + host.__class__.__name__)
-    if host == "<broadcast>":
-        return parse_ipv4("255.255.255.255")
-    numeric = numeric_host(host)
-    return numeric if numeric is not None else default_resolver().addresses(host)[1][0]

@@ -5,15 +5,39 @@ from __future__ import annotations
 import socket as _socket
 from typing import Any
 
-from ustack.lib.addresses import format_ipv4
+from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4
 
 
 def numeric_host(host: str) -> int | None:
     """Return an address that is written in numbers, in any form of inet_aton(3); else None."""
     try:
-        return int.from_bytes(_socket.inet_aton(host), "big") if host.isascii() else None
-    except OSError:
+        return int.from_bytes(_socket.inet_aton(host), "big")
+    except (OSError, UnicodeError):
         return None
+
+
+def resolve_host(host: Any) -> int:
+    """Return the IPv4 address that the socket calls take ``host`` for; '' and None: any.
+
+    Raises:
+        socket.gaierror: there is no such host. TypeError: ``host`` is not text.
+    """
+    if isinstance(host, bytes | bytearray):
+        host = host.decode("ascii")
+    if host is None or host == "":
+        return INADDR_ANY
+    if not isinstance(host, str):
+        raise TypeError("str, bytes or bytearray expected, not " + type(host).__name__)
+    numeric = numeric_host(host)
+    if numeric is not None:
+        return numeric
+    return INADDR_BROADCAST if host == "<broadcast>" else _look_up(host)
+
+
+def _look_up(host: str) -> int:
+    from ustack.api.stacks import default_resolver  # which needs sockets, which need this
+
+    return default_resolver().addresses(host)[1][0]
 
 
 def core_address(address: Any, caller: str) -> tuple[int, int]:
@@ -24,8 +48,6 @@ def core_address(address: Any, caller: str) -> tuple[int, int]:
         OverflowError: the port is not within 0-65535.
         socket.gaierror: there is no such host.
     """
-    from ustack.api.lookups import resolve_host
-
     if not isinstance(address, tuple):
         kind = type(address).__name__
         raise TypeError(f"{caller}(): AF_INET address must be tuple, not {kind}")

@@ -16,9 +16,9 @@ import warnings
 from typing import Any
 
 from ustack.api import attempts, messages, zerocopy
-from ustack.api.files import FILES, SocketFile
+from ustack.api.files import FILES, FIRST_FD, SocketFile
 from ustack.api.names import api_address, core_address
-from ustack.api.stacks import default_runtime
+from ustack.api.stacks import default_runtime, kernel_has_other_families
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -29,9 +29,11 @@ MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 SOCK_STREAM = int(_socket.SOCK_STREAM)
+KERNEL_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK, _socket.AF_PACKET)
+"""Families that have nothing to do with the stack."""
 MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
 """What is received with these is there, or it is not: nobody waits for it."""
-GLOBAL_DEFAULT_TIMEOUT: Any = object()
+GLOBAL_DEFAULT_TIMEOUT: Any = _socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
 class socket:
@@ -43,9 +45,18 @@ class socket:
             of ours.
     """
 
+    __module__ = "ustack.socket"
     __slots__ = (
         "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_kind", "_proto", "_timeout_us",
     )  # fmt: skip
+
+    def __new__(
+        cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
+    ) -> Any:
+        """Make a socket; after ``ustack.install()`` families beside IP's are the kernel's."""
+        if fileno is None and family in KERNEL_FAMILIES and kernel_has_other_families():
+            return _socket.socket(family, type, proto)
+        return super().__new__(cls)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -99,7 +110,8 @@ class socket:
         return self.gettimeout()
 
     def __repr__(self) -> str:
-        text = f"<ustack.socket.socket{' [closed]' if self._file is None else ''} fd={self._fd}, "
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        text = f"<{name}{' [closed]' if self._closed else ''} fd={self._fd}, "
         text += f"family={self.family:d}, type={self.type:d}, proto={self._proto}"
         for name, query in (("laddr", self.getsockname), ("raddr", self.getpeername)):
             try:
@@ -566,6 +578,9 @@ def close(fd: int) -> None:
     Raises:
         OSError: EBADF: it is none of ours.
     """
+    if fd < FIRST_FD and kernel_has_other_families():
+        _socket.close(fd)
+        return
     FILES.close(fd)
 
 
@@ -581,8 +596,62 @@ def dup(fd: int) -> int:
 
 
 def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
-    """Return a socket for a duplicate of ``fd``."""
+    """Return a socket for a duplicate of ``fd``, one of the stack's numbers.
+
+    Raises:
+        OSError: EBADF: it is none; a descriptor of the kernel's is no socket of the stack.
+    """
+    if 0 <= fd < FIRST_FD:
+        raise OSError(errno.EBADF, f"{fd} is the kernel's descriptor, not the stack's")
     return socket(family, type, proto, fileno=dup(fd))
+
+
+def socketpair(
+    family: int | None = None, type: int = _socket.SOCK_STREAM, proto: int = 0
+) -> tuple[Any, Any]:
+    """Return two sockets that are connected to each other, over the loopback device.
+
+    They are of AF_INET, AF_UNIX being none of the stack's; after ``ustack.install()`` the
+    kernel makes a pair of Unix sockets.
+
+    Raises:
+        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT.
+    """
+    if family in (None, _socket.AF_UNIX):
+        if kernel_has_other_families():
+            return _socket.socketpair(_socket.AF_UNIX, type, proto)
+        family = _socket.AF_INET
+    a = socket(family, type, proto)
+    try:
+        if a.type == _socket.SOCK_STREAM:
+            return a, _connect_stream(a)
+        b = socket(family, type, proto)
+    except BaseException:
+        a.close()
+        raise
+    for one in (a, b):
+        one.bind(("127.0.0.1", 0))
+    a.connect(b.getsockname())
+    b.connect(a.getsockname())
+    return a, b
+
+
+def _connect_stream(a: socket) -> socket:
+    """Connect ``a`` over a listener of our own; whoever else comes there first is sent away."""
+    timeout = a.gettimeout()
+    a.settimeout(None)
+    with socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        a.connect(listener.getsockname())
+        while True:
+            b, peer = listener.accept()
+            if peer == a.getsockname():
+                break
+            b.close()
+    for one in (a, b):
+        one.settimeout(timeout)
+    return b
 
 
 def _check_kind(family: int, type: int) -> int:

@@ -96,6 +96,8 @@ class _Default:
         self.implicit = False
         """Nobody called up(): it may be replaced."""
         self.lock = Lock()
+        self.other_families = False
+        """Sockets of other families are made by the kernel: ``ustack.install()``."""
 
 
 _default = _Default()
@@ -247,6 +249,16 @@ def default_handle() -> StackHandle:
                 handle = _default.handle = StackHandle(ThreadedRuntime(build_stack()))
                 _default.implicit = True
     return handle
+
+
+def kernel_has_other_families() -> bool:
+    """Return whether ``ustack.install()`` has put the stack in the place of the kernel's."""
+    return _default.other_families
+
+
+def give_kernel_other_families(on: bool) -> None:
+    """Let the kernel make the sockets that are not IP's, or nobody."""
+    _default.other_families = on
 
 
 def _drain(runtime: ThreadedRuntime) -> None:
