@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ustack import aio, select, socket
+    from ustack.api.install import install, uninstall
     from ustack.api.polling import epoll
     from ustack.api.stacks import down, up, use
 
-__all__ = ["aio", "down", "epoll", "select", "socket", "up", "use"]
+__all__ = [
+    "aio", "down", "epoll", "install", "select", "socket", "uninstall", "up", "use",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +27,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ustack.api.stacks"), name)
     if name in ("aio", "select", "socket"):
         return import_module("ustack." + name)
+    if name in ("install", "uninstall"):
+        return getattr(import_module("ustack.api.install"), name)
     if name == "epoll":
         return import_module("ustack.api.polling").epoll
     raise AttributeError(f"module 'ustack' has no attribute {name!r}")
