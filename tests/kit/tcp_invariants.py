@@ -44,7 +44,7 @@ def check_stack(stack: Stack, edges: dict[int, int]) -> None:
         assert sk.tp is not None, "a freed connection is still in the table"
         assert sk.key == key
         assert sk.tp.state not in (TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT)
-        assert sk.bind_bucket is not None and sk in sk.bind_bucket.owners
+        assert sk.bind_bucket is tcp.bhash[sk.tp.sport]
         _send_side(sk)
         _receive_side(sk, edges)
         _timers(sk)

@@ -10,7 +10,7 @@ from ustack.api.resolver import gaierror
 from ustack.api.stacks import default_resolver
 from ustack.lib.addresses import INADDR_ANY, INADDR_LOOPBACK, format_ipv4
 
-AI_KNOWN = (
+AI_KNOWN = int(
     _socket.AI_PASSIVE | _socket.AI_CANONNAME | _socket.AI_NUMERICHOST | _socket.AI_NUMERICSERV
     | _socket.AI_ADDRCONFIG | _socket.AI_V4MAPPED | _socket.AI_ALL
 )  # fmt: skip
@@ -36,7 +36,7 @@ def getaddrinfo(
         raise TypeError("getaddrinfo() argument 1 must be string or None")
     if port is not None and not isinstance(port, str | int):
         raise OSError("Int or String expected")
-    if flags & ~AI_KNOWN or (flags & _socket.AI_CANONNAME and not host):
+    if int(flags) & ~AI_KNOWN or (flags & _socket.AI_CANONNAME and not host):
         raise gaierror(_socket.EAI_BADFLAGS)
     if family not in (0, _socket.AF_INET, _socket.AF_INET6):
         raise gaierror(_socket.EAI_FAMILY)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from typing import Any
 
 from ustack.api.files import FILES, FIRST_FD, EpollFile
-from ustack.api.stacks import default_runtime
+from ustack.api.stacks import daemon_link, default_runtime
 from ustack.eventpoll.eventpoll import EventPoll, Pollable
 from ustack.runtime.hostfiles import HostFile
 from ustack.runtime.threaded import ThreadedRuntime
@@ -32,6 +33,12 @@ class epoll:
     """
 
     __slots__ = ("__weakref__", "_fd", "_file", "_runtime")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the kernel's epoll instead if sockets are a daemon's: real descriptors."""
+        if cls is epoll and daemon_link() is not None:
+            return select.epoll(*args, **kwargs)
+        return super().__new__(cls)
 
     def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
         self._file: EpollFile | None = None

@@ -18,7 +18,7 @@ from typing import Any
 from ustack.api import attempts, messages, zerocopy
 from ustack.api.files import FILES, FIRST_FD, SocketFile
 from ustack.api.names import api_address, core_address
-from ustack.api.stacks import default_runtime, kernel_has_other_families
+from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -36,8 +36,17 @@ MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
 GLOBAL_DEFAULT_TIMEOUT: Any = _socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
-class socket:
-    """A socket of this process's stack (see ``ustack.up``): TCP, UDP, raw or ping.
+class _SocketType(type):
+    """Lets sockets of a daemon be instances of ``socket`` too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls is socket and getattr(instance, "is_ustack_socket", False)
+        )
+
+
+class socket(metaclass=_SocketType):
+    """A socket of this process's stack (see ``ustack.up``) or of a daemon's: TCP, UDP, raw, ping.
 
     Raises:
         OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only IPv4
@@ -50,13 +59,19 @@ class socket:
         "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_kind", "_proto", "_timeout_us",
     )  # fmt: skip
 
-    def __new__(
-        cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
-    ) -> Any:
-        """Make a socket; after ``ustack.install()`` families beside IP's are the kernel's."""
-        if fileno is None and family in KERNEL_FAMILIES and kernel_has_other_families():
-            return _socket.socket(family, type, proto)
-        return super().__new__(cls)
+    def __new__(cls, family: int = -1, *args: Any, **kwargs: Any) -> Any:
+        """Make a ``RemoteSocket`` instead if this process uses a daemon (``ustack.connect``).
+
+        After ``ustack.install()`` families that have nothing to do with IP are the kernel's.
+        """
+        if family in KERNEL_FAMILIES and kernel_has_other_families():
+            return _socket.socket(family, *args, **kwargs)
+        link = daemon_link() if cls is socket else None
+        if link is None:
+            return super().__new__(cls)
+        from ustack.api.remote import RemoteSocket
+
+        return RemoteSocket(link, family, *args, **kwargs)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -214,6 +229,17 @@ class socket:
     def connect_ex(self, address: Any) -> int:
         """Connect as connect() does, but return the error number, 0 if there is none."""
         return self._connect(core_address(address, "connect_ex"))
+
+    def disconnect(self) -> None:
+        """End the connection, or a connect() under way, and be a new socket again.
+
+        This is what C has connect() with an AF_UNSPEC address for; the standard module has no
+        way to say that. The peer is reset, what was not read is lost, options and a port that
+        bind() named stay; a listener is one no longer. The socket's next call may report
+        ECONNRESET, and then it can connect() or listen() again.
+        """
+        file = self._open_file()
+        file.runtime.call(file.core.disconnect)
 
     def _connect(self, address: tuple[int, int]) -> int:
         file = self._open_file()
@@ -578,10 +604,10 @@ def close(fd: int) -> None:
     Raises:
         OSError: EBADF: it is none of ours.
     """
-    if fd < FIRST_FD and kernel_has_other_families():
-        _socket.close(fd)
-        return
-    FILES.close(fd)
+    if fd < FIRST_FD and (kernel_has_other_families() or daemon_link() is not None):
+        os.close(fd)
+    else:
+        FILES.close(fd)
 
 
 def dup(fd: int) -> int:
@@ -590,6 +616,8 @@ def dup(fd: int) -> int:
     Raises:
         OSError: EBADF: it is none of ours.
     """
+    if daemon_link() is not None:
+        return _socket.dup(fd)
     file = FILES.lookup(fd)
     file.runtime.call(file.hold)
     return FILES.install(file)
@@ -601,7 +629,7 @@ def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
     Raises:
         OSError: EBADF: it is none; a descriptor of the kernel's is no socket of the stack.
     """
-    if 0 <= fd < FIRST_FD:
+    if 0 <= fd < FIRST_FD and daemon_link() is None:
         raise OSError(errno.EBADF, f"{fd} is the kernel's descriptor, not the stack's")
     return socket(family, type, proto, fileno=dup(fd))
 

@@ -248,7 +248,7 @@ class DgramSocket:
         view[: len(message.data)] = message.data
         return message.length if flags & MSG_TRUNC else len(message.data)
 
-    def rcv_ready(self, target: int) -> bool:
+    def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read need not wait: for a datagram, an error or the end."""
         sk = self._live()
         return bool(sk.receive_queue or sk.sk_err or sk.shutdown & RCV_SHUTDOWN)

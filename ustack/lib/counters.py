@@ -203,6 +203,7 @@ class TcpExtMib:
     TCPFastOpenPassiveFail: int = 0
     TCPFastOpenListenOverflow: int = 0
     TCPFastOpenCookieReqd: int = 0
+    TCPFastOpenBlackhole: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPAutoCorking: int = 0
@@ -218,6 +219,8 @@ class TcpExtMib:
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
+    TCPMTUPFail: int = 0
+    TCPMTUPSuccess: int = 0
     TCPDelivered: int = 0
     TCPDSACKRecvSegs: int = 0
     TCPDSACKIgnoredDubious: int = 0

@@ -205,6 +205,7 @@ class us_request_sock:
     ecn_ok: int
     num_retrans: int
     num_timeout: int
+    syn_tos: int
     acked: int
     snt_synack_us: int
     expires_us: int
@@ -223,15 +224,16 @@ class us_tcp_dst:
     hh: us_hh
     genid: int
     ttl: int
-    tos: int
 
 class us_tcp_ehash: ...
 
 class us_tcp_event:
     handle: int
+    generation: int
     what: int
     pkts_acked: int
     prior_packets: int
+    unused: int
     rtt_us: int
 
 class us_tcp_fast:
@@ -325,7 +327,7 @@ class us_tcp_sock:
     retransmits: int
     backoff: int
     probes_out: int
-    syn_retries: int
+    syn_fastopen: int
     srtt_us: int
     mdev_us: int
     mdev_max_us: int
@@ -382,9 +384,12 @@ class us_tcp_sock:
     handle: int
     punt_batch: int
     inet_id: int
+    tos: int
+    ttl: int
     slow: int
     is_hashed: int
     event: int
+    sockopts: int
     total_retrans: int
     rcv_ooopack: int
     bytes_retrans: int
@@ -424,6 +429,7 @@ class us_timewait_sock:
     substate: int
     tstamp_ok: int
     rcv_wscale: int
+    tos: int
 
 class us_tx_acked:
     first_us: int
@@ -547,6 +553,7 @@ class Lib:
     US_NO_PAGE: int
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
+    US_SPLICE_MAX_FRAGS: int
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
@@ -555,6 +562,7 @@ class Lib:
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_PARKED: int
     US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
     US_TIMER_NEVER: int
@@ -576,6 +584,8 @@ class Lib:
     def us_bq_peek(self, mem: Any, bq: Any, off: int, dst: Any, len: int, /) -> int: ...
     def us_bq_purge(self, mem: Any, bq: Any, /) -> None: ...
     def us_bq_read(self, mem: Any, bq: Any, dst: Any, len: int, /) -> int: ...
+    def us_bq_splice_in(self, mem: Any, bq: Any, fd: int, scratch: Any, len: int, taken: Any, /) -> int: ...
+    def us_bq_splice_out(self, mem: Any, bq: Any, fd: int, len: int, /) -> int: ...
     def us_csum_block_add(self, sum: int, part: int, offset: int, /) -> int: ...
     def us_csum_fold(self, sum: int, /) -> int: ...
     def us_csum_partial(self, buf: Any, len: int, sum: int, /) -> int: ...
@@ -639,10 +649,15 @@ class Lib:
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
     def us_tcp_forget_timers(self, fast: Any, tp: Any, /) -> None: ...
+    def us_tcp_handle(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
+    def us_tcp_hashed(self, fast: Any, /) -> int: ...
+    def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
+    def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...
+    def us_tcp_sock_at(self, fast: Any, handle: int, /) -> us_tcp_sock: ...
     def us_tcp_timer_expired(self, fast: Any, event: Any, /) -> int: ...
     def us_tcp_transmit(self, fast: Any, tp: Any, xmit: Any, /) -> int: ...
     def us_tcp_tx_ack(self, mem: Any, tp: Any, una: int, ack: int, out: Any, /) -> int: ...

@@ -27,6 +27,7 @@ from ustack.tcp.fastopen_client import (
     tcp_syn_data,
 )
 from ustack.tcp.hash_connect import inet_hash_connect
+from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push, tcp_rtx_restart
@@ -45,7 +46,7 @@ from ustack.tcp.transmit import (
     tcp_v4_send_reset,
 )
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
-from ustack.wire.tcp import ACK, ECE, RST, SYN, syn_options
+from ustack.wire.tcp import ACK, ECE, IPV4_TCP_HEADERS, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -94,7 +95,8 @@ def tcp_connect(sk: TcpSock) -> None:
     tp = sk.tp
     prot = sk.prot
     assert sk.dst is not None
-    tp.pmtu_mss = sk.dst.mtu - 40
+    tp.pmtu_mss = sk.dst.mtu - IPV4_TCP_HEADERS
+    tcp_mtup_init(sk, tstamps=bool(prot.config.tcp_timestamps))
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(
         prot.config, tp.advmss, tp.sk_rcvbuf, tcp_initial_clamp(sk)

@@ -31,9 +31,10 @@ from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
+from ustack.tcp.ip_header import ip_dont_fragment
+from ustack.tcp.loss import tcp_simple_retransmit
 from ustack.tcp.md5 import tcp_inbound_hash
-from ustack.tcp.output import tcp_sync_mss
-from ustack.tcp.recovery import tcp_simple_retransmit
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.request_sock import reqsk_drop
 from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
@@ -248,6 +249,8 @@ def _err_for_request(prot: TcpProt, key: tuple[int, int, int, int], seq: int) ->
 def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
     """Fit segments to a smaller path MTU and repeat what did not fit (RFC 1191 §6.4)."""
     tp = sk.tp
+    if not ip_dont_fragment(sk):
+        return
     if tp.state == TCP_LISTEN or mtu < 68 or mtu - 40 >= tp.pmtu_mss:
         return
     tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))

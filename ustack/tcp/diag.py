@@ -57,7 +57,7 @@ def _listener(lsk: TcpSock) -> dict[str, Any]:
     assert queues is not None
     return {
         "state": STATE_NAMES[TCP_LISTEN],
-        "recv_q": len(queues.accept_queue),
+        "recv_q": queues.ack_backlog(),
         "send_q": queues.max_ack_backlog,
         "local": (lsk.bind_addr, lsk.tp.sport),
         "peer": (0, 0),

@@ -37,9 +37,6 @@ class TcpFast:
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
         self.on = False
         """Whether C may send and receive now."""
-        self.socks: dict[int, TcpSock] = {}
-        """All sockets, by the handles of their control blocks."""
-        self._last_handle = 0
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
@@ -67,25 +64,11 @@ class TcpFast:
         self.on = self._wanted and not self.prot.net.ptype_all
         self.ptr.on = self.on
 
-    def adopt(self, sk: TcpSock) -> None:
-        """Let C name ``sk``, whose control block is new, to Python."""
-        self._last_handle = sk.tp.handle = self._last_handle + 1 & 0xFFFFFFFF
-        self.socks[self._last_handle] = sk
-
     def forget(self, sk: TcpSock) -> None:
         """Have C forget the control block, which will be freed."""
         tp = sk.tp
         lib.us_tcp_forget_timers(self.ptr, tp)
         lib.us_tcp_unhash(self.ptr, tp)
-        del self.socks[tp.handle]
-
-    def hash(self, sk: TcpSock) -> None:
-        """Let C find ``sk``, which is established."""
-        lib.us_tcp_hash(self.ptr, sk.tp)
-
-    def unhash(self, sk: TcpSock) -> None:
-        """Undo ``hash``."""
-        lib.us_tcp_unhash(self.ptr, sk.tp)
 
     def dst_of(self, rt: Route | None) -> Any:
         """Return ``rt`` as C sees it (``struct us_tcp_dst *``), NULL if C cannot send there."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
     from ustack.tcp.sock import TcpSock
 
-_EVENT = Struct("=IIIIq")
-"""struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+_EVENT = Struct("=IIIII4xq")
+"""struct us_tcp_event: handle, generation, what, pkts_acked, prior_packets, rtt_us."""
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
@@ -59,12 +59,12 @@ def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
 
 def _run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
-    ptr, socks = fast.ptr, fast.socks
+    ptr, socks = fast.ptr, fast.prot.socks
     fast.ring_doorbells()
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
-    for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
+    for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)
-        if sk is None or not sk.tp.is_hashed:
+        if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
             continue  # closed by whoever was woken before it
         if what & EV_ACKED:
             _acked(sk, what, pkts, prior_packets, rtt_us)

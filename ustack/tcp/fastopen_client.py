@@ -14,7 +14,14 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.data import tcp_queue_rcv
-from ustack.tcp.fastopen import TFO_CLIENT_ENABLE, TFO_CLIENT_NO_COOKIE
+from ustack.tcp.fastopen import (
+    TFO_CLIENT_ENABLE,
+    TFO_CLIENT_NO_COOKIE,
+    TFO_SYN_DATA,
+    TFO_SYN_DATA_ACKED,
+    TFO_SYN_OPTION,
+)
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_should_disable
 from ustack.tcp.scoreboard import tcp_rtx_restart
 from ustack.wire.tcp import MAX_OPTIONS_LEN, FastopenOption
 
@@ -66,7 +73,9 @@ def tcp_fastopen_cookie_check(sk: TcpSock) -> tuple[bool, FastopenOption | None,
     prot = sk.prot
     known = prot.fastopen_cache.get((sk.tp.saddr, sk.tp.daddr))
     mss = known.mss if known is not None else 0
-    if prot.config.tcp_fastopen & TFO_CLIENT_NO_COOKIE:
+    if tcp_fastopen_active_should_disable(sk):
+        return False, None, mss
+    if prot.config.tcp_fastopen & TFO_CLIENT_NO_COOKIE or sk.opts.fastopen_no_cookie:
         return True, None, mss
     if known is None:
         return False, FastopenOption(b""), 0
@@ -102,6 +111,8 @@ def tcp_syn_data(sk: TcpSock, fo: FastopenRequest) -> int:
         tp.write_seq = tp.pushed_seq = tp.write_seq + fo.copied & SEQ_MASK
         sk.prot.mib_ext.TCPOrigDataSent += 1 if fo.copied else 0
     fo.data = b""
+    tp.syn_fastopen |= TFO_SYN_OPTION if fo.option is not None else 0
+    tp.syn_fastopen |= TFO_SYN_DATA if fo.copied else 0
     return fo.copied
 
 
@@ -124,8 +135,10 @@ def tcp_rcv_fastopen_synack(sk: TcpSock, seg: Segment) -> None:
         return
     if fo.copied:
         sk.prot.mib_ext.TCPFastOpenActive += 1
+        tp.syn_fastopen |= TFO_SYN_DATA_ACKED
     if fo.option is not None and seg.payload:
         tcp_queue_rcv(sk, seg.payload)
+        tp.syn_fastopen |= TFO_SYN_DATA_ACKED
 
 
 def tcp_fastopen_resend(sk: TcpSock) -> None:

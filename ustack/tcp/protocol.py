@@ -17,9 +17,11 @@ from ustack.tcp.cong.cubic import Cubic
 from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
@@ -61,7 +63,11 @@ class TcpProt:
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
-        self.ehash: dict[FlowKey, TcpSock] = {}
+        self.socks: dict[int, TcpSock] = {}
+        """The sockets that have a Python object, by handle."""
+        self.live_socks = net.config.ustack.tcp_live_socks
+        self.parking = ParkingLot(self)
+        self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
         self.reqsk_hash: dict[FlowKey, RequestSock] = {}
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
@@ -75,6 +81,9 @@ class TcpProt:
         """Where linux-3.10 goes on looking for a port to connect() from."""
         self.fastopen_cache: dict[tuple[int, int], FastopenCache] = {}
         """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
+        self.tfo_active_disable_times = 0
+        """Black holes in a row that Fast Open's clients have met, and when the last was."""
+        self.tfo_active_disable_stamp_us = 0
         self.table_perturb: dict[int, int] = {}
         """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self._syncookie_secret = b""
@@ -108,6 +117,10 @@ class TcpProt:
         """
         return TcpSock(self, self.congestion.default)
 
+    def sock_of(self, handle: int) -> TcpSock:
+        """Return the socket with this handle, which is open; its object is made if it idled."""
+        return self.socks.get(handle) or tcp_unpark(self, handle)
+
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.
 
@@ -117,9 +130,15 @@ class TcpProt:
         self.congestion.configure(config.tcp)
         if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
             self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
+        if (
+            config.tcp.tcp_fastopen_blackhole_timeout_us
+            != self.config.tcp_fastopen_blackhole_timeout_us
+        ):
+            self.tfo_active_disable_times = 0
         self.config = config.tcp
         self.somaxconn = config.core.somaxconn
         self.profile = config.ustack.profile
+        self.live_socks = config.ustack.tcp_live_socks
         self.fast.configure(config)
 
     def diag(self) -> list[dict[str, Any]]:
@@ -142,9 +161,7 @@ class TcpProt:
 
     def unhash(self, sk: TcpSock) -> None:
         """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""
-        self.fast.unhash(sk)
-        if self.ehash.get(sk.key) is sk:
-            del self.ehash[sk.key]
+        self.ehash.remove(sk)
         if sk.listen is not None:
             inet_unhash(sk)
         if not sk.port_locked:
@@ -155,6 +172,7 @@ class TcpProt:
         if sk.bind_bucket is not None:
             bind_bucket_remove(self, sk, sk.bind_bucket)
             sk.bind_bucket = None
+            sk.by_connect = False
 
     @property
     def syncookie_secret(self) -> bytes:

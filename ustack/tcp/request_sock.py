@@ -13,6 +13,7 @@ from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.tcp.cookies import cookie_init_timestamp
+from ustack.tcp.ip_header import IpHeader, ip_dont_fragment, tcp_reqsk_tos
 from ustack.tcp.md5 import tcp_md5_do_lookup
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare
@@ -21,6 +22,7 @@ from ustack.wire.tcp import (
     ACK,
     ECE,
     SYN,
+    TCP_MSS_DEFAULT,
     TCPOLEN_TSTAMP_ALIGNED,
     FastopenOption,
     Segment,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from ustack.tcp.protocol import FlowKey, TcpProt
     from ustack.tcp.sock import TcpSock
 
-TCP_MSS_DEFAULT = 536
 """RFC 9293 §3.7.1: what an absent MSS option means."""
 TCP_SYNQ_INTERVAL_US = 200_000
 """linux-3.10: how often a listener looks for SYN-ACKs to repeat."""
@@ -181,7 +182,9 @@ def tcp_send_synack(
         signed=key is not None,
     )
     flags = SYN | ACK | (ECE if req.ecn_ok else 0)
-    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options, key)
+    lsk = request.lsk
+    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, ip_dont_fragment(lsk))
+    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options, key, header)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:

@@ -16,15 +16,16 @@ from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.delack import tcp_delack_timer
 from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_detect_blackhole
 from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
-from ustack.tcp.output import (
-    tcp_current_mss,
-    tcp_send_new,
-    tcp_wnd_end,
-)
-from ustack.tcp.recovery import tcp_enter_loss, tcp_rack_reo_timeout, tcp_resume_early_retransmit
+from ustack.tcp.loss import tcp_enter_loss
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.mtu_probe import tcp_mtu_probing
+from ustack.tcp.output import tcp_send_new
+from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
 from ustack.tcp.retransmit import tcp_retransmit_skb
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.send_window import tcp_wnd_end
 from ustack.tcp.sock import (
     ICSK_TIME_EARLY_RETRANS,
     ICSK_TIME_LOSS_PROBE,
@@ -67,7 +68,7 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
     fired = 0
     while fired < limit and lib.us_tcp_timer_expired(ptr, event):
         fired += 1
-        sk = fast.socks[event.handle]
+        sk = prot.sock_of(event.handle)
         what = event.what
         if what & EV_DELACK_TIMER:
             tcp_delack_timer(sk)
@@ -194,11 +195,13 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
             ):
                 return True
         if retransmits_timed_out(sk, sk.prot.config.tcp_retries1, 0):
+            tcp_mtu_probing(sk)
             sk.set_dst(None)  # RFC 9293 §3.8.3, R1: perhaps there is another way
-    if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
+    expired = expired or retransmits_timed_out(sk, retries, sk.user_timeout_us)
+    tcp_fastopen_active_detect_blackhole(sk, expired=expired)
+    if expired:
         tcp_write_err(sk)
-        return True
-    return False
+    return expired
 
 
 def tcp_syn_is_hopeless(sk: TcpSock) -> tuple[bool, int]:

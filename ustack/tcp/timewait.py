@@ -13,8 +13,9 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
+from ustack.tcp.ip_header import IpHeader
 from ustack.tcp.md5 import tcp_md5_do_lookup
-from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
+from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
@@ -39,6 +40,7 @@ class TimewaitSock:
     __slots__ = (
         "bind_addr",
         "bind_bucket",
+        "by_connect",
         "entry_us",
         "last_oow_ack_us",
         "md5_key",
@@ -59,8 +61,10 @@ class TimewaitSock:
         tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
         tw.substate = substate
+        tw.tos = tp.tos
         self.tsoffset: int = tp.tsoffset
         self.reuse, self.reuseport = sk.reuse, sk.reuseport
+        self.by_connect = sk.by_connect or sk.bind_bucket is None
         self.bind_addr = sk.bind_addr
         self.bind_bucket: BindBucket | None = None
         self.last_oow_ack_us = 0
@@ -116,8 +120,7 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
-    by_connect = sk.bind_bucket.owners[sk] if sk.bind_bucket is not None else True
-    tw.bind_bucket = bind_bucket_add(prot, tw, tw.tw.sport, by_connect=by_connect)
+    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw.sport)
     if substate == TCP_TIME_WAIT:
         timeout_us = TCP_TIMEWAIT_LEN_US
     timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
@@ -300,4 +303,5 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     if tw.md5_key is not None:
         options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key)
+    header = IpHeader(tos=rec.tos)
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)

@@ -15,7 +15,8 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
-from ustack.tcp.ecn import tcp_ecn_send
+from ustack.tcp.ecn import ip_dsfield, tcp_ecn_send
+from ustack.tcp.ip_header import IpHeader, ip_dont_fragment
 from ustack.tcp.md5 import tcp_md5_do_lookup, tcp_md5_is_right, tcp_md5_sign
 from ustack.tcp.pacing import tcp_pacing_sent
 from ustack.tcp.reuseport import inet_lookup_listener
@@ -138,13 +139,13 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
-    tos = 0
+    ecn = 0
     if not gso_size or length <= gso_size:
         gso_size = 0
     else:
         flags |= PSH  # so that the other end's GRO hands a super-frame on at once
     if tp.ecn_flags:
-        ecn_bits, tos = tcp_ecn_send(sk, seq, length, flags)
+        ecn_bits, ecn = tcp_ecn_send(sk, seq, length, flags)
         flags |= ecn_bits
     segs = -(-length // gso_size) if gso_size else 1
     reason = None
@@ -153,14 +154,15 @@ def tcp_transmit_skb(
         and prot.fast.on
         and sk.ofo is None
         and sk.duplicate_sack is None
-        and not tos
+        and not ecn
         and sk.urg is None
         and prot.fast.transmit(sk, seq, length, flags, window, gso_size)
     ):
         skb = _build_skb(sk, seq, length, flags, window, options)
         if gso_size:
             skb.gso_size, skb.gso_segs = gso_size, segs
-        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos, tp.inet_id)
+        header = IpHeader(tp.tos | ecn, tp.ttl, ip_dont_fragment(sk), tp.inet_id)
+        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, header)
         tp.inet_id = tp.inet_id + segs & 0xFFFF
     if length:
         tp.bytes_sent += length
@@ -223,8 +225,7 @@ def _queue_xmit(
     rt: Route | None,
     saddr: int,
     daddr: int,
-    tos: int = 0,
-    ident: int = -1,
+    header: IpHeader,
 ) -> DropReason | None:
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_offset = TCP_CSUM_OFFSET
@@ -232,7 +233,10 @@ def _queue_xmit(
         prot.net.mib.ip.OutNoRoutes += 1
         kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
         return DropReason.IP_OUTNOROUTES
-    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos, ident=ident)
+    return ip_queue_xmit(
+        prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP,
+        tos=header.tos, ttl=header.ttl, df=header.df, ident=header.ident,
+    )  # fmt: skip
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:
@@ -341,11 +345,13 @@ def tcp_v4_send_bare(
     window: int,
     options: bytes,
     key: bytes | None = None,
+    ip_header: IpHeader | None = None,
 ) -> None:
     """Answer ``seg`` on behalf of no full socket (ip_send_unicast_reply).
 
     Args:
         key: signs the answer, whose options have room for that.
+        ip_header: by default the answer has the type of service of what it answers.
     """
     csum = pseudo_header_sum(seg.daddr, seg.saddr, 20 + len(options))
     skb = Skb(build_header(seg.dport, seg.sport, seq, ack, flags, window, options, csum))
@@ -353,4 +359,5 @@ def tcp_v4_send_bare(
         tcp_md5_sign(prot, skb, key, seg.daddr, seg.saddr)
     prot.mib.OutSegs += 1
     rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
-    _queue_xmit(prot, skb, rt, seg.daddr, seg.saddr)
+    ip_header = ip_header or IpHeader(tos=ip_dsfield(seg))
+    _queue_xmit(prot, skb, rt, seg.daddr, seg.saddr, ip_header)

@@ -39,6 +39,10 @@ TCP_FASTOPEN_COOKIE_MIN = 4
 TCP_FASTOPEN_COOKIE_MAX = 16
 
 TCP_HEADER_LEN = 20
+IPV4_TCP_HEADERS = 40
+"""Bytes of both headers without options: what an MSS is less than an MTU (RFC 9293 §3.7.1)."""
+TCP_MSS_DEFAULT = 536
+"""Of a peer that says none (MUST-15)."""
 TCP_CSUM_OFFSET = 16
 TCPOLEN_TSTAMP_ALIGNED = 12
 MAX_OPTIONS_LEN = 40

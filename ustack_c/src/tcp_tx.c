@@ -44,11 +44,11 @@ static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len
 	const struct us_tcp_dst *dst = tp->dst;
 
 	iph[0] = 0x45;
-	iph[1] = dst->tos;
+	iph[1] = tp->tos;
 	us_put16(iph + 2, tot_len);
 	us_put16(iph + 4, tp->inet_id);
 	us_put16(iph + 6, US_IP_DF);
-	iph[8] = dst->ttl;
+	iph[8] = tp->ttl ? tp->ttl : dst->ttl;
 	iph[9] = US_IPPROTO_TCP;
 	us_put16(iph + 10, 0);
 	us_put32(iph + 12, tp->saddr);

@@ -266,6 +266,13 @@ def fast_open(cookie: bytes, times: int = 1, qlen: int = 5) -> Script:
     return script
 
 
+def syn_data_is_swallowed(h: Host) -> None:
+    """Nobody answers a SYN with text, nor any of those that follow without."""
+    h.peer(port=80, to=None)
+    h.socket().send_fastopen(b"hello", parse_ipv4("10.0.0.1"), 80)
+    h.advance_us(5 * SECOND)
+
+
 def fast_open_by_the_old_key(h: Host) -> None:
     """A cookie of the key that was in use before."""
     cookie = tcp_fastopen_cookie_gen(h.stack.tcp.fastopen, parse_ipv4("10.0.0.1"), h.addr)
@@ -616,6 +623,30 @@ def closes_unread(h: Host) -> None:
     h.settle()
 
 
+def probe_of_the_path(h: Host) -> Peer:
+    """A larger segment at byte 10241, and a dozen behind it; ours is the active side."""
+    peer = h.peer(port=80, to=None)
+    sk = h.connect()
+    peer.answer_syn("mss 1460")
+    sk.setsockopt(1, 7, 200_000)
+    sk.send(pattern(0, 10_240))
+    peer.send(". 1:1(0) ack 10241")
+    sk.send(pattern(10_240, 30_000))
+    return peer
+
+
+def probe_arrives(h: Host) -> None:
+    """The path takes it."""
+    probe_of_the_path(h).send(". 1:1(0) ack 20000")
+
+
+def probe_is_lost(h: Host) -> None:
+    """It does not: duplicates are all that comes back."""
+    peer = probe_of_the_path(h)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 10241")
+
+
 def text_for_an_orphan(h: Host) -> None:
     """Text for a socket that is closed."""
     sk, peer = h.established()
@@ -879,6 +910,9 @@ TCP_EXT = {
     "TCPAbortOnClose": case(closes_unread),
     "TCPFastOpenActive": case(sends_with_the_syn(6), tcp_fastopen=5),
     "TCPFastOpenActiveFail": case(sends_with_the_syn(1), tcp_fastopen=5),
+    "TCPFastOpenBlackhole": case(
+        syn_data_is_swallowed, tcp_fastopen=5, tcp_fastopen_blackhole_timeout_us=SECOND
+    ),
     "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
@@ -915,6 +949,8 @@ TCP_EXT = {
     "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
     "TCPKeepAlive": case(kept_alive),
     "TCPWinProbe": case(probed),
+    "TCPMTUPSuccess": case(probe_arrives, tcp_mtu_probing=2, tcp_timestamps=0),
+    "TCPMTUPFail": case(probe_is_lost, tcp_mtu_probing=2, tcp_timestamps=0),
     "TCPDelivered": case(delivers_three, 3),
     "TCPZeroWindowDrop": case(byte_for_a_closed_window),
     "TCPAckCompressed": case(duplicate_acks_in_one),
