@@ -100,6 +100,8 @@ MOST = {
     "tcp_tw_reuse": 2,
     "tcp_tw_reuse_delay_us": 60_000,
     "tcp_timestamps": 255,
+    "tcp_tso_rtt_log": 255,
+    "tcp_tso_win_divisor": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
 
