@@ -177,6 +177,10 @@ class TcpConfig:
     tcp_abort_on_overflow: bool = False
     tcp_syncookies: int = 1
     """0: none, 1: when a SYN queue is full, 2: for every SYN."""
+    tcp_no_metrics_save: bool = False
+    """Nothing is remembered of a connection that ends."""
+    tcp_no_ssthresh_metrics_save: bool = True
+    """... or not its ssthresh."""
     tcp_fastopen: int = 1
     """Bits of RFC 7413: 1 client, 2 server, 4 client without a cookie, 0x200 server without
     one, 0x400 every listener without TCP_FASTOPEN."""
@@ -273,6 +277,18 @@ class TcpConfig:
     """Bytes of a full segment, options among them, however small an MSS the peer asks for."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
+    tcp_rto_max_us: int = 120_000_000
+    """net.ipv4.tcp_rto_max_ms: largest RTO of new sockets (TCP_RTO_MAX_MS)."""
+    tcp_rto_min_us: int = 200_000
+    """Least variance that counts in the RTO of new sockets, in microseconds (TCP_RTO_MIN_US)."""
+    tcp_thin_linear_timeouts: int = 0
+    """With less than four segments out the RTO does not double the first six times."""
+    tcp_tso_rtt_log: int = 9
+    """Each time that the least RTT is so many powers of two, in microseconds, what nearness adds
+    to a super-frame is halved."""
+    tcp_tso_win_divisor: int = 3
+    """A super-frame that is at least this part of the window does not wait for an ACK; 0: one of
+    more than three segments does not."""
     tcp_pacing_ss_ratio: int = 200
     """Percent of cwnd per RTT that the pacing rate is in slow start."""
     tcp_pacing_ca_ratio: int = 120

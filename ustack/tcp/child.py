@@ -18,11 +18,12 @@ from ustack.tcp.cong.registry import (
 )
 from ustack.tcp.ip_header import tcp_reqsk_tos
 from ustack.tcp.md5 import tcp_md5_key_copy
+from ustack.tcp.metrics import tcp_init_metrics
 from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.mtu_probe import tcp_mtup_init
-from ustack.tcp.pacing import sk_set_max_pacing_rate
+from ustack.tcp.pacing import sk_set_max_pacing_rate, tcp_update_pacing_rate
 from ustack.tcp.ports import bind_bucket_share
-from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
+from ustack.tcp.rtt import tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_sndbuf_expand
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
@@ -91,6 +92,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
     tp.notsent_lowat = lsk.tp.notsent_lowat
+    tp.icsk_rto_min_us, tp.icsk_rto_max_us = lsk.tp.icsk_rto_min_us, lsk.tp.icsk_rto_max_us
     tp.tos, tp.ttl = tcp_reqsk_tos(request), lsk.tp.ttl
     child.user_timeout_us = lsk.user_timeout_us
     if lsk.pacing is not None:
@@ -142,8 +144,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
         tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
     tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)
     tp.snd_cwnd = prot.config.init_cwnd if tp.total_retrans <= 1 else 1  # RFC 5681 §3.1
-    if not tp.srtt_us:
-        tp.rto_us = tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK_US
+    tcp_init_metrics(sk)
     tp.retransmits = tp.backoff = 0
     tp.retrans_stamp_us = 0
     tp.probes_out = 0
@@ -152,6 +153,8 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tp.snd_cwnd_stamp_us = prot.clock.now_us
     if not sk.ca_initialized:
         tcp_init_congestion_control(sk)
+    if sk.ca.cong_control is None:
+        tcp_update_pacing_rate(sk)
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:

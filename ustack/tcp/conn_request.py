@@ -14,6 +14,7 @@ from ustack.lib.seqnum import seq_add
 from ustack.tcp.cookies import cookie_init_sequence
 from ustack.tcp.ecn import ip_dsfield, tcp_ecn_create_request
 from ustack.tcp.fastopen_passive import tcp_try_fastopen
+from ustack.tcp.metrics import tcp_peer_is_proven
 from ustack.tcp.request_sock import (
     RequestSock,
     inet_csk_reqsk_queue_hash_add,
@@ -59,11 +60,15 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     if queues.drops_syn_for_accept_queue():
         prot.mib_ext.ListenOverflows += 1
         return DropReason.TCP_LISTEN_OVERFLOW
-    if not isn and not want_cookie and _last_quarter_is_left(prot, len(queues.syn_queue)):
-        return DropReason.TCP_REQQ_FULL
     rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
     if rt is None:
         return DropReason.IP_OUTNOROUTES
+    if (
+        not (isn or want_cookie)
+        and _last_quarter_is_left(prot, len(queues.syn_queue))
+        and not tcp_peer_is_proven(prot.metrics, seg.daddr, seg.saddr)
+    ):
+        return DropReason.TCP_REQQ_FULL
     try:
         request = RequestSock(lsk)
     except MemoryError:

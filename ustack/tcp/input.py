@@ -31,6 +31,7 @@ from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_reset_check
 from ustack.tcp.fastopen_passive import tcp_rcv_synrecv_state_fastopen
+from ustack.tcp.metrics import tcp_update_metrics
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
 from ustack.tcp.rtt import tcp_ack_update_rtt
@@ -298,6 +299,7 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
         tcp_time_wait(sk)
     elif state == TCP_LAST_ACK:
+        tcp_update_metrics(sk)
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
         tcp_done(sk)
     return None

@@ -1,14 +1,13 @@
 """How large a segment may be: the path, the peer, options, the peer's largest window.
 
-``tcp_sync_mss`` follows the path MTU, ``tcp_current_mss`` is asked for every flight; what a
-super-frame may hold is ``tcp_size_goal``. Reference: net/ipv4/tcp_output.c.
+``tcp_sync_mss`` follows the path MTU, ``tcp_current_mss`` is asked for every flight; how many go
+as one super-frame tso.py says. Reference: net/ipv4/tcp_output.c.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ustack.core.netdevice import NETIF_F_GSO, NETIF_F_TSO
 from ustack.tcp.transmit import tcp_options_len, tcp_route
 from ustack.wire.tcp import (
     IPV4_TCP_HEADERS,
@@ -20,8 +19,6 @@ from ustack.wire.tcp import (
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
-MAX_TCP_HEADER = 320
-"""Room that a super-frame leaves for every header (Linux's MAX_TCP_HEADER)."""
 MIN_MTU = 68
 """Of an IPv4 path (RFC 791)."""
 
@@ -86,15 +83,3 @@ def tcp_current_mss(sk: TcpSock) -> int:
     if sk.ofo is not None or sk.duplicate_sack is not None or sk.opts.md5_keys:
         mss -= tcp_options_len(sk) - (TCPOLEN_TSTAMP_ALIGNED if tp.tstamp_ok else 0)
     return mss
-
-
-def tcp_size_goal(sk: TcpSock, mss: int) -> int:
-    """Return the payload of a super-frame, a multiple of ``mss`` (tcp_xmit_size_goal).
-
-    Each segment is signed by itself, so there is none of those then (sk_gso_disable).
-    """
-    rt = tcp_route(sk)
-    if rt is None or not rt.dev.features & (NETIF_F_TSO | NETIF_F_GSO) or sk.opts.md5_keys:
-        return mss
-    goal = tcp_bound_to_half_wnd(sk.tp, rt.dev.gso_max_size - 1 - MAX_TCP_HEADER)
-    return max(goal - goal % mss, mss)

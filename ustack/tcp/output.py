@@ -17,13 +17,14 @@ from ustack.tcp.cong.ops import (
     TCP_CA_RECOVERY,
     tcp_ca_event,
 )
-from ustack.tcp.mss import tcp_current_mss, tcp_size_goal
+from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import PROBE_LATER, MtuProbe, tcp_mtu_probe_size, tcp_mtup_sent
 from ustack.tcp.pacing import tcp_pacing_check
-from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.send_window import (
+    tcp_cwnd_test,
     tcp_cwnd_validate,
+    tcp_fin_ignores_cwnd,
     tcp_packets_in_flight,
     tcp_slow_start_after_idle_check,
     tcp_wnd_end,
@@ -37,6 +38,7 @@ from ustack.tcp.timer import (
     tcp_schedule_loss_probe,
 )
 from ustack.tcp.transmit import tcp_route, tcp_transmit_skb
+from ustack.tcp.tso import DEFER_CWND_LIMITED, tcp_tso_segs, tcp_tso_should_defer
 from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH
@@ -61,7 +63,7 @@ def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 
 
-def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> int | None:
+def _next_length(sk: TcpSock, mss: int, quota: int, nonagle: int) -> int | None:
     """Return how many bytes go into the next segment, None if nothing may go now.
 
     0 means a FIN alone. This is tcp_snd_wnd_test, tcp_nagle_test and tcp_mss_split_point.
@@ -78,7 +80,7 @@ def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> 
     if data <= mss:
         push = nonagle & TCP_NAGLE_PUSH or last
         return None if not push and _nagle_holds(sk, data, mss, nonagle) else data
-    length = min(data, goal, quota * mss, room)
+    length = min(data, quota * mss, room)
     partial = length % mss
     if partial and (length < data or _nagle_holds(sk, partial, mss, nonagle)):
         length -= partial
@@ -101,7 +103,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
         return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
-    goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
+    max_segs = 1 if tcp_urg_mode(sk) else tcp_tso_segs(sk, mss)
     prior_packets = tp.packets_out
     waits = False
     cwnd_limited = False
@@ -112,26 +114,32 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     while tp.snd_nxt != tp.write_seq:
         if sk.pacing is not None and tcp_pacing_check(sk):
             break
-        quota = tp.snd_cwnd - tcp_packets_in_flight(tp)
-        if quota <= 0:
-            cwnd_limited = True
-            fin_alone = (tp.write_seq - tp.snd_nxt & SEQ_MASK) == 1 and tp.fin_queued
-            if not fin_alone and push_one != 2:
+        quota = tcp_cwnd_test(tp)
+        if not quota:
+            if push_one != 2 and not tcp_fin_ignores_cwnd(sk, mss):
                 break
-            quota = 1  # neither a FIN alone nor a probe waits for the window
+            quota = 1
+        length = _next_length(sk, mss, min(quota, max_segs), nonagle)
+        if length is None:
+            break
+        data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
+        if data > mss and max_segs > 1 and not push_one:
+            verdict = tcp_tso_should_defer(sk, data, max_segs)
+            if verdict:
+                cwnd_limited = verdict == DEFER_CWND_LIMITED
+                break
         if tcp_small_queue_check(sk):
             waits = True
-            break
-        length = _next_length(sk, mss, goal, quota, nonagle)
-        if length is None:
             break
         tcp_send_new(sk, length, mss)
         if push_one:
             break
     sent_pkts = tp.packets_out - prior_packets
+    cwnd_limited = cwnd_limited or tcp_packets_in_flight(tp) >= tp.snd_cwnd
+    if sent_pkts or cwnd_limited:
+        tcp_cwnd_validate(sk, cwnd_limited=cwnd_limited)
     if not sent_pkts:
         return not waits and not prior_packets
-    tcp_cwnd_validate(sk, cwnd_limited=cwnd_limited)
     if tp.ca_state in (TCP_CA_CWR, TCP_CA_RECOVERY) and sk.recovery is not None:
         sk.recovery.prr_out += sent_pkts
     if (
@@ -199,7 +207,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     prot.mib_ext.TCPOrigDataSent += pcount
     tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss)
     if was_idle:
-        tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
+        tcp_arm_retransmit(sk, tp.rto_us)
     if sk.nospace:
         tcp_check_space(sk)
 

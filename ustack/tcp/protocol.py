@@ -21,6 +21,7 @@ from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
-    from ustack.tcp.fastopen_client import FastopenCache
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
     from ustack.tcp.timewait import TimewaitSock
@@ -79,8 +79,7 @@ class TcpProt:
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
         """Where linux-3.10 goes on looking for a port to connect() from."""
-        self.fastopen_cache: dict[tuple[int, int], FastopenCache] = {}
-        """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
+        self.metrics = TcpMetrics(net.clock)
         self.tfo_active_disable_times = 0
         """Black holes in a row that Fast Open's clients have met, and when the last was."""
         self.tfo_active_disable_stamp_us = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import TCP_CA_LOSS
-from ustack.tcp.mss import tcp_current_mss, tcp_size_goal
+from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.output import tcp_push_pending_frames, tcp_small_queue_check
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.prr import tcp_in_cwnd_reduction
@@ -34,6 +34,7 @@ from ustack.tcp.sock import ICSK_TIME_REO_TIMEOUT
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit
 from ustack.tcp.transmit import tcp_transmit_skb
+from ustack.tcp.tso import tcp_tso_segs
 from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.tcp import ACK, FIN, PSH
 
@@ -147,7 +148,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
     state = tcp_recovery(sk)
     recs = tcp_rtx_queue(sk)
     mss = tcp_current_mss(sk)
-    max_segs = 1 if tcp_urg_mode(sk) else max(tcp_size_goal(sk, mss) // mss, 1)
+    max_segs = 1 if tcp_urg_mode(sk) else tcp_tso_segs(sk, mss)
     mib = sk.prot.mib_ext
     i = 0 if state.hint_seq is None else tcp_rtx_find(recs, state.hint_seq)
     rearm = False

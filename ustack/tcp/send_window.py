@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ustack.config import LINUX_310
 from ustack.lib.seqnum import SEQ_MASK, before
 from ustack.tcp.cong.ops import (
     CA_EVENT_CWND_RESTART,
@@ -28,6 +29,23 @@ def tcp_packets_in_flight(tp: Any) -> int:
     What was sent, less what has arrived or is lost, plus what was repeated.
     """
     return int(tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out)
+
+
+def tcp_cwnd_test(tp: Any) -> int:
+    """Return how many segments cwnd lets go at once, at most half of it (tcp_cwnd_test).
+
+    So at least two super-frames are in flight, and ACKs come evenly.
+    """
+    in_flight = tcp_packets_in_flight(tp)
+    cwnd = tp.snd_cwnd
+    return 0 if in_flight >= cwnd else int(min(max(cwnd >> 1, 1), cwnd - in_flight))
+
+
+def tcp_fin_ignores_cwnd(sk: TcpSock, mss: int) -> bool:
+    """linux-3.10: a last segment with our FIN does not wait for cwnd (tcp_cwnd_test till 6.9)."""
+    tp = sk.tp
+    left = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
+    return bool(sk.prot.profile == LINUX_310 and tp.fin_queued and left <= mss)
 
 
 def tcp_wnd_end(sk: TcpSock) -> int:

@@ -15,6 +15,7 @@ from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ip_header import IpHeader
 from ustack.tcp.md5 import tcp_md5_do_lookup
+from ustack.tcp.metrics import tcp_update_metrics
 from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
@@ -109,6 +110,7 @@ def tcp_time_wait(
     tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
     """
     prot = sk.prot
+    tcp_update_metrics(sk)
     if len(prot.twhash) >= prot.config.tcp_max_tw_buckets:
         prot.mib_ext.TCPTimeWaitOverflow += 1
         tcp_done(sk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from kit.differential.app import App
 from kit.differential.conversation import Conversation
@@ -95,7 +96,7 @@ class _Heard:
 
 def _config(script: Script) -> StackConfig:
     """The test's configuration with the script's sysctls."""
-    config = TEST_CONFIG
+    config = replace(TEST_CONFIG, tcp=replace(TEST_CONFIG.tcp, tcp_no_metrics_save=True))
     for name, value in script.sysctls:
         with contextlib.suppress(LookupError):
             config = sysctl_write(config, f"net.ipv4.{name}", value)

@@ -57,8 +57,7 @@ def test_the_write_queue_has_what_is_in_flight_and_what_is_not_sent(server: Host
     peer.drain()
     server.advance_us(50)
     assert show(server, "wqueue") == [
-        "  1:1461(1460) 1 x mss 1460 sent 50 us ago",
-        "  1461:2921(1460) 1 x mss 1460 sent 50 us ago",
+        "  1:2921(2920) 2 x mss 1460 sent 50 us ago",
         "  2921:5001(2080) not sent",
     ]
 
