@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ustack import aio, select, socket
-    from ustack.api.install import install, uninstall
     from ustack.api.polling import epoll
     from ustack.api.stacks import connect, down, up, use
+    from ustack.takeover import install, uninstall
 
 __all__ = [
     "aio", "connect", "down", "epoll", "install", "select", "socket", "uninstall", "up", "use",
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name in ("aio", "select", "socket"):
         return import_module("ustack." + name)
     if name in ("install", "uninstall"):
-        return getattr(import_module("ustack.api.install"), name)
+        return getattr(import_module("ustack.takeover"), name)
     if name == "epoll":
         return import_module("ustack.api.polling").epoll
     raise AttributeError(f"module 'ustack' has no attribute {name!r}")

@@ -51,3 +51,20 @@ def test_asyncio_streams_datagrams_tls_signals_and_subprocesses(certificate: Pat
     assert run("asyncio_all.py", str(certificate)) == [
         "2000000", "DATAGRAM", "child", "thread", "secret True", "ustack.socket ustack True",
     ]  # fmt: skip
+
+
+def test_aiohttp_requests_httpx_uvicorn_and_websockets():
+    for name in ("aiohttp", "requests", "httpx", "uvicorn", "websockets"):
+        pytest.importorskip(name)
+    assert run("packages_web.py") == [
+        "httpx /async", "httpx /sync", "requests /there", "aiohttp 301000",
+        "websockets HELLO", "websockets FROM A THREAD", "ustack.socket",
+    ]  # fmt: skip
+
+
+def test_redis_py_and_asyncssh():
+    for name in ("redis", "asyncssh"):
+        pytest.importorskip(name)
+    assert run("packages_redis_ssh.py") == [
+        "redis 100000 8", "redis.asyncio 8", "asyncssh hello world 3",
+    ]  # fmt: skip

@@ -27,8 +27,8 @@ def create_connection(
     """
     host, port = address
     failures: list[Exception] = []
-    for _family, _type, _proto, _name, peer in getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
-        sock = socket()
+    for family, kind, proto, _name, peer in getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
+        sock = socket(family, kind, proto)
         try:
             if timeout is not GLOBAL_DEFAULT_TIMEOUT:
                 sock.settimeout(timeout)

@@ -164,3 +164,14 @@ class FileTable:
 
 FILES = FileTable()
 """The table of this process."""
+
+
+def close_quietly(fd: int, file: File) -> None:
+    """Close for a finalizer, under the runtime's lock, unless ``fd`` is another file's by now."""
+    try:
+        known = FILES.lookup(fd)
+    except OSError:
+        return
+    if known is file:
+        FILES.remove(fd)
+        file.release()

@@ -60,9 +60,38 @@ def origin(message: Message) -> Address | None:
     return None if message.address is None else api_address(message.address)
 
 
+def readable(data: Any) -> memoryview:
+    """Return a view of what is to be sent.
+
+    Raises:
+        TypeError: it is not bytes-like.
+    """
+    try:
+        return memoryview(data)
+    except TypeError:
+        kind = type(data).__name__
+        raise TypeError(f"a bytes-like object is required, not {kind!r}") from None
+
+
+def writable(buffer: Any, caller: str) -> memoryview:
+    """Return a view of a buffer that can be written to.
+
+    Raises:
+        TypeError: it is none.
+    """
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        view = memoryview(b"")
+    if view.readonly:
+        kind = type(buffer).__name__
+        raise TypeError(f"{caller}() argument 1 must be read-write bytes-like object, not {kind}")
+    return view
+
+
 def recvfrom_into(sock: socket, buffer: Any, nbytes: int, flags: int) -> tuple[int, Address | None]:
     """Do ``socket.recvfrom_into`` for a datagram."""
-    with memoryview(buffer) as whole, whole.cast("B") as view:
+    with writable(buffer, "recvfrom_into") as whole, whole.cast("B") as view:
         if nbytes < 0:
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > view.nbytes:
@@ -88,6 +117,10 @@ def recvmsg_into(
     """Do ``socket.recvmsg_into``: one message, spread over ``buffers``."""
     room = _control_room(ancbufsize)
     views = [memoryview(buffer).cast("B") for buffer in buffers]
+    if any(view.readonly for view in views):
+        raise TypeError(
+            "recvmsg_into() argument 1 must be an iterable of single-segment read-write buffers"
+        )
     message = receive(sock, sum(view.nbytes for view in views), flags)
     at = 0
     for view in views:
@@ -120,12 +153,12 @@ def _fit_control(ancillary: list[Ancillary], room: int) -> tuple[list[Ancillary]
 
 def send(sock: socket, data: Any, flags: int, to: tuple[int, int] | None = None) -> int:
     """Send one datagram."""
-    return _send_datagram(sock, data, flags, to, [])
+    return _send_datagram(sock, readable(data), flags, to, [])
 
 
 def sendmsg(sock: socket, buffers: Any, ancdata: Any, flags: int, address: Any) -> int:
     """Do ``socket.sendmsg``."""
-    data = b"".join([memoryview(buffer).cast("B") for buffer in buffers])
+    data = b"".join([readable(buffer).cast("B") for buffer in buffers])
     ancillary = [(int(level), int(kind), bytes(value)) for level, kind, value in ancdata]
     to = None if address is None else core_address(address, "sendmsg")
     if isinstance(sock._open_file().core, DgramSocket):

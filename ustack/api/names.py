@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as _socket
+from operator import index
 from typing import Any
 
 from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4
@@ -54,7 +55,7 @@ def core_address(address: Any, caller: str) -> tuple[int, int]:
     if len(address) != 2:
         raise TypeError("AF_INET address must be a pair (host, port)")
     host, port = address
-    port = port.__index__()
+    port = index(port)
     if not 0 <= port <= 65535:
         raise OverflowError(f"{caller}(): port must be 0-65535.")
     return resolve_host(host), port

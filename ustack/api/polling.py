@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import select
+from contextlib import suppress
 from typing import Any
 
-from ustack.api.files import FILES, FIRST_FD, EpollFile
+from ustack.api.files import FILES, FIRST_FD, EpollFile, close_quietly
 from ustack.api.stacks import daemon_link, default_runtime
 from ustack.eventpoll.eventpoll import EventPoll, Pollable
 from ustack.runtime.hostfiles import HostFile
@@ -44,7 +45,7 @@ class epoll:
         self._file: EpollFile | None = None
         self._fd = -1
         if sizehint != -1 and sizehint <= 0:
-            raise ValueError("sizehint must be positive or -1")
+            raise ValueError("negative sizehint")
         self._runtime: ThreadedRuntime = default_runtime()
         self._file = EpollFile(self._runtime)
         self._fd = FILES.install(self._file)
@@ -60,7 +61,7 @@ class epoll:
         file = getattr(self, "_file", None)
         if file is not None:
             fd = self._fd
-            self._runtime.defer(lambda: FILES.remove(fd).release())
+            self._runtime.defer(lambda: close_quietly(fd, file))
 
     @property
     def closed(self) -> bool:
@@ -94,7 +95,7 @@ class epoll:
             OSError: EBADF: no descriptor; EINVAL: of another stack, or events that do not go
                 together; EPERM: an ordinary file.
         """
-        eventpoll, number = self._open_file().eventpoll, descriptor(fd)
+        number, eventpoll = descriptor(fd), self._open_file().eventpoll
         self._runtime.call(_add, self._runtime, eventpoll, number, eventmask & 0xFFFFFFFF)
 
     def modify(self, fd: Any, eventmask: int) -> None:
@@ -103,7 +104,7 @@ class epoll:
         Raises:
             FileNotFoundError: it is not watched.
         """
-        eventpoll, number = self._open_file().eventpoll, descriptor(fd)
+        number, eventpoll = descriptor(fd), self._open_file().eventpoll
         target = _target(self._runtime, number)
         self._runtime.call(eventpoll.modify, number, target, eventmask & 0xFFFFFFFF)
 
@@ -113,7 +114,7 @@ class epoll:
         Raises:
             FileNotFoundError: it is not watched.
         """
-        eventpoll, number = self._open_file().eventpoll, descriptor(fd)
+        number, eventpoll = descriptor(fd), self._open_file().eventpoll
         target = _target(self._runtime, number)
         self._runtime.call(_remove, self._runtime, eventpoll, number, target)
 
@@ -139,7 +140,8 @@ class epoll:
         """Close the epoll; what it watches stays open."""
         if self._file is not None:
             self._file, fd, self._fd = None, self._fd, -1
-            FILES.close(fd)
+            with suppress(OSError):  # ``fromfd`` may have made a second owner
+                FILES.close(fd)
 
     def _open_file(self) -> EpollFile:
         if self._file is None:

@@ -13,10 +13,12 @@ import os
 import socket as _socket
 import struct
 import warnings
+from operator import index
 from typing import Any
 
 from ustack.api import attempts, messages, zerocopy
-from ustack.api.files import FILES, FIRST_FD, SocketFile
+from ustack.api.files import FILES, FIRST_FD, SocketFile, close_quietly
+from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.runtime.waiter import NOT_YET
@@ -31,6 +33,7 @@ MSG_TRUNC = int(_socket.MSG_TRUNC)
 SOCK_STREAM = int(_socket.SOCK_STREAM)
 KERNEL_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK, _socket.AF_PACKET)
 """Families that have nothing to do with the stack."""
+OPTION_BYTES_MAX = 1024
 MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
 """What is received with these is there, or it is not: nobody waits for it."""
 GLOBAL_DEFAULT_TIMEOUT: Any = _socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
@@ -92,6 +95,8 @@ class socket(metaclass=_SocketType):
             self._adopt(FILES.install(SocketFile(runtime, core)))
         else:
             self._adopt(fileno)
+            if proto == -1:
+                self._proto = self._open_file().core.protocol
         default = _socket.getdefaulttimeout()
         self._timeout_us: int | None = 0 if nonblocking else _to_us(default)
 
@@ -150,15 +155,17 @@ class socket(metaclass=_SocketType):
         if file is None:
             return
         fd, self._file = self._fd, None
-        file.runtime.defer(lambda: _close_quietly(fd, file))
+        file.runtime.defer(lambda: close_quietly(fd, file))
         warnings.warn(f"unclosed ustack socket fd={fd}", ResourceWarning, source=self, stacklevel=2)
 
     # Waiting.
 
     def settimeout(self, timeout: float | None) -> None:
         """Set how long calls may block, in seconds; None: for ever, 0: not at all."""
-        if timeout is not None and timeout < 0:
-            raise ValueError("Timeout value out of range")
+        if timeout is not None:
+            timeout = timeout if isinstance(timeout, float) else index(timeout)
+            if timeout < 0:
+                raise ValueError("Timeout value out of range")
         self._timeout_us = _to_us(timeout)
 
     def gettimeout(self) -> float | None:
@@ -282,6 +289,7 @@ class socket(metaclass=_SocketType):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        bufsize = index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
@@ -299,7 +307,7 @@ class socket(metaclass=_SocketType):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
-        with memoryview(buffer) as whole, whole.cast("B") as view:
+        with messages.writable(buffer, "recv_into") as whole, whole.cast("B") as view:
             if nbytes < 0:
                 raise ValueError("negative buffersize in recv_into")
             if nbytes > view.nbytes:
@@ -387,7 +395,7 @@ class socket(metaclass=_SocketType):
         """Send all of ``data``, or raise; the timeout is for the whole."""
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with readable(data) as whole, whole.cast("B") as view:
             send_all = attempts.SendAll(view)
             sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
         if sent is NOT_YET:
@@ -397,7 +405,7 @@ class socket(metaclass=_SocketType):
         self, file: SocketFile, data: Any, flags: int, timeout_us: int | None
     ) -> int:
         """As Linux's: return early, with what was sent, only for SO_SNDTIMEO or an error."""
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with readable(data) as whole, whole.cast("B") as view:
             send_all = attempts.SendAll(view)
             try:
                 sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
@@ -429,7 +437,7 @@ class socket(metaclass=_SocketType):
         file = self._open_file()
         target = core_address(address, "sendto")
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with readable(data) as whole, whole.cast("B") as view:
             try:
                 sent = int(file.runtime.call(file.stream.send_fastopen, view, *target))
             except BlockingIOError as exc:
@@ -484,11 +492,16 @@ class socket(metaclass=_SocketType):
                 file.sndtimeo_us = timeout_us
             return
         if value is None and optlen is not None:
-            value = bytes(optlen)
+            error = errno.EFAULT if optlen else errno.EINVAL  # a null pointer
+            raise OSError(error, os.strerror(error))
+        if not isinstance(value, int):
+            value = bytes(readable(value))
         file.runtime.call(file.core.setsockopt, level, optname, value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: a number, or ``buflen`` bytes at most."""
+        if not 0 <= buflen <= OPTION_BYTES_MAX:
+            raise OSError("getsockopt buflen out of range")
         file = self._open_file()
         if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
             recv = optname == _socket.SO_RCVTIMEO
@@ -712,9 +725,3 @@ def _linger(file: SocketFile) -> None:
     if runtime.call(attempts.close_gracefully, core):
         timeout_us = core.linger_s * 1_000_000
         runtime.wait_for(file, timeout_us, False, attempts.all_acknowledged, core)
-
-
-def _close_quietly(fd: int, file: SocketFile) -> None:
-    """Close for a finalizer, under the runtime's lock."""
-    if FILES.remove(fd) is file:
-        file.release()

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_script(args: argparse.Namespace) -> int:
     """Bring the stack up, put it in the kernel's place and run the program as __main__."""
     import ustack
-    from ustack.api.install import install
+    from ustack.takeover import install
 
     given = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in OPTIONS}
     with ustack.up(**{name: value for name, value in given.items() if value is not None}):

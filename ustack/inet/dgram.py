@@ -11,9 +11,8 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ustack.ipv4.datagram import IpCookie
+from ustack.ipv4.datagram import IpCookie, datagram_route
 from ustack.ipv4.fib import RTN_BROADCAST
-from ustack.ipv4.route import ip_route_output
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
 from ustack.lib.socket_error import socket_error
 from ustack.sock.dgram import MSG_PEEK, Address, Datagram, DgramSock, skb_recv_datagram
@@ -141,11 +140,7 @@ class DgramSocket:
                 sk.get_port(0)
             except OSError:
                 raise socket_error(errno.EAGAIN) from None
-        rt = ip_route_output(sk.ip, addr, sk.saddr)
-        if rt is None:
-            raise socket_error(errno.ENETUNREACH)
-        if rt.rt_type == RTN_BROADCAST and not sk.sk_broadcast:
-            raise socket_error(errno.EACCES)
+        rt = datagram_route(sk.ip, addr, sk.cookie())
         sk.saddr = sk.saddr or rt.saddr
         if not sk.rcv_saddr:
             sk.rehash(rt.saddr)

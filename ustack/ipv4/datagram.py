@@ -14,6 +14,7 @@ from ustack.core.skb import CHECKSUM_PARTIAL, Skb
 from ustack.ipv4.fib import RTN_BROADCAST
 from ustack.ipv4.output import ip_queue_xmit
 from ustack.ipv4.route import Route, ip_route_output
+from ustack.lib.addresses import INADDR_BROADCAST
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.socket_error import socket_error
 from ustack.wire.ipv4 import IP_HLEN, IP_MAX_LEN
@@ -61,10 +62,11 @@ def datagram_route(ip: Ipv4, daddr: int, cookie: IpCookie) -> Route:
     if cookie.saddr and not ip.is_local_address(cookie.saddr):
         raise socket_error(errno.EINVAL)
     rt = ip_route_output(ip, daddr, cookie.saddr)
+    to_many = daddr == INADDR_BROADCAST or (rt is not None and rt.rt_type == RTN_BROADCAST)
+    if to_many and not cookie.broadcast:
+        raise socket_error(errno.EACCES)
     if rt is None:
         raise socket_error(errno.ENETUNREACH)
-    if rt.rt_type == RTN_BROADCAST and not cookie.broadcast:
-        raise socket_error(errno.EACCES)
     return rt
 
 

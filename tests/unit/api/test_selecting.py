@@ -162,4 +162,6 @@ def test_epoll_fromfd_takes_a_number_over():
     same = ustack.epoll.fromfd(made.fileno())
     same.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        made.close()
+        made.poll(0)
+    made.close()
+    assert made.closed
