@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, loss, lo, daemon; see each part's file.
+"""The bench: frames, bulk, rates, stages, modes, loss, lo, epoll, daemon; see each part's file.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_epoll
 import bench_lo
 import bench_loss
 import bench_modes
@@ -25,7 +26,7 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "daemon")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "epoll", "daemon")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -136,6 +137,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "epoll" in chosen.parts:
+        waits = bench_epoll.run(chosen)
+        answer["epoll"] = bench_epoll.as_json(waits)
+        console.print(bench_epoll.table(waits))
     if "daemon" in chosen.parts:
         answer["daemon"] = measure_daemon(chosen, console)
     console.print(
