@@ -43,7 +43,8 @@ class PingProt:
         self.ip = ip
         self.table: dict[int, list[PingSock]] = {}
         """By identifier."""
-        self.rover = net.rng.getrandbits(16)
+        self.rover = 0
+        """The identifier given out last; 0: none yet."""
         ip.icmp.ping_rcv = self.ping_rcv
         ip.icmp.ping_err = self.ping_err
 
@@ -93,6 +94,7 @@ class PingProt:
         Raises:
             OSError: EADDRINUSE.
         """
+        self.rover = self.rover or self.net.rng.getrandbits(16)
         for _ in range(IDENTS):
             self.rover = self.rover + 1 & 0xFFFF
             if self.rover and self.rover not in self.table:

@@ -28,7 +28,8 @@ class UdpTable:
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
-        self._secret = rng.getrandbits(128).to_bytes(16, "little")
+        self._secret = b""
+        """The key of the flows' hashes, drawn when a group first needs one."""
         self._by_address: dict[tuple[int, int], list[UdpSock]] = {}
         """(rcv_saddr, port) -> chain (hash2)."""
         self._by_port: dict[int, list[UdpSock]] = {}
@@ -77,6 +78,7 @@ class UdpTable:
                 best, badness = sk, score
         if best is None or best.connected or not best.reuseport:
             return best
+        self._secret = self._secret or self._rng.getrandbits(128).to_bytes(16, "little")
         group = [sk for sk in reversed(chain) if sk.reuseport and not sk.connected]
         digest = siphash_2u64(self._secret, daddr << 32 | saddr, dport << 16 | sport)
         return group[(digest & 0xFFFFFFFF) * len(group) >> 32]
