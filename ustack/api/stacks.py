@@ -175,6 +175,7 @@ def up(
     nameserver: str | tuple[str, int] | None = None,
     resolv_conf: str | None = None,
     hosts: str = "/etc/hosts",
+    busy_poll_us: int = 0,
     **options: Any,
 ) -> StackHandle:
     """Give this process its stack; ``ustack.socket`` and ``ustack.epoll`` use it from now on.
@@ -199,7 +200,7 @@ def up(
     with _default.lock:
         _check_unused()
         resolver = Resolver(_resolver_config(nameserver, resolv_conf, hosts))
-        runtime = ThreadedRuntime(build_stack(tap, address, **options))
+        runtime = ThreadedRuntime(build_stack(tap, address, **options), busy_poll_us=busy_poll_us)
         _default.handle = StackHandle(runtime, resolver)
         _default.implicit = False
         return _default.handle
