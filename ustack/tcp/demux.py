@@ -165,9 +165,9 @@ def tcp_segs_in(sk: TcpSock, seg: Segment) -> None:
     length = len(seg.payload)
     gso_size = seg.skb.gso_size if length and seg.skb is not None else 0
     segs = -(-length // gso_size) if gso_size else 1
-    tp.segs_in += segs
+    tp.segs_in = tp.segs_in + segs & SEQ_MASK
     if length:
-        tp.data_segs_in += segs
+        tp.data_segs_in = tp.data_segs_in + segs & SEQ_MASK
 
 
 def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
