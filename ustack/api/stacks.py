@@ -191,6 +191,8 @@ def up(
         mac: the interface's hardware address; None: a random local one.
         name: the interface's name in the stack.
         config: a StackConfig.
+        busy_poll_us: how long a thread that waits looks for frames before it sleeps, in
+            microseconds; 0: only where waits are short.
 
     Raises:
         OSError: the TAP cannot be had (EPERM, EBUSY) or set up.
