@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_epoll
 import bench_lo
 import bench_loss
 import bench_memory
@@ -27,7 +28,10 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "daemon", "memory", "million")
+PARTS = (
+    "frames", "bulk", "rates", "stages", "modes", "loss", "lo", "epoll", "daemon", "memory",
+    "million",
+)  # fmt: skip
 ASKED_FOR = ("million",)
 """Parts that are only run when they are named: a million connections take minutes."""
 BULK_NOTE = (
@@ -156,6 +160,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "epoll" in chosen.parts:
+        waits = bench_epoll.run(chosen)
+        answer["epoll"] = bench_epoll.as_json(waits)
+        console.print(bench_epoll.table(waits))
     if "daemon" in chosen.parts:
         answer["daemon"] = measure_daemon(chosen, console)
     if "memory" in chosen.parts:
