@@ -20,6 +20,7 @@ NOT_HERE = {
     "tcp_fwmark_accept": "packets have no marks",
     "tcp_l3mdev_accept": "no VRFs",
     "tcp_limit_output_bytes": "a sender stops at a full device queue, whatever its bytes",
+    "tcp_mem": "not yet: the arena alone bounds what TCP holds",
     "tcp_migrate_req": "requests of a closed listener are not given to another",
     "tcp_plb_cong_thresh": "no flow labels in IPv4",
     "tcp_plb_enabled": "no flow labels in IPv4",
@@ -33,7 +34,7 @@ def test_every_knob_of_tcp_is_here_or_has_a_reason():
     ours = {name for name, _ in sysctl_values(StackConfig())}
     linux = {path.name for path in Path("/proc/sys/net/ipv4").glob("tcp_*")}
     assert len(linux) > 50
-    missing = sorted(name for name in linux if f"net.ipv4.{name}" not in ours | {*NOT_HERE})
+    missing = sorted(name for name in linux if f"net.ipv4.{name}" not in ours)
     assert not [name for name in missing if name not in NOT_HERE]
 
 
