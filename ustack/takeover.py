@@ -57,7 +57,7 @@ def install() -> None:
     sys.modules["socket"] = ustack.socket
     sys.modules["select"] = ustack.select
     sys.modules.setdefault("uvloop", None)  # type: ignore[arg-type]
-    _rebind({id(theirs): (theirs, ours) for theirs, ours in _replacements()})
+    _rebind({id(theirs): (theirs, ours) for theirs, ours in replacements()})
     _let_selectors_ask(ustack.select)
     asyncio.set_event_loop_policy(StackEventLoopPolicy())
 
@@ -71,16 +71,18 @@ def uninstall() -> None:
     sys.modules["select"] = _select
     if sys.modules.get("uvloop", ssl) is None:
         del sys.modules["uvloop"]
-    _rebind({id(ours): (ours, theirs) for theirs, ours in _replacements()})
+    _rebind({id(ours): (ours, theirs) for theirs, ours in replacements()})
     _let_selectors_ask(_select)
     asyncio.set_event_loop_policy(None)
 
 
-def _replacements() -> list[tuple[Any, Any]]:
+def replacements() -> list[tuple[Any, Any]]:
     """Return (the standard's, ours) of each object that differs, the modules first."""
     pairs: list[tuple[Any, Any]] = list(OURS.items())
     for theirs, ours in OURS.items():
         for name in dir(theirs):
+            if name.startswith("__"):
+                continue  # of the module itself: a built-in one's loader is importlib's own class
             standard, own = getattr(theirs, name), getattr(ours, name, None)
             if callable(standard) and own is not None and own is not standard:
                 pairs.append((standard, own))
