@@ -239,6 +239,8 @@ class TcpConfig:
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
+    tcp_tso_rtt_log: int = 9
+    """2 to the power of this, in us: the round trip below which super-frames are largest."""
     tcp_pacing_ss_ratio: int = 200
     """Percent of cwnd per RTT that the pacing rate is in slow start."""
     tcp_pacing_ca_ratio: int = 120

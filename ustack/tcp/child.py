@@ -17,7 +17,7 @@ from ustack.tcp.cong.registry import (
     tcp_init_congestion_control,
 )
 from ustack.tcp.output import tcp_sync_mss
-from ustack.tcp.pacing import sk_set_max_pacing_rate
+from ustack.tcp.pacing import sk_set_max_pacing_rate, tcp_update_pacing_rate
 from ustack.tcp.ports import bind_bucket_add
 from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_sndbuf_expand
@@ -145,6 +145,8 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     tp.snd_cwnd_stamp_us = prot.clock.now_us
     if not sk.ca_initialized:
         tcp_init_congestion_control(sk)
+    if sk.ca.cong_control is None:
+        tcp_update_pacing_rate(sk)
     tcp_init_buffer_space(sk)
     tcp_sndbuf_expand(sk)
     if sk.keepopen:

@@ -22,7 +22,8 @@ from ustack.tcp.cong.ops import (
     tcp_current_ssthresh,
     tcp_is_cwnd_limited,
 )
-from ustack.tcp.pacing import tcp_pacing_check
+from ustack.tcp.pacing import MAX_RATE, tcp_pacing_check
+from ustack.tcp.push import forced_push, tcp_grow_push, tcp_mark_push, tcp_take_push
 from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.sndbuf import tcp_check_space
@@ -48,6 +49,9 @@ TCP_NAGLE_PUSH = 4
 MAX_TCP_HEADER = 320
 """Room that a super-frame leaves for every header (Linux's MAX_TCP_HEADER)."""
 TCP_MIN_SND_MSS = 48
+SK_PACING_SHIFT = 10
+"""A super-frame takes 1/1024 of what the pacing rate makes in a second."""
+U32_BITS = 32
 
 
 def tcp_sync_mss(sk: TcpSock, pmtu: int) -> None:
@@ -89,6 +93,34 @@ def tcp_size_goal(sk: TcpSock, mss: int) -> int:
     return max(goal - goal % mss, mss)
 
 
+def tcp_tso_segs(sk: TcpSock, mss: int) -> int:
+    """Return how many segments one super-frame may have now (tcp_tso_autosize).
+
+    What the pacing rate makes in a millisecond, so that a slow path gets no bursts, and more
+    the shorter the path is: all of 64 KiB below a round trip of 2^tcp_tso_rtt_log us.
+    """
+    tp = sk.tp
+    rt = tcp_route(sk)
+    if rt is None or not rt.dev.features & (NETIF_F_TSO | NETIF_F_GSO):
+        return 1
+    most = rt.dev.gso_max_size - 1 - MAX_TCP_HEADER
+    budget = (tp.sk_pacing_rate or MAX_RATE) >> SK_PACING_SHIFT
+    halvings = tp.rtt_min_us >> sk.prot.config.tcp_tso_rtt_log
+    if tp.rtt_min_us and halvings < U32_BITS:
+        budget += most >> halvings
+    return int(max(min(budget, most) // mss, sk.ca.min_tso_segs(sk)))
+
+
+def tcp_cwnd_test(tp: Any) -> int:
+    """Return how many segments cwnd allows in one go, so that two can be in flight (tcp_cwnd_test).
+
+    0: none.
+    """
+    cwnd = tp.snd_cwnd
+    free = cwnd - tcp_packets_in_flight(tp)
+    return int(min(max(cwnd >> 1, 1), free)) if free > 0 else 0
+
+
 def tcp_packets_in_flight(tp: Any) -> int:
     """Return how many segments are in the network as far as we know (RFC 6675's pipe).
 
@@ -105,7 +137,7 @@ def tcp_wnd_end(sk: TcpSock) -> int:
 
 def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     """Whether a segment of ``length`` waits (tcp_nagle_check; RFC 9293 §3.7.4, Minshall)."""
-    if length >= mss:
+    if not 0 < length < mss:
         return False
     if nonagle & TCP_NAGLE_CORK:
         return True
@@ -115,10 +147,11 @@ def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 
 
-def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> int | None:
+def _next_length(sk: TcpSock, mss: int, quota: int, nonagle: int) -> int | None:
     """Return how many bytes go into the next segment, None if nothing may go now.
 
-    0 means a FIN alone. This is tcp_snd_wnd_test, tcp_nagle_test and tcp_mss_split_point.
+    0 means a FIN alone; ``quota`` is in segments. This is tcp_snd_wnd_test, tcp_nagle_test
+    and tcp_mss_split_point.
     """
     tp = sk.tp
     data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
@@ -132,18 +165,19 @@ def _next_length(sk: TcpSock, mss: int, goal: int, quota: int, nonagle: int) -> 
     if data <= mss:
         push = nonagle & TCP_NAGLE_PUSH or last
         return None if not push and _nagle_holds(sk, data, mss, nonagle) else data
-    length = min(data, goal, quota * mss, room)
+    length = min(data, room)
+    if quota * mss <= length:
+        return quota * mss
     partial = length % mss
-    if partial and (length < data or _nagle_holds(sk, partial, mss, nonagle)):
-        length -= partial
-    return length
+    return length - partial if _nagle_holds(sk, partial, mss, nonagle) else length
 
 
-def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
+def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0, written: bool = False) -> bool:
     """Send what the windows allow (tcp_write_xmit).
 
     Args:
         push_one: 1: one segment; 2: one even beyond cwnd, a tail loss probe.
+        written: this follows a write, in the course of which Linux sends packet by packet.
 
     Returns:
         Whether the peer's window alone keeps data here while nothing is in flight: the
@@ -155,7 +189,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
         return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
-    goal = mss if tcp_urg_mode(sk) else tcp_size_goal(sk, mss)
+    max_segs = 0
     prior_packets = tp.packets_out
     waits = False
     cwnd_limited = False
@@ -164,8 +198,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     while tp.snd_nxt != tp.write_seq:
         if sk.pacing is not None and tcp_pacing_check(sk):
             break
-        quota = tp.snd_cwnd - tcp_packets_in_flight(tp)
-        if quota <= 0:
+        quota = tcp_cwnd_test(tp)
+        if not quota:
             cwnd_limited = True
             fin_alone = (tp.write_seq - tp.snd_nxt & SEQ_MASK) == 1 and tp.fin_queued
             if not fin_alone and push_one != 2:
@@ -174,7 +208,11 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
         if tcp_small_queue_check(sk):
             waits = True
             break
-        length = _next_length(sk, mss, goal, quota, nonagle)
+        max_segs = max_segs or (1 if tcp_urg_mode(sk) else tcp_tso_segs(sk, mss))
+        quota = min(quota, max_segs)
+        if not written:
+            tcp_grow_push(sk, quota * mss)
+        length = _next_length(sk, mss, quota, nonagle)
         if length is None:
             break
         tcp_send_new(sk, length, mss)
@@ -229,7 +267,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
-    if length and end_seq == tp.pushed_seq:
+    if length and tcp_take_push(sk, end_seq):
         flags |= PSH
     was_idle = not tp.packets_out
     if was_idle:
@@ -240,7 +278,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
         tp.snd_sml = tp.snd_nxt
     pcount = -(-length // mss)
     prot.mib_ext.TCPOrigDataSent += pcount
-    tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss)
+    tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss, psh=bool(flags & PSH))
     if was_idle:
         tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
     if sk.nospace:
@@ -325,20 +363,17 @@ def tcp_push_pending_frames(sk: TcpSock) -> None:
 def tcp_push(sk: TcpSock, goal: int, nonagle: int, *, more: bool) -> None:
     """After a write: mark the end with PSH unless more is announced, and send (tcp_push)."""
     tp = sk.tp
-    if not more or forced_push(tp):
-        tp.pushed_seq = tp.write_seq
+    if tp.snd_nxt == tp.write_seq:
+        return
+    if not more or forced_push(tp, tp.write_seq):
+        tcp_mark_push(sk, tp.write_seq)
     if tcp_should_autocork(sk, goal):
         if sk not in sk.prot.tsq:
             sk.prot.mib_ext.TCPAutoCorking += 1
             sk.prot.tsq[sk] = None
         return
-    if tcp_write_xmit(sk, TCP_NAGLE_CORK if more else nonagle):
+    if tcp_write_xmit(sk, TCP_NAGLE_CORK if more else nonagle, written=True):
         tcp_check_probe_timer(sk)
-
-
-def forced_push(tp: Any) -> bool:
-    """Whether half of the largest window has been written without a push (forced_push)."""
-    return after(tp.write_seq, tp.pushed_seq + (tp.max_window >> 1) & SEQ_MASK)
 
 
 def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:

@@ -14,8 +14,8 @@ from ustack.tcp.output import (
     tcp_current_mss,
     tcp_packets_in_flight,
     tcp_push_pending_frames,
-    tcp_size_goal,
     tcp_small_queue_check,
+    tcp_tso_segs,
     tcp_wnd_end,
 )
 from ustack.tcp.pacing import tcp_pacing_check
@@ -110,7 +110,7 @@ def _send_again(sk: TcpSock, rec: TxRec, mss: int) -> None:
     state = tcp_recovery(sk)
     length = tcp_rec_payload(sk, rec)
     flags = ACK
-    if length and not before(rec.seq + length & SEQ_MASK, tp.pushed_seq):
+    if length and rec.psh:
         flags |= PSH
     if rec.end_seq != rec.seq + length & SEQ_MASK:
         flags |= FIN
@@ -150,7 +150,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
     state = tcp_recovery(sk)
     recs = tcp_rtx_queue(sk)
     mss = tcp_current_mss(sk)
-    max_segs = 1 if tcp_urg_mode(sk) else max(tcp_size_goal(sk, mss) // mss, 1)
+    max_segs = 1 if tcp_urg_mode(sk) else tcp_tso_segs(sk, mss)
     mib = sk.prot.mib_ext
     i = 0 if state.hint_seq is None else tcp_rtx_find(recs, state.hint_seq)
     rearm = False

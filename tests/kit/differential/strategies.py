@@ -12,7 +12,9 @@ OPENINGS = ["passive", "passive sack", "passive ws", "active", "active sack"]
 STAMPED = ["passive ts", "passive all", "active all"]
 SEQS = [0, 1, 1, 1, 51, 101, 101, 151, 201, 301, 1001, 64241, 500_000]
 LENGTHS = [0, 0, 1, 50, 100, 100, 200, 1000]
-ACKS = [1, 1, 1, 101, 201, 51, 2, 0, 5000, 4_290_000_000]
+TOO_OLD, TOO_OLD_WINDOW = 4_290_000_000, 64_000
+"""An ACK outside RFC 5961 §5's limits, and a window of its own that nobody predicts."""
+ACKS = [1, 1, 1, 101, 201, 51, 2, 0, 5000, TOO_OLD]
 FLAGS = [".", ".", ".", "P.", "P.", "P.", "F.", "FP.", "R", "R.", "S", "S.", "F", "P"]
 WINDOWS = [65535, 65535, 65535, 1000, 100, 0]
 CALLS = [
@@ -28,9 +30,12 @@ def segments(draw: st.DrawFn, *, stamped: bool) -> str:
     flags = draw(st.sampled_from(FLAGS))
     seq, size = draw(st.sampled_from(SEQS)), draw(st.sampled_from(LENGTHS))
     line = f"> {flags} {seq}:{seq + size}({size})"
+    window = draw(st.sampled_from(WINDOWS))
     if "." in flags:
-        line += f" ack {draw(st.sampled_from(ACKS))}"
-    line += f" win {draw(st.sampled_from(WINDOWS))}"
+        ack = draw(st.sampled_from(ACKS))
+        line += f" ack {ack}"
+        window = TOO_OLD_WINDOW if ack == TOO_OLD else window
+    line += f" win {window}"
     if stamped and draw(st.integers(0, 9)):
         line += f" <nop,nop,TS val {draw(st.sampled_from([101, 110, 120, 120, 50]))} ecr *>"
     return line + draw(st.sampled_from(["", "", "", " &"]))
