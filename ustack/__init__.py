@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ustack import aio, select, socket
     from ustack.api.polling import epoll
-    from ustack.api.stacks import down, up, use
+    from ustack.api.stacks import connect, down, up, use
 
-__all__ = ["aio", "down", "epoll", "select", "socket", "up", "use"]
+__all__ = ["aio", "connect", "down", "epoll", "select", "socket", "up", "use"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("up", "down", "use"):
+    if name in ("connect", "up", "down", "use"):
         return getattr(import_module("ustack.api.stacks"), name)
     if name in ("aio", "select", "socket"):
         return import_module("ustack." + name)

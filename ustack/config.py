@@ -25,6 +25,9 @@ class UstackConfig:
     or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
     tcp_fastpath: bool = True
     """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python."""
+    tcp_live_socks: int = 1024
+    """net.ustack.tcp_live_socks: sockets whose Python objects stay, however long they idle; of
+    other idle connections only the C control block does."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class CoreConfig:
     """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
     """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
+    rmem_max: int = 4_194_304
+    """net.core.rmem_max: what SO_RCVBUF may ask for, in bytes."""
     wmem_max: int = 4_194_304
     """net.core.wmem_max: what SO_SNDBUF may ask for, in bytes."""
     somaxconn: int = 4096
@@ -125,6 +130,10 @@ class IpConfig:
     ipfrag_max_dist: int = 64
     """net.ipv4.ipfrag_max_dist: fragments of other packets from the same host between two of
     one packet; beyond it the identification is taken for a reused one. 0: no limit."""
+    ip_no_pmtu_disc: bool = False
+    """net.ipv4.ip_no_pmtu_disc: packets may be fragmented, unless IP_MTU_DISCOVER forbids it."""
+    ip_nonlocal_bind: bool = False
+    """net.ipv4.ip_nonlocal_bind: bind() takes addresses that are not ours."""
     min_pmtu: int = 552
     """net.ipv4.route.min_pmtu: a smaller next-hop MTU is not believed."""
     mtu_expires_us: int = 600_000_000
@@ -162,11 +171,18 @@ class TcpConfig:
     tcp_abort_on_overflow: bool = False
     tcp_syncookies: int = 1
     """0: none, 1: when a SYN queue is full, 2: for every SYN."""
+    tcp_no_metrics_save: bool = False
+    """Nothing is remembered of a connection that ends."""
+    tcp_no_ssthresh_metrics_save: bool = True
+    """... or not its ssthresh."""
     tcp_fastopen: int = 1
     """Bits of RFC 7413: 1 client, 2 server, 4 client without a cookie, 0x200 server without
     one, 0x400 every listener without TCP_FASTOPEN."""
     tcp_fastopen_key: str = "00000000-00000000-00000000-00000000"
     """Key of the server's cookies; all zero: a random one."""
+    tcp_fastopen_blackhole_timeout_us: int = 0
+    """net.ipv4.tcp_fastopen_blackhole_timeout_sec: how long clients do without Fast Open after
+    something on the way has swallowed theirs, each time twice as long; 0: no such pause."""
     tcp_window_scaling: bool = True
     tcp_timestamps: int = 1
     """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""
@@ -219,6 +235,8 @@ class TcpConfig:
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
     ip_local_reserved_ports: PortSet = NO_PORTS
     """Ports of that range which are only for those who name them."""
+    ip_unprivileged_port_start: int = 1024
+    """net.ipv4.ip_unprivileged_port_start: ports below are for the daemon's privileged clients."""
     ip_autobind_reuse: bool = False
     """bind() without a port may share one, with SO_REUSEADDR, when none is left."""
     tcp_congestion_control: str = "cubic"
@@ -231,16 +249,34 @@ class TcpConfig:
     """Bytes that may wait unsent before a write waits (TCP_NOTSENT_LOWAT of all sockets)."""
     tcp_autocorking: bool = True
     """Small writes are put together while the device is busy with earlier ones."""
+    tcp_reflect_tos: bool = False
+    """A SYN-ACK and its connection have the type of service of the SYN."""
     tcp_ecn: int = 2
     """ECN (RFC 3168): 0 never, 1 ask for it and accept it, 2 accept it."""
     tcp_ecn_fallback: bool = True
     """A SYN that is repeated does not ask for ECN."""
     tcp_slow_start_after_idle: bool = True
     """cwnd shrinks while nothing, or less than it allows, is sent (RFC 2861)."""
+    tcp_mtu_probing: int = 0
+    """The path MTU is searched for by probes (RFC 4821): 0 no, 1 after timeouts, 2 always."""
+    tcp_base_mss: int = 1024
+    """Segments that such a search begins with, in bytes."""
+    tcp_mtu_probe_floor: int = 48
+    """It goes no lower after further timeouts."""
+    tcp_probe_interval_us: int = 600_000_000
+    """After which time a search that has ended begins anew."""
+    tcp_probe_threshold: int = 8
+    """It ends when so few bytes are between what works and what does not."""
+    tcp_min_snd_mss: int = 48
+    """Bytes of a full segment, options among them, however small an MSS the peer asks for."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
     tcp_tso_rtt_log: int = 9
-    """2 to the power of this, in us: the round trip below which super-frames are largest."""
+    """Each time that the least RTT is so many powers of two, in microseconds, what nearness adds
+    to a super-frame is halved."""
+    tcp_tso_win_divisor: int = 3
+    """A super-frame that is at least this part of the window does not wait for an ACK; 0: one of
+    more than three segments does not."""
     tcp_pacing_ss_ratio: int = 200
     """Percent of cwnd per RTT that the pacing rate is in slow start."""
     tcp_pacing_ca_ratio: int = 120

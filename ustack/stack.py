@@ -32,6 +32,7 @@ from ustack.tcp.fast_rx import tcp_fast_rx
 from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
+from ustack.tcp.timeout import tcp_run_timers
 from ustack.udp.protocol import UdpProt
 from ustack.wire.ethernet import ETH_P_ALL
 from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
@@ -137,7 +138,7 @@ class Stack:
         for dev in self.adapters:
             moved += dev.poll_hw()
         pending = do_softirq(self.net)
-        if self.net.timers.run(now_us, TIMERS_PER_POLL):
+        if self.net.timers.run(now_us, TIMERS_PER_POLL) + tcp_run_timers(self.tcp, TIMERS_PER_POLL):
             self.net.softnet.softirq_counts[TIMER_SOFTIRQ] += 1
             pending = do_softirq(self.net) or pending
         if self.tcp.tsq:
@@ -154,12 +155,7 @@ class Stack:
         for softnet in self.net.softnets:
             if softnet.softirq_pending and not self.net.softirq_frozen:
                 return 0
-        if self._timed:
-            return self._timed_deadline_us()
-        return self.net.timers.next_us()
-
-    def _timed_deadline_us(self) -> int | None:
-        due_us = self.net.timers.next_us()
+        due_us = earlier(self.net.timers.next_us(), self.tcp.next_timer_us())
         for dev in self._timed:
             due_us = earlier(due_us, dev.wire_deadline_us())
         return due_us

@@ -1,5 +1,7 @@
 """Compile ustack_c into the one extension module, ``ustack.native._ustack_c``.
 
+And ``preload/`` into the library beside it that ``ustack run -- CMD`` puts in front of others.
+
 The headers in ``abi/`` are read twice: by gcc, and (joined in the order of their
 #include lines, without guards) by cffi's cdef, so there is one declaration of
 everything. Setuptools calls ``BuildExt`` for a wheel or an editable install; run as a
@@ -29,6 +31,7 @@ from setuptools.command.build_ext import build_ext
 
 C_FOLDER = Path(__file__).resolve().parent
 MODULE = "ustack.native._ustack_c"
+PRELOAD = "libustack_preload.so"
 COMPILE_FLAGS = [
     "-std=gnu11",
     "-O2",
@@ -113,6 +116,20 @@ def build_module(target: Path) -> None:
         install(made, target)
 
 
+def build_preload(target: Path) -> None:
+    """Compile the preload library and put it at ``target`` in one step.
+
+    Raises:
+        subprocess.CalledProcessError: The compiler refused; ``target`` is as it was.
+    """
+    with tempfile.TemporaryDirectory(prefix="ustack-build-") as folder:
+        made = Path(folder) / PRELOAD
+        source = C_FOLDER / "preload" / "preload.c"
+        flags = [*COMPILE_FLAGS, *WARNING_FLAGS]
+        _run([*_compiler(), *flags, "-shared", "-o", str(made), str(source), "-ldl"])
+        install(made, target)
+
+
 def _compile(source: Path, flags: list[str], work: Path) -> Path:
     target = work / f"{source.stem}.o"
     include = ["-I", str(C_FOLDER / "abi"), "-I", str(C_FOLDER / "src")]
@@ -163,15 +180,19 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext: object) -> None:
         with one_build_at_a_time():
-            build_module(Path(self.get_ext_fullpath(MODULE)))
+            target = Path(self.get_ext_fullpath(MODULE))
+            build_module(target)
+            build_preload(target.with_name(PRELOAD))
 
     def copy_extensions_to_source(self) -> None:
         """Put an editable install's module into the checkout, in one step."""
-        install(Path(self.get_ext_fullpath(MODULE)), in_place_target())
+        made = Path(self.get_ext_fullpath(MODULE))
+        install(made, in_place_target())
+        install(made.with_name(PRELOAD), in_place_target().with_name(PRELOAD))
 
     def get_source_files(self) -> list[str]:
         """Name what an sdist needs to compile."""
-        patterns = ("*.py", "abi/*.h", "src/*.[ch]")
+        patterns = ("*.py", "abi/*.h", "src/*.[ch]", "preload/*.[ch]")
         found = [path for pattern in patterns for path in sorted(C_FOLDER.glob(pattern))]
         return [str(path.relative_to(C_FOLDER.parent)) for path in found]
 
@@ -180,5 +201,6 @@ if __name__ == "__main__":
     try:
         with one_build_at_a_time():
             build_module(in_place_target())
+            build_preload(in_place_target().with_name(PRELOAD))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{shlex.join(error.cmd)}: status {error.returncode}; the old module stays")

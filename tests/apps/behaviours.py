@@ -4,6 +4,7 @@ Each function below plays one scene on the loopback address and returns what it 
 command it prints the table as JSON, made with whatever ``socket`` and ``select`` are.
 """
 
+import ctypes
 import errno
 import json
 import select
@@ -12,9 +13,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 PORT = 18000
+SO_PEEK_OFF = 42
 SCENES: list[Callable[[], Any]] = []
 LONG_S = 60
 
@@ -297,6 +300,80 @@ def a_closed_listeners_children() -> Any:
         server.sendall(b"still works")
         return [outcome(accepted.recv, 100), outcome(queued.recv, 1),
                 outcome(socket.create_connection, ("127.0.0.1", PORT))]  # fmt: skip
+
+
+@scene
+def peeking_at_an_offset() -> Any:
+    client, server = pair()
+    with client, server:
+        fresh = server.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
+        client.sendall(b"0123456789")
+        arrived(server, 10)
+        server.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 2)
+        offset = partial(server.getsockopt, socket.SOL_SOCKET, SO_PEEK_OFF)
+        seen = [fresh]
+        for size, flags in (
+            (3, socket.MSG_PEEK), (3, socket.MSG_PEEK), (4, 0), (1, socket.MSG_PEEK),
+            (100, socket.MSG_PEEK), (100, socket.MSG_PEEK), (2, socket.MSG_TRUNC), (100, 0),
+        ):  # fmt: skip
+            room = bytearray(size)
+            seen += [outcome(server.recv_into, room, size, flags | socket.MSG_DONTWAIT)]
+            seen += [room.decode() if not flags & socket.MSG_TRUNC else "", offset()]
+        client.sendall(b"abc")
+        arrived_behind = server.recv(3, socket.MSG_PEEK)
+        seen += [arrived_behind.decode(), offset()]
+        server.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, -1)
+        seen += [outcome(server.recv, 9, socket.MSG_PEEK), offset()]
+        client.shutdown(socket.SHUT_WR)
+        server.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 3)
+        return [*seen, outcome(server.recv, 9, socket.MSG_PEEK), outcome(server.recv, 9)]
+
+
+@scene
+def a_child_peeks_where_its_listener_was_told_to() -> Any:
+    with socket.create_server(("127.0.0.1", PORT)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 1)
+        with socket.create_connection(("127.0.0.1", PORT)):
+            server, _ = listener.accept()
+            with server:
+                return server.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
+
+
+def disconnect(sock: socket.socket) -> Any:
+    """connect() to AF_UNSPEC, for which the standard module has no words."""
+    if hasattr(sock, "disconnect"):
+        return outcome(sock.disconnect)
+    libc = ctypes.CDLL(None, use_errno=True)
+    unspec = bytes(16)
+    if libc.connect(sock.fileno(), unspec, len(unspec)):
+        return errno.errorcode[ctypes.get_errno()]
+    return None
+
+
+@scene
+def disconnecting() -> Any:
+    with socket.create_server(("127.0.0.1", PORT)) as listener, socket.socket() as client:
+        client.bind(("127.0.0.1", PORT + 1))
+        client.connect(("127.0.0.1", PORT))
+        server, _ = listener.accept()
+        client.send(b"unread")
+        arrived(server, 6)
+        seen = [disconnect(client), outcome(server.recv, 9), outcome(server.recv, 9)]
+        seen += [outcome(client.getpeername), outcome(client.recv, 9), outcome(client.send, b"x")]
+        seen += [client.getsockname()[1] - PORT, outcome(client.connect, ("127.0.0.1", PORT))]
+        server.close()
+        server, _ = listener.accept()
+        client.send(b"again")
+        seen += [outcome(server.recv, 9), disconnect(listener), disconnect(listener)]
+        seen += [outcome(socket.create_connection, ("127.0.0.1", PORT))]
+        server.close()
+        return seen
+
+
+@scene
+def disconnecting_what_never_was_connected() -> Any:
+    with socket.socket() as sock:
+        return [disconnect(sock), outcome(sock.recv, 1), outcome(sock.getpeername)]
 
 
 def main() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kit.capture import VNET_NEEDS_CSUM, wrong_vnet_hdr
+from kit.md5 import checked, signed
 from kit.segment import (
     ACK,
     MASK,
@@ -125,6 +126,8 @@ class Peer:
         self.iss = iss
         self.host_iss: int | None = None
         self.last_ts_val = 0
+        self.md5_key: bytes | None = None
+        """Signs where a line says ``md5``; so a line that is expected means a right signature."""
         self.inbox: deque[Segment] = deque()
         net.peers.append(self)
 
@@ -147,6 +150,8 @@ class Peer:
             self.host_iss = seg.seq
         if (ts := seg.option("TS")) is not None:
             self.last_ts_val = ts[0] or 0
+        if self.md5_key is not None:
+            seg = checked(seg, self.md5_key)
         self.net.note(seg.time_us, "<", self.format(seg))
         self.inbox.append(seg)
 
@@ -188,7 +193,8 @@ class Peer:
             said.flags, 65535 if said.win is None else said.win, data, said.urg or 0,
             self._absolute_options(said.options or ()),
         )  # fmt: skip
-        return replace(seg, **fields)
+        seg = replace(seg, **fields)
+        return seg if self.md5_key is None else signed(seg, self.md5_key)
 
     def _absolute_options(self, options: tuple[Option, ...]) -> tuple[Option, ...]:
         out: list[Option] = []

@@ -122,7 +122,8 @@ def _number(word: str) -> int | None:
 def pack_options(options: tuple[Option, ...]) -> bytes:
     """Write options as they stand in the header, padded with EOL to four bytes.
 
-    ``raw N N ...`` puts bytes in as they are, for malformed options.
+    ``raw N N ...`` puts bytes in as they are, for malformed options; ``md5`` alone is a signature
+    that is not there yet (kit.md5).
     """
     out = b""
     for name, values in options:
@@ -143,6 +144,8 @@ def pack_options(options: tuple[Option, ...]) -> bytes:
                 out += b"\x00"
             case "FO":
                 out += bytes((34, 2 + len(values), *(v or 0 for v in values)))
+            case "md5":
+                out += bytes((19, 18, *((v or 0 for v in values) if values else bytes(16))))
             case "raw":
                 out += bytes(v or 0 for v in values)
             case _:
@@ -177,6 +180,8 @@ def _unpack_option(kind: int, body: bytes) -> Option:
         return ("sack", struct.unpack(f">{len(body) // 4}I", body))
     if kind == 34:
         return ("FO", tuple(body))
+    if kind == 19 and len(body) == 16:
+        return ("md5", tuple(body))
     name, shape = shapes.get(kind, (f"kind{kind}", None))
     if shape is None or struct.calcsize(shape) != len(body):
         return (name if shape is None else "bad", tuple(body))

@@ -44,7 +44,7 @@ def check_stack(stack: Stack, edges: dict[int, int]) -> None:
         assert sk.tp is not None, "a freed connection is still in the table"
         assert sk.key == key
         assert sk.tp.state not in (TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT)
-        assert sk.bind_bucket is not None and sk in sk.bind_bucket.owners
+        assert sk.bind_bucket is tcp.bhash[sk.tp.sport]
         _send_side(sk)
         _receive_side(sk, edges)
         _timers(sk)
@@ -109,18 +109,16 @@ def _receive_side(sk: Any, edges: dict[int, int]) -> None:
 
 def _timers(sk: Any) -> None:
     tp = sk.tp
-    timer = sk.retransmit_timer
-    armed = timer is not None and timer.pending
-    assert armed == (sk.icsk_pending != ICSK_TIME_NONE)
+    assert bool(tp.icsk_timeout_us) == (tp.icsk_pending != ICSK_TIME_NONE)
     if tp.snd_una != tp.snd_nxt or sk in sk.prot.fastopen_rsk:
-        assert sk.icsk_pending in ON_TIMERS, "in flight and no retransmission timer"
+        assert tp.icsk_pending in ON_TIMERS, "in flight and no retransmission timer"
     elif tp.snd_nxt != tp.write_seq:
-        assert sk.icsk_pending == ICSK_TIME_PROBE0 or sk in sk.prot.tsq, "a window unprobed"
+        assert tp.icsk_pending == ICSK_TIME_PROBE0 or sk in sk.prot.tsq, "a window unprobed"
     else:
-        assert sk.icsk_pending == ICSK_TIME_NONE, "a timer with nothing to send"
+        assert tp.icsk_pending == ICSK_TIME_NONE, "a timer with nothing to send"
     if tp.ack_pending & ICSK_ACK_SCHED:
         compressed = sk.ofo is not None and _pending(sk.ofo.compressed_ack_timer)
-        assert _pending(sk.delack_timer) or compressed, "an ACK owed for ever"
+        assert tp.icsk_ack_timeout_us or compressed, "an ACK owed for ever"
 
 
 def _pending(timer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The bench: frames by size, bulk by subject, ns by stage, modes, lo; see the part's own file.
+"""The bench: frames, bulk, rates, stages, modes, lo; each part's file says what it measures.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -18,16 +18,22 @@ from typing import Any
 import bench_bulk
 import bench_lo
 import bench_modes
+import bench_rates
 import bench_tap
 from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "stages", "modes", "lo")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
     " first column, above 1 is better.\n"
+)
+RATES_NOTE = (
+    f"Linux's sockets use {CONGESTION_CONTROL}. The client is in C; so is the first column's echo,"
+    " the least that a server on Linux's sockets costs. The x is the ratio to the first figure of"
+    " the row.\n"
 )
 FRAMES_NOTE = (
     "What one processor can do, from its time per frame: in: a packet socket fills the TAP's queue,"
@@ -53,11 +59,9 @@ STAGES_NOTE = (
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all)")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="frames, bulk, stages, modes, lo (all)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="bulk, modes: half a second, once; fewer frames"
+        "--quick", action="store_true", help="half a second, once; fewer frames and subjects"
     )
     parser.add_argument(
         "--rounds", type=int, default=5, help="samples of bulk (5); twice as many of frames"
@@ -105,6 +109,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         results = bench_bulk.run(chosen, subjects)
         answer["results"] = bench_bulk.as_json(results)
         console.print(bench_bulk.table(results, subjects, chosen), BULK_NOTE, sep="\n")
+    if "rates" in chosen.parts:
+        rates = bench_rates.run(chosen)
+        answer["rates"] = bench_rates.as_json(rates)
+        console.print(bench_rates.table(rates, chosen), RATES_NOTE, sep="\n")
     if "modes" in chosen.parts:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)

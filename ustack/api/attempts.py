@@ -29,7 +29,7 @@ def try_recv(core: InetSocket, n: int, flags: int) -> Any:
 
 def wait_recv(core: InetSocket, n: int, flags: int) -> Any:
     """Receive once there is as much as SO_RCVLOWAT asks for."""
-    if not core.rcv_ready(max(1, min(core.rcvlowat, n))):
+    if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv(core, n, flags)
 
@@ -44,7 +44,7 @@ def try_recv_into(core: InetSocket, buffer: Any, n: int, flags: int) -> Any:
 
 def wait_recv_into(core: InetSocket, buffer: Any, n: int, flags: int) -> Any:
     """Receive into ``buffer`` once there is as much as SO_RCVLOWAT asks for."""
-    if not core.rcv_ready(max(1, min(core.rcvlowat, n))):
+    if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv_into(core, buffer, n, flags)
 
@@ -61,7 +61,7 @@ class RecvAll:
     def __call__(self, core: InetSocket, flags: int) -> Any:
         """Take what there is; MSG_PEEK has to wait until all of it is there."""
         total = self.view.nbytes
-        if flags & MSG_PEEK and not core.rcv_ready(max(1, total)):
+        if flags & MSG_PEEK and not core.rcv_ready(max(1, total), flags):
             return NOT_YET
         while self.copied < total:
             try:

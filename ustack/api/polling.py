@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from typing import Any
 
 from ustack.api.files import FILES, EpollFile, File
-from ustack.api.stacks import default_runtime
+from ustack.api.stacks import daemon_link, default_runtime
 from ustack.eventpoll.eventpoll import EventPoll
 from ustack.runtime.threaded import ThreadedRuntime
 from ustack.runtime.waiter import NOT_YET
@@ -30,6 +31,12 @@ class epoll:
     """
 
     __slots__ = ("__weakref__", "_fd", "_file", "_runtime")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the kernel's epoll instead if sockets are a daemon's: real descriptors."""
+        if cls is epoll and daemon_link() is not None:
+            return select.epoll(*args, **kwargs)
+        return super().__new__(cls)
 
     def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
         self._file: EpollFile | None = None

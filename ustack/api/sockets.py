@@ -18,7 +18,7 @@ from typing import Any
 from ustack.api import attempts, zerocopy
 from ustack.api.files import FILES, SocketFile
 from ustack.api.names import api_address, core_address
-from ustack.api.stacks import default_runtime
+from ustack.api.stacks import daemon_link, default_runtime
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -31,8 +31,17 @@ MSG_TRUNC = int(_socket.MSG_TRUNC)
 GLOBAL_DEFAULT_TIMEOUT: Any = object()
 
 
-class socket:
-    """A TCP socket of this process's stack (see ``ustack.up``).
+class _SocketType(type):
+    """Lets sockets of a daemon be instances of ``socket`` too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls is socket and getattr(instance, "is_ustack_socket", False)
+        )
+
+
+class socket(metaclass=_SocketType):
+    """A TCP socket of this process's stack (see ``ustack.up``), or of a daemon's.
 
     Raises:
         OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only TCP
@@ -42,6 +51,15 @@ class socket:
     __slots__ = (
         "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_proto", "_timeout_us",
     )  # fmt: skip
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make a ``RemoteSocket`` instead if this process uses a daemon (``ustack.connect``)."""
+        link = daemon_link() if cls is socket else None
+        if link is None:
+            return super().__new__(cls)
+        from ustack.api.remote import RemoteSocket
+
+        return RemoteSocket(link, *args, **kwargs)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -195,6 +213,17 @@ class socket:
     def connect_ex(self, address: Any) -> int:
         """Connect as connect() does, but return the error number, 0 if there is none."""
         return self._connect(core_address(address, "connect_ex"))
+
+    def disconnect(self) -> None:
+        """End the connection, or a connect() under way, and be a new socket again.
+
+        This is what C has connect() with an AF_UNSPEC address for; the standard module has no
+        way to say that. The peer is reset, what was not read is lost, options and a port that
+        bind() named stay; a listener is one no longer. The socket's next call may report
+        ECONNRESET, and then it can connect() or listen() again.
+        """
+        file = self._open_file()
+        file.runtime.call(file.core.disconnect)
 
     def _connect(self, address: tuple[int, int]) -> int:
         file = self._open_file()
@@ -527,7 +556,10 @@ def close(fd: int) -> None:
     Raises:
         OSError: EBADF: it is none of ours.
     """
-    FILES.close(fd)
+    if daemon_link() is None:
+        FILES.close(fd)
+    else:
+        os.close(fd)
 
 
 def dup(fd: int) -> int:
@@ -536,6 +568,8 @@ def dup(fd: int) -> int:
     Raises:
         OSError: EBADF: it is none of ours.
     """
+    if daemon_link() is not None:
+        return _socket.dup(fd)
     file = FILES.lookup(fd)
     file.runtime.call(file.hold)
     return FILES.install(file)

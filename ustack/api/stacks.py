@@ -8,11 +8,13 @@ they still have to send is sent, as a kernel would do for a process that is gone
 from __future__ import annotations
 
 import atexit
+import os
 import random
 import time
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ustack.api.daemon_link import DaemonLink
 from ustack.api.files import FILES
 from ustack.lib.addresses import parse_interface, parse_ipv4, parse_mac
 from ustack.runtime.clock import monotonic_us
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import ErrHandler, RcvHandler
     from ustack.stack import Stack
 
+SOCKET_VARIABLE = "USTACK_SOCKET"
+"""The environment's name for the control socket of the daemon to use."""
 DRAIN_US = 5_000_000
 """How long down() waits for the peers to acknowledge what was sent, in microseconds."""
 STALL_US = 1_000_000
@@ -90,6 +94,8 @@ class _Default:
 
     def __init__(self) -> None:
         self.handle: StackHandle | None = None
+        self.link: DaemonLink | None = None
+        """Set: sockets are a running ustackd's, not of a stack in this process."""
         self.implicit = False
         """Nobody called up(): it may be replaced."""
         self.lock = Lock()
@@ -175,15 +181,49 @@ def up(tap: str | None = None, address: str | None = None, **options: Any) -> St
         RuntimeError: the process has a stack; take it down() first.
     """
     with _default.lock:
-        if _default.handle is not None and not _default.implicit:
-            raise RuntimeError("the stack is up already: call ustack.down() first")
+        _check_unused()
         _default.handle = StackHandle(ThreadedRuntime(build_stack(tap, address, **options)))
         _default.implicit = False
         return _default.handle
 
 
+def connect(path: str | None = None) -> None:
+    """Let ``ustack.socket`` speak to a running ustackd from now on, until ``down()``.
+
+    Args:
+        path: the daemon's control socket; None: what USTACK_SOCKET names. With that variable
+            set and nothing else called, the first socket does this by itself.
+
+    Raises:
+        OSError: nobody answers there, or we may not.
+        ValueError: no path is known.
+        RuntimeError: the process has a stack; take it down() first.
+    """
+    named = path or os.environ.get(SOCKET_VARIABLE)
+    if not named:
+        raise ValueError(f"which daemon? Give its control socket, or set {SOCKET_VARIABLE}")
+    with _default.lock:
+        _check_unused()
+        _default.link = DaemonLink(named)
+
+
+def _check_unused() -> None:
+    if _default.link is not None or (_default.handle is not None and not _default.implicit):
+        raise RuntimeError("the stack is up already: call ustack.down() first")
+
+
+def daemon_link() -> DaemonLink | None:
+    """Return the line to the daemon that new sockets belong to; None: they are this process's."""
+    if _default.link is None and _default.handle is None and os.environ.get(SOCKET_VARIABLE):
+        with _default.lock:
+            if _default.link is None:
+                _default.link = DaemonLink(os.environ[SOCKET_VARIABLE])
+    return _default.link
+
+
 def down() -> None:
-    """Take this process's stack down, if it has one."""
+    """Take this process's stack down, if it has one; forget the daemon, if it used one."""
+    _default.link = None
     handle = _default.handle
     if handle is not None:
         handle.close()

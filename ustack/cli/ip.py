@@ -1,4 +1,4 @@
-"""``ustack ip``: neigh, route, addr and link in iproute2's words.
+"""``ustack ip``: neigh, route, addr, link and tcp_metrics in iproute2's words.
 
 To change there are static neighbours and ``ip link set DEV up|down|mtu N``; the rest only
 looks. ``ip route get ADDR`` is in ``route_get``.
@@ -14,6 +14,7 @@ from typing import Literal
 
 from ustack.cli.client import Client, ClientError
 from ustack.cli.route_get import print_route
+from ustack.cli.tcp_metrics import run_tcp_metrics
 from ustack.daemon.messages import (
     AddressRow,
     EthtoolSetRequest,
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", "--stats", action="store_true", help="with link: counters")
     parser.add_argument("-d", "--details", action="store_true", help="with link: limits, queues")
     parser.add_argument("-4", dest="ipv4", action="store_true", help="IPv4, as always here")
-    parser.add_argument("object", metavar="OBJECT", help="neigh, route, addr or link")
+    parser.add_argument("object", metavar="OBJECT", help="neigh, route, addr, link or tcp_metrics")
     parser.add_argument(
         "words",
         nargs="*",
@@ -68,6 +69,10 @@ def run(args: argparse.Namespace, client: Client) -> int:
     Raises:
         ClientError: the object or a word is unknown.
     """
+    if args.object in ("tcp_metrics", "tcpmetrics"):
+        for line in run_tcp_metrics(client, args.words):
+            print(line)
+        return 0
     # iproute2 takes the longest object that begins with the letters given, in this order.
     for name, view in OBJECTS.items():
         if name.startswith(args.object):
@@ -87,7 +92,9 @@ def run(args: argparse.Namespace, client: Client) -> int:
             for line in view(client, selection, bool(args.stats)):
                 print(line)
             return 0
-    raise ClientError(f'Object "{args.object}" is unknown, try neigh, route, addr or link.')
+    raise ClientError(
+        f'Object "{args.object}" is unknown, try neigh, route, addr, link or tcp_metrics.'
+    )
 
 
 def set_link(client: Client, words: list[str]) -> None:

@@ -26,14 +26,18 @@ SUBCOMMANDS = {
     "sysctl": "read and set net.core.* and net.ipv4.*",
     "ping": "echo requests from the stack",
     "tc": "queue disciplines (-s: counters)",
-    "show": "the stack's inside: softnet, rps, xps",
+    "show": "the stack's inside: softnet, rps, xps; of sockets: rqueue, ofo, wqueue, waitq",
     "ps": "the daemon's threads and tasks, and ksoftirqd",
     "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
     "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
+    "run": "a program on the daemon's stack: ustack run -- CMD",
+    "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
+NO_DAEMON = ("help", "run")
+"""Those that ask no daemon: their ``run`` takes the arguments alone."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -66,6 +70,14 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _run(args: argparse.Namespace) -> int:
+    command = load(args.subcommand)
+    if args.subcommand in NO_DAEMON:
+        return int(command.run(args))
+    with Client(find_socket(args.socket)) as client:
+        return int(command.run(args, client))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the console script ``ustack``.
 
@@ -75,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(words).parse_args(words)
     try:
-        with Client(find_socket(args.socket)) as client:
-            status: int = load(args.subcommand).run(args, client)
+        status = _run(args)
         sys.stdout.flush()
         return status
     except ClientError as error:

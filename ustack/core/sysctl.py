@@ -15,7 +15,7 @@ from typing import Any
 
 from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 
-INT_MAX = 2**31 - 1
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
 SECTIONS = (
     ("net.core.", ("core",)),
@@ -41,14 +41,19 @@ RENAMED = {
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
+    "tcp_fastopen_blackhole_timeout_us": "tcp_fastopen_blackhole_timeout_sec",
 }
-"""Fields that Linux keeps in a folder of their own."""
+"""Fields that Linux keeps in a folder of their own, or whose unit it names."""
 
 LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
     "ip_local_port_range": 1,
     "tcp_adv_win_scale": -31,
+    "tcp_base_mss": INT_MIN,
+    "tcp_min_snd_mss": 48,
+    "tcp_mtu_probe_floor": 48,
+    "tcp_probe_threshold": INT_MIN,
     "tcp_pingpong_thresh": 1,
     "tcp_min_tso_segs": 1,
     "tcp_reordering": 1,
@@ -63,17 +68,22 @@ MOST = {
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
     "ip_local_port_range": 65535,
+    "ip_unprivileged_port_start": 65535,
     "tcp_early_retrans": 4,
     "tcp_frto": 255,
     "tcp_keepalive_probes": 255,
     "tcp_max_reordering": 1023,
+    "tcp_min_snd_mss": 65535,
     "tcp_min_tso_segs": 255,
+    "tcp_mtu_probe_floor": 65535,
+    "tcp_mtu_probing": 255,
     "tcp_orphan_retries": 255,
     "tcp_recovery": 255,
     "tcp_reordering": 255,
     "tcp_retries1": 255,
     "tcp_pacing_ca_ratio": 1000,
     "tcp_pacing_ss_ratio": 1000,
+    "tcp_probe_interval_us": (2**32 - 1) // 250,
     "tcp_retries2": 255,
     "tcp_adv_win_scale": 31,
     "tcp_app_win": 31,
@@ -86,6 +96,8 @@ MOST = {
     "tcp_tw_reuse": 2,
     "tcp_tw_reuse_delay_us": 60_000,
     "tcp_timestamps": 255,
+    "tcp_tso_rtt_log": 255,
+    "tcp_tso_win_divisor": 255,
 }
 """Largest value of each field that does not end at INT_MAX (.extra2 and the u8 ones)."""
 

@@ -1,6 +1,7 @@
 """The control socket: a Unix SOCK_SEQPACKET server inside the daemon's event loop.
 
-One ``ControlClient`` per connection, one request at a time. An answer is an iterator of
+A connection whose first message is no JSON is for socket calls (``calls.py``). Else one
+``ControlClient`` per connection, one request at a time. An answer is an iterator of
 encoded messages that is only advanced while the client reads, so that neither a long list
 nor a slow client costs memory; a client that accepts nothing for ``STALL_S`` is dropped.
 Answers come from ``views.py``; streams, which go on until stopped, from ``capture.py``,
@@ -16,9 +17,12 @@ import socket
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ustack.api.protocol import MAGIC
+from ustack.daemon.calls import CallClient, CallServer
 from ustack.daemon.messages import (
     MAX_MESSAGE_BYTES,
     AnyRequest,
@@ -30,7 +34,9 @@ from ustack.daemon.messages import (
 )
 
 MAX_CLIENTS = 64
-"""Connections at a time; the next one is answered with ``Failure`` and closed."""
+"""Management connections at a time; the next one is answered with ``Failure`` and closed."""
+MAX_CONNECTIONS = 4096
+"""Connections of all kinds; the next one is closed."""
 STALL_S = 10.0
 """How long a client may refuse the next message."""
 MESSAGES_PER_TURN = 8
@@ -86,8 +92,19 @@ def claim_path(path: Path) -> None:
     raise ControlError(f"control socket {path} is in use by a running daemon (see --socket)")
 
 
-def bind_control_socket(path: Path) -> socket.socket:
-    """Listen at ``path``, for the owner only (mode 0600); ``claim_path`` comes first.
+@dataclass(frozen=True)
+class SocketAccess:
+    """Who may open the control socket: its file's mode and group (None: the daemon's)."""
+
+    mode: int = 0o600
+    gid: int | None = None
+
+
+OWNER_ONLY = SocketAccess()
+
+
+def bind_control_socket(path: Path, access: SocketAccess = OWNER_ONLY) -> socket.socket:
+    """Listen at ``path``, open to nobody but those named; ``claim_path`` comes first.
 
     Raises:
         ControlError: the path is taken or cannot be used.
@@ -97,7 +114,10 @@ def bind_control_socket(path: Path) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.bind(str(path))
-        listener.listen(16)
+        if access.gid is not None:
+            os.chown(path, -1, access.gid)
+        os.chmod(path, access.mode)
+        listener.listen(128)
     except OSError as error:
         listener.close()
         raise ControlError(f"control socket {path}: {error.strerror or error}") from error
@@ -114,11 +134,17 @@ class ControlServer:
         path: Path,
         answer: Callable[[AnyRequest], Iterator[bytes]],
         start_stream: StartStream,
+        *,
+        calls: CallServer | None = None,
+        access: SocketAccess = OWNER_ONLY,
     ) -> None:
         self.path = path
         self._answer = answer
         self._start_stream = start_stream
+        self._calls = calls
+        self._access = access
         self._clients: set[ControlClient] = set()
+        self._call_clients: set[CallClient] = set()
         self._listener: socket.socket | None = None
         self._inode: tuple[int, int] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,7 +155,7 @@ class ControlServer:
         Raises:
             ControlError: the path is taken or cannot be used.
         """
-        self._listener = bind_control_socket(self.path)
+        self._listener = bind_control_socket(self.path, self._access)
         status = os.stat(self.path)
         self._inode = (status.st_dev, status.st_ino)
         self._loop = loop
@@ -139,6 +165,8 @@ class ControlServer:
         """Hang up on everybody and remove the socket from the file system."""
         for client in tuple(self._clients):
             client.close()
+        for caller in tuple(self._call_clients):
+            caller.close()
         if self._listener is None:
             return
         if self._loop is not None:
@@ -157,22 +185,33 @@ class ControlServer:
         except OSError:
             return  # gone again, or out of descriptors: the next event tries again
         sock.setblocking(False)
-        refusal = self._refusal(sock)
-        if refusal:
-            with contextlib.suppress(OSError):
-                sock.send(encode(Failure(refusal)))
+        if len(self._clients) + len(self._call_clients) >= MAX_CONNECTIONS:
             sock.close()
             return
         client = ControlClient(sock, self._loop, self._answer, self._start_stream, self._clients)
+        client.on_first_message = self._first_message
         self._clients.add(client)
 
-    def _refusal(self, sock: socket.socket) -> str:
+    def _first_message(self, client: ControlClient, data: bytes) -> bool:
+        """See what kind of client this is; return whether its message is a management one."""
+        if data[0] == MAGIC and self._calls is not None:
+            assert self._loop is not None
+            sock = client.release()
+            caller = CallClient(sock, self._loop, self._calls, self._call_clients)
+            if not caller.request(data, -1):
+                caller.close()
+            return False
+        refusal = self._refusal(client)
+        if refusal:
+            client.refuse(refusal)
+        return not refusal
+
+    def _refusal(self, client: ControlClient) -> str:
         """Say why this peer gets no answer, empty if it does."""
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        _, uid, _ = struct.unpack("iII", credentials)
+        _, uid, _ = client.credentials()
         if uid not in (0, os.geteuid()):
             return "permission denied: the daemon belongs to another user"
-        if len(self._clients) >= MAX_CLIENTS:
+        if sum(other.is_management for other in self._clients) >= MAX_CLIENTS:
             return "too many control connections"
         return ""
 
@@ -200,7 +239,30 @@ class ControlClient:
         self._stall_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._kicked = False
+        self.is_management = False
+        self.on_first_message: Callable[[ControlClient, bytes], bool] = lambda client, data: True
+        """Says whether a management client has spoken; asked once."""
         loop.add_reader(self._fd, self._readable)
+
+    def credentials(self) -> tuple[int, int, int]:
+        """Return the process, user and group that connected."""
+        packed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid, uid, gid = struct.unpack("iII", packed)
+        return pid, uid, gid
+
+    def release(self) -> socket.socket:
+        """Let go of the connection: it is for somebody else."""
+        sock = socket.socket(fileno=self._sock.detach())
+        self._loop.remove_reader(self._fd)
+        self._closed = True
+        self._registry.discard(self)
+        return sock
+
+    def refuse(self, reason: str) -> None:
+        """Say why, and hang up."""
+        with contextlib.suppress(OSError):
+            self._sock.send(encode(Failure(reason)))
+        self.close()
 
     def close(self) -> None:
         """Hang up; a running capture, trace or ping ends."""
@@ -230,6 +292,10 @@ class ControlClient:
         if flags & socket.MSG_TRUNC:
             self._reply(iter([encode(Failure("request too large"))]))
             return
+        if not self.is_management:
+            if not self.on_first_message(self, data):
+                return
+            self.is_management = True
         self._request(data)
 
     def _request(self, data: bytes) -> None:

@@ -74,6 +74,17 @@ class NeighbourChange(Request, tag="neighbour-change", frozen=True):
     """Needed to add and replace."""
 
 
+class TcpMetricsRequest(Request, tag="tcp-metrics", frozen=True):
+    """What TCP remembers of its peers."""
+
+
+class TcpMetricsDelete(Request, tag="tcp-metrics-delete", frozen=True):
+    """Forget a peer, or all of them; the answer is empty."""
+
+    address: str = ""
+    """Empty: all."""
+
+
 class RoutesRequest(Request, tag="routes", frozen=True):
     """One routing table: ``main`` or ``local``."""
 
@@ -91,9 +102,11 @@ class QdiscsRequest(Request, tag="qdiscs", frozen=True):
 
 
 class ShowRequest(Request, tag="show", frozen=True):
-    """A table of the stack's inside: ``softnet``, ``rps``, ``xps`` or ``ps``."""
+    """A table of the stack's inside (show.SHOWN), or the queues of sockets (show_queues.SHOWN)."""
 
     what: str
+    port: int = 0
+    """Only sockets with this port at either end; 0: all."""
 
 
 class RingRequest(Request, tag="ring", frozen=True):
@@ -198,6 +211,8 @@ AnyRequest = (
     | EthtoolSetRequest
     | NeighboursRequest
     | NeighbourChange
+    | TcpMetricsRequest
+    | TcpMetricsDelete
     | RoutesRequest
     | LinksRequest
     | QdiscsRequest
@@ -367,6 +382,25 @@ class NeighbourRow(msgspec.Struct, frozen=True):
     mac: str
     """Empty while unresolved."""
     state: str
+
+
+class TcpMetricsRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What TCP remembers of one peer, 0 where it is nothing."""
+
+    address: str
+    source: str
+    """Our own address."""
+    age_us: int
+    ssthresh: int = 0
+    cwnd: int = 0
+    reordering: int = 0
+    rtt_us: int = 0
+    rttvar_us: int = 0
+    fo_mss: int = 0
+    fo_syn_drops: int = 0
+    fo_syn_drop_age_us: int = 0
+    fo_cookie: str = ""
+    """Hexadecimal."""
 
 
 class RouteRow(msgspec.Struct, frozen=True, omit_defaults=True):

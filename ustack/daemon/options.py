@@ -7,6 +7,8 @@ mistake costs one line and exit status 2. What the system refuses is startup's b
 from __future__ import annotations
 
 import argparse
+import grp
+import pwd
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ustack.config import CoreConfig, NicConfig, StackConfig
+from ustack.daemon.control import OWNER_ONLY, SocketAccess
 from ustack.daemon.impair import ImpairOptions, parse_impairment
 from ustack.daemon.services.registry import ServiceSpec, parse_services
 from ustack.lib.addresses import (
@@ -39,6 +42,9 @@ MAX_TAP_NAME_BYTES = 15
 MAX_CPUS = 64
 """Softnet contexts; more columns than that nobody reads."""
 
+MAX_SOCKETS = 1 << 20
+"""More than any limit of open files."""
+
 _TAP_NAME = re.compile(r"[^\s/:%]+\Z")
 
 
@@ -58,6 +64,10 @@ class DaemonOptions:
     record: Path | None = None
     replay: Path | None = None
     tap_queues: int = 1
+    access: SocketAccess = OWNER_ONLY
+    port_users: frozenset[int] = frozenset()
+    max_sockets: int = MAX_SOCKETS
+    client_sockets: int = MAX_SOCKETS
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -158,7 +168,46 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help=f"control socket (default {CONTROL_FOLDER}/TAP.sock)",
     )
+    _add_client_options(add)
     return parser
+
+
+def _add_client_options(add: Callable[..., Any]) -> None:
+    """Declare who may have sockets, and how many."""
+    add(
+        "--socket-mode",
+        type=checked(_mode),
+        default=0o600,
+        metavar="OCTAL",
+        help="the control socket's permissions (default 600): who may open it may have sockets",
+    )
+    add(
+        "--socket-group",
+        type=checked(_group),
+        metavar="GROUP",
+        help="the control socket's group, with mode 660",
+    )
+    add(
+        "--port-users",
+        type=checked(_users),
+        default=frozenset(),
+        metavar="USER,...",
+        help="users besides root who may bind ports below net.ipv4.ip_unprivileged_port_start",
+    )
+    add(
+        "--max-sockets",
+        type=checked(partial(_number, "sockets", MAX_SOCKETS)),
+        default=MAX_SOCKETS,
+        metavar="N",
+        help="sockets of all client processes (default: what the limit of open files allows)",
+    )
+    add(
+        "--client-sockets",
+        type=checked(partial(_number, "sockets of a client", MAX_SOCKETS)),
+        default=MAX_SOCKETS,
+        metavar="N",
+        help="sockets of one client process (default: its own limit of open files)",
+    )
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -203,6 +252,31 @@ def _mtu(text: str) -> int:
     return int(text)
 
 
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"not a file's permissions in octal: {text!r}")
+    return mode
+
+
+def _group(text: str) -> int:
+    try:
+        return int(text) if text.isdigit() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError(f"there is no group {text!r}") from None
+
+
+def _users(text: str) -> frozenset[int]:
+    try:
+        names = text.split(",")
+        return frozenset(int(n) if n.isdigit() else pwd.getpwnam(n).pw_uid for n in names)
+    except KeyError as error:
+        raise ValueError(f"there is no user: {error.args[0]}") from None
+
+
 def _number(what: str, most: int, text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
         raise ValueError(f"{what} must be from 1 to {most}: {text!r}")
@@ -245,4 +319,11 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         record=args.record,
         replay=args.replay,
         tap_queues=args.tap_queues,
+        access=SocketAccess(
+            args.socket_mode if args.socket_group is None else args.socket_mode | 0o660,
+            args.socket_group,
+        ),
+        port_users=args.port_users,
+        max_sockets=args.max_sockets,
+        client_sockets=args.client_sockets,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.core.softirq import SOFTIRQ_NAMES, SoftnetData
 from ustack.core.steering import rps_mask, xps_mask
+from ustack.daemon import show_queues
 
 if TYPE_CHECKING:
     from ustack.core.napi import Napi
@@ -86,14 +87,17 @@ SHOWN: dict[str, Callable[[Stack], Iterator[str]]] = {
 }
 
 
-def show_lines(stack: Stack, what: str) -> Iterator[str]:
-    """Return the lines of one table.
+def show_lines(stack: Stack, what: str, port: int = 0) -> Iterator[str]:
+    """Return the lines of one table; ``port`` chooses among sockets, 0 takes all.
 
     Raises:
         LookupError: there is no such table; the client's fault.
     """
+    if what in show_queues.SHOWN:
+        return show_queues.show_lines(stack, what, port)
     if what not in SHOWN:
-        raise LookupError(f"show: no such table: {what} (there are {', '.join(SHOWN)})")
+        tables = ", ".join(sorted((*SHOWN, *show_queues.SHOWN)))
+        raise LookupError(f"show: no such table: {what} (there are {tables})")
     return SHOWN[what](stack)
 
 

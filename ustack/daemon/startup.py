@@ -17,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ustack.daemon.calls import CallServer, PortRule
 from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
+from ustack.daemon.join_hub import JoinHub
 from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.ping import PingStream
@@ -66,6 +68,7 @@ class Daemon:
         self._stack: Stack | None = None
         self._runtime: InlineRuntime | None = None
         self._servers: list[StackServer] = []
+        self._hub: JoinHub | None = None
         self.lost: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
         """Done once the TAP is gone: there is nothing left to serve."""
 
@@ -109,10 +112,17 @@ class Daemon:
         self, stack: Stack, runtime: InlineRuntime, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Open the control socket, last of all: once it is there the daemon is ready."""
+        options = self.options
+        self._hub = JoinHub(
+            runtime, client_sockets=options.client_sockets, sockets=options.max_sockets
+        )
+        ports = PortRule(lambda: stack.config.tcp.ip_unprivileged_port_start, options.port_users)
         self._control = ControlServer(
-            self.options.control_path,
+            options.control_path,
             Views(stack, runtime.call).answer,
             partial(start_stream, stack, runtime),
+            calls=CallServer(self._hub, ports),
+            access=options.access,
         )
         try:
             self._control.start(loop)
@@ -146,6 +156,8 @@ class Daemon:
         for server in self._servers:
             server.close()
         await close_connections(self._servers)
+        if self._hub is not None:
+            self._hub.close()
         if self._stack is not None and self._runtime is not None:
             await finish_connections(self._stack, self._runtime)
         if self._control is not None:

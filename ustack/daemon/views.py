@@ -49,6 +49,9 @@ from ustack.daemon.messages import (
     SocketSummaryRequest,
     SysctlRequest,
     SysctlWriteRequest,
+    TcpMetricsDelete,
+    TcpMetricsRequest,
+    TcpMetricsRow,
     Timer,
     ValueRow,
     row_messages,
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
     from ustack.link.neighbour import NeighRecord
     from ustack.stack import Stack
+    from ustack.tcp.metrics import TcpMetricsBlock
 
 Row = msgspec.Struct
 
@@ -119,6 +123,8 @@ class Views:
             EthtoolSetRequest: self._ethtool_set,
             NeighboursRequest: self._neighbours,
             NeighbourChange: self._change_neighbour,
+            TcpMetricsRequest: self._tcp_metrics,
+            TcpMetricsDelete: self._tcp_metrics_delete,
             RoutesRequest: self._routes,
             LinksRequest: self._links,
             QdiscsRequest: self._qdiscs,
@@ -199,6 +205,19 @@ class Views:
             raise LookupError(os.strerror(error.errno or 0)) from None
         return iter(())
 
+    def _tcp_metrics(self, request: TcpMetricsRequest) -> Iterator[Row]:
+        now_us = self._call(lambda: self._stack.clock.now_us)
+        for (saddr, daddr), block in tuple(self._stack.tcp.metrics.blocks.items()):
+            yield tcp_metrics_row(saddr, daddr, block, now_us)
+
+    def _tcp_metrics_delete(self, request: TcpMetricsDelete) -> Iterator[Row]:
+        metrics = self._stack.tcp.metrics
+        if not request.address:
+            metrics.blocks.clear()
+        elif not metrics.delete(parse_ipv4(request.address)):
+            raise LookupError(os.strerror(errno.ESRCH))
+        return iter(())
+
     def _routes(self, request: RoutesRequest) -> Iterator[Row]:
         number = TABLES.get(request.table)
         if number is None:
@@ -218,7 +237,7 @@ class Views:
             yield from qdisc_rows(device)
 
     def _show(self, request: ShowRequest) -> Iterator[Row]:
-        return (LineRow(line) for line in show_lines(self._stack, request.what))
+        return (LineRow(line) for line in show_lines(self._stack, request.what, request.port))
 
     def _ring(self, request: RingRequest) -> Iterator[Row]:
         device = self._stack.net.devices.get(request.device)
@@ -319,6 +338,24 @@ def _endpoint(address: tuple[int, int]) -> tuple[str, int]:
 def device_flags(device: NetDevice) -> tuple[str, ...]:
     """Return the names of a device's flags in iproute2's order."""
     return tuple(name for bit, name in FLAG_NAMES if device.flags & bit)
+
+
+def tcp_metrics_row(saddr: int, daddr: int, block: TcpMetricsBlock, now_us: int) -> TcpMetricsRow:
+    """Turn what is known about one peer into a row."""
+    return TcpMetricsRow(
+        format_ipv4(daddr),
+        format_ipv4(saddr),
+        now_us - block.stamp_us,
+        ssthresh=block.ssthresh,
+        cwnd=block.cwnd,
+        reordering=block.reordering,
+        rtt_us=block.rtt >> 3,
+        rttvar_us=block.rttvar >> 2,
+        fo_mss=block.fo_mss,
+        fo_syn_drops=block.syn_loss,
+        fo_syn_drop_age_us=now_us - block.last_syn_loss_us if block.syn_loss else 0,
+        fo_cookie=block.cookie.cookie.hex(),
+    )
 
 
 def neighbour_row(neigh: NeighRecord) -> NeighbourRow:

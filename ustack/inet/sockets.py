@@ -31,13 +31,15 @@ from ustack.tcp.data import tcp_epollin_ready
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
-from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
+from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
+from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
+from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -74,24 +76,41 @@ CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
 class InetSocket:
     """A non-blocking TCP socket (struct socket with inet_stream_ops)."""
 
-    __slots__ = ("_sk", "closed", "connecting", "family", "on_release", "protocol", "type", "wq")
+    __slots__ = ("_handle", "_on_release", "_prot", "closed", "connecting")
+
+    family = AF_INET
+    type = SOCK_STREAM
+    protocol = IPPROTO_TCP
 
     def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
-        self._sk = sk if sk is not None else prot.create()
-        self.wq: WaitQueue = self._sk.wq
-        self.family = AF_INET
-        self.type = SOCK_STREAM
-        self.protocol = IPPROTO_TCP
+        self._prot = prot
+        self._handle: int = (sk if sk is not None else prot.create()).tp.handle
         self.closed = False
         self.connecting = False
         """connect() was called and its outcome not yet reported (SS_CONNECTING)."""
-        self.on_release: list[Callable[[InetSocket], None]] = []
+        self._on_release: list[Callable[[InetSocket], None]] | None = None
+
+    @property
+    def _sk(self) -> TcpSock:
+        """The protocol's socket, whose object may not exist while it idles."""
+        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+
+    @property
+    def wq(self) -> WaitQueue:
+        """Who waits for something to change. Not to be kept: ask each time."""
+        return self._sk.wq
+
+    @property
+    def on_release(self) -> list[Callable[[InetSocket], None]]:
         """Called at the last close: eventpoll takes its item away (eventpoll_release)."""
+        if self._on_release is None:
+            self._on_release = []
+        return self._on_release
 
     def _live(self) -> TcpSock:
         if self.closed:
             raise socket_error(errno.EBADF)
-        return self._sk
+        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
 
     # Opening.
 
@@ -107,7 +126,8 @@ class InetSocket:
             raise socket_error(errno.EINVAL)
         if not 0 <= port <= 65535:
             raise socket_error(errno.EINVAL)
-        if addr and not sk.prot.ip.is_local_address(addr):
+        ip = sk.prot.ip
+        if addr and not ip.config.ip_nonlocal_bind and not ip.is_local_address(addr):
             raise socket_error(errno.EADDRNOTAVAIL)
         if addr and (is_multicast(addr) or addr == INADDR_BROADCAST):
             raise socket_error(errno.EADDRNOTAVAIL)
@@ -128,6 +148,10 @@ class InetSocket:
         """
         sk = self._live()
         return InetSocket(sk.prot, inet_csk_accept(sk))
+
+    def count_ahead(self, in_hand: Callable[[], int]) -> None:
+        """Have connections that were accepted ahead of their application count as waiting."""
+        listen_queues(self._live()).in_hand = in_hand
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).
@@ -243,12 +267,12 @@ class InetSocket:
 
     def read_page(self, addr: int, size: int, read: Callable[[memoryview], int]) -> int:
         """Let ``read`` fill ``page_frag``'s memory, without the stack; return its bytes."""
-        with self._sk.prot.net.mem.view[addr : addr + size] as view:
+        with self._prot.net.mem.view[addr : addr + size] as view:
             return read(view)
 
     def put_page(self, addr: int) -> None:
         """Give ``page_frag``'s memory back unused."""
-        self._sk.prot.net.mem.put_page(addr)
+        self._prot.net.mem.put_page(addr)
 
     def sendpage(self, addr: int, length: int, flags: int = 0) -> int:
         """Queue what was written at ``page_frag``'s address, which is no longer the caller's.
@@ -274,6 +298,22 @@ class InetSocket:
             raise socket_error(errno.EOPNOTSUPP)
         view = memoryview(data).cast("B")
         return tcp_send_ref(self._live(), view, flags, released) if view.nbytes else (0, True)
+
+    def splice_read(self, fd: int) -> int:
+        """Move received bytes to descriptor ``fd``; see ``tcp_splice_read``."""
+        return tcp_splice_read(self._live(), fd)
+
+    def splice_write(self, fd: int, scratch: Any, room: int) -> tuple[int, int]:
+        """Send up to ``room`` (``send_room``) bytes that ``fd`` gives; see ``tcp_splice_write``."""
+        return tcp_splice_write(self._live(), fd, scratch, room)
+
+    def send_room(self) -> int:
+        """Return how many bytes send() would take now.
+
+        Raises:
+            BlockingIOError: none; ``wq`` tells when. OSError: as ``send``.
+        """
+        return sk_stream_wait_room(self._live())
 
     def recv(self, n: int, flags: int = 0) -> bytes:
         """Return up to ``n`` bytes, b"" at the end of the stream."""
@@ -304,11 +344,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
-    def rcv_ready(self, target: int) -> bool:
+    def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
         tp = sk.tp
-        if tp.receive_queue.len >= target or sk.sk_err:
+        if tp.receive_queue.len >= target + tcp_peek_offset(sk, flags) or sk.sk_err:
             return True
         return bool(tp.rcv_shutdown & RCV_SHUTDOWN) or tp.state in (TCP_CLOSE, TCP_LISTEN)
 
@@ -359,15 +399,19 @@ class InetSocket:
         sk.bind_bucket = bucket
         sk.sk_state_change()
 
-    def close(self) -> None:
-        """Let go of the socket; what was sent still arrives (tcp_close). Twice is once."""
+    def close(self, *, unread: bool = False) -> None:
+        """Let go of the socket; what was sent still arrives (tcp_close). Twice is once.
+
+        Args:
+            unread: as ``tcp_close``: the peer gets a reset.
+        """
         if self.closed:
             return
         sk = self._sk
-        for release in tuple(self.on_release):
+        for release in tuple(self._on_release or ()):
             release(self)
         self.closed = True
-        tcp_close(sk)
+        tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem
         if mem.lent:
             mem.reap_lent()

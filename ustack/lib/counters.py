@@ -175,6 +175,9 @@ class TcpExtMib:
     TCPDSACKIgnoredOld: int = 0
     TCPDSACKIgnoredNoUndo: int = 0
     TCPSpuriousRTOs: int = 0
+    TCPMD5NotFound: int = 0
+    TCPMD5Unexpected: int = 0
+    TCPMD5Failure: int = 0
     TCPSackMerged: int = 0
     TCPAbortOnLinger: int = 0
     TCPFastOpenActive: int = 0
@@ -197,6 +200,7 @@ class TcpExtMib:
     TCPFastOpenPassiveFail: int = 0
     TCPFastOpenListenOverflow: int = 0
     TCPFastOpenCookieReqd: int = 0
+    TCPFastOpenBlackhole: int = 0
     TCPSynRetrans: int = 0
     TCPOrigDataSent: int = 0
     TCPAutoCorking: int = 0
@@ -212,6 +216,8 @@ class TcpExtMib:
     TCPACKSkippedChallenge: int = 0
     TCPKeepAlive: int = 0
     TCPWinProbe: int = 0
+    TCPMTUPFail: int = 0
+    TCPMTUPSuccess: int = 0
     TCPDelivered: int = 0
     TCPDSACKRecvSegs: int = 0
     TCPDSACKIgnoredDubious: int = 0

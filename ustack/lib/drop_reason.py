@@ -73,6 +73,10 @@ class DropReason(enum.IntEnum):
     TCP_LISTEN_NOT_SYN = enum.auto()
     TCP_DEFER_ACCEPT = enum.auto()
     TCP_RFC7323_TSECR = enum.auto()
+    TCP_AUTH_HDR = enum.auto()
+    TCP_MD5NOTFOUND = enum.auto()
+    TCP_MD5UNEXPECTED = enum.auto()
+    TCP_MD5FAILURE = enum.auto()
 
 
 class DropCounters:

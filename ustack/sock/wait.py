@@ -8,7 +8,7 @@ ready list, asyncio's schedule a callback. At most one exclusive entry is woken 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 EPOLLIN = 0x001
 EPOLLPRI = 0x002
@@ -44,6 +44,9 @@ class WaitQueue:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[WaitEntry]:
+        return iter(self._entries)
 
     def add(self, entry: WaitEntry) -> None:
         """Put ``entry`` on the queue; exclusive ones go to the tail (add_wait_queue)."""

@@ -38,13 +38,10 @@ from ustack.tcp.cong.ops import (
     tcp_cong_avoid,
 )
 from ustack.tcp.ecn import tcp_ecn_rcv_ecn_echo
-from ustack.tcp.output import (
-    tcp_current_mss,
-    tcp_packets_in_flight,
-    tcp_sync_mss,
-    tcp_wnd_end,
-)
+from ustack.tcp.mss import tcp_current_mss, tcp_sync_mss
+from ustack.tcp.mtu_probe import tcp_mtup_acked
 from ustack.tcp.pacing import tcp_update_pacing_rate
+from ustack.tcp.paws import tcp_replace_ts_recent
 from ustack.tcp.prr import tcp_cwnd_reduction, tcp_in_cwnd_reduction
 from ustack.tcp.rack import tcp_rack_update_reo_wnd
 from ustack.tcp.recovery import tcp_fastretrans_alert, tcp_xmit_recovery
@@ -52,6 +49,7 @@ from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_rtt_of_log
 from ustack.tcp.rtx import tcp_clean_rtx_queue
 from ustack.tcp.sack import tcp_count_delivered, tcp_sacktag_write_queue
 from ustack.tcp.scoreboard import tcp_reordering, tcp_rtx_settle
+from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
 from ustack.tcp.sock import ICSK_TIME_PROBE0
 from ustack.tcp.timer import (
     tcp_arm_retransmit,
@@ -89,6 +87,7 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
     if after(ack, tp.snd_nxt):
         tcp_send_challenge_ack(sk)
         return DropReason.TCP_ACK_UNSENT_DATA
+    tcp_replace_ts_recent(sk, seg)  # first: what this ACK makes us repeat echoes it
     prior_packets = tp.packets_out
     flag = FLAG_DATA if seg.seq != seg.end_seq else 0
     if tcp_ack_update_window(sk, seg):
@@ -140,6 +139,8 @@ def tcp_acked_in_order(sk: TcpSock, pkts: int, rtt_us: int, prior_packets: int) 
         rtt_us: RTT of the newest of them, -1 if it is not known.
         prior_packets: segments that were in flight before.
     """
+    if sk.mtup is not None:
+        tcp_mtup_acked(sk, sk.mtup)
     sk.ca.pkts_acked(sk, AckSample(pkts, rtt_us, prior_packets))
     tcp_set_xmit_timer(sk)
     neigh_confirm(sk.dst)
@@ -266,7 +267,7 @@ def tcp_ack_probe(sk: TcpSock) -> None:
     needed = max(min(data, tcp_current_mss(sk)), 1)
     if seq_diff(tcp_wnd_end(sk), tp.snd_nxt) >= needed:
         tp.backoff = 0
-        if sk.icsk_pending == ICSK_TIME_PROBE0:
+        if sk.tp.icsk_pending == ICSK_TIME_PROBE0:
             tcp_clear_retransmit(sk)
     else:
         delay_us = max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff

@@ -14,6 +14,7 @@ from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_v4_syn_recv_sock
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.fastopen import reqsk_fastopen_remove
+from ustack.tcp.md5 import tcp_md5_do_lookup
 from ustack.tcp.request_sock import (
     RequestSock,
     reqsk_drop,
@@ -21,7 +22,7 @@ from ustack.tcp.request_sock import (
     tcp_rtx_synack,
 )
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
-from ustack.wire.tcp import ACK, RST, SYN, tstamp_option
+from ustack.wire.tcp import ACK, MD5SIG_ROOM, RST, SYN, tstamp_option
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -83,7 +84,7 @@ def tcp_check_req_fastopen(sk: TcpSock, request: RequestSock, seg: Segment) -> D
             reqsk_fastopen_remove(sk, request, reset=True)
             tcp_reset(sk)
         else:
-            tcp_v4_send_reset(sk.prot, seg)
+            tcp_v4_send_reset(sk.prot, sk, seg)
         return DropReason.TCP_RESET
     return None if seg.flags & ACK else DropReason.TCP_NO_ACK
 
@@ -173,15 +174,18 @@ def _send_request_ack(request: RequestSock, seg: Segment) -> None:
     if req.tstamp_ok:
         tsval = request.prot.tcp_time_stamp() + request.tsoffset & SEQ_MASK
         options = tstamp_option(tsval, req.ts_recent)
+    key = tcp_md5_do_lookup(request.lsk, seg.saddr)
+    if key is not None:
+        options += MD5SIG_ROOM
     window = req.rcv_wnd >> req.rcv_wscale
     seq = seq_add(req.snt_isn, 1) if request.sk is None else request.sk.tp.snd_nxt
-    tcp_v4_send_bare(request.prot, seg, seq, req.rcv_nxt, ACK, window, options)
+    tcp_v4_send_bare(request.prot, seg, seq, req.rcv_nxt, ACK, window, options, key)
 
 
 def _embryonic_reset(request: RequestSock, seg: Segment, reason: DropReason) -> DropReason:
     """Give up a request, with a reset unless it was one that came."""
     if not seg.flags & RST:
-        tcp_v4_send_reset(request.prot, seg)
+        tcp_v4_send_reset(request.prot, request.lsk, seg)
     reqsk_drop(request)
     request.prot.mib_ext.EmbryonicRsts += 1
     return reason
@@ -201,5 +205,5 @@ def _make_child(request: RequestSock, seg: Segment) -> TcpSock | DropReason:
         req.acked = 1
         return child
     reqsk_drop(request)
-    queues.accept_queue.append(child)
+    queues.accept_queue.append(child.tp.handle)
     return child

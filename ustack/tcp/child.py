@@ -16,10 +16,14 @@ from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
 )
-from ustack.tcp.output import tcp_sync_mss
+from ustack.tcp.ip_header import tcp_reqsk_tos
+from ustack.tcp.md5 import tcp_md5_key_copy
+from ustack.tcp.metrics import tcp_init_metrics
+from ustack.tcp.mss import tcp_sync_mss
+from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.pacing import sk_set_max_pacing_rate, tcp_update_pacing_rate
-from ustack.tcp.ports import bind_bucket_add
-from ustack.tcp.rtt import TCP_TIMEOUT_FALLBACK_US, tcp_ack_update_rtt
+from ustack.tcp.ports import bind_bucket_share
+from ustack.tcp.rtt import tcp_ack_update_rtt
 from ustack.tcp.sndbuf import tcp_sndbuf_expand
 from ustack.tcp.states import TCP_SYN_RECV, TcpEvent
 from ustack.tcp.timer import tcp_arm_keepalive
@@ -88,16 +92,19 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
     tp.notsent_lowat = lsk.tp.notsent_lowat
+    tp.tos, tp.ttl = tcp_reqsk_tos(request), lsk.tp.ttl
     child.user_timeout_us = lsk.user_timeout_us
     if lsk.pacing is not None:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
     tp.inet_id = prot.rng.getrandbits(16)
-    prot.ehash[child.key] = child
-    child.bind_bucket = bind_bucket_add(prot, child, tp.sport, by_connect=False)
+    prot.ehash.insert(child)
+    child.bind_bucket = bind_bucket_share(prot, child, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    if lsk.opts.md5_keys:
+        tcp_md5_key_copy(child)
     tp.advmss = child.dst.mtu - 40 if child.dst is not None else 536
     prot.mib.PassiveOpens += 1
     return child
@@ -131,12 +138,12 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     prot = sk.prot
     mtu = sk.dst.mtu if sk.dst is not None else 576
     tcp_sync_mss(sk, mtu)
+    tcp_mtup_init(sk, tstamps=bool(tp.tstamp_ok))
     if tp.tstamp_ok:
         tp.advmss -= TCPOLEN_TSTAMP_ALIGNED
     tp.ack_rcv_mss = max(min(tp.advmss, tp.mss_cache, tp.rcv_wnd >> 1, 536), 88)
     tp.snd_cwnd = prot.config.init_cwnd if tp.total_retrans <= 1 else 1  # RFC 5681 §3.1
-    if not tp.srtt_us:
-        tp.rto_us = tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK_US
+    tcp_init_metrics(sk)
     tp.retransmits = tp.backoff = 0
     tp.retrans_stamp_us = 0
     tp.probes_out = 0

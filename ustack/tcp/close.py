@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.fastopen import reqsk_fastopen_remove, tcp_fastopen_request
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_disable_ofo_check
 from ustack.tcp.output import tcp_send_fin
 from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
@@ -47,6 +48,7 @@ def tcp_done(sk: TcpSock) -> None:
         sk.set_state(TcpEvent.ABORT)
     tp.rcv_shutdown = RCV_SHUTDOWN
     tp.snd_shutdown = SEND_SHUTDOWN
+    tcp_fastopen_active_disable_ofo_check(sk)
     tcp_ofo_purge(sk)
     sk.set_dst(None)
     lib.us_bq_purge(sk.prot.mem.ptr, sk.sndq)
@@ -131,6 +133,7 @@ def tcp_disconnect(sk: TcpSock) -> None:
         sk.sk_err = errno.ECONNRESET
     if tcp_need_reset(sk):
         tcp_send_active_reset(sk)
+    tp.syn_fastopen = 0
     sk.set_state(TcpEvent.ABORT)
     tcp_done(sk)
     lib.us_bq_purge(sk.prot.mem.ptr, sk.rcvq)

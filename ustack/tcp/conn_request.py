@@ -12,15 +12,16 @@ from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import seq_add
 from ustack.tcp.cookies import cookie_init_sequence
-from ustack.tcp.ecn import tcp_ecn_create_request
+from ustack.tcp.ecn import ip_dsfield, tcp_ecn_create_request
 from ustack.tcp.fastopen_passive import tcp_try_fastopen
+from ustack.tcp.metrics import tcp_peer_is_proven
 from ustack.tcp.request_sock import (
-    TCP_MSS_DEFAULT,
     RequestSock,
     inet_csk_reqsk_queue_hash_add,
     tcp_openreq_init_rwin,
     tcp_send_synack,
 )
+from ustack.wire.tcp import TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
     from ustack.config import TcpConfig
@@ -59,11 +60,15 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     if queues.drops_syn_for_accept_queue():
         prot.mib_ext.ListenOverflows += 1
         return DropReason.TCP_LISTEN_OVERFLOW
-    if not isn and not want_cookie and _last_quarter_is_left(prot, len(queues.syn_queue)):
-        return DropReason.TCP_REQQ_FULL
     rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
     if rt is None:
         return DropReason.IP_OUTNOROUTES
+    if (
+        not (isn or want_cookie)
+        and _last_quarter_is_left(prot, len(queues.syn_queue))
+        and not tcp_peer_is_proven(prot.metrics, seg.daddr, seg.saddr)
+    ):
+        return DropReason.TCP_REQQ_FULL
     try:
         request = RequestSock(lsk)
     except MemoryError:
@@ -82,7 +87,7 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         inet_csk_reqsk_queue_hash_add(request)
     tcp_send_synack(request, fastopen=cookie)
     if child is not None:
-        queues.accept_queue.append(child)
+        queues.accept_queue.append(child.tp.handle)
         lsk.sk_data_ready()
     return None
 
@@ -117,6 +122,7 @@ def _tcp_openreq_init(
     req.rmt_addr, req.rmt_port = seg.saddr, seg.sport
     req.rcv_isn = seg.seq
     req.rcv_nxt = seq_add(seg.seq, 1)
+    req.syn_tos = ip_dsfield(seg)
     req.mss = min(seg.mss, user_mss or seg.mss) if seg.mss else TCP_MSS_DEFAULT
     if not forget_options:
         _take_options(request, seg, config)

@@ -27,6 +27,7 @@ from ustack.tcp.fastopen_client import (
     tcp_syn_data,
 )
 from ustack.tcp.hash_connect import inet_hash_connect
+from ustack.tcp.mtu_probe import tcp_mtup_init
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.scoreboard import tcp_rtx_is_ambiguous, tcp_rtx_push, tcp_rtx_restart
@@ -38,9 +39,14 @@ from ustack.tcp.timer import (
     tcp_arm_retransmit,
     tcp_clear_retransmit,
 )
-from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb, tcp_v4_send_reset
+from ustack.tcp.transmit import (
+    tcp_md5_key,
+    tcp_send_ack,
+    tcp_transmit_skb,
+    tcp_v4_send_reset,
+)
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
-from ustack.wire.tcp import ACK, ECE, RST, SYN, syn_options
+from ustack.wire.tcp import ACK, ECE, IPV4_TCP_HEADERS, RST, SYN, syn_options
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -89,7 +95,8 @@ def tcp_connect(sk: TcpSock) -> None:
     tp = sk.tp
     prot = sk.prot
     assert sk.dst is not None
-    tp.pmtu_mss = sk.dst.mtu - 40
+    tp.pmtu_mss = sk.dst.mtu - IPV4_TCP_HEADERS
+    tcp_mtup_init(sk, tstamps=bool(prot.config.tcp_timestamps))
     tp.advmss = min(sk.dst.mtu - 40, tp.user_mss or 65535)
     window, tp.rcv_wscale = tcp_select_initial_window(
         prot.config, tp.advmss, tp.sk_rcvbuf, tcp_initial_clamp(sk)
@@ -115,7 +122,8 @@ def tcp_connect(sk: TcpSock) -> None:
 def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None = None) -> None:
     """Send our SYN, or once the peer's has come (simultaneous open) our SYN-ACK.
 
-    Both offer all that is switched on, whatever the peer's SYN had (tcp_syn_options).
+    Both offer all that is switched on, whatever the peer's SYN had (tcp_syn_options); no
+    timestamps beside a signature.
 
     Args:
         length: bytes of the send queue that go with it, and ``fastopen`` the option that
@@ -125,7 +133,8 @@ def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None =
     config = sk.prot.config
     answering = tp.state != TCP_SYN_SENT
     tstamp = None
-    if config.tcp_timestamps:
+    signed = tcp_md5_key(sk) is not None
+    if config.tcp_timestamps and not signed:
         tstamp = (sk.prot.tcp_time_stamp() + tp.tsoffset & SEQ_MASK, tp.ts_recent)
     options = syn_options(
         tp.advmss,
@@ -133,6 +142,7 @@ def tcp_send_syn(sk: TcpSock, length: int = 0, fastopen: FastopenOption | None =
         tstamp=tstamp,
         wscale=tp.rcv_wscale if config.tcp_window_scaling else None,
         fastopen=fastopen,
+        signed=signed,
     )
     if answering:
         flags = SYN | ACK | (ECE if tp.ecn_flags & TCP_ECN_OK else 0)
@@ -159,7 +169,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, seg: Segment) -> DropReason | Non
     if seg.flags & ACK:
         reason = _check_ack(sk, seg)
         if reason is not None:
-            tcp_v4_send_reset(sk.prot, seg)
+            tcp_v4_send_reset(sk.prot, sk, seg)
             return reason
     # Second, check the RST bit.
     if seg.flags & RST:

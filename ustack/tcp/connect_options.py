@@ -19,6 +19,7 @@ from ustack.tcp.keepalive import (
     keepalive_time_elapsed,
     keepalive_time_when,
 )
+from ustack.tcp.ports import set_reuse
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_keepalive, tcp_delete_keepalive
 
@@ -38,6 +39,7 @@ TCP_KEEPCNT = 6
 TCP_SYNCNT = 7
 TCP_LINGER2 = 8
 TCP_FASTOPEN_CONNECT = 30
+TCP_FASTOPEN_NO_COOKIE = 34
 
 MAX_TCP_KEEPIDLE_S = 32767
 MAX_TCP_KEEPINTVL_S = 32767
@@ -118,8 +120,14 @@ def _fastopen_connect(sk: TcpSock, value: int) -> None:
     sk.opts = replace(sk.opts, fastopen_connect=bool(value))
 
 
+def _fastopen_no_cookie(sk: TcpSock, value: int) -> None:
+    if value not in (0, 1) or sk.tp.state not in (TCP_CLOSE, TCP_LISTEN):
+        raise socket_error(errno.EINVAL)
+    sk.opts = replace(sk.opts, fastopen_no_cookie=bool(value))
+
+
 def _reuseport(sk: TcpSock, value: int) -> None:
-    sk.reuseport = bool(value)
+    set_reuse(sk, reuseport=bool(value))
 
 
 def _within(value: int, least: int, most: int) -> int:
@@ -139,6 +147,7 @@ SETTERS: dict[tuple[int, int], Setter] = {
     (IPPROTO_TCP, TCP_SYNCNT): _syncnt,
     (IPPROTO_TCP, TCP_LINGER2): _linger2,
     (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _fastopen_connect,
+    (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): _fastopen_no_cookie,
 }
 GETTERS: dict[tuple[int, int], Getter] = {
     (SOL_SOCKET, SO_REUSEPORT): lambda sk: int(sk.reuseport),
@@ -150,4 +159,5 @@ GETTERS: dict[tuple[int, int], Getter] = {
     (IPPROTO_TCP, TCP_SYNCNT): lambda sk: sk.opts.syn_retries or sk.prot.config.tcp_syn_retries,
     (IPPROTO_TCP, TCP_LINGER2): _show_linger2,
     (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): lambda sk: int(sk.opts.fastopen_connect),
+    (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): lambda sk: int(sk.opts.fastopen_no_cookie),
 }

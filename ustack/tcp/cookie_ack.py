@@ -17,6 +17,7 @@ from ustack.tcp.cookies import (
     cookie_timestamp_decode,
     tcp_synq_no_recent_overflow,
 )
+from ustack.tcp.ecn import ip_dsfield
 from ustack.tcp.request_sock import RequestSock, tcp_openreq_init_rwin
 from ustack.wire.tcp import ACK, RST, SYN
 
@@ -49,6 +50,7 @@ def cookie_v4_check(lsk: TcpSock, seg: Segment) -> TcpSock | DropReason | None:
         request = RequestSock(lsk)
     except MemoryError:
         return DropReason.NOMEM
+    request.req.syn_tos = ip_dsfield(seg)
     try:
         return _tcp_get_cookie_sock(request, seg, MSSTAB[data])
     finally:
@@ -67,7 +69,7 @@ def _tcp_get_cookie_sock(
         return DropReason.IP_OUTNOROUTES
     child = tcp_v4_syn_recv_sock(request, seg)
     if not isinstance(child, DropReason):
-        lsk.listen.accept_queue.append(child)
+        lsk.listen.accept_queue.append(child.tp.handle)
     return child
 
 

@@ -38,14 +38,22 @@ from ustack.tcp.window import (
     tcp_receive_window,
     tcp_update_scaling_ratio,
 )
-from ustack.wire.tcp import CWR, FIN, PSH, SYN, TCP_HEADER_LEN, TCPOLEN_TSTAMP_ALIGNED, URG
+from ustack.wire.tcp import (
+    CWR,
+    FIN,
+    PSH,
+    SYN,
+    TCP_HEADER_LEN,
+    TCP_MSS_DEFAULT,
+    TCPOLEN_TSTAMP_ALIGNED,
+    URG,
+)
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
 TCP_MAX_QUICKACKS = 16
-TCP_MSS_DEFAULT = 536
 TCP_MIN_MSS = 88
 TCP_REMNANT = FIN | URG | SYN | PSH
 """A segment with none of these has no reason to be smaller than the rest."""

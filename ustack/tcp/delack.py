@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.lib.seqnum import SEQ_MASK
+from ustack.native.lib import lib
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import (
     ICSK_ACK_NOW,
@@ -121,25 +122,22 @@ def tcp_send_delayed_ack(sk: TcpSock) -> None:
             max_ato = min(max_ato, max(tp.srtt_us >> 3, TCP_DELACK_MIN_US))
         ato = min(ato, max_ato)
     ato = min(ato, TCP_DELACK_MAX_US)
-    timer = sk.delack_timer
-    if timer is None:
-        timer = sk.delack_timer = Timer(tcp_delack_timer, sk)
     now_us = sk.prot.clock.now_us
     timeout = now_us + ato
-    if tp.ack_pending & ICSK_ACK_TIMER and timer.pending:
-        if timer.expires_us <= now_us + (ato >> 2):
+    owed_until_us = tp.icsk_ack_timeout_us
+    if tp.ack_pending & ICSK_ACK_TIMER and owed_until_us:
+        if owed_until_us <= now_us + (ato >> 2):
             tcp_send_ack(sk)
             return
-        timeout = min(timeout, timer.expires_us)
+        timeout = min(timeout, owed_until_us)
     tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
-    sk.prot.timers.mod_timer(timer, timeout)
+    lib.us_tcp_reset_delack(sk.prot.fast.ptr, tp, timeout)
 
 
 def tcp_arm_delack(sk: TcpSock, delay_us: int) -> None:
     """Set the delayed ACK's timer."""
-    if sk.delack_timer is None:
-        sk.delack_timer = Timer(tcp_delack_timer, sk)
-    sk.prot.timers.mod_timer(sk.delack_timer, sk.prot.clock.now_us + delay_us)
+    prot = sk.prot
+    lib.us_tcp_reset_delack(prot.fast.ptr, sk.tp, prot.clock.now_us + delay_us)
 
 
 def tcp_delack_timer(sk: TcpSock) -> None:

@@ -30,8 +30,10 @@ from ustack.tcp.close import tcp_done_with_error
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.cookie_ack import cookie_v4_check
 from ustack.tcp.input import tcp_rcv_established, tcp_rcv_state_process
-from ustack.tcp.output import tcp_sync_mss
-from ustack.tcp.recovery import tcp_simple_retransmit
+from ustack.tcp.ip_header import ip_dont_fragment
+from ustack.tcp.loss import tcp_simple_retransmit
+from ustack.tcp.md5 import tcp_inbound_hash
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.request_sock import reqsk_drop
 from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
@@ -114,13 +116,18 @@ def _add_frags(prot: TcpProt, skb: Skb, seg: Segment) -> None:
 
 
 def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
-    """Find who a valid segment is for and let them have it."""
+    """Find who a valid segment is for and let them have it, if it is signed as they want."""
     key = (seg.daddr, seg.dport, seg.saddr, seg.sport)
+    check = prot.md5_needed or seg.md5sig is not None
     sk = prot.ehash.get(key)
     if sk is not None:
+        if check and (reason := tcp_inbound_hash(sk, seg)) is not None:
+            return reason
         return tcp_v4_do_rcv(sk, seg)
     request = prot.reqsk_hash.get(key)
     if request is not None:
+        if check and (reason := tcp_inbound_hash(request.lsk, seg)) is not None:
+            return reason
         return tcp_v4_rcv_request(request, seg)
     isn = 0
     tw = prot.twhash.get(key)
@@ -131,8 +138,10 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
             return verdict
         isn = verdict
     if lsk is None or lsk.listen is None:
-        tcp_v4_send_reset(prot, seg)
+        tcp_v4_send_reset(prot, None, seg)
         return DropReason.NO_SOCKET
+    if check and (reason := tcp_inbound_hash(lsk, seg)) is not None:
+        return reason
     request = lsk.listen.syn_queue.get(key)
     if request is not None:
         return tcp_v4_rcv_request(request, seg)
@@ -188,7 +197,7 @@ def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
             return child
         if child is not None:
             return tcp_child_process(lsk, child, seg)
-        tcp_v4_send_reset(lsk.prot, seg)
+        tcp_v4_send_reset(lsk.prot, lsk, seg)
         return DropReason.TCP_FLAGS
     # Third, check for a SYN.
     if not seg.flags & SYN:
@@ -256,6 +265,8 @@ def _err_for_request(prot: TcpProt, key: tuple[int, int, int, int], seq: int) ->
 def tcp_v4_mtu_reduced(sk: TcpSock, mtu: int) -> None:
     """Fit segments to a smaller path MTU and repeat what did not fit (RFC 1191 §6.4)."""
     tp = sk.tp
+    if not ip_dont_fragment(sk):
+        return
     if tp.state == TCP_LISTEN or mtu < 68 or mtu - 40 >= tp.pmtu_mss:
         return
     tcp_sync_mss(sk, ip_rt_update_pmtu(sk.prot.ip, tp.daddr, mtu))

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.tcp.ecn import TCP_ECN_OK, TCP_ECN_SEEN
+from ustack.tcp.fastopen import TFO_SYN_DATA_ACKED
+from ustack.tcp.scoreboard import tcp_reordering
 from ustack.tcp.sock import (
     ICSK_TIME_EARLY_RETRANS,
     ICSK_TIME_LOSS_PROBE,
@@ -14,9 +17,9 @@ from ustack.tcp.sock import (
     ICSK_TIME_RETRANS,
 )
 from ustack.tcp.states import STATE_NAMES, TCP_LISTEN, TCP_SYN_RECV
+from ustack.tcp.timer import TCP_DELACK_MAX_US
 
 if TYPE_CHECKING:
-    from ustack.core.timer import Timer
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
@@ -37,8 +40,8 @@ def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
 
     Keys: state (as ss prints it), recv_q, send_q (bytes; of a listener: accept queue and its
     limit), local and peer as (address, port), timer ((name, left in us, retries) or None),
-    and for a connection rto_us, rtt_us, rttvar_us, mss, cwnd, ssthresh, retrans (in flight,
-    in all), bytes_*, segs_*, skmem (bytes held: r, rb, t, tb), wscale, options; for a
+    and for a connection what ``ss -i`` prints, under its names or with the unit behind them,
+    retrans (in flight, in all), skmem (bytes held: r, rb, t, tb), wscale, options; for a
     listener syn_queue, syn_queue_limit, qlen_young.
     """
     for group in prot.listening_hash.values():
@@ -58,7 +61,7 @@ def _listener(lsk: TcpSock) -> dict[str, Any]:
     assert queues is not None
     return {
         "state": STATE_NAMES[TCP_LISTEN],
-        "recv_q": len(queues.accept_queue),
+        "recv_q": queues.ack_backlog(),
         "send_q": queues.max_ack_backlog,
         "local": (lsk.bind_addr, lsk.tp.sport),
         "peer": (0, 0),
@@ -89,7 +92,7 @@ def _timewait(tw: TimewaitSock) -> dict[str, Any]:
         "send_q": 0,
         "local": (rec.saddr, rec.sport),
         "peer": (rec.daddr, rec.dport),
-        "timer": ("timewait", _left_us(tw.prot, tw.timer), 0),
+        "timer": ("timewait", _left_us(tw.prot, tw.timer.expires_us), 0),
     }
 
 
@@ -112,6 +115,26 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
         "cwnd": tp.snd_cwnd,
         "ssthresh": tp.snd_ssthresh if tp.snd_ssthresh < 0x7FFFFFFF else None,
         "retrans": (tp.retrans_out, tp.total_retrans),
+        "unacked": tp.packets_out,
+        "lost": tp.lost_out,
+        "sacked": tp.sacked_out,
+        "backoff": tp.backoff,
+        "ato_us": min(tp.ack_ato_us, TCP_DELACK_MAX_US),
+        "pmtu": sk.dst.mtu if sk.dst is not None else 0,
+        "min_rtt_us": tp.rtt_min_us,
+        "rcv_rtt_us": tp.rcv_rtt_us >> 3,
+        "rcv_space": tp.rcvq_space,
+        "rcv_ssthresh": tp.rcv_ssthresh,
+        "reordering": tcp_reordering(sk),
+        "rcv_ooopack": tp.rcv_ooopack,
+        "lastsnd_us": sk.prot.clock.now_us - tp.lsndtime_us,
+        "lastrcv_us": sk.prot.clock.now_us - tp.ack_lrcvtime_us,
+        "lastack_us": sk.prot.clock.now_us - tp.rcv_tstamp_us,
+        "pacing_rate": tp.sk_pacing_rate,
+        "delivered": tp.delivered,
+        "data_segs_out": tp.data_segs_out,
+        "data_segs_in": tp.data_segs_in,
+        "bytes_retrans": tp.bytes_retrans,
         "bytes_sent": tp.bytes_sent,
         "bytes_acked": tp.bytes_acked,
         "bytes_received": tp.bytes_received,
@@ -123,6 +146,9 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
         "wscale": (tp.snd_wscale, tp.rcv_wscale) if tp.wscale_ok else None,
         "ts": bool(tp.tstamp_ok),
         "sack": bool(tp.sack_ok),
+        "ecn": bool(tp.ecn_flags & TCP_ECN_OK),
+        "ecnseen": bool(tp.ecn_flags & TCP_ECN_SEEN),
+        "fastopen": bool(tp.syn_fastopen & TFO_SYN_DATA_ACKED),
         "congestion": sk.ca.name,
         "ca_state": tp.ca_state,
         "ofo_bytes": sk.ofo.nbytes if sk.ofo is not None else 0,
@@ -137,14 +163,15 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
 
 def _timer(sk: TcpSock) -> tuple[str, int, int] | None:
     prot = sk.prot
-    if sk.icsk_pending in ON_TIMERS and sk.retransmit_timer is not None:
-        return ("on", _left_us(prot, sk.retransmit_timer), sk.tp.retransmits)
-    if sk.icsk_pending == ICSK_TIME_PROBE0 and sk.retransmit_timer is not None:
-        return ("persist", _left_us(prot, sk.retransmit_timer), sk.tp.probes_out)
+    tp = sk.tp
+    if tp.icsk_pending in ON_TIMERS:
+        return ("on", _left_us(prot, tp.icsk_timeout_us), tp.retransmits)
+    if tp.icsk_pending == ICSK_TIME_PROBE0:
+        return ("persist", _left_us(prot, tp.icsk_timeout_us), tp.probes_out)
     if sk.keepalive_timer is not None and sk.keepalive_timer.pending:
-        return ("keepalive", _left_us(prot, sk.keepalive_timer), sk.tp.probes_out)
+        return ("keepalive", _left_us(prot, sk.keepalive_timer.expires_us), tp.probes_out)
     return None
 
 
-def _left_us(prot: TcpProt, timer: Timer) -> int:
-    return max(timer.expires_us - prot.clock.now_us, 0)
+def _left_us(prot: TcpProt, expires_us: int) -> int:
+    return max(expires_us - prot.clock.now_us, 0)

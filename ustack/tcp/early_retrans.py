@@ -32,8 +32,7 @@ def tcp_pause_early_retransmit(sk: TcpSock, ack: AckState) -> bool:
     if sk.prot.config.tcp_early_retrans < 2 or ack.flag & FLAG_ECE or not tp.srtt_us:
         return False
     delay_us = max(tp.srtt_us >> 5, TCP_TIMEOUT_MIN_US)
-    timer = sk.retransmit_timer
-    if timer is None or timer.expires_us <= sk.prot.clock.now_us + delay_us:
+    if tp.icsk_timeout_us <= sk.prot.clock.now_us + delay_us:
         return False
     tcp_arm_retransmit(sk, delay_us, ICSK_TIME_EARLY_RETRANS)
     ack.flag &= ~FLAG_SET_XMIT_TIMER

@@ -37,12 +37,10 @@ class TcpFast:
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
         self.on = False
         """Whether C may send and receive now."""
-        self.socks: dict[int, TcpSock] = {}
-        """The sockets that C knows, by their handles."""
-        self._last_handle = 0
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
+        self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
         prot.net.taps_changed = self._update
         self.configure(prot.net.config)
@@ -64,21 +62,13 @@ class TcpFast:
     def _update(self) -> None:
         """Taps see each packet in Python."""
         self.on = self._wanted and not self.prot.net.ptype_all
+        self.ptr.on = self.on
 
-    def hash(self, sk: TcpSock) -> None:
-        """Let C find ``sk``, which is established."""
+    def forget(self, sk: TcpSock) -> None:
+        """Have C forget the control block, which will be freed."""
         tp = sk.tp
-        if not tp.is_hashed:
-            self._last_handle = tp.handle = self._last_handle + 1 & 0xFFFFFFFF
-            self.socks[tp.handle] = sk
-            lib.us_tcp_hash(self.ptr, tp)
-
-    def unhash(self, sk: TcpSock) -> None:
-        """Undo ``hash``."""
-        tp = sk.tp
-        if tp.is_hashed:
-            lib.us_tcp_unhash(self.ptr, tp)
-            del self.socks[tp.handle]
+        lib.us_tcp_forget_timers(self.ptr, tp)
+        lib.us_tcp_unhash(self.ptr, tp)
 
     def dst_of(self, rt: Route | None) -> Any:
         """Return ``rt`` as C sees it (``struct us_tcp_dst *``), NULL if C cannot send there."""
@@ -163,4 +153,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
+    "DelayedACKs",
 )  # fmt: skip

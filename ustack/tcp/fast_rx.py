@@ -14,7 +14,7 @@ from ustack.core.netdevice import NETIF_F_GRO
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_acked_in_order
 from ustack.tcp.data import tcp_data_ready
-from ustack.tcp.delack import tcp_ack_snd_check, tcp_send_delayed_ack
+from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.input import is_over
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.sndbuf import tcp_check_space
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
     from ustack.tcp.sock import TcpSock
 
-_EVENT = Struct("=IIIIq")
-"""struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+_EVENT = Struct("=IIIII4xq")
+"""struct us_tcp_event: handle, generation, what, pkts_acked, prior_packets, rtt_us."""
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
-EV_DELACK: int = lib.US_TCP_EV_DELACK
 EV_ACK: int = lib.US_TCP_EV_ACK
 
 
@@ -60,20 +59,18 @@ def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
 
 def _run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
-    ptr, socks = fast.ptr, fast.socks
+    ptr, socks = fast.ptr, fast.prot.socks
     fast.ring_doorbells()
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
-    for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
+    for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)
-        if sk is None:
+        if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
             continue  # closed by whoever was woken before it
         if what & EV_ACKED:
             _acked(sk, what, pkts, prior_packets, rtt_us)
             continue
         if what & EV_ACK:
             tcp_send_ack(sk)
-        elif what & EV_DELACK:
-            tcp_send_delayed_ack(sk)
         sk.duplicate_sack = None
         tcp_data_ready(sk)
 

@@ -29,6 +29,15 @@ TFO_SERVER_COOKIE_NOT_REQD = 0x200
 TFO_SERVER_WO_SOCKOPT1 = 0x400
 """Every listener takes part, its backlog being its Fast Open queue's length."""
 
+TFO_SYN_OPTION = 0x1
+"""tcb.syn_fastopen: our SYN had the option (syn_fastopen)."""
+TFO_SYN_CHECK = 0x2
+"""It was sent after a pause: if data comes in, the pause was enough (syn_fastopen_ch)."""
+TFO_SYN_DATA = 0x4
+"""It had data (syn_data)."""
+TFO_SYN_DATA_ACKED = 0x8
+"""A SYN's or SYN-ACK's data has arrived, ours or the peer's (syn_data_acked)."""
+
 TCP_FASTOPEN_COOKIE_SIZE = 8
 TCP_FASTOPEN_KEY_LENGTH = 16
 FASTOPEN_RST_TIME_US = 60_000_000

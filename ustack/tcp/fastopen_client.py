@@ -14,7 +14,14 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.data import tcp_queue_rcv
-from ustack.tcp.fastopen import TFO_CLIENT_ENABLE, TFO_CLIENT_NO_COOKIE
+from ustack.tcp.fastopen import (
+    TFO_CLIENT_ENABLE,
+    TFO_CLIENT_NO_COOKIE,
+    TFO_SYN_DATA,
+    TFO_SYN_DATA_ACKED,
+    TFO_SYN_OPTION,
+)
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_should_disable
 from ustack.tcp.scoreboard import tcp_rtx_restart
 from ustack.wire.tcp import MAX_OPTIONS_LEN, FastopenOption
 
@@ -23,8 +30,6 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
-TCP_METRICS_MAX = 4096
-"""Peers whose cookies are remembered."""
 TRY_EXP_NEXT, TRY_EXP_NO_MORE = 1, 2
 
 
@@ -44,18 +49,6 @@ class FastopenRequest:
         """The SYN's option, if it had one."""
 
 
-class FastopenCache:
-    """What is known about one peer (struct tcp_fastopen_metrics)."""
-
-    __slots__ = ("cookie", "mss", "try_exp")
-
-    def __init__(self) -> None:
-        self.cookie = FastopenOption(b"")
-        self.mss = 0
-        self.try_exp = 0
-        """1: ask with the experimental option next, 2: that did not help either."""
-
-
 def tcp_fastopen_client_enabled(prot: TcpProt) -> bool:
     """Whether net.ipv4.tcp_fastopen lets clients."""
     return bool(prot.config.tcp_fastopen & TFO_CLIENT_ENABLE)
@@ -64,9 +57,11 @@ def tcp_fastopen_client_enabled(prot: TcpProt) -> bool:
 def tcp_fastopen_cookie_check(sk: TcpSock) -> tuple[bool, FastopenOption | None, int]:
     """Return whether data may go with the SYN, the SYN's option, and the peer's MSS or 0."""
     prot = sk.prot
-    known = prot.fastopen_cache.get((sk.tp.saddr, sk.tp.daddr))
-    mss = known.mss if known is not None else 0
-    if prot.config.tcp_fastopen & TFO_CLIENT_NO_COOKIE:
+    known = prot.metrics.lookup(sk.tp.saddr, sk.tp.daddr)
+    mss = known.fo_mss if known is not None else 0
+    if tcp_fastopen_active_should_disable(sk):
+        return False, None, mss
+    if prot.config.tcp_fastopen & TFO_CLIENT_NO_COOKIE or sk.opts.fastopen_no_cookie:
         return True, None, mss
     if known is None:
         return False, FastopenOption(b""), 0
@@ -102,6 +97,8 @@ def tcp_syn_data(sk: TcpSock, fo: FastopenRequest) -> int:
         tp.write_seq = tp.pushed_seq = tp.write_seq + fo.copied & SEQ_MASK
         sk.prot.mib_ext.TCPOrigDataSent += 1 if fo.copied else 0
     fo.data = b""
+    tp.syn_fastopen |= TFO_SYN_OPTION if fo.option is not None else 0
+    tp.syn_fastopen |= TFO_SYN_DATA if fo.copied else 0
     return fo.copied
 
 
@@ -115,8 +112,10 @@ def tcp_rcv_fastopen_synack(sk: TcpSock, seg: Segment) -> None:
     try_exp = 0
     if fo.option is not None and cookie is None and not fo.copied and not tp.total_retrans:
         try_exp = TRY_EXP_NO_MORE if fo.option.exp else TRY_EXP_NEXT
-    tcp_fastopen_cache_set(sk, cookie, try_exp)
-    if fo.copied and tp.snd_una != tp.snd_nxt:
+    untaken = bool(fo.copied) and tp.snd_una != tp.snd_nxt
+    syn_drop = untaken and cookie is None and fo.option is not None and tp.total_retrans > 0
+    tcp_fastopen_cache_set(sk, cookie, try_exp, syn_drop=syn_drop)
+    if untaken:
         sk.prot.mib_ext.TCPFastOpenActiveFail += 1
         tcp_fastopen_resend(sk)
         sk.prot.mib.RetransSegs += 1
@@ -124,8 +123,10 @@ def tcp_rcv_fastopen_synack(sk: TcpSock, seg: Segment) -> None:
         return
     if fo.copied:
         sk.prot.mib_ext.TCPFastOpenActive += 1
+        tp.syn_fastopen |= TFO_SYN_DATA_ACKED
     if fo.option is not None and seg.payload:
         tcp_queue_rcv(sk, seg.payload)
+        tp.syn_fastopen |= TFO_SYN_DATA_ACKED
 
 
 def tcp_fastopen_resend(sk: TcpSock) -> None:
@@ -135,19 +136,20 @@ def tcp_fastopen_resend(sk: TcpSock) -> None:
     tcp_rtx_restart(sk)
 
 
-def tcp_fastopen_cache_set(sk: TcpSock, cookie: FastopenOption | None, try_exp: int) -> None:
-    """Remember what the SYN-ACK said; the peer longest known is forgotten (tcp_metrics)."""
-    cache = sk.prot.fastopen_cache
-    key = (sk.tp.saddr, sk.tp.daddr)
-    known = cache.pop(key, None) or FastopenCache()
-    known.mss = sk.tp.rx_opt_mss
+def tcp_fastopen_cache_set(
+    sk: TcpSock, cookie: FastopenOption | None, try_exp: int, *, syn_drop: bool
+) -> None:
+    """Remember what the SYN-ACK said, and whether the SYN before it got lost."""
+    prot = sk.prot
+    known = prot.metrics.lookup_or_create(sk.tp.saddr, sk.tp.daddr)
+    known.fo_mss = sk.tp.rx_opt_mss
     if cookie is not None and cookie.cookie:
         known.cookie = cookie
     elif not known.cookie.cookie:
         known.try_exp = max(known.try_exp, try_exp)
-    if len(cache) >= TCP_METRICS_MAX:
-        del cache[next(iter(cache))]
-    cache[key] = known
+    known.syn_loss = known.syn_loss + 1 if syn_drop else 0
+    if syn_drop:
+        known.last_syn_loss_us = prot.clock.now_us
 
 
 def tcp_fastopen_connect_allowed(sk: TcpSock, *, closed: bool, value: int) -> None:

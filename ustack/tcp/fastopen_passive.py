@@ -14,11 +14,12 @@ from ustack.tcp.data import tcp_queue_rcv
 from ustack.tcp.fastopen import (
     TFO_SERVER_COOKIE_NOT_REQD,
     TFO_SERVER_ENABLE,
+    TFO_SYN_DATA_ACKED,
     FastopenQueue,
     reqsk_fastopen_remove,
     tcp_fastopen_cookie_gen,
 )
-from ustack.tcp.recovery import tcp_enter_loss
+from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.request_sock import tcp_rtx_synack
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_rearm_rto
@@ -50,7 +51,7 @@ def tcp_try_fastopen(
         return None, None
     if not _queue_has_room(request, queue):
         return None, None
-    if bits & TFO_SERVER_COOKIE_NOT_REQD:
+    if bits & TFO_SERVER_COOKIE_NOT_REQD or lsk.opts.fastopen_no_cookie:
         child = _child_or_failure(request, seg, queue)
         return child, None
     if option is None:
@@ -112,6 +113,7 @@ def tcp_fastopen_create_child(
     if seg.payload:
         tcp_queue_rcv(child, seg.payload)
         tp.data_segs_in = 1
+        tp.syn_fastopen |= TFO_SYN_DATA_ACKED
     request.req.rcv_nxt = tp.rcv_wup = tp.last_ack_sent = tp.rcv_nxt
     return child
 

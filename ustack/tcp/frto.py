@@ -17,9 +17,9 @@ from ustack.tcp.ack_state import (
     REXMIT_NEW,
     AckState,
 )
-from ustack.tcp.output import tcp_wnd_end
 from ustack.tcp.reno_sack import tcp_add_reno_sack, tcp_reset_reno_sack
 from ustack.tcp.scoreboard import tcp_recovery
+from ustack.tcp.send_window import tcp_wnd_end
 from ustack.tcp.undo import tcp_try_undo_loss, tcp_try_undo_recovery
 
 if TYPE_CHECKING:

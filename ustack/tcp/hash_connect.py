@@ -15,7 +15,7 @@ from ustack.config import LINUX_310
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.siphash import siphash_2u64
-from ustack.tcp.ports import bind_bucket_add, inet_sk_local_port_range
+from ustack.tcp.ports import bind_bucket_share, inet_sk_local_port_range
 from ustack.tcp.states import TCP_FIN_WAIT2
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def inet_hash_connect(prot: TcpProt, sk: TcpSock) -> None:
         prot.mib_ustack.ConnectPortProbes += probes
         _move_on(prot, digest, tried, 1 if own_range else 2)
         sk.tp.sport = port
-        sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=True)
+        sk.by_connect = True
+        sk.bind_bucket = bind_bucket_share(prot, sk, port)
         _hash(prot, sk)
         return
     prot.mib_ustack.ConnectPortProbes += probes
@@ -73,7 +74,7 @@ def _hash(prot: TcpProt, sk: TcpSock) -> None:
     if tw is not None:
         prot.mib_ext.TWRecycled += 1
         tw.kill()
-    prot.ehash[sk.key] = sk
+    prot.ehash.insert(sk)
 
 
 def inet_check_established(prot: TcpProt, sk: TcpSock, port: int, *, named: bool) -> bool:

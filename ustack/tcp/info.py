@@ -3,8 +3,8 @@
 ``tcp_get_info`` fills what this stack knows. Always 0, because nothing here measures it:
 fackets, last_ack_sent (so in Linux), delivery_rate and delivery_rate_app_limited, busy_time,
 rwnd_limited and sndbuf_limited, delivered_ce, rehash, fastopen_client_fail, total_rto,
-total_rto_recoveries and total_rto_time, everything of AccECN, and of the options SYN_DATA,
-USEC_TS and TFO_CHILD.
+total_rto_recoveries and total_rto_time, everything of AccECN, and of the options USEC_TS and
+TFO_CHILD.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.tcp.ecn import TCP_ECN_OK, TCP_ECN_SEEN
+from ustack.tcp.fastopen import TFO_SYN_DATA_ACKED
 from ustack.tcp.pacing import MAX_RATE
 from ustack.tcp.scoreboard import tcp_reordering
 from ustack.tcp.states import TCP_LISTEN
@@ -27,6 +28,7 @@ TCPI_OPT_SACK = 2
 TCPI_OPT_WSCALE = 4
 TCPI_OPT_ECN = 8
 TCPI_OPT_ECN_SEEN = 16
+TCPI_OPT_SYN_DATA = 32
 
 NO_RTT = 0xFFFFFFFF
 """tcpi_min_rtt before the first sample (~0U)."""
@@ -93,7 +95,7 @@ def tcp_get_info(sk: TcpSock) -> dict[str, int]:
     }
     if tp.state == TCP_LISTEN:
         assert sk.listen is not None
-        figures["unacked"] = len(sk.listen.accept_queue)
+        figures["unacked"] = sk.listen.ack_backlog()
         figures["sacked"] = sk.listen.max_ack_backlog
         return figures
     return figures | _header(sk) | _in_flight(sk) | _metrics(sk) | _counts(sk)
@@ -106,6 +108,7 @@ def _header(sk: TcpSock) -> dict[str, int]:
     options |= TCPI_OPT_WSCALE if tp.wscale_ok else 0
     options |= TCPI_OPT_ECN if tp.ecn_flags & TCP_ECN_OK else 0
     options |= TCPI_OPT_ECN_SEEN if tp.ecn_flags & TCP_ECN_SEEN else 0
+    options |= TCPI_OPT_SYN_DATA if tp.syn_fastopen & TFO_SYN_DATA_ACKED else 0
     return {
         "ca_state": tp.ca_state,
         "retransmits": tp.retransmits,

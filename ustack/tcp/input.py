@@ -29,7 +29,9 @@ from ustack.tcp.data import (
 )
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_reset_check
 from ustack.tcp.fastopen_passive import tcp_rcv_synrecv_state_fastopen
+from ustack.tcp.metrics import tcp_update_metrics
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.paws import tcp_paws_discard, tcp_replace_ts_recent
 from ustack.tcp.rtt import tcp_ack_update_rtt
@@ -112,14 +114,11 @@ def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:
         return reason
     # Fifth, check the ACK field.
     if tp.state == TCP_SYN_RECV and not _is_ack_of_our_syn(sk, seg, ahead=request is not None):
-        tcp_v4_send_reset(sk.prot, seg)
+        tcp_v4_send_reset(sk.prot, sk, seg)
         return DropReason.TCP_INVALID_ACK_SEQUENCE
-    old_ack = before(seg.ack, tp.snd_una)
     reason = tcp_ack(sk, seg)
     if reason is not None:
         return reason
-    if not old_ack:
-        tcp_replace_ts_recent(sk, seg)
     reason = _ack_in_state(sk, seg)
     if reason is not None or is_over(sk):
         return reason
@@ -172,6 +171,7 @@ def tcp_validate_incoming(
         if _reset_is_exact(sk, seg):
             tcp_reset(sk)
         else:
+            tcp_fastopen_active_reset_check(sk)
             tcp_send_challenge_ack(sk)
         return DropReason.TCP_RESET
     if seg.flags & SYN and not _is_crossing_syn_ack(sk, seg):
@@ -299,6 +299,7 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
         tcp_time_wait(sk)
     elif state == TCP_LAST_ACK:
+        tcp_update_metrics(sk)
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
         tcp_done(sk)
     return None
@@ -341,7 +342,7 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:
 def _abort_on_data(sk: TcpSock, seg: Segment) -> DropReason:
     """Data for a socket that nobody can read any more: a reset (RFC 9293 §3.6.1)."""
     sk.prot.mib_ext.TCPAbortOnData += 1
-    tcp_v4_send_reset(sk.prot, seg)
+    tcp_v4_send_reset(sk.prot, sk, seg)
     tcp_reset(sk)
     return DropReason.TCP_ABORT_ON_DATA
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.config import LINUX_310
@@ -68,6 +69,7 @@ class ListenQueues:
         "accept_queue",
         "defer_accept",
         "fastopen",
+        "in_hand",
         "max_ack_backlog",
         "qlen_young",
         "syn_queue",
@@ -78,7 +80,8 @@ class ListenQueues:
     def __init__(self) -> None:
         self.max_ack_backlog = 0
         self.syn_queue: dict[FlowKey, RequestSock] = {}
-        self.accept_queue: deque[TcpSock] = deque()
+        self.accept_queue: deque[int] = deque()
+        """Handles of the children that wait for accept()."""
         self.qlen_young = 0
         """Requests whose SYN-ACK has not been repeated."""
         self.table: ListenTable | None = None
@@ -89,10 +92,16 @@ class ListenQueues:
         """TCP_FASTOPEN: None, off."""
         self.synq_overflow_us: int | None = None
         """When a cookie last went out; without one lately no ACK can bring one back."""
+        self.in_hand: Callable[[], int] | None = None
+        """How many the edge has accepted ahead of an application that has not taken them."""
+
+    def ack_backlog(self) -> int:
+        """Return how many connections wait for the application (sk_ack_backlog)."""
+        return len(self.accept_queue) + (self.in_hand() if self.in_hand is not None else 0)
 
     def accept_queue_is_full(self) -> bool:
         """sk_acceptq_is_full: one more than the limit fits."""
-        return len(self.accept_queue) > self.max_ack_backlog
+        return self.ack_backlog() > self.max_ack_backlog
 
     def syn_queue_is_full(self) -> bool:
         """inet_csk_reqsk_queue_is_full; linux-6: one more than the limit fits."""
@@ -162,7 +171,7 @@ def inet_csk_accept(sk: TcpSock) -> TcpSock:
         raise socket_error(errno.EINVAL)
     if not sk.listen.accept_queue:
         raise socket_error(errno.EAGAIN)
-    child = sk.listen.accept_queue.popleft()
+    child = sk.prot.sock_of(sk.listen.accept_queue.popleft())
     request = sk.prot.fastopen_rsk.get(child)
     if request is not None:
         request.sk = None  # taken before its handshake is over
@@ -178,7 +187,7 @@ def inet_csk_listen_stop(sk: TcpSock) -> None:
     for request in list(queues.syn_queue.values()):
         reqsk_drop(request)
     while queues.accept_queue:
-        _inet_child_forget(queues.accept_queue.popleft())
+        _inet_child_forget(sk.prot.sock_of(queues.accept_queue.popleft()))
     if queues.fastopen is not None:
         queues.fastopen.forget_resets()
     queues.synq_overflow_us = None

@@ -9,6 +9,7 @@ which blocks to report in SACK, most recent first (RFC 2018 §4; tcp_sack_new_of
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ustack.core.timer import Timer
@@ -76,6 +77,11 @@ class OutOfOrderQueue:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def ranges(self) -> Iterator[tuple[int, int, bool]]:
+        """Yield start, end (a FIN counted) and whether it has the FIN, of each entry in order."""
+        for entry in self._entries:
+            yield *self._range(entry.start, entry.end), entry.fin
 
     @property
     def truesize(self) -> int:

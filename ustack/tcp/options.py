@@ -9,16 +9,18 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
-from ustack.tcp import connect_options, listen_options, send_options
+from ustack.tcp import connect_options, ip_header, listen_options, md5, send_options
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX
 from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
 from ustack.tcp.info import tcp_info
+from ustack.tcp.ports import set_reuse
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -47,6 +49,7 @@ SO_RCVLOWAT = 18
 SO_ACCEPTCONN = 30
 SO_PROTOCOL = 38
 SO_DOMAIN = 39
+SO_PEEK_OFF = 42
 SO_MAX_PACING_RATE = 47
 
 IPPROTO_TCP = 6
@@ -78,6 +81,9 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         return
     if level == IPPROTO_TCP and opt == listen_options.TCP_FASTOPEN_KEY:
         listen_options.set_fastopen_key(sk, value)
+        return
+    if level == IPPROTO_TCP and opt in (md5.TCP_MD5SIG, md5.TCP_MD5SIG_EXT):
+        md5.tcp_v4_parse_md5_keys(sk, opt, value)
         return
     if level == SOL_SOCKET and opt == SO_MAX_PACING_RATE:
         send_options.set_max_pacing_rate(sk, value)
@@ -125,7 +131,7 @@ def _set_linger(sk: TcpSock, value: int | bytes) -> None:
 
 
 def _set_reuse(sk: TcpSock, value: int) -> None:
-    sk.reuse = bool(value)
+    set_reuse(sk, reuse=bool(value))
 
 
 def _set_oobinline(sk: TcpSock, value: int) -> None:
@@ -133,7 +139,7 @@ def _set_oobinline(sk: TcpSock, value: int) -> None:
 
 
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
-    limit = sk.prot.config.tcp_rmem[2]
+    limit = sk.prot.net.config.core.rmem_max
     sk.rcvbuf_locked = True
     sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
 
@@ -155,6 +161,10 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
         tp.sk_rcvbuf = wanted
         if tp.window_clamp:
             tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)
+
+
+def _set_peek_off(sk: TcpSock, value: int) -> None:
+    sk.opts = replace(sk.opts, peek_off=value)
 
 
 def _set_window_clamp(sk: TcpSock, value: int) -> None:
@@ -186,10 +196,12 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     **send_options.SETTERS,
     **connect_options.SETTERS,
     **listen_options.SETTERS,
+    **ip_header.SETTERS,
     (SOL_SOCKET, SO_REUSEADDR): _set_reuse,
     (SOL_SOCKET, SO_OOBINLINE): _set_oobinline,
     (SOL_SOCKET, SO_RCVBUF): _set_rcvbuf,
     (SOL_SOCKET, SO_RCVLOWAT): _set_rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): _set_peek_off,
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _set_window_clamp,
     (IPPROTO_TCP, TCP_QUICKACK): _set_quickack,
 }
@@ -198,6 +210,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     **send_options.GETTERS,
     **connect_options.GETTERS,
     **listen_options.GETTERS,
+    **ip_header.GETTERS,
     (SOL_SOCKET, SO_REUSEADDR): lambda sk: int(sk.reuse),
     (SOL_SOCKET, SO_TYPE): lambda sk: 1,
     (SOL_SOCKET, SO_ERROR): lambda sk: sk.take_error(),
@@ -205,6 +218,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (SOL_SOCKET, SO_KEEPALIVE): lambda sk: int(sk.keepopen),
     (SOL_SOCKET, SO_OOBINLINE): lambda sk: int(sk.oobinline),
     (SOL_SOCKET, SO_RCVLOWAT): lambda sk: sk.rcvlowat,
+    (SOL_SOCKET, SO_PEEK_OFF): lambda sk: sk.opts.peek_off,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda sk: int(sk.tp.state == TCP_LISTEN),
     (SOL_SOCKET, SO_PROTOCOL): lambda sk: IPPROTO_TCP,
     (SOL_SOCKET, SO_DOMAIN): lambda sk: 2,

@@ -8,16 +8,18 @@ port of which none listens, SO_REUSEPORT lets those share it that all asked for 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
-from ustack.tcp.states import TCP_LISTEN
+from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
+    from ustack.tcp.timewait import TimewaitSock
 
 NOBODY_BOUND = -1
 """``fastreuse`` and ``fastreuseport`` of a port that only connect() has given out."""
@@ -25,18 +27,38 @@ FASTREUSEPORT_ANY = 1
 FASTREUSEPORT_STRICT = 2
 
 
+class Sharer(NamedTuple):
+    """What a connection's port may be shared by: all that are alike stand in a bucket as one."""
+
+    rcv_saddr: int
+    reuse: bool
+    reuseport: bool
+    by_connect: bool
+    state: int = TCP_ESTABLISHED
+    """No listener."""
+
+
 class BindBucket:
     """One port in use (struct inet_bind_bucket) and the sockets on it."""
 
-    __slots__ = ("bound", "fast_rcv_saddr", "fastreuse", "fastreuseport", "owners", "port")
+    __slots__ = (
+        "bound",
+        "fast_rcv_saddr",
+        "fastreuse",
+        "fastreuseport",
+        "owners",
+        "port",
+        "sharers",
+    )
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.owners: dict[Any, bool] = {}
-        """TcpSocks and TimewaitSocks in the order they came; True: connect() chose the port
-        (SOCK_CONNECT_BIND), so that others may share it whose four-tuple differs."""
+        self.owners: dict[TcpSock, None] = {}
+        """Sockets that bound it, in the order they came."""
+        self.sharers: dict[Sharer, int] = {}
+        """Connections and mini-sockets that came by it through a listener or connect()."""
         self.bound = 0
-        """Owners of which that is not true."""
+        """Those of either kind whose port connect() has not chosen."""
         self.fastreuse = NOBODY_BOUND
         """1: all owners have SO_REUSEADDR and none listened when it came; 0: not so."""
         self.fastreuseport = NOBODY_BOUND
@@ -50,24 +72,61 @@ class BindBucket:
         return self.fastreuse == NOBODY_BOUND and self.fastreuseport == NOBODY_BOUND
 
 
-def bind_bucket_add(prot: TcpProt, owner: object, port: int, *, by_connect: bool) -> BindBucket:
-    """Put ``owner`` on ``port``'s bucket, making the bucket if need be (inet_bind_hash)."""
+def _bind_bucket(prot: TcpProt, port: int) -> BindBucket:
     bucket = prot.bhash.get(port)
     if bucket is None:
         bucket = prot.bhash[port] = BindBucket(port)
-    bucket.owners[owner] = by_connect
-    bucket.bound += not by_connect
     return bucket
 
 
-def bind_bucket_remove(prot: TcpProt, owner: object, bucket: BindBucket) -> None:
-    """Take ``owner`` off its bucket; an empty bucket goes (inet_bind_bucket_destroy).
+def bind_bucket_add(prot: TcpProt, sk: TcpSock, port: int) -> BindBucket:
+    """Put a socket that binds on ``port``'s bucket, made if need be (inet_bind_hash)."""
+    bucket = _bind_bucket(prot, port)
+    bucket.owners[sk] = None
+    bucket.bound += 1
+    return bucket
+
+
+def _sharer(sk: TcpSock | TimewaitSock) -> Sharer:
+    return Sharer(sk.rcv_saddr, sk.reuse, sk.reuseport, sk.by_connect)
+
+
+def bind_bucket_share(prot: TcpProt, sk: TcpSock | TimewaitSock, port: int) -> BindBucket:
+    """Put a connection or a mini-socket on ``port``'s bucket (__inet_inherit_port)."""
+    bucket = _bind_bucket(prot, port)
+    kind = _sharer(sk)
+    bucket.sharers[kind] = bucket.sharers.get(kind, 0) + 1
+    bucket.bound += not sk.by_connect
+    return bucket
+
+
+def set_reuse(sk: TcpSock, *, reuse: bool | None = None, reuseport: bool | None = None) -> None:
+    """Set SO_REUSEADDR or SO_REUSEPORT; on a connection others are to see it as it is now."""
+    bucket = sk.bind_bucket
+    shared = bucket if bucket is not None and sk not in bucket.owners else None
+    if shared is not None:
+        bind_bucket_remove(sk.prot, sk, shared)
+    sk.reuse = sk.reuse if reuse is None else reuse
+    sk.reuseport = sk.reuseport if reuseport is None else reuseport
+    if shared is not None:
+        sk.bind_bucket = bind_bucket_share(sk.prot, sk, shared.port)
+
+
+def bind_bucket_remove(prot: TcpProt, sk: TcpSock | TimewaitSock, bucket: BindBucket) -> None:
+    """Take ``sk`` off its bucket; an empty bucket goes (inet_bind_bucket_destroy).
 
     Since 6.18 a port is connect()'s again once nobody is left who bound it; before, only
     once nobody at all was.
     """
-    bucket.bound -= not bucket.owners.pop(owner)
-    if not bucket.owners:
+    if sk in bucket.owners:
+        del bucket.owners[sk]
+    else:
+        kind = _sharer(sk)
+        bucket.sharers[kind] -= 1
+        if not bucket.sharers[kind]:
+            del bucket.sharers[kind]
+    bucket.bound -= not sk.by_connect
+    if not bucket.owners and not bucket.sharers:
         if prot.bhash.get(bucket.port) is bucket:
             del prot.bhash[bucket.port]
     elif not bucket.bound and prot.profile != LINUX_310:
@@ -88,15 +147,18 @@ def inet_csk_bind_conflict(
         relax: the application named the port: SO_REUSEADDR on both sides is enough.
         reuseport_ok: so is SO_REUSEPORT on both sides.
     """
+    others: Iterable[TcpSock | Sharer] = chain(bucket.owners, bucket.sharers)
     return any(
         inet_rcv_saddr_equal(addr, other.rcv_saddr)
         and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
-        for other in bucket.owners
+        for other in others
         if other is not sk
     )
 
 
-def inet_bind_conflict(sk: TcpSock, other: Any, *, relax: bool, reuseport_ok: bool) -> bool:
+def inet_bind_conflict(
+    sk: TcpSock, other: TcpSock | Sharer, *, relax: bool, reuseport_ok: bool
+) -> bool:
     """Whether two sockets whose addresses overlap may not have the same port."""
     share_port = sk.reuseport and other.reuseport
     if sk.reuse and other.reuse and other.state != TCP_LISTEN:
@@ -124,7 +186,7 @@ def inet_csk_update_fastreuse(
     no short cut any more, and SO_REUSEPORT's holds for one address.
     """
     reuse = sk.reuse and not listening
-    alone = len(bucket.owners) == 1 and sk in bucket.owners
+    alone = len(bucket.owners) == 1 and sk in bucket.owners and not bucket.sharers
     first = alone and sk.prot.profile == LINUX_310
     if first:
         bucket.fastreuse = int(reuse)
@@ -152,7 +214,7 @@ def inet_csk_get_port(prot: TcpProt, sk: TcpSock, addr: int, port: int) -> None:
         if bucket is not None and not inet_csk_may_share(sk, addr, bucket):
             raise socket_error(errno.EADDRINUSE)
         sk.port_locked = True
-    sk.bind_bucket = bind_bucket_add(prot, sk, port, by_connect=False)
+    sk.bind_bucket = bind_bucket_add(prot, sk, port)
     inet_csk_update_fastreuse(sk.bind_bucket, sk, addr)
     sk.bind_addr = addr
     sk.tp.sport = port

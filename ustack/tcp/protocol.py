@@ -10,29 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
 from ustack.tcp.cong.registry import CongestionRegistry
 from ustack.tcp.cong.reno import Reno
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.metrics import TcpMetrics
+from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
-from ustack.tcp.timeout import tcp_write_timer
 from ustack.tcp.transmit import TxScratch
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.ipv4.protocol import Ipv4
-    from ustack.tcp.fastopen_client import FastopenCache
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
     from ustack.tcp.timewait import TimewaitSock
+
+TIMER_NEVER: int = lib.US_TIMER_NEVER
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -59,7 +63,11 @@ class TcpProt:
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
-        self.ehash: dict[FlowKey, TcpSock] = {}
+        self.socks: dict[int, TcpSock] = {}
+        """The sockets that have a Python object, by handle."""
+        self.live_socks = net.config.ustack.tcp_live_socks
+        self.parking = ParkingLot(self)
+        self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
         self.reqsk_hash: dict[FlowKey, RequestSock] = {}
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
@@ -71,8 +79,10 @@ class TcpProt:
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
         """Where linux-3.10 goes on looking for a port to connect() from."""
-        self.fastopen_cache: dict[tuple[int, int], FastopenCache] = {}
-        """Cookies and MSS of peers, by (own address, the peer's); TCP_METRICS_MAX at most."""
+        self.metrics = TcpMetrics(net.clock)
+        self.tfo_active_disable_times = 0
+        """Black holes in a row that Fast Open's clients have met, and when the last was."""
+        self.tfo_active_disable_stamp_us = 0
         self.table_perturb: dict[int, int] = {}
         """The same since 5.12, by a hash of the addresses: 65536 at most."""
         self._syncookie_secret = b""
@@ -80,13 +90,14 @@ class TcpProt:
         """Sockets with data that wait until the device has room (TCP small queues)."""
         self.sockmap: SockMap | None = None
         """The shortcut between local sockets, while it is switched on."""
+        self.md5_needed = False
+        """Some socket has had a key: every segment is asked for its signature."""
         self.orphan_count = 0
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
         self.congestion = CongestionRegistry(Reno(), Cubic())
         self.congestion.configure(self.config)
-        self.write_timer = tcp_write_timer
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.fast = TcpFast(self)
@@ -105,6 +116,10 @@ class TcpProt:
         """
         return TcpSock(self, self.congestion.default)
 
+    def sock_of(self, handle: int) -> TcpSock:
+        """Return the socket with this handle, which is open; its object is made if it idled."""
+        return self.socks.get(handle) or tcp_unpark(self, handle)
+
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.
 
@@ -114,14 +129,25 @@ class TcpProt:
         self.congestion.configure(config.tcp)
         if config.tcp.tcp_fastopen_key != self.config.tcp_fastopen_key:
             self.fastopen = FastopenContext(config.tcp.tcp_fastopen_key, self.rng)
+        if (
+            config.tcp.tcp_fastopen_blackhole_timeout_us
+            != self.config.tcp_fastopen_blackhole_timeout_us
+        ):
+            self.tfo_active_disable_times = 0
         self.config = config.tcp
         self.somaxconn = config.core.somaxconn
         self.profile = config.ustack.profile
+        self.live_socks = config.ustack.tcp_live_socks
         self.fast.configure(config)
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
         return list(tcp_diag(self))
+
+    def next_timer_us(self) -> int | None:
+        """Return when the first of all connections' timers is due, None if none is set."""
+        due_us: int = lib.us_tcp_next_timer_us(self.fast.ptr)
+        return None if due_us == TIMER_NEVER else due_us
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""
@@ -134,9 +160,7 @@ class TcpProt:
 
     def unhash(self, sk: TcpSock) -> None:
         """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""
-        self.fast.unhash(sk)
-        if self.ehash.get(sk.key) is sk:
-            del self.ehash[sk.key]
+        self.ehash.remove(sk)
         if sk.listen is not None:
             inet_unhash(sk)
         if not sk.port_locked:
@@ -147,6 +171,7 @@ class TcpProt:
         if sk.bind_bucket is not None:
             bind_bucket_remove(self, sk, sk.bind_bucket)
             sk.bind_bucket = None
+            sk.by_connect = False
 
     @property
     def syncookie_secret(self) -> bytes:

@@ -18,10 +18,8 @@ from ustack.tcp.cong.ops import (
     tcp_set_ca_state,
 )
 from ustack.tcp.ecn import tcp_ecn_queue_cwr
-from ustack.tcp.output import (
-    tcp_packets_in_flight,
-)
 from ustack.tcp.scoreboard import tcp_recovery
+from ustack.tcp.send_window import tcp_packets_in_flight
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock

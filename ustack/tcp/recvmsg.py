@@ -7,6 +7,7 @@ at once (tcp_cleanup_rbuf). An empty queue is EAGAIN; waiting is the runtime's b
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
@@ -32,31 +33,44 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
 
     Args:
         buffer: writable, at least ``length`` long; not touched with MSG_TRUNC.
-        flags: MSG_PEEK leaves the bytes where they are, MSG_TRUNC discards them uncopied.
+        flags: MSG_PEEK leaves the bytes where they are, and begins at SO_PEEK_OFF; MSG_TRUNC
+            discards them uncopied.
 
     Raises:
         OSError: the pending error; ENOTCONN, it was never connected (the application's);
             BlockingIOError (EAGAIN), nothing is there.
     """
     tp = sk.tp
-    available = tp.receive_queue.len
-    if not available:
+    offset = tcp_peek_offset(sk, flags)
+    available = tp.receive_queue.len - offset
+    if available <= 0:
         return _empty(sk)
     length = min(length, available)
     if sk.urg is not None:
-        length = tcp_read_limit(sk, length)
+        length = tcp_read_limit(sk, length, offset)
         if not length:
             return _empty(sk)
     mem = sk.prot.mem.ptr
     if flags & MSG_PEEK:
         if not flags & MSG_TRUNC:
-            lib.us_bq_peek(mem, sk.rcvq, 0, ffi.from_buffer(buffer), length)
+            lib.us_bq_peek(mem, sk.rcvq, offset, ffi.from_buffer(buffer), length)
+        if sk.opts.peek_off >= 0:
+            sk.opts = replace(sk.opts, peek_off=offset + length)
         return length
     if flags & MSG_TRUNC:
         lib.us_bq_drop(mem, sk.rcvq, length)
     else:
         lib.us_bq_read(mem, sk.rcvq, ffi.from_buffer(buffer), length)
+    tcp_bytes_read(sk, length)
+    return length
+
+
+def tcp_bytes_read(sk: TcpSock, length: int) -> None:
+    """Account for bytes that have left the receive queue for the application."""
+    tp = sk.tp
     tp.copied_seq = tp.copied_seq + length & SEQ_MASK
+    if sk.opts.peek_off >= 0:
+        sk.opts = replace(sk.opts, peek_off=max(sk.opts.peek_off - length, 0))
     if sk.urg is not None:
         tcp_urg_passed(sk)
     if tp.state != TCP_CLOSE:
@@ -64,7 +78,11 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         if sk.prot.sockmap is not None:
             sk.prot.sockmap.data_read(sk)
         tcp_cleanup_rbuf(sk, length)
-    return length
+
+
+def tcp_peek_offset(sk: TcpSock, flags: int) -> int:
+    """Return how far behind the next byte to be read a call begins (sk_peek_offset)."""
+    return max(sk.opts.peek_off, 0) if flags & MSG_PEEK else 0
 
 
 def _empty(sk: TcpSock) -> int:

@@ -37,14 +37,18 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 
-def tcp_close(sk: TcpSock) -> None:
-    """Let go of a socket on the application's behalf; it must not be used afterwards."""
+def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
+    """Let go of a socket on the application's behalf; it must not be used afterwards.
+
+    Args:
+        unread: the application had not read all that it was given (see ``daemon.join``).
+    """
     sk.dead = True
     if sk.tp.state == TCP_LISTEN:
         inet_csk_listen_stop(sk)
         tcp_done(sk)
     else:
-        _close_connection(sk)
+        _close_connection(sk, unread)
     sk.orphaned = True
     sk.prot.orphan_count += 1
     if sk.tp.state == TCP_FIN_WAIT2 and _limit_fin_wait2(sk):
@@ -72,11 +76,11 @@ def _abort_orphan(sk: TcpSock) -> None:
     tcp_clear_xmit_timers(sk)
 
 
-def _close_connection(sk: TcpSock) -> None:
+def _close_connection(sk: TcpSock, unread: bool) -> None:
     """Unread text: a reset, as RFC 2525 §2.17 has it. SO_LINGER 0: a reset. Else a FIN."""
     tp = sk.tp
     prot = sk.prot
-    unread = tp.receive_queue.len
+    unread = unread or bool(tp.receive_queue.len)
     lib.us_bq_purge(prot.mem.ptr, sk.rcvq)
     tp.copied_seq = tp.rcv_nxt
     tp.rcv_shutdown = RCV_SHUTDOWN

@@ -13,6 +13,8 @@ from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.tcp.cookies import cookie_init_timestamp
+from ustack.tcp.ip_header import IpHeader, ip_dont_fragment, tcp_reqsk_tos
+from ustack.tcp.md5 import tcp_md5_do_lookup
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.transmit import tcp_v4_send_bare
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
@@ -20,6 +22,7 @@ from ustack.wire.tcp import (
     ACK,
     ECE,
     SYN,
+    TCP_MSS_DEFAULT,
     TCPOLEN_TSTAMP_ALIGNED,
     FastopenOption,
     Segment,
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from ustack.tcp.protocol import FlowKey, TcpProt
     from ustack.tcp.sock import TcpSock
 
-TCP_MSS_DEFAULT = 536
 """RFC 9293 §3.7.1: what an absent MSS option means."""
 TCP_SYNQ_INTERVAL_US = 200_000
 """linux-3.10: how often a listener looks for SYN-ACKs to repeat."""
@@ -162,6 +164,9 @@ def tcp_send_synack(
     rt = ip_route_output(prot.ip, req.rmt_addr, req.loc_addr)
     advmss = rt.mtu - 40 if rt is not None else TCP_MSS_DEFAULT
     tstamp = None
+    key = tcp_md5_do_lookup(request.lsk, req.rmt_addr)
+    if key is not None and req.sack_ok and not cookie:
+        req.tstamp_ok = 0  # beside both there is no room for a signed SACK block
     if req.tstamp_ok:
         stamp = cookie_init_timestamp(request) if cookie else prot.tcp_time_stamp()
         tsval = stamp + request.tsoffset & SEQ_MASK
@@ -174,9 +179,12 @@ def tcp_send_synack(
         tstamp=tstamp,
         wscale=req.rcv_wscale if req.wscale_ok else None,
         fastopen=fastopen,
+        signed=key is not None,
     )
     flags = SYN | ACK | (ECE if req.ecn_ok else 0)
-    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options)
+    lsk = request.lsk
+    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, ip_dont_fragment(lsk))
+    tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options, key, header)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:

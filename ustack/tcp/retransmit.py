@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import TCP_CA_LOSS
-from ustack.tcp.output import (
-    tcp_current_mss,
-    tcp_packets_in_flight,
-    tcp_push_pending_frames,
-    tcp_small_queue_check,
-    tcp_tso_segs,
-    tcp_wnd_end,
-)
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.output import tcp_push_pending_frames, tcp_small_queue_check
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.prr import tcp_in_cwnd_reduction
 from ustack.tcp.scoreboard import (
@@ -35,10 +29,12 @@ from ustack.tcp.scoreboard import (
     tcp_rtx_queue,
     tcp_set_tso_segs,
 )
+from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
 from ustack.tcp.sock import ICSK_TIME_REO_TIMEOUT
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit
 from ustack.tcp.transmit import tcp_transmit_skb
+from ustack.tcp.tso import tcp_tso_segs
 from ustack.tcp.urgent import tcp_urg_mode
 from ustack.wire.tcp import ACK, FIN, PSH
 
@@ -57,6 +53,8 @@ def tcp_retransmit_rec(sk: TcpSock, index: int, segs: int) -> TxRec | None:
         The record that went out, None if none could.
     """
     tp = sk.tp
+    if sk.mtup is not None:
+        sk.mtup.probe_size = 0  # nothing can be learnt from it any more
     recs = tcp_rtx_queue(sk)
     rec = recs[index]
     if before(rec.seq, tp.snd_una):
@@ -173,7 +171,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
             mib.TCPFastRetrans += rec.pcount
         if tcp_in_cwnd_reduction(sk):
             state.prr_out += rec.pcount
-        rearm = rearm or (i == 0 and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT)
+        rearm = rearm or (i == 0 and sk.tp.icsk_pending != ICSK_TIME_REO_TIMEOUT)
         i += 1
     if rearm:
         tcp_arm_retransmit(sk, tp.rto_us)

@@ -20,6 +20,7 @@ from ustack.tcp.ack_state import (
     AckState,
 )
 from ustack.tcp.cong.ops import AckSample
+from ustack.tcp.mtu_probe import tcp_mtup_acked
 from ustack.tcp.rack import tcp_rack_advance
 from ustack.tcp.reno_sack import tcp_remove_reno_sacks
 from ustack.tcp.rtt import tcp_ack_update_rtt, tcp_rtt_of_log, tcp_tsecr_rtt
@@ -67,6 +68,8 @@ def tcp_clean_rtx_queue(sk: TcpSock, seg: Segment, ack: AckState, prior_fack: in
     else:
         pkts = _clean_scoreboard(sk, ack, prior_fack)
     if pkts:
+        if sk.mtup is not None:
+            tcp_mtup_acked(sk, sk.mtup)
         ack.flag |= FLAG_SET_XMIT_TIMER
         ack.flag |= FLAG_SYN_ACKED if with_syn else FLAG_DATA_ACKED
     if pkts or ack.first_sackt_us:

@@ -207,22 +207,30 @@ def tcp_rtx_queue(sk: TcpSock) -> list[TxRec]:
         return recs
     tp = sk.tp
     state = tcp_recovery(sk)
-    recs = sk.rtx = []
     state.hint_seq = None
-    state.retrans_high = seq = tp.snd_una
+    state.retrans_high = tp.snd_una
+    recs = sk.rtx = tcp_tx_log(sk)
+    lib.us_tcp_tx_purge(sk.prot.mem.ptr, tp)
+    for rec in recs:
+        if rec.sacked:
+            rec.sent_us = tp.lsndtime_us
+            state.retrans_high = rec.end_seq
+        state.tsorted.append(rec)
+    return recs
+
+
+def tcp_tx_log(sk: TcpSock) -> list[TxRec]:
+    """Return what the log in C says is in flight, oldest first; ``sent_us`` 0: sent again."""
+    tp = sk.tp
     count = tp.txlog.len
     raw = ffi.new("struct us_tx_rec[]", count or 1)
     lib.us_tcp_tx_copy(sk.prot.mem.ptr, tp, raw, count)
-    lib.us_tcp_tx_purge(sk.prot.mem.ptr, tp)
+    recs = []
+    seq = tp.snd_una
     for end_seq, pcount, mss, sent_us in _RECORD.iter_unpack(ffi.buffer(raw)[: 16 * count]):
         sacked = 0 if sent_us else TCPCB_EVER_RETRANS
         psh = bool(pcount & lib.US_TX_PSH)
-        rec = TxRec(seq, end_seq, pcount & ~lib.US_TX_PSH, mss, sent_us, sacked, psh=psh)
-        if not sent_us:
-            rec.sent_us = tp.lsndtime_us
-            state.retrans_high = end_seq
-        recs.append(rec)
-        state.tsorted.append(rec)
+        recs.append(TxRec(seq, end_seq, pcount & ~lib.US_TX_PSH, mss, sent_us, sacked, psh=psh))
         seq = end_seq
     return recs
 

@@ -14,10 +14,12 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.fastopen import tcp_passive_fastopen
-from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_current_mss, tcp_push, tcp_size_goal
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_push
 from ustack.tcp.push import tcp_mark_written
 from ustack.tcp.sndbuf import sk_stream_room
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.tso import tcp_size_goal
 from ustack.tcp.urgent import tcp_mark_urg
 
 if TYPE_CHECKING:

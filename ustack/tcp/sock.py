@@ -16,6 +16,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import Sock
 from ustack.tcp.cong.registry import tcp_cleanup_congestion_control
+from ustack.tcp.ip_header import ip_dont_fragment
 from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.states import (
     STATE_NAMES,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
     from ustack.tcp.fastopen_client import FastopenRequest
     from ustack.tcp.listen import ListenQueues
+    from ustack.tcp.md5 import Md5Key
+    from ustack.tcp.mtu_probe import MtuProbe
     from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.pacing import Pacing
     from ustack.tcp.ports import BindBucket
@@ -72,8 +75,16 @@ class RareOptions:
     """IP_BIND_ADDRESS_NO_PORT: bind() without a port leaves the port to connect()."""
     local_port_range: tuple[int, int] = (0, 0)
     """IP_LOCAL_PORT_RANGE."""
+    pmtudisc: int = -1
+    """IP_MTU_DISCOVER; -1: ip_no_pmtu_disc decides."""
     fastopen_connect: bool = False
     """TCP_FASTOPEN_CONNECT: connect() leaves the SYN to the first send()."""
+    fastopen_no_cookie: bool = False
+    """TCP_FASTOPEN_NO_COOKIE: data in the SYN needs no cookie, either way."""
+    peek_off: int = -1
+    """SO_PEEK_OFF: where the next MSG_PEEK begins; -1: where reading does."""
+    md5_keys: tuple[Md5Key, ...] = ()
+    """TCP_MD5SIG: who must sign, and with what."""
 
 
 NO_OPTIONS = RareOptions()
@@ -85,19 +96,19 @@ class TcpSock(Sock):
     __slots__ = (
         "bind_addr",
         "bind_bucket",
+        "by_connect",
         "ca",
         "ca_initialized",
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "delack_timer",
         "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
-        "icsk_pending",
         "keepalive_timer",
         "listen",
+        "mtup",
         "ofo",
         "oobinline",
         "opts",
@@ -110,7 +121,6 @@ class TcpSock(Sock):
         "rcvlowat",
         "rcvq",
         "recovery",
-        "retransmit_timer",
         "rtx",
         "sndbuf_locked",
         "sndq",
@@ -119,14 +129,18 @@ class TcpSock(Sock):
         "user_timeout_us",
     )
 
-    def __init__(self, prot: TcpProt, ca: CongestionOps) -> None:
+    def __init__(self, prot: TcpProt, ca: CongestionOps, tp: Any = None) -> None:
+        """Make a socket, or the object of one that has a control block already: ``tp``."""
         super().__init__()
         self.prot = prot
-        self.tp: Any = None
+        self.tp: Any = tp
         """struct us_tcp_sock; None once an orphan is over."""
-        self.rcvq: Any = None
-        self.sndq: Any = None
-        self._new_tcb()
+        if tp is None:
+            self._new_tcb()
+        self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
+        self.sndq: Any = ffi.addressof(self.tp, "write_queue")
+        prot.socks[self.tp.handle] = self
+        prot.parking.watch()
         self.ca = ca
         self.ca_initialized = False
         self.ca_setsockopt = False
@@ -149,10 +163,15 @@ class TcpSock(Sock):
         """Urgent data, once there has been some."""
         self.listen: ListenQueues | None = None
         """SYN queue and accept queue of a listener."""
+        self.mtup: MtuProbe | None = None
+        """The search for the path MTU, once there is one."""
         self.dst: Route | None = None
         self.bind_addr = 0
         """Address of bind(), 0 for any."""
         self.bind_bucket: BindBucket | None = None
+        self.by_connect = False
+        """connect() chose the port (SOCK_CONNECT_BIND): others may share it whose four-tuple
+        differs."""
         self.port_locked = False
         """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
@@ -163,9 +182,6 @@ class TcpSock(Sock):
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
         """Set once the socket is paced."""
-        self.icsk_pending = ICSK_TIME_NONE
-        self.retransmit_timer: Timer | None = None
-        self.delack_timer: Timer | None = None
         self.keepalive_timer: Timer | None = None
         self.opts = NO_OPTIONS
         self.fastopen_req: FastopenRequest | None = None
@@ -178,9 +194,10 @@ class TcpSock(Sock):
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
-        """Send along ``rt`` from now on (sk_setup_caps)."""
+        """Send along ``rt`` from now on (sk_setup_caps); C touches nothing that is signed."""
         self.dst = rt
-        self.tp.dst = self.prot.fast.dst_of(rt)
+        by_c = ip_dont_fragment(self) and not self.opts.md5_keys
+        self.tp.dst = self.prot.fast.dst_of(rt if by_c else None)
 
     @property
     def state(self) -> int:
@@ -211,8 +228,6 @@ class TcpSock(Sock):
             raise StateError(f"no {event.name} in {STATE_NAMES.get(old, old)}") from None
         self.tp.state = new
         prot = self.prot
-        if new == TCP_ESTABLISHED:
-            prot.fast.hash(self)
         if (new in CURR_ESTAB) != (old in CURR_ESTAB):
             prot.mib.CurrEstab += 1 if new in CURR_ESTAB else -1
         if prot.trace_set_state.on:
@@ -230,29 +245,43 @@ class TcpSock(Sock):
             "sk_rcvbuf",
             "sk_sndbuf",
             "nonagle",
+            "tos",
+            "ttl",
             "user_mss",
             "notsent_lowat",
             "ts_recent",
             "ts_recent_stamp_us",
         )
         kept = {name: getattr(old, name) for name in keep}
+        slow = old.slow & lib.US_TCP_SLOW_OPTION
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
-        self.free_memory()
-        self._new_tcb()
+        handle = old.handle
+        self._purge()
+        ffi.memmove(old, bytes(ffi.sizeof("struct us_tcp_sock")), ffi.sizeof("struct us_tcp_sock"))
+        self._init_tcb(handle)
         self.done = False
         self.duplicate_sack = None
         self.urg = None
+        self.mtup = None
         self.fastopen_req = None
         self.sk_err_soft = 0
         for name, value in kept.items():
             setattr(self.tp, name, value)
         self.tp.write_seq = write_seq
+        self.tp.slow = slow
         if self.bind_bucket is not None:
             self.tp.sport = self.bind_bucket.port
 
     def _new_tcb(self) -> None:
         prot = self.prot
-        tp = self.tp = prot.tcp_cache.alloc()
+        self.tp = prot.tcp_cache.alloc()
+        self._init_tcb(lib.us_tcp_handle(prot.fast.ptr, self.tp))
+
+    def _init_tcb(self, handle: int) -> None:
+        """Fill in a control block that is all zero (tcp_init_sock)."""
+        prot = self.prot
+        tp = self.tp
+        tp.handle = handle
         tp.state = TCP_CLOSE
         tp.generation = prot.next_generation()
         tp.rto_us = tp.mdev_us = TCP_TIMEOUT_INIT_US
@@ -262,19 +291,23 @@ class TcpSock(Sock):
         tp.scaling_ratio = 128
         tp.sk_rcvbuf = prot.config.tcp_rmem[1]
         tp.sk_sndbuf = prot.config.tcp_wmem[1]
-        self.rcvq = ffi.addressof(tp, "receive_queue")
-        self.sndq = ffi.addressof(tp, "write_queue")
 
     def free_memory(self) -> None:
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
+        self._purge()
+        tp = self.tp
+        del self.prot.socks[tp.handle]
+        tp.handle = 0
+        self.prot.tcp_cache.free(tp)
+        self.tp = self.rcvq = self.sndq = None
+
+    def _purge(self) -> None:
         tcp_cleanup_congestion_control(self)
         mem = self.prot.mem.ptr
-        self.prot.fast.unhash(self)
+        self.prot.fast.forget(self)
         lib.us_bq_purge(mem, self.rcvq)
         lib.us_bq_purge(mem, self.sndq)
         lib.us_tcp_tx_purge(mem, self.tp)
         if self.recovery is not None:
             self.recovery.tsorted.clear()
         self.rtx = self.recovery = None
-        self.prot.tcp_cache.free(self.tp)
-        self.tp = self.rcvq = self.sndq = None

@@ -116,7 +116,7 @@ class SockMap:
         mib.SockmapBytes += moved
         sk.tp.lsndtime_us = peer.tp.ack_lrcvtime_us = self._prot.clock.now_us
         sk.tp.snd_wnd = tcp_receive_window(peer)
-        if sk.icsk_pending == ICSK_TIME_PROBE0 and not _unsent(sk):
+        if sk.tp.icsk_pending == ICSK_TIME_PROBE0 and not _unsent(sk):
             sk.tp.probes_out = sk.tp.backoff = 0
             tcp_clear_retransmit(sk)
         tcp_data_ready(peer)

@@ -9,20 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY
 from ustack.tcp.connect import tcp_retransmit_syn
+from ustack.tcp.delack import tcp_delack_timer
 from ustack.tcp.fastopen import tcp_fastopen_request
+from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_detect_blackhole
 from ustack.tcp.fastopen_passive import tcp_fastopen_synack_timer
-from ustack.tcp.output import (
-    tcp_current_mss,
-    tcp_send_new,
-    tcp_wnd_end,
-)
-from ustack.tcp.recovery import tcp_enter_loss, tcp_rack_reo_timeout, tcp_resume_early_retransmit
+from ustack.tcp.loss import tcp_enter_loss
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.mtu_probe import tcp_mtu_probing
+from ustack.tcp.output import tcp_send_new
+from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
 from ustack.tcp.retransmit import tcp_retransmit_skb
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.send_window import tcp_wnd_end
 from ustack.tcp.sock import (
     ICSK_TIME_EARLY_RETRANS,
     ICSK_TIME_LOSS_PROBE,
@@ -44,18 +47,42 @@ from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
 from ustack.wire.tcp import ACK, PSH
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
+EV_WRITE_TIMER: int = lib.US_TCP_EV_WRITE_TIMER
+EV_DELACK_TIMER: int = lib.US_TCP_EV_DELACK_TIMER
 TICK_US = 1000
 BACKOFF_LINEAR = 9
 """Doublings after which an RTO of 200 ms has reached two minutes."""
 
 
+def tcp_run_timers(prot: TcpProt, limit: int) -> int:
+    """Run what is due of all connections' timers, ``limit`` at most; return how many.
+
+    C has them (``tcp_timer.c``), and does itself what is plain: a delayed ACK.
+    """
+    fast = prot.fast
+    ptr, event = fast.ptr, fast.timer_event
+    ptr.now_us = prot.clock.now_us
+    fired = 0
+    while fired < limit and lib.us_tcp_timer_expired(ptr, event):
+        fired += 1
+        sk = prot.sock_of(event.handle)
+        what = event.what
+        if what & EV_DELACK_TIMER:
+            tcp_delack_timer(sk)
+        if what & EV_WRITE_TIMER and sk.tp is not None:
+            tcp_write_timer(sk)
+    fast.ring_doorbells()
+    return fired
+
+
 def tcp_write_timer(sk: TcpSock) -> None:
     """The shared timer has expired: do what was pending (tcp_write_timer_handler)."""
-    what = sk.icsk_pending
+    what = sk.tp.icsk_pending
     if sk.tp.state in (TCP_CLOSE, TCP_LISTEN):
-        sk.icsk_pending = ICSK_TIME_NONE
+        sk.tp.icsk_pending = ICSK_TIME_NONE
         return
     if what == ICSK_TIME_LOSS_PROBE:
         tcp_send_loss_probe(sk)
@@ -64,7 +91,7 @@ def tcp_write_timer(sk: TcpSock) -> None:
     elif what == ICSK_TIME_EARLY_RETRANS:
         tcp_resume_early_retransmit(sk)
     else:
-        sk.icsk_pending = ICSK_TIME_NONE
+        sk.tp.icsk_pending = ICSK_TIME_NONE
         if what == ICSK_TIME_RETRANS:
             tcp_retransmit_timer(sk)
         elif what == ICSK_TIME_PROBE0:
@@ -168,11 +195,13 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
             ):
                 return True
         if retransmits_timed_out(sk, sk.prot.config.tcp_retries1, 0):
+            tcp_mtu_probing(sk)
             sk.set_dst(None)  # RFC 9293 §3.8.3, R1: perhaps there is another way
-    if expired or retransmits_timed_out(sk, retries, sk.user_timeout_us):
+    expired = expired or retransmits_timed_out(sk, retries, sk.user_timeout_us)
+    tcp_fastopen_active_detect_blackhole(sk, expired=expired)
+    if expired:
         tcp_write_err(sk)
-        return True
-    return False
+    return expired
 
 
 def tcp_syn_is_hopeless(sk: TcpSock) -> tuple[bool, int]:

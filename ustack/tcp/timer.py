@@ -1,8 +1,9 @@
 """TCP's timers: retransmission, window probe, delayed ACK, keepalive (tcp_timer.c).
 
-Each is one ``core.timer.Timer`` made on first use; retransmission and window probe share
-one, and ``icsk_pending`` says which it is. Here they are set and stopped; ``timeout.py`` and
-``delack.py`` say what happens when they expire.
+Retransmission and window probe share one time in the control block, and ``icsk_pending``
+says which it is; the delayed ACK has another. Both stand in C's timer wheel (``tcp_timer.c``).
+Keepalive is a ``core.timer.Timer`` made on first use. Here they are set and stopped;
+``timeout.py`` and ``delack.py`` say what happens when they expire.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
+from ustack.native.lib import lib
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.pacing import tcp_pacing_stop
@@ -41,28 +43,24 @@ ICSK_ACK_NOMEM = 32
 
 def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:
     """Set the retransmission or probe timer (tcp_reset_xmit_timer)."""
-    timer = sk.retransmit_timer
-    if timer is None:
-        timer = sk.retransmit_timer = Timer(sk.prot.write_timer, sk)
-    sk.icsk_pending = what
-    sk.prot.timers.mod_timer(timer, sk.prot.clock.now_us + min(delay_us, TCP_RTO_MAX_US))
+    prot = sk.prot
+    expires_us = prot.clock.now_us + max(min(delay_us, TCP_RTO_MAX_US), 1)
+    lib.us_tcp_reset_xmit_timer(prot.fast.ptr, sk.tp, what, expires_us)
 
 
 def tcp_clear_retransmit(sk: TcpSock) -> None:
     """Stop the retransmission or probe timer."""
-    sk.icsk_pending = ICSK_TIME_NONE
-    if sk.retransmit_timer is not None:
-        sk.prot.timers.del_timer(sk.retransmit_timer)
+    lib.us_tcp_clear_xmit_timer(sk.tp)
 
 
 def tcp_clear_xmit_timers(sk: TcpSock) -> None:
     """Stop every timer of a connection that is over (tcp_clear_xmit_timers)."""
-    sk.icsk_pending = ICSK_TIME_NONE
-    for timer in (sk.retransmit_timer, sk.delack_timer, sk.keepalive_timer):
-        if timer is not None:
-            sk.prot.timers.del_timer(timer)
-            timer.arg = None  # its entry may stay in the heap for hours: not so the socket
-    sk.retransmit_timer = sk.delack_timer = sk.keepalive_timer = None
+    lib.us_tcp_forget_timers(sk.prot.fast.ptr, sk.tp)
+    timer = sk.keepalive_timer
+    if timer is not None:
+        sk.prot.timers.del_timer(timer)
+        timer.arg = None  # its entry may stay in the heap for hours: not so the socket
+        sk.keepalive_timer = None
     if sk.pacing is not None:
         tcp_pacing_stop(sk)
 
@@ -79,7 +77,7 @@ def tcp_rearm_rto(sk: TcpSock) -> None:
         tcp_clear_retransmit(sk)
         return
     rto_us = tp.rto_us
-    if sk.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
+    if sk.tp.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
         rto_us = max(tcp_rto_delta_us(sk), 1)
     tcp_arm_retransmit(sk, rto_us)
 
@@ -120,7 +118,7 @@ def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:
 
 def tcp_check_probe_timer(sk: TcpSock) -> None:
     """See to it that a closed window is probed when nothing else would wake us."""
-    if sk.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
+    if sk.tp.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
         tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
 
 

@@ -13,12 +13,15 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
-from ustack.tcp.ports import BindBucket, bind_bucket_add, bind_bucket_remove
+from ustack.tcp.ip_header import IpHeader
+from ustack.tcp.md5 import tcp_md5_do_lookup
+from ustack.tcp.metrics import tcp_update_metrics
+from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
 from ustack.tcp.window import tcp_receive_window
-from ustack.wire.tcp import ACK, FIN, RST, SYN, tstamp_option
+from ustack.wire.tcp import ACK, FIN, MD5SIG_ROOM, RST, SYN, tstamp_option
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -38,8 +41,10 @@ class TimewaitSock:
     __slots__ = (
         "bind_addr",
         "bind_bucket",
+        "by_connect",
         "entry_us",
         "last_oow_ack_us",
+        "md5_key",
         "prot",
         "reuse",
         "reuseport",
@@ -57,11 +62,15 @@ class TimewaitSock:
         tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
         tw.substate = substate
+        tw.tos = tp.tos
         self.tsoffset: int = tp.tsoffset
         self.reuse, self.reuseport = sk.reuse, sk.reuseport
+        self.by_connect = sk.by_connect or sk.bind_bucket is None
         self.bind_addr = sk.bind_addr
         self.bind_bucket: BindBucket | None = None
         self.last_oow_ack_us = 0
+        self.md5_key = tcp_md5_do_lookup(sk, tp.daddr)
+        """Signs its ACKs."""
         self.entry_us = self.prot.clock.now_us
         """When it became TIME_WAIT: from then on connect() counts (tw_entry_stamp)."""
         self.timer: Any = Timer(tw_timer, self)
@@ -101,6 +110,7 @@ def tcp_time_wait(
     tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
     """
     prot = sk.prot
+    tcp_update_metrics(sk)
     if len(prot.twhash) >= prot.config.tcp_max_tw_buckets:
         prot.mib_ext.TCPTimeWaitOverflow += 1
         tcp_done(sk)
@@ -112,8 +122,7 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
-    by_connect = sk.bind_bucket.owners[sk] if sk.bind_bucket is not None else True
-    tw.bind_bucket = bind_bucket_add(prot, tw, tw.tw.sport, by_connect=by_connect)
+    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw.sport)
     if substate == TCP_TIME_WAIT:
         timeout_us = TCP_TIMEWAIT_LEN_US
     timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
@@ -234,13 +243,13 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
         tw_kill(tw)
         return DropReason.TCP_RESET
     if seg.flags & SYN and not before(seg.seq, rec.rcv_nxt):
-        tcp_v4_send_reset(tw.prot, seg)
+        tcp_v4_send_reset(tw.prot, None, seg)
         tw_kill(tw)
         return DropReason.TCP_INVALID_SYN
     if not seg.flags & ACK or not after(seg.end_seq, rec.rcv_nxt) or seg.end_seq == seg.seq:
         return DropReason.TCP_TIMEWAIT
     if not seg.flags & FIN or seg.end_seq != (rec.rcv_nxt + 1) & SEQ_MASK:
-        tcp_v4_send_reset(tw.prot, seg)
+        tcp_v4_send_reset(tw.prot, None, seg)
         tw_kill(tw)
         return DropReason.TCP_ABORT_ON_DATA
     rec.substate = TCP_TIME_WAIT
@@ -293,5 +302,8 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     options = b""
     if rec.tstamp_ok:
         options = tstamp_option(prot.tcp_time_stamp() + tw.tsoffset & SEQ_MASK, rec.ts_recent)
+    if tw.md5_key is not None:
+        options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options)
+    header = IpHeader(tos=rec.tos)
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)

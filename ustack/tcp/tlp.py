@@ -18,16 +18,12 @@ from ustack.tcp.ack_state import (
     AckState,
 )
 from ustack.tcp.cong.ops import TCP_CA_CWR, tcp_set_ca_state
-from ustack.tcp.output import (
-    TCP_NAGLE_OFF,
-    tcp_current_mss,
-    tcp_small_queue_check,
-    tcp_wnd_end,
-    tcp_write_xmit,
-)
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.output import TCP_NAGLE_OFF, tcp_small_queue_check, tcp_write_xmit
 from ustack.tcp.prr import tcp_end_cwnd_reduction, tcp_init_cwnd_reduction
 from ustack.tcp.retransmit import tcp_retransmit_rec
 from ustack.tcp.scoreboard import tcp_fragment, tcp_rec_payload, tcp_recovery, tcp_rtx_queue
+from ustack.tcp.send_window import tcp_wnd_end
 from ustack.tcp.sock import ICSK_TIME_NONE
 from ustack.tcp.timer import tcp_rearm_rto
 from ustack.tcp.undo import tcp_try_keep_open
@@ -46,7 +42,7 @@ def tcp_send_loss_probe(sk: TcpSock) -> None:
             state.tlp_high_seq = tp.snd_nxt
             tp.slow |= lib.US_TCP_SLOW_TLP
             sk.prot.mib_ext.TCPLossProbes += 1
-            sk.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
+            sk.tp.icsk_pending = ICSK_TIME_NONE  # the RTO counts from the probe
     tcp_rearm_rto(sk)
 
 

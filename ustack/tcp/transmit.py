@@ -15,17 +15,23 @@ from ustack.ipv4.route import ip_route_output, route_is_valid
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add, seq_diff
 from ustack.native.lib import ffi, lib
-from ustack.tcp.ecn import tcp_ecn_send
+from ustack.tcp.ecn import ip_dsfield, tcp_ecn_send
+from ustack.tcp.ip_header import IpHeader, ip_dont_fragment
+from ustack.tcp.md5 import tcp_md5_do_lookup, tcp_md5_is_right, tcp_md5_sign
 from ustack.tcp.pacing import tcp_pacing_sent
+from ustack.tcp.reuseport import inet_lookup_listener
 from ustack.tcp.urgent import tcp_urgent_pointer
 from ustack.tcp.window import tcp_select_window
 from ustack.wire.tcp import (
     ACK,
     FIN,
+    MAX_OPTIONS_LEN,
+    MD5SIG_ROOM,
     PSH,
     RST,
     SYN,
     TCP_CSUM_OFFSET,
+    TCPOLEN_MD5SIG_ALIGNED,
     TCPOLEN_TSTAMP_ALIGNED,
     URG,
     Segment,
@@ -78,16 +84,24 @@ def tcp_sack_blocks(sk: TcpSock) -> list[tuple[int, int]]:
     blocks = [sk.duplicate_sack] if sk.duplicate_sack is not None else []
     if sk.ofo is not None:
         blocks += sk.ofo.sacks
-    return blocks[: 3 if sk.tp.tstamp_ok else 4]
+    room = MAX_OPTIONS_LEN - TCPOLEN_TSTAMP_ALIGNED * sk.tp.tstamp_ok
+    if tcp_md5_key(sk) is not None:
+        room -= TCPOLEN_MD5SIG_ALIGNED  # beside timestamps it leaves none
+    return blocks[: (room - 4) // 8]
+
+
+def tcp_md5_key(sk: TcpSock) -> bytes | None:
+    """Return the key with which ``sk``'s segments are signed, None: they are not."""
+    return tcp_md5_do_lookup(sk, sk.tp.daddr) if sk.opts.md5_keys else None
 
 
 def tcp_established_options(sk: TcpSock) -> bytes:
     """Build the options of a segment of a synchronised connection."""
     tp = sk.tp
-    options = b""
+    options = b"" if tcp_md5_key(sk) is None else MD5SIG_ROOM
     if tp.tstamp_ok:
         tsval = sk.prot.clock.now_us // 1000 + tp.tsoffset & SEQ_MASK
-        options = tstamp_option(tsval, tp.ts_recent)
+        options += tstamp_option(tsval, tp.ts_recent)
     if blocks := tcp_sack_blocks(sk):
         options += sack_option(blocks)
         sk.duplicate_sack = None
@@ -97,6 +111,8 @@ def tcp_established_options(sk: TcpSock) -> bytes:
 def tcp_options_len(sk: TcpSock) -> int:
     """Return how many bytes ``tcp_established_options`` will take."""
     length = TCPOLEN_TSTAMP_ALIGNED if sk.tp.tstamp_ok else 0
+    if tcp_md5_key(sk) is not None:
+        length += TCPOLEN_MD5SIG_ALIGNED
     if blocks := tcp_sack_blocks(sk):
         length += 4 + 8 * len(blocks)
     return length
@@ -123,13 +139,13 @@ def tcp_transmit_skb(
     tp = sk.tp
     prot = sk.prot
     window = tp.rcv_wnd if flags & SYN else tcp_select_window(sk)
-    tos = 0
+    ecn = 0
     if not gso_size or length <= gso_size:
         gso_size = 0
     else:
         flags |= PSH  # so that the other end's GRO hands a super-frame on at once
     if tp.ecn_flags:
-        ecn_bits, tos = tcp_ecn_send(sk, seq, length, flags)
+        ecn_bits, ecn = tcp_ecn_send(sk, seq, length, flags)
         flags |= ecn_bits
     segs = -(-length // gso_size) if gso_size else 1
     reason = None
@@ -138,14 +154,15 @@ def tcp_transmit_skb(
         and prot.fast.on
         and sk.ofo is None
         and sk.duplicate_sack is None
-        and not tos
+        and not ecn
         and sk.urg is None
         and prot.fast.transmit(sk, seq, length, flags, window, gso_size)
     ):
         skb = _build_skb(sk, seq, length, flags, window, options)
         if gso_size:
             skb.gso_size, skb.gso_segs = gso_size, segs
-        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, tos, tp.inet_id)
+        header = IpHeader(tp.tos | ecn, tp.ttl, ip_dont_fragment(sk), tp.inet_id)
+        reason = _queue_xmit(prot, skb, tcp_route(sk), tp.saddr, tp.daddr, header)
         tp.inet_id = tp.inet_id + segs & 0xFFFF
     if length:
         tp.bytes_sent += length
@@ -175,6 +192,9 @@ def _build_skb(
     skb = Skb(build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum, urgent))
     if length:
         _attach_payload(sk, skb, seq, length)
+    key = tcp_md5_key(sk)
+    if key is not None:
+        tcp_md5_sign(sk.prot, skb, key, tp.saddr, tp.daddr)
     return skb
 
 
@@ -205,8 +225,7 @@ def _queue_xmit(
     rt: Route | None,
     saddr: int,
     daddr: int,
-    tos: int = 0,
-    ident: int = -1,
+    header: IpHeader,
 ) -> DropReason | None:
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_offset = TCP_CSUM_OFFSET
@@ -214,7 +233,10 @@ def _queue_xmit(
         prot.net.mib.ip.OutNoRoutes += 1
         kfree_skb(prot.net, skb, DropReason.IP_OUTNOROUTES)
         return DropReason.IP_OUTNOROUTES
-    return ip_queue_xmit(prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP, tos=tos, ident=ident)
+    return ip_queue_xmit(
+        prot.ip, skb, rt, saddr, daddr, IPPROTO_TCP,
+        tos=header.tos, ttl=header.ttl, df=header.df, ident=header.ident,
+    )  # fmt: skip
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:
@@ -237,8 +259,7 @@ def tcp_event_ack_sent(sk: TcpSock) -> None:
             tp.ack_ato_us = TCP_ATO_MIN_US  # leaving quick-ACK mode
     tp.ack_pending = 0
     tp.last_ack_sent = tp.rcv_nxt
-    if sk.delack_timer is not None and sk.delack_timer.pending:
-        sk.prot.timers.del_timer(sk.delack_timer)
+    tp.icsk_ack_timeout_us = 0
 
 
 def _end_compression(sk: TcpSock, ofo: OutOfOrderQueue) -> None:
@@ -277,28 +298,66 @@ def tcp_send_active_reset(sk: TcpSock) -> None:
     tcp_transmit_skb(sk, tcp_acceptable_seq(sk), 0, ACK | RST)
 
 
-def tcp_v4_send_reset(prot: TcpProt, seg: Segment) -> None:
-    """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1).
+def tcp_v4_send_reset(prot: TcpProt, sk: TcpSock | None, seg: Segment) -> None:
+    """Answer a segment that its connection does not want, or that has none (RFC 9293 §3.10.7.1).
 
     With ACK set: <SEQ=SEG.ACK><CTL=RST>; without: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
-    A reset is never answered by one.
+    A reset is never answered by one, nor is what is signed with who knows which key.
+
+    Args:
+        sk: the connection or the listener that it was for: its peer's key signs the reset.
     """
     if seg.flags & RST:
         return
+    if sk is not None:
+        key = tcp_md5_do_lookup(sk, seg.saddr)
+    elif seg.md5sig is not None:
+        key = _key_of_a_lost_connection(prot, seg)
+        if key is None:
+            return
+    else:
+        key = None
     if seg.flags & ACK:
         seq, ack, flags = seg.ack, 0, RST
     else:
         seq, ack, flags = 0, seg.end_seq, RST | ACK
     prot.mib.OutRsts += 1
-    tcp_v4_send_bare(prot, seg, seq, ack, flags, 0, b"")
+    options = b"" if key is None else MD5SIG_ROOM
+    tcp_v4_send_bare(prot, seg, seq, ack, flags, 0, options, key)
+
+
+def _key_of_a_lost_connection(prot: TcpProt, seg: Segment) -> bytes | None:
+    """Return the key that signed a segment for nobody, if a listener on the peer's port has it.
+
+    So a router tells its peer of a connection that it no longer knows: both listen on one port.
+    """
+    lsk = inet_lookup_listener(prot, (seg.daddr, seg.sport, seg.saddr, seg.sport))
+    key = tcp_md5_do_lookup(lsk, seg.saddr) if lsk is not None else None
+    return key if key is not None and tcp_md5_is_right(seg, key) else None
 
 
 def tcp_v4_send_bare(
-    prot: TcpProt, seg: Segment, seq: int, ack: int, flags: int, window: int, options: bytes
+    prot: TcpProt,
+    seg: Segment,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    options: bytes,
+    key: bytes | None = None,
+    ip_header: IpHeader | None = None,
 ) -> None:
-    """Answer ``seg`` on behalf of no full socket (ip_send_unicast_reply)."""
+    """Answer ``seg`` on behalf of no full socket (ip_send_unicast_reply).
+
+    Args:
+        key: signs the answer, whose options have room for that.
+        ip_header: by default the answer has the type of service of what it answers.
+    """
     csum = pseudo_header_sum(seg.daddr, seg.saddr, 20 + len(options))
-    header = build_header(seg.dport, seg.sport, seq, ack, flags, window, options, csum)
+    skb = Skb(build_header(seg.dport, seg.sport, seq, ack, flags, window, options, csum))
+    if key is not None:
+        tcp_md5_sign(prot, skb, key, seg.daddr, seg.saddr)
     prot.mib.OutSegs += 1
     rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
-    _queue_xmit(prot, Skb(header), rt, seg.daddr, seg.saddr)
+    ip_header = ip_header or IpHeader(tos=ip_dsfield(seg))
+    _queue_xmit(prot, skb, rt, seg.daddr, seg.saddr, ip_header)

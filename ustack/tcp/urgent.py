@@ -110,18 +110,21 @@ def tcp_recv_urg(sk: TcpSock, length: int, flags: int) -> bytes:
     raise socket_error(errno.EAGAIN)
 
 
-def tcp_read_limit(sk: TcpSock, wanted: int) -> int:
+def tcp_read_limit(sk: TcpSock, wanted: int, offset: int = 0) -> int:
     """Return how much of ``wanted`` may be read at once: up to the mark.
 
     At the mark itself the urgent byte is stepped over, unless it is in line
     (tcp_recvmsg_locked).
+
+    Args:
+        offset: where a peek begins, behind the next byte to be read.
     """
     tp = sk.tp
     urg = sk.urg
     if urg is None or not urg.urg_data:
         return wanted
-    distance = seq_diff(urg.urg_seq, tp.copied_seq)
-    if distance == 0 and not sk.oobinline and tp.receive_queue.len:
+    distance = seq_diff(urg.urg_seq, tp.copied_seq) - offset
+    if distance == offset == 0 and not sk.oobinline and tp.receive_queue.len:
         _skip_byte(sk)
         tcp_urg_passed(sk)
         return min(wanted, int(tp.receive_queue.len))

@@ -30,6 +30,7 @@ TCPOPT_WINDOW = 3
 TCPOPT_SACK_PERM = 4
 TCPOPT_SACK = 5
 TCPOPT_TIMESTAMP = 8
+TCPOPT_MD5SIG = 19
 TCPOPT_FASTOPEN = 34
 TCPOPT_EXP = 254
 TCPOPT_FASTOPEN_MAGIC = b"\xf9\x89"
@@ -38,9 +39,17 @@ TCP_FASTOPEN_COOKIE_MIN = 4
 TCP_FASTOPEN_COOKIE_MAX = 16
 
 TCP_HEADER_LEN = 20
+IPV4_TCP_HEADERS = 40
+"""Bytes of both headers without options: what an MSS is less than an MTU (RFC 9293 §3.7.1)."""
+TCP_MSS_DEFAULT = 536
+"""Of a peer that says none (MUST-15)."""
 TCP_CSUM_OFFSET = 16
 TCPOLEN_TSTAMP_ALIGNED = 12
 MAX_OPTIONS_LEN = 40
+TCPOLEN_MD5SIG = 18
+TCPOLEN_MD5SIG_ALIGNED = 20
+MD5SIG_ROOM = bytes((TCPOPT_NOP, TCPOPT_NOP, TCPOPT_MD5SIG, TCPOLEN_MD5SIG)) + bytes(16)
+"""NOP NOP and a signature (RFC 2385 §3.0) that is not there yet."""
 TCP_MAX_WSCALE = 14
 """RFC 7323 §2.3: a larger shift is used as 14."""
 
@@ -73,6 +82,7 @@ class Segment:
         "end_seq",
         "fastopen",
         "flags",
+        "md5sig",
         "mss",
         "payload",
         "sack_ok",
@@ -105,6 +115,8 @@ class Segment:
         self.urgent = 0
         """The urgent pointer, relative to SEG.SEQ."""
         self.fastopen: FastopenOption | None = None
+        self.md5sig: bytes | None = None
+        """The MD5 signature; b"": the options are such that there may have been one."""
 
 
 def parse_segment(skb: Any, data: bytes | memoryview, saddr: int, daddr: int) -> Segment:
@@ -135,8 +147,36 @@ def parse_segment(skb: Any, data: bytes | memoryview, saddr: int, daddr: int) ->
                 seg.tsval = tsval
                 seg.tsecr = tsecr
                 return seg
-        _parse_options(seg, bytes(data[TCP_HEADER_LEN:header_len]))
+        options = bytes(data[TCP_HEADER_LEN:header_len])
+        _parse_options(seg, options)
+        seg.md5sig = tcp_parse_auth_options(options)
     return seg
+
+
+def tcp_parse_auth_options(options: bytes) -> bytes | None:
+    """Return the MD5 signature among ``options``, None: there is none (RFC 2385 §2.0).
+
+    b"": two, one of a wrong length, or an option that leaves the header where there was room
+    for a signature: nobody can say what was signed.
+    """
+    found = None
+    i = 0
+    while i + TCPOLEN_MD5SIG <= len(options):
+        kind = options[i]
+        if kind == TCPOPT_EOL:
+            break
+        if kind == TCPOPT_NOP:
+            i += 1
+            continue
+        size = options[i + 1]
+        if size < 2 or i + size > len(options):
+            return b""
+        if kind == TCPOPT_MD5SIG:
+            if size != TCPOLEN_MD5SIG or found is not None:
+                return b""
+            found = options[i + 2 : i + size]
+        i += size
+    return found
 
 
 def _parse_options(seg: Segment, options: bytes) -> None:
@@ -234,12 +274,17 @@ def syn_options(
     tstamp: tuple[int, int] | None,
     wscale: int | None,
     fastopen: FastopenOption | None = None,
+    signed: bool = False,
 ) -> bytes:
-    """Build the options of a SYN or SYN-ACK in Linux's order: mss, sackOK, TS, nop, wscale.
+    """Build the options of a SYN or SYN-ACK in Linux's order: MD5, mss, sackOK, TS, nop, wscale.
 
     Fast Open's comes last and is left out where 40 bytes are not enough.
+
+    Args:
+        signed: leave room for a signature.
     """
-    out = struct.pack(">BBH", TCPOPT_MSS, 4, mss)
+    out = MD5SIG_ROOM if signed else b""
+    out += struct.pack(">BBH", TCPOPT_MSS, 4, mss)
     if tstamp is not None:
         lead = b"\x04\x02" if sack_ok else b"\x01\x01"
         out += lead + b"\x08\x0a" + _PAIR.pack(*tstamp)

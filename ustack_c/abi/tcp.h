@@ -2,6 +2,7 @@
 #define USTACK_ABI_TCP_H
 
 #include "bytequeue.h"
+#include "timer.h"
 #include "txlog.h"
 
 struct us_tcp_dst;
@@ -71,7 +72,7 @@ struct us_tcp_sock {
 	uint8_t retransmits;		/* consecutive timeouts of the same data */
 	uint8_t backoff;
 	uint8_t probes_out;
-	uint8_t syn_retries;
+	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
 	/* RTT and RTO, RFC 6298. */
 	uint32_t srtt_us;		/* smoothed RTT << 3 */
@@ -125,16 +126,25 @@ struct us_tcp_sock {
 	uint32_t iss;
 	uint32_t irs;
 
+	/* Timers, see tcp_fast.h: the wheel's is due with the earlier of both times, or before. */
+	struct us_timer timer;
+	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
+	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
+	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
+
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	uint32_t hash;
-	uint32_t handle;		/* number of its Python object */
+	uint32_t handle;		/* number of its place, see us_tcp_handle */
 	uint32_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t inet_id;		/* IP identification of the next packet */
+	uint8_t tos;			/* IP_TOS, without the bits of ECN */
+	uint8_t ttl;			/* IP_TTL, 0: the default */
 	uint8_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
 	uint8_t is_hashed;
 	uint8_t event;			/* its place in the present batch's events */
+	uint16_t sockopts;		/* number of its options while it has no Python object */
 
 	/* What tcp_info shows. */
 	uint32_t total_retrans;
@@ -179,6 +189,7 @@ struct us_request_sock {
 	uint8_t ecn_ok;
 	uint8_t num_retrans;		/* SYN-ACKs repeated, for whatever reason */
 	uint8_t num_timeout;		/* of those, because the peer was silent */
+	uint8_t syn_tos;		/* type of service of the SYN */
 	uint8_t acked;			/* third ACK seen, but the child has to wait */
 	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
 	uint64_t expires_us;		/* linux-3.10: when the SYN-ACK's time is over */
@@ -199,6 +210,7 @@ struct us_timewait_sock {
 	uint8_t substate;		/* TCP_FIN_WAIT2 or TCP_TIME_WAIT */
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
+	uint8_t tos;
 };
 
 #endif

@@ -16,19 +16,23 @@
 #define US_TCP_SLOW_URG 4	/* it has seen urgent data */
 #define US_TCP_SLOW_TLP 8	/* a tail loss probe is out */
 #define US_TCP_SLOW_CA 16	/* its congestion control looks at every ACK */
+#define US_TCP_SLOW_PARKED 32	/* it idles and has no Python object */
 
 /* us_tcp_event.what */
 #define US_TCP_EV_ACKED 1	/* SND.UNA has moved: timers, cwnd, what may go now, ACKs */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
-#define US_TCP_EV_DELACK 4	/* an ACK is owed, but not at once */
-#define US_TCP_EV_ACK 8		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
+#define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
 	uint32_t handle;
+	uint32_t generation;
 	uint32_t what;
 	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
 	uint32_t prior_packets;	/* segments in flight before */
+	uint32_t unused;
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
@@ -54,8 +58,7 @@ struct us_tcp_dst {
 	struct us_xmit_queue *queue;
 	struct us_hh *hh;	/* NULL: the route is not to be used any more */
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
-	uint8_t ttl;
-	uint8_t tos;
+	uint8_t ttl;		/* unless the socket has its own */
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -85,6 +88,7 @@ struct us_tcp_mib {
 	uint64_t TCPWantZeroWindowAdv;
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
+	uint64_t DelayedACKs;
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -96,7 +100,9 @@ struct us_tcp_ehash;
 struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
+	struct us_timer_wheel *wheel;
 	uint64_t now_us;
+	uint32_t on;		/* C may receive and send now */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
@@ -111,9 +117,26 @@ struct us_tcp_fast {
 struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16);
 void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 
-/* Established connections by four-tuple. */
+/* Connections by four-tuple, from the SYN on. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+		       uint32_t daddr, uint16_t dport);
+uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+
+/* A control block's place in the arena, as a number that is never 0. */
+uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+
+/* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
+void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,
+			     uint64_t expires_us);
+void us_tcp_clear_xmit_timer(struct us_tcp_sock *tp);
+void us_tcp_reset_delack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t expires_us);
+void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast);
+int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 
 /* Whether us_tcp_transmit could send now. */
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);

@@ -1,4 +1,4 @@
-/* Established connections by four-tuple: a keyed hash with chains through the control blocks. */
+/* Connections by four-tuple: a keyed hash with chains through the control blocks. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -112,4 +112,21 @@ struct us_tcp_sock *us_tcp_ehash_lookup(const struct us_tcp_ehash *ehash, uint32
 		      tp->sport != sport || tp->dport != dport))
 		tp = tp->hash_next;
 	return tp;
+}
+
+uint32_t us_tcp_ehash_count(const struct us_tcp_ehash *ehash)
+{
+	return ehash->count;
+}
+
+/* The handles of all connections, @max at most; return how many. */
+uint32_t us_tcp_ehash_list(const struct us_tcp_ehash *ehash, uint32_t *handles, uint32_t max)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i <= ehash->mask; i++)
+		for (const struct us_tcp_sock *tp = ehash->buckets[i]; tp && n < max;
+		     tp = tp->hash_next)
+			handles[n++] = tp->handle;
+	return n;
 }

@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "tcp_internal.h"
+
+#define US_HANDLE_BYTES 64	/* what slab objects of this size are aligned to */
 
 /**
  * us_tcp_fast_create - a fast path that knows no connection
@@ -20,8 +23,9 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 		return NULL;
 	fast->mem = mem;
 	fast->ehash = us_tcp_ehash_create(key16);
-	if (!fast->ehash) {
-		free(fast);
+	fast->wheel = us_timer_wheel_create(0);
+	if (!fast->ehash || !fast->wheel) {
+		us_tcp_fast_destroy(fast);
 		return NULL;
 	}
 	return fast;
@@ -33,8 +37,10 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
  */
 void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 {
-	if (fast)
+	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
+		us_timer_wheel_destroy(fast->wheel);
+	}
 	free(fast);
 }
 
@@ -58,6 +64,75 @@ void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	us_tcp_ehash_remove(fast->ehash, tp);
 }
 
+/**
+ * us_tcp_lookup - find a connection by its four-tuple
+ * @fast:  fast path
+ * @saddr: our address
+ * @sport: our port
+ * @daddr: the peer's address
+ * @dport: the peer's port
+ *
+ * Return: its handle, or 0.
+ */
+uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+		       uint32_t daddr, uint16_t dport)
+{
+	const struct us_tcp_sock *tp = us_tcp_ehash_lookup(fast->ehash, saddr, daddr, sport, dport);
+
+	return tp ? tp->handle : 0;
+}
+
+/**
+ * us_tcp_hashed - how many connections there are
+ * @fast: fast path
+ */
+uint32_t us_tcp_hashed(const struct us_tcp_fast *fast)
+{
+	return us_tcp_ehash_count(fast->ehash);
+}
+
+/**
+ * us_tcp_list - the handles of all connections, in no order
+ * @fast:    fast path
+ * @handles: filled
+ * @max:     room
+ *
+ * Return: how many were filled in.
+ */
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max)
+{
+	return us_tcp_ehash_list(fast->ehash, handles, max);
+}
+
+/**
+ * us_tcp_handle - the number of a control block's place: it is free again with the block
+ * @fast: fast path
+ * @tp:   control block, which begins on a cache line of the arena
+ */
+uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	return (uint32_t)((uint64_t)((const uint8_t *)tp - fast->mem->base) / US_HANDLE_BYTES);
+}
+
+/**
+ * us_tcp_sock_at - undo us_tcp_handle
+ * @fast:   fast path
+ * @handle: of a control block
+ *
+ * Return: the control block; NULL if it was given back.
+ */
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle)
+{
+	const uint64_t offset = (uint64_t)handle * US_HANDLE_BYTES;
+	const struct us_page *page = us_page_head(fast->mem, offset);
+	struct us_tcp_sock *tp;
+
+	if (!page || page->state != US_PAGE_SLAB)
+		return NULL;
+	tp = (struct us_tcp_sock *)(fast->mem->base + offset);
+	return tp->handle == handle ? tp : NULL;
+}
+
 /* Tell Python, once per batch and connection, what it has to do. */
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what)
 {
@@ -68,6 +143,7 @@ struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *
 		event = &fast->events[tp->event];
 		memset(event, 0, sizeof(*event));
 		event->handle = tp->handle;
+		event->generation = tp->generation;
 	}
 	event->what |= what;
 	return event;

@@ -21,7 +21,10 @@
 #define US_TCPOLEN_TSTAMP 12	/* two NOPs in front */
 #define US_TCPOPT_TSTAMP 0x0101080aU
 
+#define US_ICSK_TIME_NONE 0
+
 #define US_ACK_SCHED 1
+#define US_ACK_TIMER 2
 #define US_ACK_PUSHED 4
 #define US_ACK_PUSHED2 8
 #define US_ACK_NOW 16
@@ -119,6 +122,6 @@ bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
-
+void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 #endif

@@ -77,6 +77,19 @@ static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
 }
 
 /*
+ * Whether an ACK is owed at once for text that came with an ACK of new data. Python sends it,
+ * after what that ACK let go; were text behind it taken first, one ACK would stand for both.
+ */
+static bool us_tcp_owes_ack(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	const struct us_tcp_event *event = &fast->events[tp->event];
+
+	return tp->event < fast->nevents && event->handle == tp->handle &&
+	       event->what & US_TCP_EV_ACKED && tp->ack_pending & US_ACK_SCHED &&
+	       us_tcp_acks_now(fast, tp);
+}
+
+/*
  * Whether the segment is exactly what its connection expects. Once one of a batch was not,
  * those behind it are Python's too: they must not overtake it.
  */
@@ -91,18 +104,9 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 		return false;
 	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
 		return false;
+	if (seg->ack == tp->snd_una && us_tcp_owes_ack(fast, seg->tp))
+		return false;
 	return us_tcp_ack_is_plain(seg) && us_tcp_can_transmit(fast, tp);
-}
-
-/* Send the ACK that is owed, or have it sent later; Python does what C cannot. */
-static void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
-{
-	if (!(tp->ack_pending & US_ACK_SCHED))
-		return;
-	if (!us_tcp_acks_now(fast, tp))
-		us_tcp_event(fast, tp, US_TCP_EV_DELACK);
-	else if (us_tcp_send_ack(fast, tp))
-		us_tcp_event(fast, tp, US_TCP_EV_ACK);
 }
 
 /* Whether GRO would make @next part of @seg (tcp_gro_receive, inet_gro_receive). */

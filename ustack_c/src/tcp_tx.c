@@ -44,11 +44,11 @@ static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len
 	const struct us_tcp_dst *dst = tp->dst;
 
 	iph[0] = 0x45;
-	iph[1] = dst->tos;
+	iph[1] = tp->tos;
 	us_put16(iph + 2, tot_len);
 	us_put16(iph + 4, tp->inet_id);
 	us_put16(iph + 6, US_IP_DF);
-	iph[8] = dst->ttl;
+	iph[8] = tp->ttl ? tp->ttl : dst->ttl;
 	iph[9] = US_IPPROTO_TCP;
 	us_put16(iph + 10, 0);
 	us_put32(iph + 12, tp->saddr);
@@ -173,6 +173,7 @@ static void us_tcp_event_ack_sent(struct us_tcp_sock *tp)
 	if (tp->ack_quick && tp->ack_pending & US_ACK_SCHED && !--tp->ack_quick)
 		tp->ack_ato_us = US_ATO_MIN_US;
 	tp->ack_pending = 0;
+	tp->icsk_ack_timeout_us = 0;
 	tp->last_ack_sent = tp->rcv_nxt;
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+import contextlib
+from dataclasses import replace
 
 from kit.differential.app import App
 from kit.differential.conversation import Conversation
 from kit.differential.script import Script
 from kit.host import TEST_CONFIG, Host, host
 from kit.segment import Segment, build_ip
-from ustack.config import StackConfig, TcpConfig
+from ustack.config import StackConfig
+from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import parse_ipv4
 
 PEER, HOST = parse_ipv4("10.0.0.1"), parse_ipv4("10.0.0.2")
@@ -95,20 +96,11 @@ class _Heard:
 
 def _config(script: Script) -> StackConfig:
     """The test's configuration with the script's sysctls."""
-    known = {f.name for f in fields(TcpConfig)}
-    default = TcpConfig()
-    changes = {
-        name: _as(getattr(default, name), value) for name, value in script.sysctls if name in known
-    }
-    return replace(TEST_CONFIG, tcp=replace(TEST_CONFIG.tcp, **changes))
-
-
-def _as(old: Any, value: str) -> Any:
-    if isinstance(old, bool):
-        return bool(int(value))
-    if isinstance(old, tuple):
-        return tuple(int(word) for word in value.split())
-    return type(old)(value)
+    config = replace(TEST_CONFIG, tcp=replace(TEST_CONFIG.tcp, tcp_no_metrics_save=True))
+    for name, value in script.sysctls:
+        with contextlib.suppress(LookupError):
+            config = sysctl_write(config, f"net.ipv4.{name}", value)
+    return config
 
 
 def play_on_stack(script: Script) -> Log:

@@ -16,6 +16,7 @@ import pytest
 from kit.ack_clock import AckClock
 from kit.flight import Flight
 from kit.host import TEST_CONFIG, Host, host
+from kit.md5 import tcp_md5sig
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
 from ustack.config import TcpConfig
@@ -25,16 +26,32 @@ from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
 from ustack.lib.drop_reason import DropReason
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
+from ustack.tcp.md5 import TCP_MD5SIG
 from ustack.wire.ipv4 import build_ipv4
 
 SECOND = 1_000_000
 SOL_SOCKET, SO_KEEPALIVE = 1, 9
+KEY = b"secret"
 SACK = "mss 1460,nop,nop,sackOK"
 TS = "mss 1460,sackOK,TS val 1000 ecr 0"
 Script = Callable[[Host], object]
 
 
 # How connections come about.
+
+
+def md5_says(ours: bytes | None, theirs: bytes | None) -> Script:
+    """A peer's SYN reaches a listener that may have its key, signed with this one."""
+
+    def script(h: Host) -> None:
+        lsk = h.listen()
+        if ours is not None:
+            lsk.setsockopt(IPPROTO_TCP, TCP_MD5SIG, tcp_md5sig("10.0.0.1", ours))
+        peer = h.peer()
+        peer.md5_key = theirs
+        peer.send("S 0:0(0) <nop,nop,md5>" if theirs is not None else "S 0:0(0)")
+
+    return script
 
 
 def opened(h: Host) -> None:
@@ -247,6 +264,13 @@ def fast_open(cookie: bytes, times: int = 1, qlen: int = 5) -> Script:
             h.peer().send(f"S 0:5(5) <mss 1460,FO {cookie.hex()},nop,nop>")
 
     return script
+
+
+def syn_data_is_swallowed(h: Host) -> None:
+    """Nobody answers a SYN with text, nor any of those that follow without."""
+    h.peer(port=80, to=None)
+    h.socket().send_fastopen(b"hello", parse_ipv4("10.0.0.1"), 80)
+    h.advance_us(5 * SECOND)
 
 
 def fast_open_by_the_old_key(h: Host) -> None:
@@ -599,6 +623,30 @@ def closes_unread(h: Host) -> None:
     h.settle()
 
 
+def probe_of_the_path(h: Host) -> Peer:
+    """A larger segment at byte 10241, and a dozen behind it; ours is the active side."""
+    peer = h.peer(port=80, to=None)
+    sk = h.connect()
+    peer.answer_syn("mss 1460")
+    sk.setsockopt(1, 7, 200_000)
+    sk.send(pattern(0, 10_240))
+    peer.send(". 1:1(0) ack 10241")
+    sk.send(pattern(10_240, 30_000))
+    return peer
+
+
+def probe_arrives(h: Host) -> None:
+    """The path takes it."""
+    probe_of_the_path(h).send(". 1:1(0) ack 20000")
+
+
+def probe_is_lost(h: Host) -> None:
+    """It does not: duplicates are all that comes back."""
+    peer = probe_of_the_path(h)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 10241")
+
+
 def text_for_an_orphan(h: Host) -> None:
     """Text for a socket that is closed."""
     sk, peer = h.established()
@@ -834,6 +882,9 @@ TCP_EXT = {
     "TCPDSACKUndo": case(dsack_undoes),
     "TCPLossUndo": case(timeout_was_spurious),
     "TCPSpuriousRTOs": case(timeout_was_spurious),
+    "TCPMD5NotFound": case(md5_says(KEY, None)),
+    "TCPMD5Unexpected": case(md5_says(None, KEY)),
+    "TCPMD5Failure": case(md5_says(KEY, b"another")),
     "TCPLostRetransmit": case(retransmission_is_lost),
     "TCPRenoFailures": case(silence_in_disorder(False)),
     "TCPSackFailures": case(silence_in_disorder(True), tcp_recovery=0),
@@ -859,6 +910,9 @@ TCP_EXT = {
     "TCPAbortOnClose": case(closes_unread),
     "TCPFastOpenActive": case(sends_with_the_syn(6), tcp_fastopen=5),
     "TCPFastOpenActiveFail": case(sends_with_the_syn(1), tcp_fastopen=5),
+    "TCPFastOpenBlackhole": case(
+        syn_data_is_swallowed, tcp_fastopen=5, tcp_fastopen_blackhole_timeout_us=SECOND
+    ),
     "TCPAbortOnLinger": case(closes_without_lingering),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
@@ -895,6 +949,8 @@ TCP_EXT = {
     "TCPACKSkippedChallenge": case(says(*["S 1:1(0)"] * 2)),
     "TCPKeepAlive": case(kept_alive),
     "TCPWinProbe": case(probed),
+    "TCPMTUPSuccess": case(probe_arrives, tcp_mtu_probing=2, tcp_timestamps=0),
+    "TCPMTUPFail": case(probe_is_lost, tcp_mtu_probing=2, tcp_timestamps=0),
     "TCPDelivered": case(delivers_three, 3),
     "TCPZeroWindowDrop": case(byte_for_a_closed_window),
     "TCPAckCompressed": case(duplicate_acks_in_one),
@@ -936,6 +992,10 @@ DROPS = {
     "TCP_RFC7323_TSECR": case(foreign_echo),
     "TCP_TIMEWAIT": case(time_wait_hears(". 2:2(0) ack 2")),
     "TCP_LISTEN_NOT_SYN": case(to_a_listener("F 5:5(0)")),
+    "TCP_AUTH_HDR": case(to_a_listener("S 0:0(0) <raw 19 4 0 0,md5,nop,nop>")),
+    "TCP_MD5NOTFOUND": case(md5_says(KEY, None)),
+    "TCP_MD5UNEXPECTED": case(md5_says(None, KEY)),
+    "TCP_MD5FAILURE": case(md5_says(KEY, b"another")),
 }
 
 

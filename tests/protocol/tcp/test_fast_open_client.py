@@ -11,7 +11,7 @@ from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
 from kit.segment import pattern
 from ustack.config import TcpConfig
-from ustack.tcp.fastopen_client import TCP_METRICS_MAX
+from ustack.tcp.metrics import TCP_METRICS_MAX
 
 SECOND = 1_000_000
 PEER = 0x0A000001
@@ -180,7 +180,7 @@ def test_cookies_are_kept_by_peer(server):
 
 def test_not_more_of_them_than_there_is_room_for(server):
     learn(server)
-    cache = server.stack.tcp.fastopen_cache
+    cache = server.stack.tcp.metrics.blocks
     (entry,) = cache.values()
     for n in range(TCP_METRICS_MAX - 1):
         cache[(n, n)] = entry

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
-from kit.checksum import checksum
-from kit.segment import Segment, build_ip, pattern
-
-
-def frag_needed(server, peer, seg: Segment, mtu: int) -> None:
-    """A router says that ``seg``, sent by the host, was too big."""
-    quoted = build_ip(seg)[:28]
-    error = struct.pack(">BBHHH", 3, 4, 0, 0, mtu) + quoted
-    error = error[:2] + struct.pack(">H", checksum(error)) + error[4:]
-    header = struct.pack(
-        ">BBHHHBBHII", 0x45, 0, 20 + len(error), 7, 0, 64, 1, 0, 0x0A0000FE, server.addr
-    )
-    server.net.send_ip(header[:10] + struct.pack(">H", checksum(header)) + header[12:] + error)
-    server.settle()
+from kit.icmp import frag_needed
+from kit.segment import Segment, pattern
 
 
 @pytest.mark.rfc("1191", "6")
@@ -28,7 +14,7 @@ def test_segments_shrink_to_the_mtu_that_a_router_reports(server):
     sk.send(pattern(0, 6_000))
     first = peer.drain()[0]
     assert len(first.payload) == 1460
-    frag_needed(server, peer, first, 1000)
+    frag_needed(server, first, 1000)
     again = peer.drain()
     assert again, "nothing was repeated at once"
     assert again[0].seq == first.seq
@@ -42,7 +28,7 @@ def test_segments_shrink_to_the_mtu_that_a_router_reports(server):
 def test_ten_minutes_later_the_larger_size_is_tried_again(server):
     sk, peer = server.established("mss 1460,nop,wscale 7")
     sk.send(pattern(0, 6_000))
-    frag_needed(server, peer, peer.drain()[0], 1000)
+    frag_needed(server, peer.drain()[0], 1000)
     peer.send(". 1:1(0) ack 6001")
     peer.drain()
     server.advance_us(599_000_000)
@@ -61,7 +47,7 @@ def test_a_second_connection_to_the_host_knows_what_the_first_has_learnt(server)
         peer.handshake("mss 1460,nop,wscale 7")
     first, second = lsk.accept(), lsk.accept()
     first.send(pattern(0, 6_000))
-    frag_needed(server, peers[0], peers[0].drain()[0], 1000)
+    frag_needed(server, peers[0].drain()[0], 1000)
     second.send(pattern(0, 3_000))
     assert max(len(s.payload) for s in peers[1].drain()) == 960
 
@@ -72,7 +58,7 @@ def test_an_error_about_a_segment_that_is_not_in_flight_is_ignored(server):
     sk.send(pattern(0, 6_000))
     first = peer.drain()[0]
     forged = Segment(first.saddr, first.daddr, first.sport, first.dport, first.seq - 9, 0, 16, 0)
-    frag_needed(server, peer, forged, 600)
+    frag_needed(server, forged, 600)
     peer.expect_nothing()
     sk.send(pattern(6_000, 5_000))
     assert max(len(s.payload) for s in peer.drain()) == 1460
@@ -83,7 +69,7 @@ def test_senseless_mtus_do_no_harm(server, mtu):
     sk, peer = server.established("mss 1460,nop,wscale 7")
     sk.send(pattern(0, 6_000))
     first = peer.drain()[0]
-    frag_needed(server, peer, first, mtu)
+    frag_needed(server, first, mtu)
     peer.drain()
     peer.send(". 1:1(0) ack 6001")
     sk.send(pattern(6_000, 6_000))

@@ -6,8 +6,8 @@ import pytest
 
 from kit.flight import Flight
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN, TCP_CA_RECOVERY
-from ustack.tcp.output import tcp_packets_in_flight
 from ustack.tcp.prr import tcp_enter_cwr
+from ustack.tcp.send_window import tcp_packets_in_flight
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def reordered(f: Flight) -> Flight:
 def test_one_segment_that_overtakes_is_waited_for_a_quarter_of_the_rtt(f):
     f.ack(0, (1, 2))
     assert f.tp.ca_state == TCP_CA_DISORDER
-    assert f.sk._sk.icsk_pending == ICSK_TIME_REO_TIMEOUT
+    assert f.sk._sk.tp.icsk_pending == ICSK_TIME_REO_TIMEOUT
     f.wait(QUARTER_US)
     assert f.segs() == []
     f.wait(2_000)

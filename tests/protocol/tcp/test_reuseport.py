@@ -33,7 +33,7 @@ def group(server: Host, count: int) -> list:
 
 def waiting(lsk) -> list[int]:
     """Return the ports of the peers on a listener's accept queue."""
-    return [child.tp.dport for child in lsk._sk.listen.accept_queue]
+    return [lsk._sk.prot.sock_of(child).tp.dport for child in lsk._sk.listen.accept_queue]
 
 
 def test_five_listeners_share_a_hundred_connections():

@@ -18,10 +18,10 @@ def sender() -> Host:
 
 
 def test_the_initial_window_leaves_as_two_frames(sender):
-    """Each takes half of cwnd, so that two are in flight (tcp_cwnd_test)."""
+    """Never more than half of cwnd at once (tcp_cwnd_test)."""
     sk, peer = sender.established(BIG, win=60_000)
     sk.send(pattern(0, 15_000))
-    assert [len(s.payload) for s in peer.expect_data(1, 10_001)] == [5000, 5000]
+    assert [len(frame.payload) for frame in peer.expect_data(1, 10_001)] == [5000, 5000]
     assert sender.mib.OutSegs == 11  # the SYN-ACK and ten segments
 
 

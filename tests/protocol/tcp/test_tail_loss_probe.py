@@ -68,10 +68,10 @@ def test_there_is_one_probe_and_then_the_timeout(f):
 
 
 def test_the_timeout_counts_from_the_probe(f):
-    assert f.sk._sk.icsk_pending == ICSK_TIME_LOSS_PROBE
+    assert f.sk._sk.tp.icsk_pending == ICSK_TIME_LOSS_PROBE
     probed(f)
-    assert f.sk._sk.icsk_pending == ICSK_TIME_RETRANS
-    left = f.sk._sk.retransmit_timer.expires_us - f.host.world.now_us
+    assert f.sk._sk.tp.icsk_pending == ICSK_TIME_RETRANS
+    left = f.sk._sk.tp.icsk_timeout_us - f.host.world.now_us
     assert left == f.tp.rto_us
 
 
@@ -153,7 +153,7 @@ def test_without_sack_there_are_no_probes(server):
 def test_in_disorder_there_are_no_probes(server):
     f = Flight(server, 5)
     f.ack(0, (1, 2))
-    assert f.sk._sk.icsk_pending != ICSK_TIME_LOSS_PROBE
+    assert f.sk._sk.tp.icsk_pending != ICSK_TIME_LOSS_PROBE
 
 
 def test_an_ack_starts_the_probe_timer_anew(f):
@@ -181,6 +181,6 @@ def test_karn_holds_for_a_probe(f):
 
 def test_when_all_is_acknowledged_no_timer_is_left(f):
     f.ack(5)
-    assert not f.sk._sk.retransmit_timer.pending
+    assert not f.sk._sk.tp.icsk_timeout_us
     f.wait(1_000_000)
     assert f.segs() == []

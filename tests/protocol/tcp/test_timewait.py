@@ -354,13 +354,14 @@ def test_a_crossing_fin_of_an_orphan_needs_no_timer(server):
 
 
 def client_in_time_wait(
-    profile: str = LINUX_6, *, ts: bool = True, **tcp: Any
+    profile: str = LINUX_6, *, ts: bool = True, reuse: bool = False, **tcp: Any
 ) -> tuple[Host, Peer]:
     """We had one connection from the one port there is, closed it, and are in TIME_WAIT."""
     h = with_tcp(profile, ip_local_port_range=(4000, 4000), **tcp)
     peer = h.peer(port=80, to=None)
     sk = h.connect()
     peer.answer_syn(TS if ts else "mss 1460")
+    sk.setsockopt(1, 2, reuse)
     sk.close()
     peer.expect("F. 1:1(0) ack 1")
     peer.send("F. 1:1(0) ack 2" + (" <nop,nop,TS val 1001 ecr *>" if ts else ""))
@@ -470,10 +471,9 @@ def test_the_old_kernel_counts_whole_seconds():
 
 @pytest.mark.linux("tcp_twsk_unique: twp is NULL")
 def test_who_names_the_port_takes_its_place_at_once():
-    h, peer = client_in_time_wait()
+    h, peer = client_in_time_wait(reuse=True)
     sk = h.socket()
     sk.setsockopt(1, 2, 1)
-    h.stack.tcp.twhash[(h.addr, 4000, peer.addr, 80)].reuse = True  # it had the option as well
     sk.bind(0, 4000)
     with pytest.raises(BlockingIOError):
         sk.connect(peer.addr, 80)

@@ -21,6 +21,8 @@ from ustack.daemon.messages import (
     NeighboursRequest,
     RouteRow,
     RoutesRequest,
+    TcpMetricsRequest,
+    TcpMetricsRow,
     ValueRow,
     encode,
 )
@@ -43,10 +45,18 @@ ROUTES = [
     RouteRow("unicast", "10.0.0.0/24", "eth0", source="10.0.0.2", scope="link", protocol="kernel"),
     RouteRow("local", "127.0.0.0/8", "lo", source="127.0.0.1", scope="host", protocol="kernel"),
 ]
+METRICS = [
+    TcpMetricsRow(
+        "10.0.0.1", "10.0.0.2", 104_000, cwnd=15, rtt_us=48, rttvar_us=24, fo_mss=1460,
+        fo_syn_drops=2, fo_syn_drop_age_us=1_500_000, fo_cookie="10614031b24fb12f",
+    ),
+    TcpMetricsRow("10.0.0.3", "10.0.0.2", 3_000_000, ssthresh=20, reordering=9),
+]  # fmt: skip
 ANSWERS = {
     LinksRequest: [LO, ETH0],
     NeighboursRequest: NEIGHBOURS,
     RoutesRequest: ROUTES,
+    TcpMetricsRequest: METRICS,
 }
 
 
@@ -64,6 +74,23 @@ def ustack(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         return out + err
 
     return run
+
+
+def test_tcp_metrics_are_lines_of_ip_tcp_metrics(ustack):
+    """As iproute2 6.x prints them."""
+    lines = [
+        "10.0.0.1 age 0.104sec cwnd 15 rtt 48us rttvar 24us fo_mss 1460 fo_syn_drops 2/1.500sec ago"
+        " fo_cookie 10614031b24fb12f source 10.0.0.2",
+        "10.0.0.3 age 3.000sec ssthresh 20 reordering 9 source 10.0.0.2",
+    ]
+    assert ustack("ip", "tcp_metrics").splitlines() == lines
+    assert ustack("ip", "tcpmetrics", "show", "address", "10.0.0.3").splitlines() == lines[1:]
+    assert ustack("ip", "tcp_metrics", "show", "10.0.0.7") == ""
+
+
+def test_tcp_metrics_to_delete_need_an_address(ustack):
+    assert "a specific IP address is required" in ustack("ip", "tcp_metrics", "delete")
+    assert "not an IPv4" in ustack("ip", "tcp_metrics", "show", "10.0.0")
 
 
 def test_neighbours_are_lines_of_ip_neigh(ustack):

@@ -128,3 +128,25 @@ def test_the_summary_counts_time_wait_apart():
 
 def test_info_without_figures_is_empty():
     assert format_info({}) == ""
+
+
+def test_every_figure_stands_where_ss_prints_it():
+    """The order of tcp_stats_print in iproute2."""
+    info = {
+        "ts": True, "sack": True, "fastopen": True, "congestion": "cubic", "wscale": (7, 10),
+        "rto_us": 204_000, "backoff": 1, "rtt_us": 33, "rttvar_us": 18, "ato_us": 40_000,
+        "mss": 1448, "pmtu": 1500, "cwnd": 13, "segs_in": 3, "data_segs_out": 4,
+        "lastsnd_us": 108_400, "lastack_us": 7_000, "pacing_rate": 1000, "delivered": 4,
+        "unacked": 2, "retrans": (1, 3), "lost": 5, "sacked": 6, "reordering": 7,
+        "rcv_rtt_us": 1500, "rcv_space": 14480, "rcv_ssthresh": 64088, "notsent": 8,
+        "min_rtt_us": 11, "rcv_ooopack": 9, "snd_wnd": 72704,
+    }  # fmt: skip
+    assert format_info(info).split(" send ")[0] == (
+        "ts sack fastopen cubic wscale:7,10 rto:204 backoff:1 rtt:0.033/0.018 ato:40 mss:1448"
+        " pmtu:1500 cwnd:13 segs_in:3 data_segs_out:4"
+    )
+    assert format_info(info).split("bps ", 1)[1] == (
+        "lastsnd:108 lastack:7 pacing_rate 8000bps delivered:4 unacked:2 retrans:1/3 lost:5"
+        " sacked:6 reordering:7 rcv_rtt:1.5 rcv_space:14480 rcv_ssthresh:64088 notsent:8"
+        " minrtt:0.011 rcv_ooopack:9 snd_wnd:72704"
+    )

@@ -177,7 +177,10 @@ def test_show_rps_and_xps_list_every_queue(daemon: Daemon, out):
 
 def test_show_of_what_is_not_there_says_what_is(daemon: Daemon, capsys):
     assert daemon.run("show", "nothing") == 1
-    assert "no such table: nothing (there are ps, rps, softnet, xps)" in capsys.readouterr().err
+    assert (
+        "no such table: nothing (there are ofo, ps, rps, rqueue, softnet, waitq, wqueue, xps)"
+        in capsys.readouterr().err
+    )
 
 
 def test_ps_lists_the_threads_that_there_are_and_each_contexts_ksoftirqd(daemon: Daemon, out):

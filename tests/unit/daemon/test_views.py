@@ -31,6 +31,9 @@ from ustack.daemon.messages import (
     SocketsRequest,
     SocketSummaryRequest,
     StopRequest,
+    TcpMetricsDelete,
+    TcpMetricsRequest,
+    TcpMetricsRow,
     TraceRequest,
     ValueRow,
     decode_reply,
@@ -218,3 +221,21 @@ def test_the_shortcut_between_local_sockets_is_switched(stack: Stack):
     for on in (True, False):
         assert rows(stack, RedirectRequest(on), ValueRow) == []
         assert (stack.tcp.sockmap is not None) is on
+
+
+def test_what_tcp_remembers_of_a_peer_is_shown_and_forgotten(stack):
+    def known() -> list[TcpMetricsRow]:
+        return rows(stack, TcpMetricsRequest(), TcpMetricsRow)
+
+    near, peers = parse_ipv4("10.0.0.2"), ("10.0.0.1", "10.0.0.3", "10.0.0.4")
+    for n, peer in enumerate(peers):
+        block = stack.tcp.metrics.lookup_or_create(near, parse_ipv4(peer))
+        block.rtt, block.cwnd = 800 << n, 10
+    stack.clock.now_us += 5
+    assert known()[0] == TcpMetricsRow("10.0.0.1", "10.0.0.2", 5, cwnd=10, rtt_us=100)
+    assert rows(stack, TcpMetricsDelete("10.0.0.3"), TcpMetricsRow) == []
+    assert [row.address for row in known()] == ["10.0.0.1", "10.0.0.4"]
+    with pytest.raises(LookupError, match="No such process"):
+        rows(stack, TcpMetricsDelete("10.0.0.3"), TcpMetricsRow)
+    rows(stack, TcpMetricsDelete(), TcpMetricsRow)
+    assert known() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 
+from ustack.native.lib import lib
 from ustack.stack import Stack
 
 
@@ -15,7 +16,9 @@ def test_a_reset_socket_knows_nothing_of_its_last_connection():
     sk.duplicate_sack = (1, 2)
     sk.sk_err_soft = errno.EHOSTUNREACH
     sk.done = True
+    sk.tp.slow = lib.US_TCP_SLOW_OPTION | lib.US_TCP_SLOW_URG
     sk.reset()
+    assert sk.tp.slow == lib.US_TCP_SLOW_OPTION  # SO_RCVLOWAT stays set
     assert sk.duplicate_sack is None
     assert sk.sk_err_soft == 0
     assert not sk.done

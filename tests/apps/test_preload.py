@@ -1,0 +1,227 @@
+"""Unmodified programs under the preload library: both ends on a daemon's loopback.
+
+That it is the stack that they use, and not the kernel, is seen from the stack's own counters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.calls_daemon import CallsDaemon
+from ustack.cli.run import environment
+
+pytestmark = pytest.mark.timeout(120)
+HERE = Path(__file__).parent
+PATIENCE_S = 60.0
+SSH_OPTIONS = (
+    "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+    "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
+)  # fmt: skip
+NGINX = """
+worker_processes 2; daemon off; error_log stderr; pid {folder}/pid; user root;
+env LD_PRELOAD; env USTACK_SOCKET;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    server {{ listen 127.0.0.1:8081; root {folder}; }}
+}}
+"""
+
+
+class Programs:
+    """Runs programs on a daemon's stack; what is started is ended with the test."""
+
+    def __init__(self, daemon: CallsDaemon) -> None:
+        self.daemon = daemon
+        self.env = environment(daemon.path)
+
+    def run(self, *command: str, **options: Any) -> str:
+        """Run a program to its end; it must succeed. Returns what it printed."""
+        if "input" not in options:
+            options["stdin"] = subprocess.DEVNULL
+        run = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=PATIENCE_S, **options
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    @contextlib.contextmanager
+    def start(self, *command: str, port: int = 0) -> Iterator[subprocess.Popen[str]]:
+        """Run a program while the block runs, which begins once it listens on ``port``."""
+        child = subprocess.Popen(
+            command, env=self.env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, process_group=0,
+        )  # fmt: skip
+        try:
+            self.wait_for(lambda: not port or self.listens(port), command[0])
+            yield child
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+            output, _ = child.communicate(timeout=PATIENCE_S)
+            print(output)
+
+    def listens(self, port: int) -> bool:
+        rows = self.daemon.ask(self.daemon.stack.tcp.diag)
+        return any(r["state"] == "LISTEN" and r["local"][1] == port for r in rows)
+
+    def wait_for(self, done: Any, what: str) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < end, f"{what}: not in {PATIENCE_S:g} s"
+            time.sleep(0.01)
+
+    def opened(self) -> int:
+        """Return how many connections the stack has accepted."""
+        return int(self.daemon.ask(lambda: self.daemon.stack.net.mib.tcp.PassiveOpens))
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    with CallsDaemon(tmp_path / "u.sock") as daemon:
+        yield Programs(daemon)
+
+
+def need(program: str) -> str:
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def test_curl_fetches_from_pythons_http_server(programs: Programs, tmp_path: Path):
+    (tmp_path / "page").write_bytes(os.urandom(300_000))
+    server = (sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", str(tmp_path), "8000")
+    with programs.start(*server, port=8000):
+        url = "http://127.0.0.1:8000/"
+        programs.run("curl", "-sf", "-o", str(tmp_path / "got"), url + "page")
+        missing = programs.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url + "none")
+    assert (tmp_path / "got").read_bytes() == (tmp_path / "page").read_bytes()
+    assert missing == "404"
+    assert programs.opened() == 2
+
+
+def test_netcat_serves_and_calls(programs: Programs):
+    with programs.start("nc", "-l", "127.0.0.1", "7777", port=7777) as server:
+        programs.run("nc", "-N", "127.0.0.1", "7777", input="a line\n")
+        assert server.stdout is not None and server.stdout.readline() == "a line\n"
+        assert server.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("way", [(), ("-R",)])
+def test_iperf3_in_both_roles(programs: Programs, way: tuple[str, ...]):
+    with programs.start("iperf3", "-s", "-1", "-B", "127.0.0.1", port=5201):
+        client = ("iperf3", "-c", "127.0.0.1", "-n", "20M", "-P", "2")
+        assert "iperf Done" in programs.run(*client, *way)
+
+
+def test_a_server_in_c_with_epoll(programs: Programs, tmp_path: Path):
+    subprocess.run(["cc", "-o", tmp_path / "server", HERE / "epoll_echo.c"], check=True)
+    with programs.start(str(tmp_path / "server"), "9000", port=9000):
+        text = "".join(f"line {i}\n" for i in range(20_000))
+        for _ in range(3):
+            assert programs.run("nc", "-N", "127.0.0.1", "9000", input=text) == text
+
+
+def test_uvloop_which_makes_its_system_calls_itself(programs: Programs):
+    out = programs.run(sys.executable, str(HERE / "uvloop_echo.py"), "9100")
+    assert out == "1000000 127.0.0.1 9100\nrefused\n"
+
+
+def test_other_sockets_stay_the_kernels(programs: Programs):
+    code = (
+        "import socket;"
+        "a = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); a.bind('');"
+        "u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('127.0.0.1', 0));"
+        "print(a.getsockname()[:1], u.getsockname()[0], u.type)"
+    )
+    assert programs.run(sys.executable, "-c", code) == "b'\\x00' 127.0.0.1 2\n"
+    assert programs.daemon.ask(lambda: len(programs.daemon.hub)) == 0
+
+
+def test_without_a_daemon_a_program_is_told_at_once(tmp_path: Path):
+    env = environment(tmp_path / "nobody.sock")
+    command = [need("curl"), "-s", "http://127.0.0.1:1/"]
+    run = subprocess.run(command, env=env, capture_output=True, timeout=PATIENCE_S)
+    assert run.returncode == 7  # couldn't connect
+
+
+def test_a_killed_program_is_a_close_of_what_it_held(programs: Programs):
+    code = (
+        "import socket, time;"
+        "l = socket.create_server(('127.0.0.1', 9200));"
+        "c = socket.create_connection(('127.0.0.1', 9200)); s, _ = l.accept();"
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    with programs.start(sys.executable, "-c", code, port=9200) as child:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        assert programs.daemon.ask(lambda: len(programs.daemon.hub)) == 3
+        child.kill()
+        programs.wait_for(lambda: not programs.daemon.ask(lambda: len(programs.daemon.hub)), "end")
+    assert "LISTEN" not in programs.daemon.states()
+
+
+@pytest.mark.long
+def test_redis_under_its_own_benchmark(programs: Programs):
+    redis = (need("redis-server"), "--port", "6399", "--bind", "127.0.0.1", "--save", "")
+    with programs.start(*redis, port=6399):
+        bench = (need("redis-benchmark"), "-h", "127.0.0.1", "-p", "6399", "-n", "5000")
+        out = programs.run(*bench, "-c", "20", "-q", "-t", "set,get")
+        out += programs.run(*bench, "-c", "20", "-P", "16", "-q", "-t", "set,get")
+    assert out.count("requests per second") == 4
+    assert programs.opened() >= 40
+
+
+@pytest.mark.long
+def test_nginx_with_two_workers(programs: Programs, tmp_path: Path):
+    (tmp_path / "page").write_bytes(os.urandom(2_000_000))
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path))
+    with programs.start(need("nginx"), "-c", str(tmp_path / "nginx.conf"), port=8081):
+        for i in range(10):
+            got = tmp_path / f"got{i}"
+            programs.run("curl", "-sf", "-o", str(got), "http://127.0.0.1:8081/page")
+            assert got.read_bytes() == (tmp_path / "page").read_bytes()
+
+
+@pytest.mark.long
+def test_an_openssh_server_and_client(programs: Programs, tmp_path: Path):
+    need("sshd")
+    for name in ("host", "user"):
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
+        subprocess.run(keygen, check=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    sshd = (
+        need("sshd"), "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", str(tmp_path / "host"),
+        "-o", "ListenAddress=127.0.0.1", "-o", "StrictModes=no", "-o", "UsePAM=no",
+        "-o", f"AuthorizedKeysFile={tmp_path}/user.pub", "-o", "PidFile=none",
+        "-o", "PermitRootLogin=yes",
+    )  # fmt: skip
+    ssh = ("ssh", *SSH_OPTIONS, "-p", "2222", "-i", str(tmp_path / "user"), "root@127.0.0.1")
+    with programs.start(*sshd, port=2222):
+        assert programs.run(*ssh, "wc -c", input="x" * 3_000_000).strip() == "3000000"
+        assert len(programs.run(*ssh, "yes | head -c 3000000")) == 3_000_000
+
+
+def test_the_librarys_descriptor_survives_a_program_that_closes_all_it_does_not_know(
+    programs: Programs,
+):
+    code = (
+        "import os, socket;"
+        "a = socket.socket(); os.closerange(max(a.fileno(), 2) + 1, 1024);"
+        "fds = [os.open('/dev/null', os.O_RDONLY) for _ in range(250)];"
+        "b = socket.socket(); b.bind(('127.0.0.1', 0)); print(b.getsockname()[0])"
+    )
+    assert programs.run(sys.executable, "-c", code) == "127.0.0.1\n"

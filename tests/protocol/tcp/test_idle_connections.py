@@ -1,0 +1,195 @@
+"""Idle connections beyond net.ustack.tcp_live_socks are a C control block and nothing else."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kit.host import TEST_CONFIG, Host, host
+from ustack.config import UstackConfig
+from ustack.sock.wait import EPOLLIN, WaitEntry
+
+IDLE_US = 2_000_000
+NO_OBJECTS = replace(TEST_CONFIG, ustack=UstackConfig(tcp_live_socks=1))
+"""But for the listener's."""
+
+
+def parked(count: int = 1) -> tuple[Host, Any, list[Any], list[Any]]:
+    """A listener, and connections that have been accepted and then idled."""
+    h = host(NO_OBJECTS)
+    lsk = h.listen()
+    peers = [h.peer(port=40_000 + i) for i in range(count)]
+    socks = []
+    for peer in peers:
+        peer.handshake()
+        socks.append(lsk.accept())
+    h.advance_us(IDLE_US)
+    return h, lsk, peers, socks
+
+
+def objects(h: Host) -> int:
+    """How many sockets have an object: the listener always has."""
+    return len(h.stack.tcp.socks)
+
+
+def test_an_idle_connection_has_no_object_and_no_timer():
+    h, _, _, _ = parked(5)
+    assert objects(h) == 1
+    assert len(h.stack.tcp.ehash) == 5
+    assert not h.stack.tcp.parking.watching
+
+
+def test_below_the_limit_all_objects_stay():
+    h = host()
+    h.listen()
+    h.peer().handshake()
+    h.advance_us(IDLE_US)
+    assert objects(h) == 2
+    assert not h.stack.tcp.parking.watching
+
+
+def test_data_for_it_is_delivered_and_acknowledged():
+    h, _, peers, socks = parked(3)
+    peers[1].send("P. 1:101(100) ack 1")
+    peers[1].expect(". 1:1(0) ack 101")
+    assert len(socks[1].recv(1000)) == 100
+    assert objects(h) == 2
+
+
+def test_what_the_application_sends_goes_out():
+    _, _, peers, socks = parked(3)
+    socks[2].send(b"x" * 10)
+    peers[2].expect("P. 1:11(10) ack 1")
+
+
+def test_text_that_waits_for_its_reader_waits_in_c():
+    h, _, peers, socks = parked()
+    peers[0].send("P. 1:101(100) ack 1")
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    assert socks[0].poll() & EPOLLIN
+    assert len(socks[0].recv(1000)) == 100
+
+
+def test_a_connection_that_nobody_has_accepted_idles_as_well():
+    h = host(NO_OBJECTS)
+    lsk = h.listen()
+    peer = h.peer()
+    peer.handshake()
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    assert lsk.accept().getpeername() == (peer.addr, peer.port)
+
+
+def test_a_reset_is_the_error_of_the_next_call():
+    _, _, peers, socks = parked()
+    peers[0].send("R 1:1(0)")
+    with pytest.raises(ConnectionResetError):
+        socks[0].recv(1)
+
+
+def test_a_fin_is_the_end_of_the_stream():
+    h, _, peers, socks = parked()
+    peers[0].send("F. 1:1(0) ack 1")
+    peers[0].expect(". 1:1(0) ack 2")
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1  # CLOSE_WAIT idles, too
+    assert socks[0].recv(1) == b""
+    socks[0].close()
+    peers[0].expect("F. 1:1(0) ack 2")
+    peers[0].send(". 2:2(0) ack 2")
+    assert not h.stack.tcp.ehash
+
+
+def test_its_options_are_as_they_were():
+    h, _, _, socks = parked(2)
+    socks[0].setsockopt(1, 18, 7)  # SO_RCVLOWAT
+    socks[0].setsockopt(6, 18, 30_000)  # TCP_USER_TIMEOUT
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    assert socks[0].getsockopt(1, 18) == 7
+    assert socks[0].getsockopt(6, 18) == 30_000
+    assert socks[1].getsockopt(1, 18) == 1
+
+
+def test_congestion_control_remembers():
+    h, _, peers, socks = parked()
+    socks[0].send(b"x" * 10)
+    peers[0].expect("P. 1:11(10) ack 1")
+    h.advance_us(20_000)
+    peers[0].send(". 1:1(0) ack 11")
+    known = socks[0]._sk.ca_priv
+    assert known is not None
+    h.advance_us(2_000_000)
+    assert objects(h) == 1
+    assert socks[0]._sk.ca_priv is known
+    assert not h.stack.tcp.parking.ca_priv
+
+
+def test_who_waits_for_it_is_woken():
+    h, _, peers, socks = parked(2)
+    woken: list[int] = []
+    entry = WaitEntry(lambda events: bool(woken.append(events)))
+    socks[0].wq.add(entry)
+    h.advance_us(IDLE_US)
+    assert objects(h) == 2
+    peers[0].send("P. 1:2(1) ack 1")
+    assert woken
+
+
+def test_with_a_timer_or_data_in_flight_the_object_stays():
+    h, _, peers, socks = parked(3)
+    socks[0].setsockopt(1, 9, 1)  # SO_KEEPALIVE
+    socks[1].send(b"x")
+    h.advance_us(IDLE_US)
+    assert objects(h) == 3
+    peers[1].expect("P. 1:2(1) ack 1")
+
+
+def test_the_port_is_taken_while_a_connection_idles():
+    h, lsk, _, socks = parked()
+    lsk.close()
+    with pytest.raises(OSError) as refused:
+        h.listen()
+    assert refused.value.errno == errno.EADDRINUSE
+    socks[0].close()
+
+
+def test_so_reuseaddr_of_a_connection_counts_as_it_is_now():
+    h, lsk, _, socks = parked()
+    lsk.close()
+    again = h.socket()
+    again.setsockopt(1, 2, 1)
+    with pytest.raises(OSError):
+        again.bind(0, 80)
+    socks[0].setsockopt(1, 2, 1)
+    again.bind(0, 80)
+
+
+def test_ss_shows_it():
+    h, _, _, _ = parked(2)
+    rows = [row for row in h.stack.tcp.diag() if row["state"] == "ESTAB"]
+    assert len(rows) == 2
+    assert {row["congestion"] for row in rows} == {"cubic"}
+
+
+def test_objects_that_came_again_go_again():
+    h, _, peers, _ = parked(4)
+    for peer in peers:
+        peer.send("P. 1:2(1) ack 1")
+    assert objects(h) == 5
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+
+
+def test_those_that_cannot_go_are_looked_at_less_and_less_often():
+    h, _, _, socks = parked(2)
+    for sk in socks:
+        sk.wq.add(WaitEntry(lambda _: False))
+    h.advance_us(10_000_000)
+    looked = h.stack.tcp.parking.passes
+    h.advance_us(60_000_000)
+    assert h.stack.tcp.parking.passes - looked <= 3

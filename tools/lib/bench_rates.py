@@ -1,0 +1,218 @@
+"""The rates part of the bench: many connections at once, beside Linux's sockets over veth.
+
+The client is ``load.c`` on Linux's sockets, on the second processor; the server, on the first,
+is in C or Python on Linux's sockets over veth, the same Python on ustack in process, or ustackd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import kit.services
+from kit.lab import Daemon, LabError, Namespace, stop
+
+HERE = Path(__file__).parent
+SERVICES = str(Path(kit.services.__file__))
+SIZE = "64"
+PORT = 5001
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row: the client's mode, its arguments behind the address, and what of it is shown."""
+
+    title: str
+    mode: str
+    connections: int
+    figure: str
+    unit: str
+
+
+MEASURES = [
+    Measure("ping-pong of 64 bytes, 64 connections", "pingpong", 64, "rate", "k/s"),
+    Measure("ping-pong of 64 bytes, 1 connection, median", "pingpong", 1, "p50_us", "us"),
+    Measure("connect, 64 bytes each way, close; 64 at a time", "connect", 64, "rate", "k/s"),
+    Measure("bulk, 16 connections each way at once", "both", 32, "gbit", "Gbit/s"),
+    Measure("the same: Jain's index of the worse way", "both", 32, "jain", ""),
+]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One column: which stack, and the style of its server."""
+
+    title: str
+    stack: str
+    style: str
+
+    def measures(self, measure: Measure) -> bool:
+        """Whether its server can do it: only epoll and threads discard and generate."""
+        return measure.mode != "both" or self.style in ("thread", "epoll", "services")
+
+
+SUBJECTS = [
+    Subject("Linux veth, C", "linux", "C"),
+    Subject("Linux veth, epoll", "linux", "epoll"),
+    Subject("ustack, epoll", "ustack", "epoll"),
+    Subject("Linux veth, thread", "linux", "thread"),
+    Subject("ustack, thread", "ustack", "thread"),
+    Subject("Linux veth, asyncio", "linux", "protocol"),
+    Subject("ustack, asyncio", "ustack", "protocol"),
+    Subject("ustackd's own", "daemon", "services"),
+]
+QUICK_SUBJECTS = SUBJECTS[:3]
+Samples = dict[tuple[str, str], list[float]]
+
+
+class Rates:
+    """Two namespaces joined by veth, and the load generator."""
+
+    def __init__(self, client: Namespace, server: Namespace, seconds: float) -> None:
+        self.client = client
+        self.server = server
+        self.seconds = str(seconds)
+        self.load = str(client.folder / "load")
+        compile_load(self.load)
+        client.output(
+            "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
+            "netns", server.name,
+        )  # fmt: skip
+        for ns, device, address in (
+            (client, "veth0", "10.0.9.1/24"),
+            (server, "veth1", "10.0.9.2/24"),
+        ):
+            ns.output("ip", "addr", "add", address, "dev", device)
+            ns.output("ip", "link", "set", device, "up")
+            ns.sysctl("net.ipv4.ip_local_port_range", "1024 65535")
+            ns.sysctl("net.ipv4.tcp_tw_reuse", 1)  # the client is who closes
+
+    def sample(self, measure: Measure, subject: Subject) -> dict[str, float]:
+        """Start the subject's server and load it once."""
+        with self._server(subject) as (address, ports):
+            where = [address, *ports[1:]] if measure.mode == "both" else [address, ports[0]]
+            size = [] if measure.mode == "both" else [SIZE]
+            got = json.loads(
+                self.client.output(
+                    self.load, measure.mode, *where, self.seconds, str(measure.connections), *size
+                )
+            )
+        if "bytes" in got:
+            return {"gbit": got["bytes"] * 8e-9 / got["seconds"], "jain": got["jain"]}
+        return {"rate": got["count"] / got["seconds"] / 1e3, "p50_us": got["p50_us"]}
+
+    @contextlib.contextmanager
+    def _server(self, subject: Subject) -> Iterator[tuple[str, list[str]]]:
+        ports = [str(PORT + i) for i in range(3)]
+        if subject.stack == "daemon":
+            with Daemon(self.client) as daemon:
+                os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
+                yield "10.0.0.2", ["7", "9", "19"]
+            return
+        if subject.style == "C":
+            address = "10.0.9.2"
+            children = [self._start(self.server, self.load, "serve", address, ports[0])]
+        elif subject.stack == "linux":
+            address = "10.0.9.2"
+            children = [self._start(self.server, sys.executable, SERVICES, "linux", subject.style,
+                                    address, ports[0])]  # fmt: skip
+        else:
+            address = "10.0.8.2"
+            children = [self._start(self.client, sys.executable, SERVICES, "ustack", subject.style,
+                                    address, ports[0], "tap8", "10.0.8.1")]  # fmt: skip
+        try:
+            yield address, ports
+        finally:
+            for child in children:
+                stop(child)
+
+    def _start(self, ns: Namespace, *command: str) -> subprocess.Popen[Any]:
+        log = ns.folder / "server.log"
+        with log.open("w") as errors:
+            child = ns.start(*command, stderr=errors, text=True)
+        assert child.stdout is not None
+        if child.stdout.readline().strip() != "ready":
+            raise LabError(f"{' '.join(command)}: {log.read_text()}")
+        return child
+
+
+def compile_load(program: str) -> None:
+    """Compile load.c.
+
+    Raises:
+        LabError: gcc could not.
+    """
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, str(HERE / "load.c")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise LabError(f"gcc load.c: {run.stderr}")
+
+
+def run(chosen: argparse.Namespace) -> Samples:
+    """Measure everything, round by round; measures of one mode share their samples."""
+    samples: Samples = {}
+    cases = [
+        (measure, subject)
+        for _ in range(chosen.rounds)
+        for measure in MEASURES
+        for subject in (QUICK_SUBJECTS if chosen.quick else SUBJECTS)
+        if measure.figure != "jain" and subject.measures(measure)
+    ]
+    with Namespace("client") as client, Namespace("server") as server:
+        rates = Rates(client, server, chosen.seconds)
+        console = Console(stderr=True)
+        for measure, subject in track(cases, "measuring", console=console, transient=True):
+            figures = rates.sample(measure, subject)
+            for row in MEASURES:
+                if (row.mode, row.connections) == (measure.mode, measure.connections):
+                    key = row.title, subject.title
+                    samples.setdefault(key, []).append(figures[row.figure])
+    return samples
+
+
+def table(samples: Samples, chosen: argparse.Namespace) -> Table:
+    """Lay the medians out, with each subject's ratio to the first and the spread."""
+    title = f"rates: median of {chosen.rounds} x {chosen.seconds:g} s"
+    out = Table("", title=title, title_justify="left")
+    measured = [s for s in SUBJECTS if any(subject == s.title for _, subject in samples)]
+    for subject in measured:
+        out.add_column(subject.title, justify="right")
+    for measure in MEASURES:
+        base = statistics.median(
+            next(v for s in measured if (v := samples.get((measure.title, s.title))))
+        )
+        out.add_row(measure.title, *(_cell(samples, measure, s.title, base) for s in measured))
+    return out
+
+
+def _cell(samples: Samples, measure: Measure, subject: str, base: float) -> str:
+    values = samples.get((measure.title, subject))
+    if values is None:
+        return ""
+    value = statistics.median(values)
+    if measure.figure == "jain":
+        return f"{value:.3f}"
+    ratio = base / value if measure.unit == "us" else value / base
+    return f"{value:.1f} {measure.unit}\n{min(values):.1f}-{max(values):.1f}, x{ratio:.2f}"
+
+
+def as_json(samples: Samples) -> list[dict[str, Any]]:
+    """Return every sample."""
+    return [
+        {"measure": title, "subject": subject, "median": statistics.median(values),
+         "samples": values}
+        for (title, subject), values in samples.items()
+    ]  # fmt: skip

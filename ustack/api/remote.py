@@ -1,0 +1,282 @@
+"""``ustack.socket.socket`` when the stack is a running ustackd's: a real descriptor.
+
+The descriptor is one end of a socketpair whose other end the daemon has joined to the TCP
+socket. So reading, writing, waiting and closing are the standard library's and the kernel's
+own; what a socketpair does not know is asked of the daemon, and the plain end of the stream or
+EPIPE that it shows for any failure is turned into the error that it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket as _socket
+import struct
+import time
+from typing import Any, NoReturn
+
+from ustack.api import protocol
+from ustack.api.daemon_link import DaemonLink
+from ustack.api.names import api_address, core_address
+from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
+
+SOL_SOCKET = int(_socket.SOL_SOCKET)
+SOCK_TYPE_MASK = 0xF
+RIGHTS_BYTES = _socket.CMSG_SPACE(4)
+OWN_OPTIONS = frozenset(map(int, (20, 21)))
+"""SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
+SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
+SO_ERROR = int(_socket.SO_ERROR)
+MSG_TRUNC = int(_socket.MSG_TRUNC)
+MSG_OOB = int(_socket.MSG_OOB)
+BROKEN = (errno.ECONNRESET, errno.EPIPE)
+
+
+class RemoteSocket(_socket.socket):
+    """A TCP socket of the daemon that ``link`` leads to.
+
+    Args:
+        fileno: a descriptor that is such a socket already.
+    """
+
+    is_ustack_socket = True
+    """``isinstance(sock, ustack.socket.socket)`` holds, whatever the sockets are made of."""
+
+    def __init__(
+        self,
+        link: DaemonLink,
+        family: int = -1,
+        type: int = -1,
+        proto: int = -1,
+        fileno: int | None = None,
+    ) -> None:
+        self._link = link
+        nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
+        kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
+        if fileno is None:
+            domain = int(_socket.AF_INET) if family == -1 else int(family)
+            fileno = link.socket(Call(protocol.SOCKET, domain, kind, max(proto, 0)))
+        super().__init__(_socket.AF_INET, kind, max(proto, 0), fileno)
+        if nonblocking:
+            self.setblocking(False)
+
+    def _call(self, op: int, **values: Any) -> Answer:
+        fd = self.fileno()
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._link.call(Call(op, **values), fd)
+
+    def __reduce__(self) -> Any:
+        """Let multiprocessing pass the socket on, as it does the standard library's."""
+        from multiprocessing.reduction import DupFd
+
+        return _rebuild, (self._link.path, DupFd(self.fileno()), int(self.type), self.proto)
+
+    def dup(self) -> RemoteSocket:
+        """Return a second socket object with a descriptor of its own."""
+        sock = RemoteSocket(
+            self._link, self.family, self.type, self.proto, fileno=_socket.dup(self.fileno())
+        )
+        sock.settimeout(self.gettimeout())
+        return sock
+
+    # Names and connections.
+
+    def bind(self, address: Any) -> None:
+        """Give the socket its local (host, port)."""
+        addr, port = core_address(address, "bind")
+        self._call(protocol.BIND, addr=addr, port=port)
+
+    def listen(self, backlog: int = 128) -> None:
+        """Accept connections; ``backlog`` of them may wait for accept()."""
+        self._call(protocol.LISTEN, value=max(0, backlog))
+
+    def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
+        """Wait for a connection; return its socket and the peer's address."""
+        os.close(os.dup(self.fileno()))  # EMFILE now, not once the connection is ours and lost
+        data, ancillary, _, _ = super().recvmsg(
+            ACCEPTED.size, RIGHTS_BYTES, _socket.MSG_CMSG_CLOEXEC
+        )
+        fds = protocol.rights_in(ancillary)
+        if not fds:
+            self._raise(errno.EMFILE if data else errno.EINVAL)
+        peer_addr, _, peer_port, _ = ACCEPTED.unpack(data)
+        conn = RemoteSocket(self._link, self.family, self.type, self.proto, fileno=fds[0])
+        if _socket.getdefaulttimeout() is None and self.gettimeout():
+            conn.setblocking(True)
+        return conn, api_address(unpack_address(peer_addr, peer_port))
+
+    def connect(self, address: Any) -> None:
+        """Connect to (host, port), as the standard library's."""
+        error = self._connect(core_address(address, "connect"))
+        if error == errno.EAGAIN and self.gettimeout():
+            raise TimeoutError("timed out")
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def connect_ex(self, address: Any) -> int:
+        """Connect as connect() does, but return the error number, 0 if there is none."""
+        return self._connect(core_address(address, "connect_ex"))
+
+    def _connect(self, address: tuple[int, int]) -> int:
+        error = self._attempt(address)
+        timeout = self.gettimeout()
+        if error not in (errno.EINPROGRESS, errno.EALREADY) or timeout == 0:
+            return error
+        if error == errno.EALREADY and timeout is not None:
+            return error
+        if not self._wait(select.POLLOUT, timeout):
+            return errno.EAGAIN
+        return self._attempt(address)
+
+    def _attempt(self, address: tuple[int, int]) -> int:
+        try:
+            self._call(protocol.CONNECT, addr=address[0], port=address[1])
+        except OSError as exc:
+            return exc.errno or errno.EINVAL
+        return 0
+
+    def _wait(self, events: int, timeout: float | None) -> bool:
+        """Wait for the descriptor; return whether the time was enough."""
+        poll = select.poll()
+        poll.register(self.fileno(), events)
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic()) * 1e3
+            if poll.poll(left):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+
+    def shutdown(self, how: int) -> None:
+        """Close one direction or both, whoever else holds the socket."""
+        self._call(protocol.SHUTDOWN, value=how)
+        super().shutdown(how)
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the local (host, port)."""
+        answer = self._call(protocol.GETSOCKNAME)
+        return api_address((answer.addr, answer.port))
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return the remote (host, port)."""
+        answer = self._call(protocol.GETPEERNAME)
+        return api_address((answer.addr, answer.port))
+
+    # Options.
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """Return an option: an int, or with ``buflen`` that many bytes at most."""
+        if level == SOL_SOCKET and optname in OWN_OPTIONS:
+            return super().getsockopt(level, optname, buflen)
+        answer = self._call(
+            protocol.GETSOCKOPT, level=int(level), name=int(optname), value=buflen or 4
+        )
+        return answer.data if buflen else struct.unpack("i", answer.data)[0]
+
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0) -> None:
+        """Set an option, of the connection in the daemon or of the descriptor."""
+        if level == SOL_SOCKET and optname in OWN_OPTIONS:
+            super().setsockopt(level, optname, value)
+            return
+        data = struct.pack("i", value) if isinstance(value, int) else bytes(value)
+        self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
+        if (level, optname) == (SOL_SOCKET, SO_RCVLOWAT):
+            super().setsockopt(level, optname, data)
+
+    # Moving bytes: the standard library's, but for what failures are called.
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        try:
+            data = super().recv(bufsize, flags)
+        except OSError as exc:
+            self._explain(exc)
+        if not data and bufsize:
+            self._check_end()
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into ``buffer``; return how many bytes came."""
+        try:
+            count = super().recv_into(buffer, nbytes, flags)
+        except OSError as exc:
+            self._explain(exc)
+        if not count and (nbytes or memoryview(buffer).nbytes):
+            self._check_end()
+        return count
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
+        """Receive; a stream has no address of origin."""
+        return self.recv(bufsize, flags), None
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
+        """Receive into a buffer; a stream has no address of origin."""
+        return self.recv_into(buffer, nbytes, flags), None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send; return how many bytes were taken."""
+        if flags & MSG_OOB:
+            return self._call(protocol.SENDOOB, data=bytes(data)).value
+        try:
+            return super().send(data, flags)
+        except OSError as exc:
+            self._explain(exc)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of ``data``, or raise; the timeout is for the whole."""
+        if flags & MSG_OOB:
+            self.send(data, flags)
+            return
+        try:
+            super().sendall(data, flags)
+        except OSError as exc:
+            self._explain(exc)
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        """Send; the address is ignored, as for any connected stream."""
+        return self.send(data, args[0] if len(args) > 1 else 0)
+
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
+        """Send several buffers as one."""
+        try:
+            return super().sendmsg(buffers, ancdata, flags)
+        except OSError as exc:
+            self._explain(exc)
+
+    # Failures.
+
+    def _pending_error(self) -> int:
+        """Return the errno of a connection that broke; of the daemon if it is gone."""
+        try:
+            return int(self.getsockopt(SOL_SOCKET, SO_ERROR))
+        except OSError:
+            return errno.ECONNRESET
+
+    def _check_end(self) -> None:
+        """A hang-up that is no FIN is an error."""
+        poll = select.poll()
+        poll.register(self.fileno(), 0)
+        if any(events & select.POLLHUP for _, events in poll.poll(0)):
+            error = self._pending_error()
+            if error:
+                raise OSError(error, os.strerror(error))
+
+    def _explain(self, exc: OSError) -> NoReturn:
+        """Raise ``exc``, or the error that it stands for."""
+        if exc.errno not in BROKEN:
+            raise exc
+        error = self._pending_error() or exc.errno
+        raise OSError(error, os.strerror(error)) from None
+
+    def _raise(self, error: int) -> NoReturn:
+        raise OSError(error, os.strerror(error))
+
+
+def _rebuild(path: str, passed: Any, type: int, proto: int) -> RemoteSocket:
+    """Make a socket that another process has passed on."""
+    from ustack.api.stacks import daemon_link
+
+    link = daemon_link() or DaemonLink(path)
+    return RemoteSocket(link, -1, type, proto, fileno=passed.detach())

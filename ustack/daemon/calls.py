@@ -1,0 +1,243 @@
+"""Socket calls of client processes: the binary messages of the control socket.
+
+The layout is ``ustack_c/preload/ustack_proto.h``'s. A request about a socket brings the
+client's end of it along, so that nobody can name a socket that he does not hold. No call
+waits here; each is answered at once, and a client that does not fetch its answers is hung
+up on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ustack.api.protocol import (
+    BIND,
+    CONNECT,
+    GETPEERNAME,
+    GETSOCKNAME,
+    GETSOCKOPT,
+    HELLO,
+    IOCTL,
+    LISTEN,
+    MAX_DATA,
+    MAX_REQUEST_BYTES,
+    SENDOOB,
+    SETSOCKOPT,
+    SHUTDOWN,
+    SOCKET,
+    VERSION,
+    Answer,
+    Call,
+    pack_answer,
+    parse_call,
+    rights,
+    rights_in,
+)
+from ustack.daemon.join import Join
+from ustack.daemon.join_hub import JoinHub, Owner
+
+REQUESTS_PER_TURN = 16
+RIGHTS_BYTES = socket.CMSG_SPACE(4)
+RECV_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_CMSG_CLOEXEC)
+SOL_SOCKET, SO_ERROR = int(socket.SOL_SOCKET), int(socket.SO_ERROR)
+
+
+class PortRule(NamedTuple):
+    """Who may bind ports below ``below``: root, the daemon's user, and who is listed."""
+
+    below: Callable[[], int]
+    users: frozenset[int] = frozenset()
+
+    def permits(self, uid: int, port: int) -> bool:
+        """Whether a process of ``uid`` may bind ``port``."""
+        return not 0 < port < self.below() or uid in self.users or uid in (0, os.geteuid())
+
+
+class CallServer:
+    """Performs calls; one for all clients."""
+
+    def __init__(self, hub: JoinHub, ports: PortRule) -> None:
+        self.hub = hub
+        self._ports = ports
+        self._owners: dict[int, Owner] = {}
+        self._handlers: Mapping[int, Callable[[Call, Join, int, Owner], Answer | None]] = {
+            BIND: self._bind,
+            LISTEN: _listen,
+            CONNECT: _connect,
+            SHUTDOWN: _shutdown,
+            GETSOCKNAME: _getsockname,
+            GETPEERNAME: _getpeername,
+            SETSOCKOPT: _setsockopt,
+            GETSOCKOPT: _getsockopt,
+            IOCTL: _ioctl,
+            SENDOOB: _sendoob,
+        }
+
+    def owner(self, pid: int, uid: int, gid: int) -> Owner:
+        """Return the account of a client process; all its connections share it."""
+        for other in [o for o in self._owners.values() if not o.sockets and o.pid != pid]:
+            del self._owners[other.pid]
+        found = self._owners.get(pid)
+        if found is None or found.uid != uid:
+            found = self._owners[pid] = Owner(pid, uid, gid)
+        return found
+
+    def perform(self, call: Call, fd: int, owner: Owner) -> tuple[Answer, socket.socket | None]:
+        """Do what is asked; a new socket's client end comes with the answer.
+
+        Args:
+            fd: the descriptor that came with the request, -1 if none did.
+
+        Raises:
+            OSError: what the call gives.
+        """
+        if call.op == HELLO:
+            return Answer(VERSION), None
+        self.hub.runtime.call(self.hub.settle)
+        if call.op == SOCKET:
+            return Answer(), self._socket(call, owner)
+        handler = self._handlers.get(call.op)
+        if handler is None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        join = self.hub.find(fd) if fd >= 0 else None
+        if join is None:
+            return self._after_the_end(call, fd), None
+        return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
+
+    def _socket(self, call: Call, owner: Owner) -> socket.socket:
+        if call.level != socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        if call.name != socket.SOCK_STREAM:
+            raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
+        if call.value not in (0, socket.IPPROTO_TCP):
+            raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+        self.hub.check_room(owner)
+        runtime = self.hub.runtime
+        return self.hub.join(runtime.call(runtime.stack.socket, call.name), owner)[1]
+
+    def _after_the_end(self, call: Call, fd: int) -> Answer:
+        """Answer for a connection that is over, while its descriptor is still open."""
+        if fd < 0:
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        if (call.op, call.level, call.name) == (GETSOCKOPT, SOL_SOCKET, SO_ERROR):
+            return Answer(data=struct.pack("i", self.hub.exhume(fd)))
+        if call.op == SETSOCKOPT:
+            return Answer()
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    def _bind(self, call: Call, join: Join, fd: int, owner: Owner) -> None:
+        if not self._ports.permits(owner.uid, call.port):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        join.core.bind(call.addr, call.port)
+
+
+def _listen(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.listen(max(call.value, 0))
+
+
+def _connect(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.connect(call.addr, call.port, fd)
+
+
+def _shutdown(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.shutdown(call.value)
+
+
+def _getsockname(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(0, *join.core.getsockname())
+
+
+def _getpeername(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(0, *join.core.getpeername())
+
+
+def _setsockopt(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    join.core.setsockopt(call.level, call.name, call.data)
+
+
+def _ioctl(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(join.core.ioctl(call.name))
+
+
+def _sendoob(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    return Answer(join.send_oob(call.data))
+
+
+def _getsockopt(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+    room = min(max(call.value, 0), MAX_DATA)
+    value = join.core.getsockopt(call.level, call.name, room)
+    data = value if isinstance(value, bytes) else struct.pack("i", value)[:room]
+    return Answer(data=data)
+
+
+class CallClient:
+    """One client process's connection to the control socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        server: CallServer,
+        registry: set[CallClient],
+    ) -> None:
+        self._sock = sock
+        self._loop = loop
+        self._server = server
+        self._registry = registry
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        self._owner = server.owner(*struct.unpack("iII", credentials))
+        registry.add(self)
+        loop.add_reader(sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Hang up; the client's sockets live as long as their descriptors."""
+        if self in self._registry:
+            self._registry.discard(self)
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    def _readable(self) -> None:
+        for _ in range(REQUESTS_PER_TURN):
+            try:
+                data, ancillary, _flags, _address = self._sock.recvmsg(
+                    MAX_REQUEST_BYTES + 1, RIGHTS_BYTES, RECV_FLAGS
+                )
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            fds = rights_in(ancillary)
+            try:
+                if not data or not self.request(data, fds[0] if len(fds) == 1 else -1):
+                    self.close()
+                    return
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def request(self, data: bytes, fd: int) -> bool:
+        """Perform one request and answer it; return whether the answer could be sent."""
+        error, answer, end = 0, Answer(), None
+        try:
+            answer, end = self._server.perform(parse_call(data), fd, self._owner)
+        except OSError as exc:
+            error = exc.errno or errno.EIO
+        except Exception as exc:  # a bug of ours must not leave the client waiting
+            error = errno.EIO
+            self._loop.call_exception_handler({"message": "a socket call", "exception": exc})
+        try:
+            passed = rights(end.fileno() if end is not None else -1)
+            self._sock.sendmsg([pack_answer(error, answer)], passed, socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        finally:
+            if end is not None:
+                end.close()
+        return True

@@ -1,0 +1,357 @@
+"""A client's descriptor joined to a socket of the stack.
+
+The client holds one end of a socketpair, a ``Join`` the other. Bytes move in C between that
+end and TCP's queues (``tcp.splice``), as far as each side has room. When the last reference to
+the client's end is gone, by close(), exit or kill, the kernel says so (EPOLLHUP), and that is
+the close() of the socket; so references over dup, fork and passing need no counting here.
+A pair that is shut down in both directions looks the same, and nothing is left to do for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import select
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from ustack.api.protocol import ACCEPTED, pack_address, rights
+from ustack.sock.wait import WaitEntry
+
+if TYPE_CHECKING:
+    from ustack.daemon.join_hub import JoinHub, Owner
+    from ustack.inet.sockets import InetSocket
+
+IN, OUT, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
+SIOCOUTQ = 0x5411
+PLUG = bytes(64 * 1024)
+"""Enough to make a descriptor whose connection is not there yet unwritable."""
+LISTENER_SNDBUF = 8192
+"""Doubled by the kernel; what waits in a listener's pair must stay under a quarter of it."""
+MSG_OOB = int(socket.MSG_OOB)
+MSG_TRUNC = int(socket.MSG_TRUNC)
+
+IDLE, CONNECTING, LISTENING, STREAM, HUNG_UP = range(5)
+
+
+class Join:
+    """One socket of a client; ``inode`` is that of the client's end."""
+
+    __slots__ = (
+        "_blocked", "_entry", "_error", "_fin_given", "_hub", "_leftover", "_mask", "_mode",
+        "_plug", "_read_shut", "_scheduled", "_sock", "_unit", "_unread", "core", "fd", "inode",
+        "owner",
+    )  # fmt: skip
+
+    def __init__(
+        self, hub: JoinHub, core: InetSocket, end: socket.socket, inode: int, owner: Owner
+    ) -> None:
+        self._hub = hub
+        self.core = core
+        self._sock = end
+        self.fd = end.fileno()
+        self.inode = inode
+        self.owner = owner
+        self._mode = IDLE
+        self._mask = 0
+        self._plug = 0
+        self._unit = 0
+        """Bytes that one connection in a listener's pair counts for (SIOCOUTQ)."""
+        self._leftover = b""
+        """Read from the client when the stack was out of memory."""
+        self._blocked = False
+        self._scheduled = False
+        self._fin_given = False
+        self._read_shut = False
+        self._error = 0
+        self._unread = False
+        """The client's end was closed before all that it had been given was read."""
+        self._entry = WaitEntry(self._wake)
+        core.wq.add(self._entry)
+
+    # What the client asks for.
+
+    def connect(self, addr: int, port: int, client_end: int) -> None:
+        """Connect as ``InetSocket.connect``; ``client_end`` becomes writable at its end."""
+        try:
+            self.core.connect(addr, port)
+        except BlockingIOError as error:
+            if error.errno == errno.EINPROGRESS:
+                self._stop_up(client_end)
+                self._mode = CONNECTING
+            raise
+
+    def listen(self, backlog: int) -> None:
+        """Listen; connections go into the pair as ``struct ustack_accepted``."""
+        self.core.listen(backlog)
+        if self._mode != LISTENING:
+            self._mode = LISTENING
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LISTENER_SNDBUF)
+        self.core.count_ahead(self.in_hand)
+
+    def shutdown(self, how: int) -> None:
+        """Begin what the shutdown of the client's end will complete.
+
+        Raises:
+            OSError: as ``InetSocket.shutdown``.
+        """
+        if self._mode == LISTENING:
+            self.core.shutdown(how)
+        elif self._mode == STREAM:
+            self._read_shut = self._read_shut or how != socket.SHUT_WR
+        else:
+            self.core.shutdown(how)
+
+    def send_oob(self, data: bytes) -> int:
+        """Send urgent data behind all that the client has written before."""
+        while self._mode == STREAM and self._from_client():
+            pass
+        return self.core.send(data, MSG_OOB)
+
+    def begin_stream(self) -> None:
+        """The connection is there: let bytes flow."""
+        self._mode = STREAM
+        self._watch(IN)
+        self._to_client()
+
+    def in_hand(self) -> int:
+        """Return how many connections wait in a listener's pair."""
+        waiting = outq(self.fd)
+        return -(-waiting // self._unit) if self._unit else 0
+
+    def close(self, *, unread: bool = False) -> None:
+        """Let go of both sides; ``unread`` as ``InetSocket.close``."""
+        if self.core.closed:
+            return
+        self.core.wq.remove(self._entry)
+        self.core.close(unread=unread)
+        self._hub.forget(self)
+        self._sock.close()
+
+    # Events.
+
+    def _wake(self, events: int) -> bool:
+        """The socket's wait queue: look at it once the stack has done with this batch."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._hub.runtime.defer(self._changed)
+        return True
+
+    def _changed(self) -> None:
+        self._scheduled = False
+        if self.core.closed:
+            return
+        if self._mode == STREAM:
+            self._to_client()
+        elif self._mode == LISTENING:
+            self._hand_over()
+        elif self._mode == CONNECTING:
+            self._attempt_over()
+        elif self._mode == HUNG_UP:
+            self._finish()
+
+    def event(self, events: int) -> None:
+        """The client's end has changed (epoll)."""
+        if events & HUP:
+            self._hang_up()
+            return
+        if events & OUT:
+            self._watch(self._mask & ~OUT)
+            self._changed()
+        if events & IN and not self.core.closed:
+            self._from_client()
+
+    def _watch(self, mask: int) -> None:
+        if mask != self._mask and self._mode != HUNG_UP:
+            self._mask = mask
+            self._hub.watch(self.fd, mask)
+
+    # Connecting and accepting.
+
+    def _stop_up(self, client_end: int) -> None:
+        """Make the client's end unwritable, as a socket is that is not connected yet."""
+        self._discard(1 << 30)
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=client_end)
+        with contextlib.suppress(OSError):
+            self._plug = end.send(PLUG, socket.MSG_DONTWAIT)
+        end.detach()
+
+    def _discard(self, count: int) -> None:
+        while count > 0:
+            try:
+                got = self._sock.recv_into(self._hub.scratch, min(count, len(self._hub.scratch)))
+            except OSError:
+                return
+            if not got:
+                return
+            count -= got
+
+    def _attempt_over(self) -> None:
+        """The attempt to connect has ended, one way or the other: the client may ask which."""
+        if not self.core.poll():
+            return
+        self._discard(self._plug)
+        self._plug = 0
+        try:
+            self.core.getpeername()
+        except OSError:
+            self._mode = IDLE
+        else:
+            self.begin_stream()
+
+    def _hand_over(self) -> None:
+        """Put waiting connections into the pair, a few ahead of the client's accept()."""
+        while not self._hub.is_full(self.owner):
+            if outq(self.fd) * 4 > 2 * LISTENER_SNDBUF:
+                self._watch(OUT)
+                return
+            try:
+                child = self.core.accept()
+            except OSError:
+                return
+            self._hand_over_one(child)
+
+    def _hand_over_one(self, child: InetSocket) -> None:
+        join, client_end = self._hub.join(child, self.owner)
+        try:
+            peer, local = child.getpeername(), child.getsockname()
+        except OSError:  # it was reset while it waited, which accept() does not tell
+            peer = local = (0, 0)
+        (peer_addr, peer_port), (local_addr, local_port) = pack_address(*peer), pack_address(*local)
+        message = ACCEPTED.pack(peer_addr, local_addr, peer_port, local_port)
+        try:
+            self._sock.sendmsg([message], rights(client_end.fileno()), socket.MSG_DONTWAIT)
+        except OSError:
+            join.close()
+            return
+        finally:
+            client_end.close()
+        if not self._unit:
+            self._unit = max(outq(self.fd), 1)
+        join.begin_stream()
+
+    # Moving bytes.
+
+    def _to_client(self) -> None:
+        """Give the client what has arrived, then what has happened to the connection."""
+        core = self.core
+        try:
+            if core.rcvlowat <= 1 or core.rcv_ready(core.rcvlowat) or outq(self.fd):
+                self._move_to_client()
+        except BlockingIOError:
+            self._watch(self._mask | OUT)
+            return
+        except OSError:
+            pass  # nobody reads: what is unread stays unread
+        state = core.poll()
+        if self._error or state & select.EPOLLERR:
+            self._fail()
+            return
+        if state & select.EPOLLRDHUP and not self._fin_given:
+            self._fin_given = True
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+        if self._blocked and state & select.EPOLLOUT:
+            self._blocked = False
+            self._watch(self._mask | IN)
+
+    def _move_to_client(self) -> None:
+        """Move bytes; the urgent one at its place among them.
+
+        Raises:
+            OSError: EAGAIN, the pair is full; EPIPE, nobody reads.
+        """
+        core = self.core
+        moved = 1
+        while moved:
+            if core.at_mark() and core.poll() & select.EPOLLPRI:
+                byte = core.recv(1, MSG_OOB | socket.MSG_PEEK)
+                self._sock.send(byte, MSG_OOB | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                core.recv(1, MSG_OOB)
+            moved = core.splice_read(self.fd)
+
+    def _from_client(self) -> bool:
+        """Send what the client has written; return whether there may be more to read at once."""
+        core = self.core
+        try:
+            room = core.send_room()
+            if self._leftover:
+                self._leftover = self._leftover[core.send(self._leftover) :]
+                return not self._leftover
+        except BlockingIOError:
+            self._wait_for_room()
+            return False
+        except OSError as error:
+            self._watch(self._mask & ~IN)
+            self._error = error.errno or errno.EPIPE
+            if self._mode == STREAM:
+                self._to_client()
+            return False
+        try:
+            got, taken = core.splice_write(self.fd, self._hub.scratch, room)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            self._unread = True
+            return False
+        if got > taken:
+            self._leftover = bytes(self._hub.scratch[taken:got])
+            self._wait_for_room()
+            return False
+        if not got and self._mode == STREAM:
+            self._watch(self._mask & ~IN)
+            with contextlib.suppress(OSError):
+                core.shutdown(socket.SHUT_WR)
+        return bool(got)
+
+    def _wait_for_room(self) -> None:
+        self._blocked = True
+        self._watch(self._mask & ~IN)
+        if self._leftover:  # no ACK may come that would tell: memory is short
+            self._hub.later(self._changed_in_time)
+
+    def _changed_in_time(self) -> None:
+        if self._leftover and not self.core.closed:
+            self._from_client()
+            self._changed()
+
+    # Ends.
+
+    def _fail(self) -> None:
+        """The connection is broken: the client's end is told, its errno kept to be asked for."""
+        error = self._error or self.core.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._hub.bury(self.inode, int(error))
+        self.close()
+
+    def _hang_up(self) -> None:
+        """Nobody holds the client's end any more; what it has written still goes out."""
+        streaming = self._mode == STREAM
+        self._hub.unwatch(self.fd)
+        if self._fin_given:  # perhaps both sides have only said that they will write no more
+            self._hub.bury(self.inode, 0)
+        self._mode = HUNG_UP
+        if streaming:
+            self._finish()
+        else:
+            self.close()
+
+    def _finish(self) -> None:
+        """Take the client's last bytes as the send buffer has room, then close."""
+        self._blocked = False
+        while self._from_client():
+            pass
+        if self._blocked:
+            return
+        if self._read_shut:
+            self._unread = False
+            with contextlib.suppress(OSError):
+                while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):
+                    pass
+        self.close(unread=self._unread)
+
+
+def outq(fd: int) -> int:
+    """Return what a socket's send buffer holds, as the kernel counts it (SIOCOUTQ)."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, SIOCOUTQ, b"\0\0\0\0"))[0])

@@ -1,0 +1,175 @@
+"""All joins of a daemon: one epoll that watches the clients' ends, and what bounds them.
+
+A client's sockets count against its own limit (EMFILE) and the daemon's (ENFILE). The errno
+of a connection that broke is kept for its client to ask for; only so many of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import select
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ustack.api.protocol import NAME
+from ustack.daemon.join import Join
+
+if TYPE_CHECKING:
+    from ustack.inet.sockets import InetSocket
+    from ustack.runtime.inline import InlineRuntime
+
+EVENTS_PER_TURN = 256
+SCRATCH_BYTES = 256 * 1024
+MAX_GRAVES = 4096
+RESERVED_FILES = 128
+"""Descriptors that the daemon keeps for itself: wires, control connections, files."""
+SHORTAGE_S = 0.01
+
+
+class Owner:
+    """A client process that has asked for sockets."""
+
+    __slots__ = ("gid", "pid", "sockets", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+        self.sockets = 0
+
+
+class JoinHub:
+    """Makes, finds and ends joins.
+
+    Args:
+        runtime: Drives the stack and has the loop.
+        client_sockets: How many sockets one client process may have.
+        sockets: How many all of them may have; at most what the limit of open files allows.
+    """
+
+    def __init__(
+        self, runtime: InlineRuntime, *, client_sockets: int = 1 << 30, sockets: int = 1 << 30
+    ) -> None:
+        self.runtime = runtime
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.client_sockets = client_sockets
+        self.sockets = min(sockets, raise_file_limit() - RESERVED_FILES)
+        self._epoll = select.epoll()
+        self._joins: dict[int, Join] = {}
+        self._by_inode: dict[int, Join] = {}
+        self._graves: OrderedDict[int, int] = OrderedDict()
+        runtime.loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def __len__(self) -> int:
+        return len(self._joins)
+
+    def close(self) -> None:
+        """End all joins: every client's descriptor hangs up."""
+        for join in tuple(self._joins.values()):
+            self.runtime.call(join.close)
+        if not self._epoll.closed:
+            self.runtime.loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def check_room(self, owner: Owner) -> None:
+        """See whether ``owner`` may have one more socket.
+
+        Raises:
+            OSError: EMFILE, it has as many as it may; ENFILE, all together have.
+        """
+        if owner.sockets >= self.client_sockets:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if len(self._joins) >= self.sockets:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    def is_full(self, owner: Owner) -> bool:
+        """Whether a connection must wait in its listener's accept queue for want of room."""
+        return owner.sockets >= self.client_sockets or len(self._joins) >= self.sockets
+
+    def join(self, core: InetSocket, owner: Owner) -> tuple[Join, socket.socket]:
+        """Make a pair for ``core``; return our side, and the end that is the client's.
+
+        Raises:
+            OSError: no descriptors are left; ``core`` is closed.
+        """
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours.setblocking(False)
+            ours.bind(NAME + b"%012x" % random.getrandbits(48))
+        except OSError:
+            core.close()
+            raise
+        join = Join(self, core, ours, os.fstat(theirs.fileno()).st_ino, owner)
+        self._joins[join.fd] = join
+        self._by_inode[join.inode] = join
+        self._graves.pop(join.inode, None)
+        owner.sockets += 1
+        self._epoll.register(join.fd, 0)
+        return join, theirs
+
+    def find(self, client_end: int) -> Join | None:
+        """Return the join whose client's end this descriptor is: having it is the permission."""
+        try:
+            return self._by_inode.get(os.fstat(client_end).st_ino)
+        except OSError:
+            return None
+
+    def forget(self, join: Join) -> None:
+        """``join`` has ended; called before its descriptor is closed."""
+        if self._joins.pop(join.fd, None) is None:
+            return
+        self.unwatch(join.fd)
+        self._by_inode.pop(join.inode, None)
+        join.owner.sockets -= 1
+
+    def bury(self, inode: int, error: int) -> None:
+        """Keep how a connection ended, for the client to ask: an errno, or 0 for in order."""
+        self._graves[inode] = error
+        if len(self._graves) > MAX_GRAVES:
+            self._graves.popitem(last=False)
+
+    def exhume(self, client_end: int) -> int:
+        """Return how a connection ended, an error only once; ECONNRESET if we never had it."""
+        inode = os.fstat(client_end).st_ino
+        error = self._graves.get(inode, errno.ECONNRESET)
+        self.bury(inode, 0)
+        return error
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Be told of ``mask`` from now on; of a hang-up always."""
+        self._epoll.modify(fd, mask)
+
+    def unwatch(self, fd: int) -> None:
+        """Be told of nothing any more."""
+        try:
+            self._epoll.unregister(fd)
+        except (OSError, ValueError):
+            pass  # it is not watched
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call when memory may have come free."""
+        self.runtime.loop.call_later(SHORTAGE_S, self.runtime.call, callback)
+
+    def _ready(self) -> None:
+        self.runtime.call(self.settle)
+
+    def settle(self) -> None:
+        """See to what has happened to the clients' ends: a close() comes before a later call."""
+        # Looked up first: a number whose join ends meanwhile may soon be another's.
+        ready = [(self._joins[fd], ev) for fd, ev in self._epoll.poll(0, EVENTS_PER_TURN)]
+        for join, events in ready:
+            if not join.core.closed:
+                join.event(events)
+
+
+def raise_file_limit() -> int:
+    """Take as many descriptors as we may; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,168 @@
+"""Connections without a Python object: what idles is its C control block alone.
+
+A stack keeps the ``TcpSock`` objects of ``net.ustack.tcp_live_socks`` sockets. Beyond that a
+timer looks for connections that have been idle for a quarter of a second and have nothing
+that only Python knows: no timer, no waiter, nothing in flight or out of order. Their
+objects go (``tcp_park``), and C leaves them alone; a segment for them, or a call of the
+application, makes the object again (``tcp_unpark``). What their socket options say is one of
+a few combinations, which is kept once for all that have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ustack.core.timer import Timer
+from ustack.ipv4.route import ip_route_output
+from ustack.lib.errors import StateError
+from ustack.native.lib import ffi, lib
+from ustack.tcp.sock import CURR_ESTAB, TcpSock
+
+if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
+
+IDLE_US = 250_000
+LOOK_MAX_US = 64_000_000
+LOOKS_AT_ONCE = 256
+"""Sockets looked at in one go: less than a millisecond."""
+COMBINATIONS_MAX = 1024
+
+OPTIONS = (
+    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "done", "keepopen",
+    "linger_s", "oobinline", "opts", "port_locked", "rcvbuf_locked", "rcvlowat", "reuse",
+    "reuseport", "sndbuf_locked", "user_timeout_us",
+)  # fmt: skip
+"""Attributes of a ``TcpSock`` that its control block remembers by ``sockopts``."""
+NOTHING = (
+    "dead", "duplicate_sack", "fastopen_req", "listen", "mtup", "nospace", "ofo", "orphaned",
+    "pacing", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
+)  # fmt: skip
+"""Attributes that must be false: whoever has them keeps its object."""
+
+
+class ParkingLot:
+    """What a stack remembers of its parked connections beside their control blocks."""
+
+    def __init__(self, prot: TcpProt) -> None:
+        self._prot = prot
+        self._combinations: list[tuple[Any, ...]] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self.ca_priv: dict[int, Any] = {}
+        """What congestion control remembers of them, by handle, where it does."""
+        self._timer = Timer(self._look)
+        self._pass: Iterator[int] | None = None
+        """The sockets that are still to be looked at."""
+        self._parked = 0
+        """Since the pass began."""
+        self._enough = 0
+        """How many of them were worth the pass."""
+        self._interval_us = IDLE_US
+        self.passes = 0
+        """How often all objects were looked at."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether the timer runs."""
+        return self._timer.pending
+
+    def watch(self) -> None:
+        """There is one object more: begin to look for idle ones if that is too many."""
+        prot = self._prot
+        if not self._timer.pending and len(prot.socks) > prot.live_socks:
+            prot.timers.mod_timer(self._timer, prot.clock.now_us + self._interval_us)
+
+    def _look(self, _arg: object) -> None:
+        """Look at some; after a pass wait, the longer the less came of it."""
+        prot = self._prot
+        excess = len(prot.socks) - prot.live_socks
+        if excess <= 0:
+            self._pass, self._interval_us = None, IDLE_US
+            return
+        if self._pass is None:
+            handles = list(prot.socks)
+            self._pass, self._parked, self._enough = iter(handles), 0, len(handles) // 8
+        batch = list(islice(self._pass, LOOKS_AT_ONCE))
+        idle = filter(self._park_one, batch)
+        self._parked += sum(1 for _ in islice(idle, excess))
+        delay_us = 1
+        if len(batch) < LOOKS_AT_ONCE:
+            self._pass = None
+            self.passes += 1
+            longer_us = min(2 * self._interval_us, LOOK_MAX_US)
+            delay_us = self._interval_us = IDLE_US if self._parked > self._enough else longer_us
+        prot.timers.mod_timer(self._timer, prot.clock.now_us + delay_us)
+
+    def _park_one(self, handle: int) -> bool:
+        sk = self._prot.socks.get(handle)
+        return sk is not None and self.park(sk)
+
+    def park(self, sk: TcpSock) -> bool:
+        """Let go of the object of ``sk`` if that loses nothing; return whether it is gone."""
+        if not tcp_may_park(sk):
+            return False
+        number = self._number_of(tuple(getattr(sk, name) for name in OPTIONS))
+        if number is None:
+            return False
+        tp = sk.tp
+        tp.sockopts = number
+        tp.slow |= lib.US_TCP_SLOW_PARKED
+        tp.dst = ffi.NULL
+        if sk.ca_priv is not None:
+            self.ca_priv[tp.handle] = sk.ca_priv
+        lib.us_tcp_forget_timers(sk.prot.fast.ptr, tp)
+        if sk.keepalive_timer is not None:
+            sk.keepalive_timer.arg = None  # its entry may stay in the heap: not so the socket
+        del sk.prot.socks[tp.handle]
+        return True
+
+    def _number_of(self, combination: tuple[Any, ...]) -> int | None:
+        number = self._numbers.get(combination)
+        if number is None and len(self._combinations) < COMBINATIONS_MAX:
+            number = self._numbers[combination] = len(self._combinations)
+            self._combinations.append(combination)
+        return number
+
+    def options_of(self, tp: Any) -> tuple[Any, ...]:
+        """Return the values of ``OPTIONS`` of a parked connection."""
+        return self._combinations[tp.sockopts]
+
+
+def tcp_may_park(sk: TcpSock) -> bool:
+    """Whether ``sk`` is an idle connection whose object holds nothing of its own."""
+    tp = sk.tp
+    if not tp.is_hashed or tp.state not in CURR_ESTAB:
+        return False
+    idle_since = max(tp.lsndtime_us, tp.ack_lrcvtime_us, tp.rcv_tstamp_us)
+    if sk.prot.clock.now_us - idle_since < IDLE_US:
+        return False
+    if tp.packets_out or tp.write_queue.len or tp.snd_shutdown or len(sk.wq):
+        return False
+    if any(getattr(sk, name) for name in NOTHING):
+        return False
+    if sk.bind_bucket is None or sk in sk.bind_bucket.owners:
+        return False
+    if tp.icsk_timeout_us or tp.icsk_ack_timeout_us:
+        return False
+    return sk.keepalive_timer is None or not sk.keepalive_timer.pending
+
+
+def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
+    """Make the object of a parked connection again.
+
+    Raises:
+        StateError: it is over: a bug of ours.
+    """
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    if not tp or not tp.slow & lib.US_TCP_SLOW_PARKED:
+        raise StateError(f"no parked connection {handle}")
+    sk = TcpSock(prot, prot.congestion.default, tp)
+    lot = prot.parking
+    for name, value in zip(OPTIONS, lot.options_of(tp), strict=True):
+        setattr(sk, name, value)
+    sk.bind_bucket = prot.bhash.get(tp.sport)
+    sk.ca_priv = lot.ca_priv.pop(handle, None)
+    tp.slow &= ~lib.US_TCP_SLOW_PARKED
+    sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    return sk

@@ -1,0 +1,81 @@
+#ifndef USTACK_PROTO_H
+#define USTACK_PROTO_H
+
+/*
+ * Socket calls to a running ustackd: what a client says and hears.
+ *
+ * The daemon listens on a Unix SOCK_SEQPACKET socket. A client connects and sends
+ * USTACK_HELLO; from then on one struct ustack_request (and len bytes behind it) is one
+ * message, answered in order by one struct ustack_reply (and len bytes). No call waits in
+ * the daemon. Numbers are in host order; addresses and ports as in struct sockaddr_in.
+ * A process has its own connection: one that forks opens another.
+ *
+ * USTACK_SOCKET's answer carries a descriptor (SCM_RIGHTS): one end of a socketpair that is
+ * the socket. read, write, poll, fcntl, dup, fork, close and passing it on are the kernel's:
+ * the connection is closed when the last reference to this end goes, by whatever way. All
+ * other calls carry that descriptor with the request, which is what permits them. It can be
+ * told from other descriptors by its peer's name (getpeername): abstract, and beginning with
+ * USTACK_NAME.
+ *
+ * connect: USTACK_CONNECT answers EINPROGRESS; the descriptor becomes writable when the
+ *   attempt is over, and USTACK_CONNECT once more (or SO_ERROR) says how it ended.
+ * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
+ *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
+ *   process reads it has it.
+ * The peer's FIN is the end of the stream; a shutdown for writing is our FIN, behind all that
+ *   was written. An end of the stream with POLLHUP, when this side has not shut down, is an
+ *   error or the end of the daemon: SO_ERROR says which. So it is for EPIPE and ECONNRESET.
+ * Urgent data that arrives is the descriptor's own (MSG_OOB, POLLPRI); to send it,
+ *   USTACK_SENDOOB.
+ */
+
+#include <stdint.h>
+
+#define USTACK_MAGIC 0x75
+#define USTACK_VERSION 1
+#define USTACK_MAX_DATA 1024
+#define USTACK_NAME "ustack."
+
+enum ustack_op {
+	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */
+	USTACK_SOCKET = 1,	/* level: domain, name: type, value: protocol */
+	USTACK_BIND = 2,	/* addr, port */
+	USTACK_LISTEN = 3,	/* value: backlog */
+	USTACK_CONNECT = 4,	/* addr, port */
+	USTACK_SHUTDOWN = 5,	/* value: how; then the descriptor's own shutdown(how) */
+	USTACK_GETSOCKNAME = 6,	/* answers addr, port */
+	USTACK_GETPEERNAME = 7,	/* answers addr, port */
+	USTACK_SETSOCKOPT = 8,	/* level, name, data */
+	USTACK_GETSOCKOPT = 9,	/* level, name, value: room; answers data */
+	USTACK_IOCTL = 10,	/* name: SIOCINQ, SIOCOUTQ, SIOCOUTQNSD; answers value */
+	USTACK_SENDOOB = 11,	/* data; the last byte is the urgent one */
+};
+
+struct ustack_request {
+	uint8_t magic;		/* USTACK_MAGIC */
+	uint8_t version;	/* USTACK_VERSION */
+	uint16_t op;
+	int32_t level;
+	int32_t name;
+	int32_t value;
+	uint32_t addr;
+	uint16_t port;
+	uint16_t len;		/* bytes of data behind this, at most USTACK_MAX_DATA */
+};
+
+struct ustack_reply {
+	int32_t error;		/* 0, or errno */
+	int32_t value;
+	uint32_t addr;
+	uint16_t port;
+	uint16_t len;
+};
+
+struct ustack_accepted {
+	uint32_t peer_addr;
+	uint32_t local_addr;
+	uint16_t peer_port;
+	uint16_t local_port;
+};
+
+#endif
