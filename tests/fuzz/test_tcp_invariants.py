@@ -9,6 +9,7 @@ own, from USTACK_FUZZ_SEED on, for USTACK_FUZZ_S seconds.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,11 @@ from ustack.config import TcpConfig, UstackConfig
 EXAMPLES = 200
 EXAMPLES_PER_SEED = 300
 BUDGET = fuzz_budget()
+RARE: dict[str, Any] = {
+    "tcp_mtu_probing": 2,
+    "tcp_probe_interval_us": 1_000_000,
+}
+"""Knobs that are off by default; with them idle connections give their objects back at once."""
 SMALL = TcpConfig(tcp_rmem=(4096, 16_384, 262_144), tcp_wmem=(4096, 16_384, 262_144))
 
 flags = st.sampled_from(
@@ -103,9 +109,10 @@ distances = st.sampled_from([1, 2, 100, 2000, 20_000])
 Script = list[tuple[Any, ...]]
 
 
-def play(prologue: Script, script: Script, distance: int, fastpath: bool) -> None:
-    config = UstackConfig(tcp_fastpath=fastpath)
-    bench = Bench(host(TEST_CONFIG, tcp=SMALL, ustack=config), distance)
+def play(prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool) -> None:
+    tcp = replace(SMALL, **RARE) if rare else SMALL
+    config = UstackConfig(tcp_fastpath=fastpath, tcp_live_socks=0 if rare else 1024)
+    bench = Bench(host(TEST_CONFIG, tcp=tcp, ustack=config), distance)
     assert leftovers(bench.stack, listening=True) == {}
     pages = pages_to_spare(bench.stack)
     for step in prologue + script:
@@ -118,13 +125,19 @@ OPENED: Script = [("open", 0, "plain"), ("accept",)]
 
 @pytest.mark.timeout(900)
 @settings(max_examples=EXAMPLES, derandomize=True)
-@given(prologues, scripts, distances, st.booleans())
-@example(OPENED, [("segment", 0, ACK, 4344, ("una", 0), 1, 0, "none"), ("data", 0, 4, 1)], 1, False)
-@example(OPENED, [("urgent", 0, 0, 2, 0), ("call", 0, "recv 1")], 1, True)
+@given(prologues, scripts, distances, st.booleans(), st.booleans())
+@example(
+    OPENED,
+    [("segment", 0, ACK, 4344, ("una", 0), 1, 0, "none"), ("data", 0, 4, 1)],
+    1,
+    False,
+    False,
+)
+@example(OPENED, [("urgent", 0, 0, 2, 0), ("call", 0, "recv 1")], 1, True, False)
 def test_any_peer_and_any_application(
-    prologue: Script, script: Script, distance: int, fastpath: bool
+    prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool
 ) -> None:
-    play(prologue, script, distance, fastpath)
+    play(prologue, script, distance, fastpath, rare)
 
 
 @pytest.mark.long
@@ -140,14 +153,16 @@ def test_any_peer_from_other_seeds_for_as_long_as_there_is_time() -> None:
             phases=[Phase.generate, Phase.shrink],
         )  # fmt: skip
         print(f"again: USTACK_FUZZ_SEED={number} pytest {__file__}")
-        seed(number)(rounds(given(prologues, scripts, distances, st.booleans())(_fresh())))()
+        seed(number)(
+            rounds(given(prologues, scripts, distances, st.booleans(), st.booleans())(_fresh()))
+        )()
         number += 1
 
 
 def _fresh() -> Any:
     """Return a function of its own for each seed: Hypothesis keeps what it knows with it."""
 
-    def check(prologue: Script, script: Script, distance: int, fastpath: bool) -> None:
-        play(prologue, script, distance, fastpath)
+    def check(prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool) -> None:
+        play(prologue, script, distance, fastpath, rare)
 
     return check

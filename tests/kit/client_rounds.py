@@ -26,6 +26,7 @@ import ustack
 import ustack.api.remote
 from kit.calls_daemon import CallsDaemon
 from ustack import socket
+from ustack.cli.client import is_alive
 from ustack.daemon import main as ustackd
 
 PATIENCE_S = 60.0
@@ -137,7 +138,7 @@ def one_round(path: Path, tap: str | None, clients: int, rng: random.Random) -> 
 
 
 def play(path: Path, tap: str | None, daemon_pid: int, clients: int, rng: random.Random) -> None:
-    until(path.exists, "the daemon does not start")
+    until(lambda: is_alive(path), "the daemon does not start")
     before = descriptors(daemon_pid)
     stop, stop_writer = os.pipe()
     os.set_blocking(stop, False)

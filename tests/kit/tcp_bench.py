@@ -86,7 +86,7 @@ class Bench:
         """The host's port and the peer's: two of the listener, one of the latest connect()."""
         if which < 2:
             return 80, 40_000 + which
-        for _, sport, _, dport in reversed(self.tcp.ehash):
+        for _, sport, _, dport in reversed(list(self.tcp.ehash)):
             if dport >= 9000 and sport != 80:
                 return sport, dport
         return 80, 40_002

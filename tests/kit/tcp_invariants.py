@@ -62,7 +62,7 @@ def check_stack(stack: Stack, edges: dict[int, int]) -> None:
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
     edges[NO_MEMORY] = tcp.mib_ext.TCPRcvQDrop
-    socks = tcp.ehash.values()
+    socks = list(tcp.ehash.values())
     assert tcp.mib.CurrEstab == sum(s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks)
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
 
@@ -208,4 +208,5 @@ def pages_to_spare(stack: Stack) -> int:
 
 
 def _is_tcp(timer: Any) -> bool:
-    return str(timer.fn.__module__).startswith("ustack.tcp")
+    """Whether a connection's timer; the one that looks for idle sockets is the stack's."""
+    return str(timer.fn.__module__).startswith("ustack.tcp") and timer.fn.__name__ != "_look"

@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, lo; each part's file says what it measures.
+"""The bench: frames, bulk, rates, stages, modes, lo, daemon; each file says what it measures.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -24,7 +24,7 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "daemon")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -48,6 +48,10 @@ MODES_NOTE = (
 LO_NOTE = (
     "Both sockets in one process and thread. The sockmap shortcut puts bytes into the peer's"
     " receive queue without TCP's output, IP, lo and the softirq.\n"
+)
+DAEMON_NOTE = (
+    "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
+    " ustackd's stack by the preload library; ustackd's own services beside them.\n"
 )
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
@@ -110,9 +114,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         answer["results"] = bench_bulk.as_json(results)
         console.print(bench_bulk.table(results, subjects, chosen), BULK_NOTE, sep="\n")
     if "rates" in chosen.parts:
-        rates = bench_rates.run(chosen)
+        columns = bench_rates.QUICK_SUBJECTS if chosen.quick else bench_rates.SUBJECTS
+        rates = bench_rates.run(chosen, columns)
         answer["rates"] = bench_rates.as_json(rates)
-        console.print(bench_rates.table(rates, chosen), RATES_NOTE, sep="\n")
+        console.print(bench_rates.table(rates, chosen, columns), RATES_NOTE, sep="\n")
     if "modes" in chosen.parts:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)
@@ -121,11 +126,24 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "daemon" in chosen.parts:
+        answer["daemon"] = measure_daemon(chosen, console)
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."
     )
     return answer
+
+
+def measure_daemon(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure programs on a daemon's stack: bulk and rates, each beside veth."""
+    subjects = ["Linux veth", "ustackd", bench_bulk.THROUGH_DAEMON]
+    bulk = bench_bulk.run(chosen, subjects)
+    console.print(bench_bulk.table(bulk, subjects, chosen))
+    rates = bench_rates.run(chosen, bench_rates.THROUGH_DAEMON)
+    console.print(bench_rates.table(rates, chosen, bench_rates.THROUGH_DAEMON))
+    console.print(DAEMON_NOTE)
+    return {"bulk": bench_bulk.as_json(bulk), "rates": bench_rates.as_json(rates)}
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 import kit.traffic
 from kit.lab import Daemon, LabError, Namespace, stop
+from ustack.cli.run import environment
 
 TRAFFIC = str(Path(kit.traffic.__file__))
 USTACK_TRAFFIC = str(Path(kit.traffic.__file__).with_name("ustack_traffic.py"))
@@ -47,6 +48,8 @@ MEASURES = [
 ]
 
 SUBJECTS = ["Linux veth", "ustack in process", "ustackd"]
+THROUGH_DAEMON = "through ustackd"
+"""Linux's server, unmodified, on the daemon's stack by the preload library."""
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Bench:
             "Linux veth": self._linux,
             "ustack in process": self._in_process,
             "ustackd": self._daemon,
+            THROUGH_DAEMON: self._through_daemon,
         }
 
     def link(self) -> None:
@@ -108,9 +112,11 @@ class Bench:
         return float(got["bytes"]) * 8 / float(got["seconds"]) / 1e9
 
     @contextlib.contextmanager
-    def _server(self, ns: Namespace, *command: str) -> Iterator[None]:
+    def _server(
+        self, ns: Namespace, *command: str, env: dict[str, str] | None = None
+    ) -> Iterator[None]:
         log = (ns.folder / "server.log").open("w+")
-        child = ns.start(sys.executable, *command, stderr=log, text=True)
+        child = ns.start(sys.executable, *command, stderr=log, text=True, env=env)
         try:
             assert child.stdout is not None
             if child.stdout.readline().strip() != "ready":
@@ -137,6 +143,14 @@ class Bench:
         with Daemon(self.client) as daemon:
             os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
             yield f"10.0.0.2 {measure.daemon_port}"
+
+    @contextlib.contextmanager
+    def _through_daemon(self, measure: Measure) -> Iterator[str]:
+        with Daemon(self.client) as daemon:
+            os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
+            server = (TRAFFIC, measure.service, "10.0.0.2", "5001")
+            with self._server(self.client, *server, env=environment(daemon.socket_path)):
+                yield "10.0.0.2 5001"
 
 
 def run(chosen: argparse.Namespace, subjects: list[str]) -> Results:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 import kit.services
 from kit.lab import Daemon, LabError, Namespace, stop
+from ustack.cli.run import environment
 
 HERE = Path(__file__).parent
 SERVICES = str(Path(kit.services.__file__))
@@ -75,6 +76,14 @@ SUBJECTS = [
     Subject("ustackd's own", "daemon", "services"),
 ]
 QUICK_SUBJECTS = SUBJECTS[:3]
+THROUGH_DAEMON = [
+    SUBJECTS[0],
+    Subject("C through ustackd", "preload", "C"),
+    SUBJECTS[1],
+    Subject("epoll through ustackd", "preload", "epoll"),
+    SUBJECTS[-1],
+]
+"""For the daemon part: Linux's servers, unmodified, by the preload library."""
 Samples = dict[tuple[str, str], list[float]]
 
 
@@ -122,6 +131,19 @@ class Rates:
                 os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
                 yield "10.0.0.2", ["7", "9", "19"]
             return
+        if subject.stack == "preload":
+            with Daemon(self.client) as daemon:
+                os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
+                program = [self.load, "serve"]
+                if subject.style != "C":
+                    program = [sys.executable, SERVICES, "linux", subject.style]
+                env = environment(daemon.socket_path)
+                child = self._start(self.client, *program, "10.0.0.2", ports[0], env=env)
+                try:
+                    yield "10.0.0.2", ports
+                finally:
+                    stop(child)
+            return
         if subject.style == "C":
             address = "10.0.9.2"
             children = [self._start(self.server, self.load, "serve", address, ports[0])]
@@ -139,10 +161,12 @@ class Rates:
             for child in children:
                 stop(child)
 
-    def _start(self, ns: Namespace, *command: str) -> subprocess.Popen[Any]:
+    def _start(
+        self, ns: Namespace, *command: str, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[Any]:
         log = ns.folder / "server.log"
         with log.open("w") as errors:
-            child = ns.start(*command, stderr=errors, text=True)
+            child = ns.start(*command, stderr=errors, text=True, env=env)
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
             raise LabError(f"{' '.join(command)}: {log.read_text()}")
@@ -161,14 +185,14 @@ def compile_load(program: str) -> None:
         raise LabError(f"gcc load.c: {run.stderr}")
 
 
-def run(chosen: argparse.Namespace) -> Samples:
-    """Measure everything, round by round; measures of one mode share their samples."""
+def run(chosen: argparse.Namespace, subjects: list[Subject]) -> Samples:
+    """Measure ``subjects``, round by round; measures of one mode share their samples."""
     samples: Samples = {}
     cases = [
         (measure, subject)
         for _ in range(chosen.rounds)
         for measure in MEASURES
-        for subject in (QUICK_SUBJECTS if chosen.quick else SUBJECTS)
+        for subject in subjects
         if measure.figure != "jain" and subject.measures(measure)
     ]
     with Namespace("client") as client, Namespace("server") as server:
@@ -183,11 +207,11 @@ def run(chosen: argparse.Namespace) -> Samples:
     return samples
 
 
-def table(samples: Samples, chosen: argparse.Namespace) -> Table:
+def table(samples: Samples, chosen: argparse.Namespace, subjects: list[Subject]) -> Table:
     """Lay the medians out, with each subject's ratio to the first and the spread."""
     title = f"rates: median of {chosen.rounds} x {chosen.seconds:g} s"
     out = Table("", title=title, title_justify="left")
-    measured = [s for s in SUBJECTS if any(subject == s.title for _, subject in samples)]
+    measured = [s for s in subjects if any(subject == s.title for _, subject in samples)]
     for subject in measured:
         out.add_column(subject.title, justify="right")
     for measure in MEASURES:

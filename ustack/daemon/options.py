@@ -68,6 +68,7 @@ class DaemonOptions:
     port_users: frozenset[int] = frozenset()
     max_sockets: int = MAX_SOCKETS
     client_sockets: int = MAX_SOCKETS
+    user: int | None = None
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -173,7 +174,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_client_options(add: Callable[..., Any]) -> None:
-    """Declare who may have sockets, and how many."""
+    """Declare whom we serve as, who may have sockets, and how many."""
+    add(
+        "--user",
+        type=checked(_user),
+        metavar="USER",
+        help="become this user once everything is set up (all capabilities go in any case)",
+    )
     add(
         "--socket-mode",
         type=checked(_mode),
@@ -269,12 +276,15 @@ def _group(text: str) -> int:
         raise ValueError(f"there is no group {text!r}") from None
 
 
-def _users(text: str) -> frozenset[int]:
+def _user(text: str) -> int:
     try:
-        names = text.split(",")
-        return frozenset(int(n) if n.isdigit() else pwd.getpwnam(n).pw_uid for n in names)
-    except KeyError as error:
-        raise ValueError(f"there is no user: {error.args[0]}") from None
+        return int(text) if text.isdigit() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {text!r}") from None
+
+
+def _users(text: str) -> frozenset[int]:
+    return frozenset(map(_user, text.split(",")))
 
 
 def _number(what: str, most: int, text: str) -> int:
@@ -326,4 +336,5 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
         port_users=args.port_users,
         max_sockets=args.max_sockets,
         client_sockets=args.client_sockets,
+        user=args.user,
     )

@@ -13,6 +13,7 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from ustack.daemon.join_hub import JoinHub
 from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.ping import PingStream
+from ustack.daemon.privileges import drop_privileges
 from ustack.daemon.recording import WireChain
 from ustack.daemon.services.registry import start_services
 from ustack.daemon.status import status_text
@@ -92,8 +94,9 @@ class Daemon:
         runtime = self._runtime = InlineRuntime(stack, loop, busy_poll=options.config.nic.busy_poll)
         runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
-        # In a thread, because pyroute2 runs an event loop of its own.
-        await asyncio.to_thread(configure_host, options)
+        # In a thread, because pyroute2 runs an event loop of its own; it ends with its work.
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            await loop.run_in_executor(executor, configure_host, options)
         await self._take_address(stack, runtime, adapter)
         try:
             self._servers = await start_services(
@@ -102,6 +105,10 @@ class Daemon:
         except OSError as error:
             raise StartError(f"cannot start the services: {error.strerror or error}") from error
         self._start_control(stack, runtime, loop)
+        try:
+            drop_privileges(options.user)
+        except OSError as error:
+            raise StartError(f"cannot give up privileges: {error.strerror}") from error
         runtime.call(self._chain.start_replay)
 
     def _on_wire_lost(self, error: OSError) -> None:

@@ -1,0 +1,125 @@
+"""Programs on ustackd's stack, with real Linux peers across the TAP; what the daemon gives up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kit import client_rounds
+from kit.lab import HOST_ADDRESS, STACK_ADDRESS, Daemon, Namespace, wait_for
+from ustack.cli.run import environment
+
+
+@pytest.fixture(scope="module")
+def clients(ns: Namespace) -> Iterator[Daemon]:
+    """ustackd without services: the programs are the servers."""
+    with Daemon(ns, serve="echo", tap="tap8") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(ns: Namespace) -> Path:
+    folder = ns.folder / "pages"
+    folder.mkdir()
+    (folder / "page").write_bytes(random.Random(1).randbytes(5_000_000))
+    return folder
+
+
+def under(daemon: Daemon) -> dict[str, str]:
+    """Return the environment of a program that runs on ``daemon``'s stack."""
+    return environment(daemon.socket_path)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_linuxs_curl_fetches_from_pythons_server_on_the_stack(
+    ns: Namespace, clients: Daemon, page: Path
+):
+    server = ("-m", "http.server", "8010", "-b", STACK_ADDRESS, "-d", str(page))
+    ns.start(sys.executable, *server, env=under(clients))
+    wait_for(lambda: f"{STACK_ADDRESS}:8010" in clients.cli("ss", "-lnt"), "http.server")
+    url = f"http://{STACK_ADDRESS}:8010/page"
+    for _ in range(3):
+        ns.output("curl", "-sf", "-o", str(page / "got"), url)
+        assert sha256(page / "got") == sha256(page / "page")
+
+
+def test_curl_on_the_stack_fetches_from_pythons_server_on_linux(
+    ns: Namespace, clients: Daemon, page: Path
+):
+    ns.start(sys.executable, "-m", "http.server", "8011", "-b", HOST_ADDRESS, "-d", str(page))
+    wait_for(lambda: ":8011" in ns.output("ss", "-ltn"), "http.server")
+    url = f"http://{HOST_ADDRESS}:8011/page"
+    run = ns.run("curl", "-sf", "-o", str(page / "got"), url, env=under(clients))
+    assert run.returncode == 0, run.stderr
+    assert sha256(page / "got") == sha256(page / "page")
+    assert f"{STACK_ADDRESS}:" in clients.cli("ss", "-ant")
+
+
+@pytest.mark.parametrize("way", [(), ("-R",)])
+def test_linuxs_iperf3_against_one_on_the_stack(
+    ns: Namespace, clients: Daemon, way: tuple[str, ...]
+):
+    ns.start("iperf3", "-s", "-1", "-B", STACK_ADDRESS, "-p", "5301", env=under(clients))
+    wait_for(lambda: f"{STACK_ADDRESS}:5301" in clients.cli("ss", "-lnt"), "iperf3")
+    client = ("iperf3", "-c", STACK_ADDRESS, "-p", "5301", "-n", "50M", "-P", "4")
+    assert "iperf Done" in ns.output(*client, *way)
+    wait_for(lambda: f"{STACK_ADDRESS}:5301" not in clients.cli("ss", "-lnt"), "iperf3's end")
+
+
+def test_the_daemon_serves_without_a_capability(clients: Daemon):
+    for task in Path(f"/proc/{clients.process.pid}/task").iterdir():
+        fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+        assert fields["NoNewPrivs"] == "1"
+
+
+def test_a_tap_made_beforehand_needs_no_capability_at_all(ns: Namespace):
+    ns.output("ip", "tuntap", "add", "dev", "tap9", "mode", "tap", "user", str(os.geteuid()))
+    ns.output("ip", "addr", "add", "10.0.9.1/24", "dev", "tap9")
+    ns.output("ip", "link", "set", "tap9", "up")
+    path = ns.folder / "tap9.sock"
+    child = ns.start(
+        "setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", sys.executable,
+        "-m", "ustack.daemon.main", "--tap", "tap9", "--address", "10.0.9.2/24",
+        "--socket", str(path), "--serve", "echo",
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert b"ready" in child.stdout.readline()
+    ns.ping("10.0.9.2")
+
+
+def test_another_user_is_become_once_the_tap_is_there(ns: Namespace):
+    with Daemon(
+        ns, "--user", "65534", serve="echo", tap="tap10", address="10.0.10.2",
+        host_address="10.0.10.1",
+    ) as running:  # fmt: skip
+        status = Path(f"/proc/{running.process.pid}/status").read_text()
+        assert "Uid:\t65534\t65534\t65534\t65534" in status
+        ns.ping("10.0.10.2")
+
+
+def test_rounds_of_a_real_daemon_leave_neither_descriptor_nor_device(ns: Namespace):
+    program = (sys.executable, client_rounds.__file__, str(ns.folder))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = ns.run(*program, "--rounds", "1", "--clients", "20", "--tap", "tap11", env=env)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_a_hundred_rounds_of_a_real_daemon(ns: Namespace):
+    program = (sys.executable, client_rounds.__file__, str(ns.folder))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = ns.run(*program, "--rounds", "100", "--tap", "tap12", env=env, timeout_s=7000)
+    assert run.returncode == 0, run.stdout + run.stderr
