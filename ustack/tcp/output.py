@@ -122,9 +122,9 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0, written: boo
                 break
             quota = 1
         quota = min(quota, max_segs)
-        if not written:
-            tcp_grow_push(sk, quota * mss)
         length = _next_length(sk, mss, quota, nonagle)
+        if length is None or not written:
+            tcp_grow_push(sk, quota * mss)
         if length is None:
             break
         data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
