@@ -271,6 +271,12 @@ class TcpConfig:
     """Bytes of a full segment, options among them, however small an MSS the peer asks for."""
     tcp_min_tso_segs: int = 2
     """Segments of a super-frame at least, if there is that much to send."""
+    tcp_rto_max_us: int = 120_000_000
+    """net.ipv4.tcp_rto_max_ms: largest RTO of new sockets (TCP_RTO_MAX_MS)."""
+    tcp_rto_min_us: int = 200_000
+    """Least variance that counts in the RTO of new sockets, in microseconds (TCP_RTO_MIN_US)."""
+    tcp_thin_linear_timeouts: int = 0
+    """With less than four segments out the RTO does not double the first six times."""
     tcp_tso_rtt_log: int = 9
     """Each time that the least RTT is so many powers of two, in microseconds, what nearness adds
     to a super-frame is halved."""

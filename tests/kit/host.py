@@ -7,14 +7,15 @@ two stacks on one wire, which may lose, delay, reorder and duplicate.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from kit.bottleneck import chance
 from kit.peer import Peer, PeerNet
 from kit.world import World
 from ustack.config import CoreConfig, NicConfig, StackConfig
 from ustack.lib.addresses import parse_interface, parse_ipv4
-from ustack.nic.impair import ImpairedWire
+from ustack.nic.impair import ImpairedWire, Impairment
 from ustack.nic.pair import wire_pair
 from ustack.stack import Stack
 
@@ -118,56 +119,24 @@ def host(
     return one
 
 
-@dataclass(frozen=True)
-class Impairment:
-    """What a wire does to frames, the same both ways; probabilities from 0 to 1."""
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    delay_us: int = 0
-    jitter_us: int = 0
-
-
-class _Flushed:
-    """An impaired wire as something that moves."""
-
-    def __init__(self, wire: ImpairedWire) -> None:
-        self.wire = wire
-
-    def next_deadline_us(self) -> int | None:
-        return self.wire.next_deadline_us()
-
-    def pump(self, now_us: int) -> bool:
-        due = self.wire.next_deadline_us()
-        if due is None or due > now_us:
-            return False
-        self.wire.flush(now_us)
-        return True
-
-
 def two_hosts(
     config: StackConfig = TEST_CONFIG,
     *,
     seed: int = 1,
-    impair: Impairment | None = None,
+    impair: Impairment | tuple[Impairment, Impairment] | None = None,
     **parts: Any,
 ) -> tuple[Host, Host]:
-    """Return 10.0.0.1 and 10.0.0.2 on one wire."""
+    """Return 10.0.0.1 and 10.0.0.2 on one wire; ``impair``: both ways, or what each one sends."""
     world = World()
     config = replace(config, **parts)
     ends = wire_pair()
     hosts = []
-    for index, end in enumerate(ends):
+    ways = impair if isinstance(impair, tuple) else (impair, impair)
+    for index, (end, faults) in enumerate(zip(ends, ways, strict=True)):
         wire: Any = end
-        clock = _WorldClock(world)
-        if impair is not None:
-            rng = random.Random(seed * 1000 + index)
-            wire = ImpairedWire(
-                end, clock, rng, loss=impair.loss, duplicate=impair.duplicate,
-                reorder=impair.reorder, delay_us=impair.delay_us, jitter_us=impair.jitter_us,
-            )  # fmt: skip
-            world.moving.append(_Flushed(wire))
+        if faults is not None:
+            rng = chance(seed, index)
+            wire = ImpairedWire(end, _WorldClock(world), rng, **asdict(faults))
         hosts.append(_add_host(world, wire, config, f"10.0.0.{index + 1}/24", seed * 10 + index))
     return hosts[0], hosts[1]
 

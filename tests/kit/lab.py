@@ -120,6 +120,18 @@ class Namespace:
         """Start a Python program given as text."""
         return self.start(sys.executable, "-c", code, *args, **options)
 
+    @contextlib.contextmanager
+    def serving(self, *command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+        """Have a program run during the block that prints "ready" first; it is then ended."""
+        child = self.start(*command, text=True, **options)
+        try:
+            assert child.stdout is not None
+            if (line := child.stdout.readline()) != "ready\n":
+                raise LabError(f"{' '.join(command)}: {line}{child.stdout.read()}")
+            yield child
+        finally:
+            stop(child)
+
     def sysctl(self, name: str, value: int | str) -> None:
         """Set a sysctl of this namespace."""
         path = "/proc/sys/" + name.replace(".", "/")

@@ -2,7 +2,8 @@
 
 ``traffic.py MODE ADDRESS PORT [SECONDS]``. Clients print one JSON object: ``send`` fills the
 connection for a while, ends it and waits until the server has read it all; ``receive`` reads;
-``pingpong`` bounces 64 bytes. Servers (``discard``, ``chargen``, ``echo``) print "ready".
+``fetch`` reads too, but its time begins with connect(); ``pingpong`` bounces 64 bytes. Servers
+(``discard``, ``chargen``, ``echo``) print "ready".
 """
 
 from __future__ import annotations
@@ -50,6 +51,21 @@ def receive(sk: Any, seconds: float) -> dict[str, float]:
             break
         total += got
     return {"bytes": total, "seconds": now - begin}
+
+
+def fetch(address: tuple[str, int], seconds: float) -> dict[str, float]:
+    """Connect and read whatever comes; the time runs from connect()."""
+    buffer = bytearray(CHUNK)
+    begin = time.perf_counter()
+    total = 0
+    with (
+        socket.create_connection(address, timeout=seconds) as sk,
+        contextlib.suppress(TimeoutError),
+    ):
+        while (left := begin + seconds - time.perf_counter()) > 0:
+            sk.settimeout(left)
+            total += sk.recv_into(buffer)
+    return {"bytes": total, "seconds": seconds}
 
 
 def pingpong(sk: Any, seconds: float) -> dict[str, float]:
@@ -110,6 +126,9 @@ def main(mode: str, address: str, port: str, seconds: str = "1") -> None:
         pin(0)
         serve(socket, mode, address, int(port))
     pin(1)
+    if mode == "fetch":
+        print(json.dumps(fetch((address, int(port)), float(seconds))))
+        return
     client = {"send": send, "receive": receive, "pingpong": pingpong}[mode]
     with socket.create_connection((address, int(port)), timeout=20) as sk:
         print(json.dumps(client(sk, float(seconds))))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from typing import Any
 
 from kit.host import Host
+from ustack.sock.wait import WaitEntry
 
 
 class Transfer:
@@ -78,6 +80,41 @@ class Transfer:
             self._have.update(data)
             self.received += len(data)
         return moved
+
+
+class Flow:
+    """Zeros without end: both ends block, and go on when they are woken."""
+
+    def __init__(self, source: Any, sink: Any) -> None:
+        self.source, self.sink = source, sink
+        self.received = 0
+        self._woken = True
+        self._zeros, self._buffer = bytes(1 << 18), bytearray(1 << 18)
+        for end in (source, sink):
+            end.wq.add(WaitEntry(self._wake))
+
+    def _wake(self, events: int) -> bool:
+        del events
+        self._woken = True
+        return True
+
+    def next_deadline_us(self) -> int | None:
+        """It waits for its sockets alone."""
+        return None
+
+    def pump(self, now_us: int) -> bool:
+        """Write and read, if woken, until neither goes on."""
+        del now_us
+        if not self._woken:
+            return False
+        self._woken = False
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.source.send(self._zeros)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.received += self.sink.recv_into(self._buffer)
+        return True
 
 
 def connected(client: Host, server: Host, port: int = 80) -> tuple[Any, Any]:

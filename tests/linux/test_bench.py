@@ -22,7 +22,7 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
     path = os.pathsep.join([part for part in parts if part])
     run = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
-         "frames", "rates", "stages", "modes", "lo", "--quick", "--json", "-"],
+         "frames", "rates", "stages", "modes", "loss", "lo", "--quick", "--json", "-"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip
@@ -41,5 +41,7 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
     assert polled["interrupts"] == 0
     rates = {(row["measure"][:9], row["subject"]): row["median"] for row in answer["rates"]}
     assert rates["ping-pong", "ustack, epoll"] > 0 < rates["connect, ", "Linux veth, C"]
+    lossy = {row["subject"]: row["median"] for row in answer["loss"]}
+    assert lossy["ustack in process"] > 0 < lossy["Linux"]
     assert [row["way"] for row in answer["lo"]] == ["lo, 127.0.0.1", "lo, own address", "sockmap"]
     assert "results" not in answer

@@ -191,7 +191,7 @@ def test_bulk_over_lo_is_copied_once_and_leaves_no_page_behind():
 def test_bulk_over_lo_survives_a_backlog_that_drops():
     """Pieces of super-frames out of order, repeated and overlapping: every byte arrives."""
     config = StackConfig(
-        nic=TEST_CONFIG.nic, core=CoreConfig(arena_bytes=32 << 20, netdev_max_backlog=0)
+        nic=TEST_CONFIG.nic, core=CoreConfig(arena_bytes=32 << 20, netdev_max_backlog=1)
     )
     host, _ = two_hosts(config=config)
     lsk = host.stack.socket()

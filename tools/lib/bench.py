@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, lo, daemon; each file says what it measures.
+"""The bench: frames, bulk, rates, stages, modes, loss, lo, daemon; see each part's file.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import bench_bulk
 import bench_lo
+import bench_loss
 import bench_modes
 import bench_rates
 import bench_tap
@@ -24,7 +25,7 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "lo", "daemon")
+PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "daemon")
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -44,6 +45,11 @@ FRAMES_NOTE = (
 MODES_NOTE = (
     "ustackd's echo and a Linux client, a processor each. Polling takes a whole processor, whether"
     " there is work or not; its interrupts are none.\n"
+)
+LOSS_NOTE = (
+    "A bottleneck of 50 Mbit/s with a drop-tail queue of one bandwidth-delay product; frames are"
+    f" lost before it. Both use {bench_loss.CONTROL}. The x is the ratio to Linux, above 1 is"
+    " better.\n"
 )
 LO_NOTE = (
     "Both sockets in one process and thread. The sockmap shortcut puts bytes into the peer's"
@@ -122,6 +128,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         modes = bench_modes.run(chosen)
         answer["modes"] = bench_modes.as_json(modes)
         console.print(bench_modes.table(modes, chosen), MODES_NOTE, sep="\n")
+    if "loss" in chosen.parts:
+        lossy = bench_loss.run(chosen)
+        answer["loss"] = bench_loss.as_json(lossy)
+        console.print(bench_loss.table(lossy, chosen), LOSS_NOTE, sep="\n")
     if "lo" in chosen.parts:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 import kit.traffic
-from kit.lab import Daemon, LabError, Namespace, stop
+from kit.lab import Daemon, Namespace
 from ustack.cli.run import environment
 
 TRAFFIC = str(Path(kit.traffic.__file__))
@@ -112,30 +112,14 @@ class Bench:
         return float(got["bytes"]) * 8 / float(got["seconds"]) / 1e9
 
     @contextlib.contextmanager
-    def _server(
-        self, ns: Namespace, *command: str, env: dict[str, str] | None = None
-    ) -> Iterator[None]:
-        log = (ns.folder / "server.log").open("w+")
-        child = ns.start(sys.executable, *command, stderr=log, text=True, env=env)
-        try:
-            assert child.stdout is not None
-            if child.stdout.readline().strip() != "ready":
-                log.seek(0)
-                raise LabError(f"{' '.join(command)}: {log.read()}")
-            yield
-        finally:
-            stop(child)
-            log.close()
-
-    @contextlib.contextmanager
     def _linux(self, measure: Measure) -> Iterator[str]:
-        with self._server(self.server, TRAFFIC, measure.service, "10.0.9.2", "5001"):
+        with self.server.serving(sys.executable, TRAFFIC, measure.service, "10.0.9.2", "5001"):
             yield "10.0.9.2 5001"
 
     @contextlib.contextmanager
     def _in_process(self, measure: Measure) -> Iterator[str]:
         arguments = [measure.service, "tap8", "10.0.8.2", "10.0.8.1", "5001"]
-        with self._server(self.client, USTACK_TRAFFIC, *arguments):
+        with self.client.serving(sys.executable, USTACK_TRAFFIC, *arguments):
             yield "10.0.8.2 5001"
 
     @contextlib.contextmanager
@@ -149,7 +133,7 @@ class Bench:
         with Daemon(self.client) as daemon:
             os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
             server = (TRAFFIC, measure.service, "10.0.0.2", "5001")
-            with self._server(self.client, *server, env=environment(daemon.socket_path)):
+            with self.client.serving(sys.executable, *server, env=environment(daemon.socket_path)):
                 yield "10.0.0.2 5001"
 
 

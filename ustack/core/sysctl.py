@@ -34,8 +34,12 @@ MILLISECONDS = {
     "retrans_time_us": "retrans_time_ms",
     "tcp_tw_reuse_delay_us": "tcp_tw_reuse_delay",
     "tcp_invalid_ratelimit_us": "tcp_invalid_ratelimit",
+    "tcp_rto_max_us": "tcp_rto_max_ms",
 }
 """Times that Linux counts in milliseconds, and their names; other times are in seconds."""
+
+MICROSECONDS = frozenset(["tcp_rto_min_us"])
+"""Times that Linux counts as we do."""
 
 RENAMED = {
     "min_pmtu": "route.min_pmtu",
@@ -58,6 +62,8 @@ LEAST = {
     "tcp_min_tso_segs": 1,
     "tcp_reordering": 1,
     "tcp_rmem": 1,
+    "tcp_rto_max_us": 1000,
+    "tcp_rto_min_us": 1,
     "tcp_syn_retries": 1,
     "tcp_tw_reuse_delay_us": 1,
     "tcp_wmem": 1,
@@ -95,6 +101,8 @@ MOST = {
     "tcp_synack_retries": 255,
     "tcp_tw_reuse": 2,
     "tcp_tw_reuse_delay_us": 60_000,
+    "tcp_rto_max_us": 120_000,
+    "tcp_thin_linear_timeouts": 255,
     "tcp_timestamps": 255,
     "tcp_tso_rtt_log": 255,
     "tcp_tso_win_divisor": 255,
@@ -215,7 +223,7 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
 
 
 def _sysctl(prefix: str, path: tuple[str, ...], field: Field[Any]) -> Sysctl:
-    if not field.name.endswith("_us"):
+    if not field.name.endswith("_us") or field.name in MICROSECONDS:
         return Sysctl(prefix + RENAMED.get(field.name, field.name), path, field.name, 1)
     if field.name in MILLISECONDS:
         return Sysctl(prefix + MILLISECONDS[field.name], path, field.name, 1000)

@@ -116,6 +116,11 @@ class Join:
         self._watch(IN)
         self._to_client()
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether bytes flow: the connection is there, and so is the client."""
+        return self._mode == STREAM and self.core.poll() & HUP == 0
+
     def in_hand(self) -> int:
         """Return how many connections wait in a listener's pair."""
         waiting = outq(self.fd)

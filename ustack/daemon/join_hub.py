@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ustack.api.protocol import NAME
 from ustack.daemon.join import Join
+from ustack.daemon.unix_diag import unread_bytes
 
 if TYPE_CHECKING:
     from ustack.inet.sockets import InetSocket
@@ -29,6 +30,10 @@ MAX_GRAVES = 4096
 RESERVED_FILES = 128
 """Descriptors that the daemon keeps for itself: wires, control connections, files."""
 SHORTAGE_S = 0.01
+
+
+PairBytes = dict[tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]
+"""By local and peer address: bytes that wait for the client, and bytes that it has written."""
 
 
 class Owner:
@@ -118,6 +123,21 @@ class JoinHub:
             return self._by_inode.get(os.fstat(client_end).st_ino)
         except OSError:
             return None
+
+    def bytes_in_pairs(self) -> PairBytes:
+        """Return what lies between us and the clients: part of Recv-Q and Send-Q (``ss``)."""
+        if not self._joins:
+            return {}
+        try:
+            unread = unread_bytes()
+        except OSError:
+            return {}  # a kernel without unix_diag
+        held: PairBytes = {}
+        for join in self._joins.values():
+            counts = unread.get(join.inode, 0), unread.get(os.fstat(join.fd).st_ino, 0)
+            if join.is_stream and any(counts):
+                held[join.core.getsockname(), join.core.getpeername()] = counts
+        return held
 
     def forget(self, join: Join) -> None:
         """``join`` has ended; called before its descriptor is closed."""

@@ -126,7 +126,7 @@ class Daemon:
         ports = PortRule(lambda: stack.config.tcp.ip_unprivileged_port_start, options.port_users)
         self._control = ControlServer(
             options.control_path,
-            Views(stack, runtime.call).answer,
+            Views(stack, runtime.call, self._hub.bytes_in_pairs).answer,
             partial(start_stream, stack, runtime),
             calls=CallServer(self._hub, ports),
             access=options.access,

@@ -79,6 +79,7 @@ from ustack.lib.socket_error import socket_error
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
+    from ustack.daemon.join_hub import PairBytes
     from ustack.link.neighbour import NeighRecord
     from ustack.stack import Stack
     from ustack.tcp.metrics import TcpMetricsBlock
@@ -110,8 +111,14 @@ NOT_INFO = frozenset(
 class Views:
     """Answers management requests from one stack."""
 
-    def __init__(self, stack: Stack, call: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        call: Callable[[Callable[[], Any]], Any],
+        bytes_in_pairs: Callable[[], PairBytes] = dict,
+    ) -> None:
         """``call`` runs a function of the stack with fresh time (``InlineRuntime.call``)."""
+        self._bytes_in_pairs = bytes_in_pairs
         self._stack = stack
         self._call = call
         self._views: dict[type[Any], Callable[[Any], Iterable[Row]]] = {
@@ -148,8 +155,12 @@ class Views:
 
     def _sockets(self, request: SocketsRequest) -> Iterator[Row]:
         wanted = frozenset(request.states)
+        held = self._bytes_in_pairs()
         for sock in self._call(self._stack.tcp.diag):
             if not wanted or sock["state"] in wanted:
+                unread, written = held.get((sock["local"], sock["peer"]), (0, 0))
+                sock["recv_q"] += unread
+                sock["send_q"] += written
                 yield socket_row(sock)
 
     def _socket_summary(self, request: SocketSummaryRequest) -> Iterator[Row]:

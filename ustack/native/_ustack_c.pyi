@@ -336,6 +336,7 @@ class us_tcp_sock:
     rto_us: int
     rtt_min_us: int
     rack_rtt_us: int
+    icsk_rto_min_us: int
     rtt_min_stamp_us: int
     txlog: us_txlog
     ecn_flags: int
@@ -358,6 +359,7 @@ class us_tcp_sock:
     user_mss: int
     rx_opt_mss: int
     pmtu_mss: int
+    icsk_rto_max_us: int
     receive_queue: us_bq
     write_queue: us_bq
     sk_rcvbuf: int
@@ -378,6 +380,7 @@ class us_tcp_sock:
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
     icsk_pending: int
+    icsk_probes_tstamp_ms: int
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     hash: int

@@ -45,15 +45,15 @@ from ustack.tcp.paws import tcp_replace_ts_recent
 from ustack.tcp.prr import tcp_cwnd_reduction, tcp_in_cwnd_reduction
 from ustack.tcp.rack import tcp_rack_update_reo_wnd
 from ustack.tcp.recovery import tcp_fastretrans_alert, tcp_xmit_recovery
-from ustack.tcp.rtt import TCP_RTO_MIN_US, tcp_rtt_of_log
+from ustack.tcp.rtt import tcp_rtt_of_log
 from ustack.tcp.rtx import tcp_clean_rtx_queue
 from ustack.tcp.sack import tcp_count_delivered, tcp_sacktag_write_queue
 from ustack.tcp.scoreboard import tcp_reordering, tcp_rtx_settle
 from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
 from ustack.tcp.sock import ICSK_TIME_PROBE0
 from ustack.tcp.timer import (
-    tcp_arm_retransmit,
     tcp_clear_retransmit,
+    tcp_rearm_probe0,
     tcp_rearm_rto,
     tcp_schedule_loss_probe,
 )
@@ -267,11 +267,11 @@ def tcp_ack_probe(sk: TcpSock) -> None:
     needed = max(min(data, tcp_current_mss(sk)), 1)
     if seq_diff(tcp_wnd_end(sk), tp.snd_nxt) >= needed:
         tp.backoff = 0
+        tp.icsk_probes_tstamp_ms = 0
         if sk.tp.icsk_pending == ICSK_TIME_PROBE0:
             tcp_clear_retransmit(sk)
     else:
-        delay_us = max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff
-        tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0)
+        tcp_rearm_probe0(sk)
 
 
 def tcp_snd_una_update(sk: TcpSock, ack: int) -> None:

@@ -92,6 +92,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf
     tp.nonagle, tp.user_mss = lsk.tp.nonagle, lsk.tp.user_mss
     tp.notsent_lowat = lsk.tp.notsent_lowat
+    tp.icsk_rto_min_us, tp.icsk_rto_max_us = lsk.tp.icsk_rto_min_us, lsk.tp.icsk_rto_max_us
     tp.tos, tp.ttl = tcp_reqsk_tos(request), lsk.tp.ttl
     child.user_timeout_us = lsk.user_timeout_us
     if lsk.pacing is not None:

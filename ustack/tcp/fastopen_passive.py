@@ -21,7 +21,7 @@ from ustack.tcp.fastopen import (
 )
 from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.request_sock import tcp_rtx_synack
-from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.rtt import TCP_TIMEOUT_INIT_US
 from ustack.tcp.timer import tcp_arm_retransmit, tcp_rearm_rto
 from ustack.wire.tcp import FastopenOption, Segment
 
@@ -145,6 +145,6 @@ def tcp_fastopen_synack_timer(sk: TcpSock, request: RequestSock) -> bool:
     req.num_timeout += 1
     tp.retransmits = min(tp.retransmits + 1, 255)
     tp.retrans_stamp_us = tp.retrans_stamp_us or prot.clock.now_us
-    delay_us = min(TCP_TIMEOUT_INIT_US << req.num_timeout, TCP_RTO_MAX_US)
+    delay_us = min(TCP_TIMEOUT_INIT_US << req.num_timeout, tp.icsk_rto_max_us)
     tcp_arm_retransmit(sk, delay_us)
     return True

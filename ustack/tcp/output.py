@@ -21,7 +21,6 @@ from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import PROBE_LATER, MtuProbe, tcp_mtu_probe_size, tcp_mtup_sent
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.push import forced_push, tcp_grow_push, tcp_mark_push, tcp_take_push
-from ustack.tcp.rtt import TCP_RTO_MAX_US
 from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.send_window import (
     tcp_cwnd_test,
@@ -212,7 +211,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     prot.mib_ext.TCPOrigDataSent += pcount
     tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss, psh=bool(flags & PSH))
     if was_idle:
-        tcp_arm_retransmit(sk, min(tp.rto_us, TCP_RTO_MAX_US))
+        tcp_arm_retransmit(sk, tp.rto_us)
     if sk.nospace:
         tcp_check_space(sk)
 

@@ -34,7 +34,7 @@ def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
     if not srtt:
         tp.srtt_us = m << 3
         tp.mdev_us = m << 1
-        tp.rttvar_us = max(tp.mdev_us, TCP_RTO_MIN_US)
+        tp.rttvar_us = max(tp.mdev_us, tp.icsk_rto_min_us)
         tp.mdev_max_us = tp.rttvar_us
         tp.rtt_seq = tp.snd_nxt
         return
@@ -56,13 +56,13 @@ def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
         if tp.mdev_max_us < tp.rttvar_us:
             tp.rttvar_us -= (tp.rttvar_us - tp.mdev_max_us) >> 2
         tp.rtt_seq = tp.snd_nxt
-        tp.mdev_max_us = TCP_RTO_MIN_US
+        tp.mdev_max_us = tp.icsk_rto_min_us
 
 
 def tcp_set_rto(sk: TcpSock) -> None:
-    """RTO = srtt + rttvar, at most two minutes (RFC 6298 §2.3, §2.5)."""
+    """RTO = srtt + rttvar, at most tcp_rto_max_ms (RFC 6298 §2.3, §2.5)."""
     tp = sk.tp
-    tp.rto_us = min((tp.srtt_us >> 3) + tp.rttvar_us, TCP_RTO_MAX_US)
+    tp.rto_us = min((tp.srtt_us >> 3) + tp.rttvar_us, tp.icsk_rto_max_us)
 
 
 def tcp_update_rtt_min(sk: TcpSock, rtt_us: int) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
 from ustack.tcp.output import TCP_NAGLE_CORK, TCP_NAGLE_OFF, TCP_NAGLE_PUSH, tcp_push_pending_frames
 from ustack.tcp.pacing import MAX_RATE, sk_set_max_pacing_rate
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US
 from ustack.tcp.sndbuf import sk_stream_write_space
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 
@@ -25,7 +27,12 @@ TCP_NODELAY = 1
 TCP_MAXSEG = 2
 TCP_CORK = 3
 TCP_USER_TIMEOUT = 18
+TCP_THIN_LINEAR_TIMEOUTS = 16
 TCP_NOTSENT_LOWAT = 25
+TCP_RTO_MAX_MS = 44
+TCP_RTO_MIN_US_OPTION = 45
+TICK_US = 4000
+"""Linux's at HZ=250: TCP_RTO_MIN_US takes two of them at least, rounding up."""
 
 SOCK_MIN_SNDBUF = 4608
 TCP_MIN_MSS = 88
@@ -108,6 +115,27 @@ def _set_user_timeout(sk: TcpSock, value: int) -> None:
     sk.user_timeout_us = value * 1000
 
 
+def _set_thin_linear_timeouts(sk: TcpSock, value: int) -> None:
+    """Do not double the RTO of a thin stream for the first six times."""
+    if value not in (0, 1):
+        raise socket_error(errno.EINVAL)
+    sk.opts = replace(sk.opts, thin_lto=bool(value))
+
+
+def _set_rto_max(sk: TcpSock, value: int) -> None:
+    """Milliseconds that the RTO may become (TCP_RTO_MAX_MS)."""
+    if not 1000 <= value <= TCP_RTO_MAX_US // 1000:
+        raise socket_error(errno.EINVAL)
+    sk.tp.icsk_rto_max_us = value * 1000
+
+
+def _set_rto_min(sk: TcpSock, value: int) -> None:
+    """Microseconds of variance that count in the RTO at least (TCP_RTO_MIN_US)."""
+    if not TICK_US < value <= TCP_RTO_MIN_US:
+        raise socket_error(errno.EINVAL)
+    sk.tp.icsk_rto_min_us = value
+
+
 def _set_notsent_lowat(sk: TcpSock, value: int) -> None:
     sk.tp.notsent_lowat = value & 0xFFFFFFFF
     sk_stream_write_space(sk)
@@ -124,6 +152,9 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (IPPROTO_TCP, TCP_CORK): _set_cork,
     (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
     (IPPROTO_TCP, TCP_USER_TIMEOUT): _set_user_timeout,
+    (IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS): _set_thin_linear_timeouts,
+    (IPPROTO_TCP, TCP_RTO_MAX_MS): _set_rto_max,
+    (IPPROTO_TCP, TCP_RTO_MIN_US_OPTION): _set_rto_min,
     (IPPROTO_TCP, TCP_NOTSENT_LOWAT): _set_notsent_lowat,
 }
 
@@ -133,5 +164,8 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (IPPROTO_TCP, TCP_CORK): lambda sk: int(bool(sk.tp.nonagle & TCP_NAGLE_CORK)),
     (IPPROTO_TCP, TCP_MAXSEG): _maxseg,
     (IPPROTO_TCP, TCP_USER_TIMEOUT): lambda sk: sk.user_timeout_us // 1000,
+    (IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS): lambda sk: int(sk.opts.thin_lto),
+    (IPPROTO_TCP, TCP_RTO_MAX_MS): lambda sk: sk.tp.icsk_rto_max_us // 1000,
+    (IPPROTO_TCP, TCP_RTO_MIN_US_OPTION): lambda sk: sk.tp.icsk_rto_min_us,
     (IPPROTO_TCP, TCP_NOTSENT_LOWAT): _notsent_lowat,
 }

@@ -75,6 +75,8 @@ class RareOptions:
     """IP_BIND_ADDRESS_NO_PORT: bind() without a port leaves the port to connect()."""
     local_port_range: tuple[int, int] = (0, 0)
     """IP_LOCAL_PORT_RANGE."""
+    thin_lto: bool = False
+    """TCP_THIN_LINEAR_TIMEOUTS."""
     pmtudisc: int = -1
     """IP_MTU_DISCOVER; -1: ip_no_pmtu_disc decides."""
     fastopen_connect: bool = False
@@ -285,6 +287,10 @@ class TcpSock(Sock):
         tp.state = TCP_CLOSE
         tp.generation = prot.next_generation()
         tp.rto_us = tp.mdev_us = TCP_TIMEOUT_INIT_US
+        tp.icsk_rto_min_us, tp.icsk_rto_max_us = (
+            prot.config.tcp_rto_min_us,
+            prot.config.tcp_rto_max_us,
+        )
         tp.snd_cwnd = prot.config.init_cwnd
         tp.snd_ssthresh = 0x7FFFFFFF
         tp.mss_cache = 536

@@ -12,7 +12,7 @@ from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
-from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY
+from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.delack import tcp_delack_timer
 from ustack.tcp.fastopen import tcp_fastopen_request
@@ -24,7 +24,7 @@ from ustack.tcp.mtu_probe import tcp_mtu_probing
 from ustack.tcp.output import tcp_send_new
 from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
 from ustack.tcp.retransmit import tcp_retransmit_skb
-from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US, tcp_set_rto
 from ustack.tcp.send_window import tcp_wnd_end
 from ustack.tcp.sock import (
     ICSK_TIME_EARLY_RETRANS,
@@ -36,11 +36,12 @@ from ustack.tcp.sock import (
 )
 from ustack.tcp.states import (
     TCP_CLOSE,
+    TCP_ESTABLISHED,
     TCP_LISTEN,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
 )
-from ustack.tcp.timer import tcp_arm_retransmit
+from ustack.tcp.timer import tcp_arm_retransmit, tcp_probed_for_us, tcp_rearm_probe0
 from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
 from ustack.tcp.tlp import tcp_send_loss_probe
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
 EV_WRITE_TIMER: int = lib.US_TCP_EV_WRITE_TIMER
 EV_DELACK_TIMER: int = lib.US_TCP_EV_DELACK_TIMER
 TICK_US = 1000
-BACKOFF_LINEAR = 9
-"""Doublings after which an RTO of 200 ms has reached two minutes."""
+TCP_THIN_PACKETS = 4
+TCP_THIN_LINEAR_RETRIES = 6
 
 
 def tcp_run_timers(prot: TcpProt, limit: int) -> int:
@@ -130,10 +131,29 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
         tp.retransmits = min(tp.retransmits + 1, 255)
         tcp_retransmit_skb(sk, 0, 1)
     linear = sk.prot.config.tcp_syn_linear_timeouts
-    if tp.state != TCP_SYN_SENT or tp.retransmits > linear:
+    if tcp_stream_repeats_linearly(sk):
+        tp.backoff = 0
+        tcp_set_rto(sk)
+    elif tp.state != TCP_SYN_SENT or tp.retransmits > linear:
         tp.backoff = min(tp.backoff + 1, 255)
-        tp.rto_us = min(tp.rto_us << 1, TCP_RTO_MAX_US)
+        tp.rto_us = min(tp.rto_us << 1, tp.icsk_rto_max_us)
     tcp_arm_retransmit(sk, tcp_clamp_rto_to_user_timeout(sk))
+
+
+def tcp_stream_repeats_linearly(sk: TcpSock) -> bool:
+    """Whether a thin stream's RTO stays as it is: too little is out for anything but timeouts.
+
+    With tcp_thin_linear_timeouts or TCP_THIN_LINEAR_TIMEOUTS, and for the first six times only
+    (tcp_stream_is_thin).
+    """
+    tp = sk.tp
+    return bool(
+        (sk.prot.config.tcp_thin_linear_timeouts or sk.opts.thin_lto)
+        and tp.state == TCP_ESTABLISHED
+        and tp.packets_out < TCP_THIN_PACKETS
+        and tp.snd_ssthresh < TCP_INFINITE_SSTHRESH
+        and tp.retransmits <= TCP_THIN_LINEAR_RETRIES
+    )
 
 
 def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
@@ -146,11 +166,18 @@ def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
 
 
 def _closed_window_timed_out(sk: TcpSock) -> bool:
-    """Whether the peer has been silent for four minutes (tcp_rtx_probe0_timed_out)."""
+    """Whether the peer has been silent for four minutes (tcp_rtx_probe0_timed_out).
+
+    Or for TCP_USER_TIMEOUT; nor do answers help then that acknowledge nothing.
+    """
     tp = sk.tp
     now_us = sk.prot.clock.now_us
-    limit_us = 2 * TCP_RTO_MAX_US
+    limit_us = 2 * tp.icsk_rto_max_us
     since_us = now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+    if sk.user_timeout_us:
+        if since_us > sk.user_timeout_us:
+            return True
+        limit_us = min(limit_us, sk.user_timeout_us)
     return bool(now_us - tp.rcv_tstamp_us > limit_us and since_us > limit_us)
 
 
@@ -172,11 +199,12 @@ def _count_failure(sk: TcpSock) -> None:
             mib.TCPRenoFailures += 1
 
 
-def tcp_model_timeout_us(boundary: int, rto_base_us: int = TCP_RTO_MIN_US) -> int:
+def tcp_model_timeout_us(
+    boundary: int, rto_base_us: int = TCP_RTO_MIN_US, rto_max_us: int = TCP_RTO_MAX_US
+) -> int:
     """Return how long ``boundary`` doublings from ``rto_base_us`` last (tcp_model_timeout)."""
-    if boundary <= BACKOFF_LINEAR:
-        return ((2 << boundary) - 1) * rto_base_us
-    return ((2 << BACKOFF_LINEAR) - 1) * rto_base_us + (boundary - BACKOFF_LINEAR) * TCP_RTO_MAX_US
+    doublings = min(boundary, (rto_max_us // rto_base_us).bit_length() - 1)
+    return ((2 << doublings) - 1) * rto_base_us + (boundary - doublings) * rto_max_us
 
 
 def tcp_write_timeout(sk: TcpSock) -> bool:
@@ -188,7 +216,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
         retries = sk.prot.config.tcp_retries2
         expired = False
         if sk.dead:
-            alive = tp.rto_us < TCP_RTO_MAX_US
+            alive = tp.rto_us < tp.icsk_rto_max_us
             retries = tcp_orphan_retries(sk, alive=alive)
             if tcp_out_of_resources(
                 sk, do_reset=alive or not retransmits_timed_out(sk, retries, 0)
@@ -225,7 +253,7 @@ def retransmits_timed_out(sk: TcpSock, boundary: int, timeout_us: int) -> bool:
     if not timeout_us:
         opening = tp.state in (TCP_SYN_SENT, TCP_SYN_RECV)
         base_us = TCP_TIMEOUT_INIT_US if opening else TCP_RTO_MIN_US
-        timeout_us = tcp_model_timeout_us(boundary, base_us)
+        timeout_us = tcp_model_timeout_us(boundary, base_us, tp.icsk_rto_max_us)
     return bool(sk.prot.clock.now_us - tp.retrans_stamp_us >= timeout_us)
 
 
@@ -247,7 +275,7 @@ def tcp_out_of_resources(sk: TcpSock, *, do_reset: bool) -> bool:
     tp = sk.tp
     prot = sk.prot
     silent_us = prot.clock.now_us - tp.lsndtime_us
-    shift = int(silent_us > 2 * TCP_RTO_MAX_US or not do_reset) + bool(sk.sk_err_soft)
+    shift = int(silent_us > 2 * tp.icsk_rto_max_us or not do_reset) + bool(sk.sk_err_soft)
     if not tcp_too_many_orphans(prot, shift):
         return False
     window_closed = not tp.snd_wnd and tp.snd_una == tp.snd_nxt
@@ -262,12 +290,17 @@ def tcp_probe_timer(sk: TcpSock) -> None:
     """Probe a closed window (RFC 9293 §3.8.6.1, tcp_probe_timer, tcp_send_probe0)."""
     tp = sk.tp
     if tp.snd_una != tp.snd_nxt or tp.snd_nxt == tp.write_seq:
-        tp.probes_out = 0
+        tp.probes_out = tp.icsk_probes_tstamp_ms = 0
+        return
+    if not tp.icsk_probes_tstamp_ms:
+        tp.icsk_probes_tstamp_ms = sk.prot.tcp_time_stamp() or 1
+    elif sk.user_timeout_us and tcp_probed_for_us(sk) >= sk.user_timeout_us:
+        tcp_write_err(sk)  # whether the peer answers or not
         return
     config = sk.prot.config
     limit = config.tcp_retries2
     if sk.dead:
-        alive = tp.rto_us << tp.backoff < TCP_RTO_MAX_US
+        alive = tp.rto_us << tp.backoff < tp.icsk_rto_max_us
         limit = tcp_orphan_retries(sk, alive=alive)
         if not alive and tp.backoff >= limit:
             tcp_write_err(sk)  # an orphan goes though the peer answers: nobody waits for it
@@ -282,8 +315,9 @@ def tcp_probe_timer(sk: TcpSock) -> None:
     if tp.snd_una == tp.snd_nxt:
         tp.backoff = min(tp.backoff + 1, config.tcp_retries2)
         tp.probes_out += 1
-        delay_us = max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff
-        tcp_arm_retransmit(sk, min(delay_us, TCP_RTO_MAX_US), ICSK_TIME_PROBE0)
+        tcp_rearm_probe0(sk)
+    else:
+        tp.icsk_probes_tstamp_ms = 0
 
 
 def tcp_write_wakeup(sk: TcpSock) -> None:

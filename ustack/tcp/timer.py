@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import lib
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
 from ustack.tcp.fastopen import tcp_fastopen_request
 from ustack.tcp.pacing import tcp_pacing_stop
-from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
+from ustack.tcp.rtt import TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.sock import (
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_NONE,
@@ -44,7 +45,7 @@ ICSK_ACK_NOMEM = 32
 def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:
     """Set the retransmission or probe timer (tcp_reset_xmit_timer)."""
     prot = sk.prot
-    expires_us = prot.clock.now_us + max(min(delay_us, TCP_RTO_MAX_US), 1)
+    expires_us = prot.clock.now_us + max(min(delay_us, sk.tp.icsk_rto_max_us), 1)
     lib.us_tcp_reset_xmit_timer(prot.fast.ptr, sk.tp, what, expires_us)
 
 
@@ -106,7 +107,7 @@ def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:
     srtt = tp.srtt_us
     if srtt:
         timeout_us = srtt >> 2
-        timeout_us += TCP_RTO_MIN_US if tp.packets_out == 1 else TCP_TIMEOUT_MIN_US
+        timeout_us += tp.icsk_rto_min_us if tp.packets_out == 1 else TCP_TIMEOUT_MIN_US
     else:
         timeout_us = TCP_TIMEOUT_INIT_US
     rto_us = tp.rto_us if advancing_rto else tcp_rto_delta_us(sk)
@@ -120,6 +121,24 @@ def tcp_check_probe_timer(sk: TcpSock) -> None:
     """See to it that a closed window is probed when nothing else would wake us."""
     if sk.tp.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
         tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
+
+
+def tcp_rearm_probe0(sk: TcpSock) -> None:
+    """Probe the closed window again after the back-off, or when TCP_USER_TIMEOUT is over.
+
+    tcp_probe0_when and tcp_clamp_probe0_to_user_timeout.
+    """
+    tp = sk.tp
+    delay_us = min(max(tp.rto_us, TCP_RTO_MIN_US) << tp.backoff, tp.icsk_rto_max_us)
+    if sk.user_timeout_us and tp.icsk_probes_tstamp_ms:
+        left_us = sk.user_timeout_us - tcp_probed_for_us(sk)
+        delay_us = min(delay_us, max(left_us, TCP_TIMEOUT_MIN_US))
+    tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0)
+
+
+def tcp_probed_for_us(sk: TcpSock) -> int:
+    """Return for how long the window has been probed (since icsk_probes_tstamp)."""
+    return int((sk.prot.tcp_time_stamp() - sk.tp.icsk_probes_tstamp_ms & SEQ_MASK) * 1000)
 
 
 def tcp_delete_keepalive(sk: TcpSock) -> None:

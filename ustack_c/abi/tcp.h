@@ -83,6 +83,7 @@ struct us_tcp_sock {
 	uint32_t rto_us;
 	uint32_t rtt_min_us;		/* least RTT of the last tcp_min_rtt_wlen seconds, 0: none */
 	uint32_t rack_rtt_us;		/* RTT of the newest segment delivered (RFC 8985 RACK.rtt) */
+	uint32_t icsk_rto_min_us;	/* least variance that counts in the RTO */
 	uint64_t rtt_min_stamp_us;
 	struct us_txlog txlog;		/* what is in flight, while nothing of it is out of order */
 
@@ -107,6 +108,7 @@ struct us_tcp_sock {
 	uint32_t user_mss;		/* TCP_MAXSEG */
 	uint16_t rx_opt_mss;		/* MSS the peer advertised */
 	uint16_t pmtu_mss;		/* what the route's MTU allows */
+	uint32_t icsk_rto_max_us;
 
 	/* Buffers and their limits. */
 	struct us_bq receive_queue;
@@ -131,6 +133,7 @@ struct us_tcp_sock {
 	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
 	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
 	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
+	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
 
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;

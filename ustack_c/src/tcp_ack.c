@@ -5,8 +5,6 @@
 
 #include "tcp_internal.h"
 
-#define US_RTO_MIN_US 200000
-#define US_RTO_MAX_US 120000000
 #define US_MAX_SAMPLE_US (1U << 28)
 #define US_TS_MAX_MS (0x80000000U / 1000)
 #define US_WINDOW_SMALL (4U * UINT16_MAX)	/* below it a larger window changes the MSS's bound */
@@ -48,7 +46,7 @@ static void us_tcp_first_rtt(struct us_tcp_sock *tp, uint32_t m)
 {
 	tp->srtt_us = m << 3;
 	tp->mdev_us = m << 1;
-	tp->rttvar_us = us_max32(tp->mdev_us, US_RTO_MIN_US);
+	tp->rttvar_us = us_max32(tp->mdev_us, tp->icsk_rto_min_us);
 	tp->mdev_max_us = tp->rttvar_us;
 	tp->rtt_seq = tp->snd_nxt;
 }
@@ -82,7 +80,7 @@ static void us_tcp_rtt_estimator(struct us_tcp_sock *tp, uint32_t rtt_us)
 		if (tp->mdev_max_us < tp->rttvar_us)
 			tp->rttvar_us -= (tp->rttvar_us - tp->mdev_max_us) >> 2;
 		tp->rtt_seq = tp->snd_nxt;
-		tp->mdev_max_us = US_RTO_MIN_US;
+		tp->mdev_max_us = tp->icsk_rto_min_us;
 	}
 }
 
@@ -92,7 +90,7 @@ static void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_
 {
 	us_tcp_update_rtt_min(fast, tp, newest_us);
 	us_tcp_rtt_estimator(tp, sample_us);
-	tp->rto_us = us_min32((tp->srtt_us >> 3) + tp->rttvar_us, US_RTO_MAX_US);
+	tp->rto_us = us_min32((tp->srtt_us >> 3) + tp->rttvar_us, tp->icsk_rto_max_us);
 	tp->backoff = 0;
 }
 

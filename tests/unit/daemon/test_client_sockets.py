@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http.client
+import http.server
 import os
 import select
 import selectors
 import socket as std
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -18,8 +21,11 @@ import pytest
 import ustack
 from kit.calls_daemon import CallsDaemon
 from ustack import socket
+from ustack.daemon.messages import SocketsRequest
+from ustack.daemon.views import Views
 
 pytestmark = pytest.mark.timeout(60)
+CERTIFICATE = Path(__file__).parents[2] / "apps" / "localhost.pem"
 
 
 @pytest.fixture
@@ -103,6 +109,33 @@ def test_a_reader_that_stops_stops_the_writer_and_costs_bounded_memory(daemon, p
     while got < sent:
         got += len(server.recv(1 << 20))
     assert got == sent
+
+
+def test_bytes_in_the_descriptors_count_in_recv_q_and_send_q(daemon, pair):
+    client, server = pair
+    client.setblocking(False)
+    sent = 0
+    for _ in range(40):  # until nothing moves any more
+        try:
+            while True:
+                sent += client.send(bytes(65536))
+        except BlockingIOError:
+            select.select([], [client], [], 0.01)
+
+    def queues() -> tuple[int, int]:
+        views = Views(daemon.stack, daemon.runtime.call, daemon.hub.bytes_in_pairs)
+        rows = daemon.ask(lambda: list(views._sockets(SocketsRequest())))
+        by_port = {row.local[1]: row for row in rows if row.state == "ESTAB"}
+        ours, theirs = (by_port[s.getsockname()[1]] for s in (client, server))
+        return ours.send_q, theirs.recv_q
+
+    for _ in range(200):
+        if sum(queues()) == sent:
+            break
+        select.select([], [], [], 0.01)
+    send_q, recv_q = queues()
+    assert send_q + recv_q == sent
+    assert recv_q > daemon.ask(lambda: max(r["recv_q"] for r in daemon.stack.tcp.diag()))
 
 
 def test_the_end_of_the_stream_leaves_the_other_direction_open(daemon, pair):
@@ -381,3 +414,37 @@ def test_a_daemon_that_ends_gives_blocked_clients_an_error(tmp_path: Path):
     ustack.down()
     for sock in (listener, client, server):
         sock.close()
+
+
+def test_wrap_socket_and_the_standard_librarys_http_run_over_it(listener):
+    """SSLContext.wrap_socket needs a real descriptor: OpenSSL reads and writes it itself."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(CERTIFICATE)
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    body = os.urandom(200_000)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def serve() -> None:
+        conn, address = listener.accept()
+        with serving.wrap_socket(conn, server_side=True) as secure:
+            Handler(secure, address, None)  # type: ignore[arg-type]
+
+    server = threading.Thread(target=serve)
+    server.start()
+    client = socket.create_connection(listener.getsockname(), timeout=30)
+    with trusting.wrap_socket(client, server_hostname="localhost") as secure:
+        secure.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = http.client.HTTPResponse(secure)
+        answer.begin()
+        assert answer.read() == body
+    server.join(30)
+    assert not server.is_alive()
