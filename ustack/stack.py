@@ -25,10 +25,11 @@ from ustack.lib.addresses import INADDR_LOOPBACK, Ipv4Interface
 from ustack.lib.clock import StackClock
 from ustack.lib.socket_error import socket_error
 from ustack.link.arp import Arp
+from ustack.native.lib import lib
 from ustack.native.mem import Mem
 from ustack.nic.wrapped import earlier
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
-from ustack.tcp.fast_rx import tcp_fast_rx
+from ustack.tcp.fast_rx import TcpFastRx
 from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ustack.tcp.cong.ops import CongestionOps
 
 IPPROTO_TCP = 6
+TIMER_NEVER: int = lib.US_TIMER_NEVER
 TIMERS_PER_POLL = 1024
 
 
@@ -63,7 +65,7 @@ class Stack:
         self.arp = Arp(self.net, self.config.ip.neigh)
         self.ip = Ipv4(self.net, self.arp)
         self.tcp = TcpProt(self.net, self.ip)
-        self.net.rx_fast = partial(tcp_fast_rx, self.tcp.fast)
+        self.net.rx_fast = TcpFastRx(self.tcp.fast)
         self.udp = UdpProt(self.net, self.ip)
         self.ip.inet_add_protocol(
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)
@@ -150,12 +152,24 @@ class Stack:
             return moved > 0
         return pending or moved > 0
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a softirq waits to be run."""
+        net = self.net
+        if net.softirq_frozen:
+            return False
+        if len(net.softnets) == 1:
+            return net.softnet.softirq_pending != 0
+        return net.softirq_pending
+
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
-        for softnet in self.net.softnets:
-            if softnet.softirq_pending and not self.net.softirq_frozen:
-                return 0
-        due_us = earlier(self.net.timers.next_us(), self.tcp.next_timer_us())
+        if self.is_pending:
+            return 0
+        due_us = self.net.timers.next_us()
+        tcp_us: int = lib.us_tcp_next_timer_us(self.tcp.fast.ptr)
+        if tcp_us != TIMER_NEVER and (due_us is None or tcp_us < due_us):
+            due_us = tcp_us
         for dev in self._timed:
             due_us = earlier(due_us, dev.wire_deadline_us())
         return due_us
@@ -232,6 +246,7 @@ class Stack:
                 self.tcp.sockmap.stop()
         elif self.tcp.sockmap is None:
             self.tcp.sockmap = SockMap(self.tcp)
+            self.tcp.fast.update_xmit()
 
     def register_protocol(
         self, proto: int, handler: RcvHandler, err_handler: ErrHandler | None = None

@@ -79,17 +79,20 @@ class RecvAll:
 
 
 class SendAll:
-    """Send all of ``view``, sleeping for buffer space; ``sent`` tells how far it came."""
+    """Send all of ``view``, sleeping for buffer space; ``sent`` tells how far it came.
+
+    A short ``bytes`` object serves as well: what is left of it is copied if it must wait.
+    """
 
     __slots__ = ("sent", "view")
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview | bytes) -> None:
         self.view = view
         self.sent = 0
 
     def __call__(self, core: InetSocket, flags: int) -> Any:
         """Send what the socket takes."""
-        total = self.view.nbytes
+        total = len(self.view)
         while True:
             try:
                 self.sent += core.send(self.view[self.sent :] if self.sent else self.view, flags)

@@ -22,6 +22,7 @@ from ustack.api.stacks import daemon_link, default_runtime
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
+SHORT_BYTES = 4096
 TIMEVAL = struct.Struct("@ll")
 MSG_OOB = int(_socket.MSG_OOB)
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
@@ -344,9 +345,13 @@ class socket(metaclass=_SocketType):
         """Send all of ``data``, or raise; the timeout is for the whole."""
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        with memoryview(data) as whole, whole.cast("B") as view:
-            send_all = attempts.SendAll(view)
+        if type(data) is bytes and len(data) <= SHORT_BYTES:
+            send_all = attempts.SendAll(data)
             sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
+        else:
+            with memoryview(data) as whole, whole.cast("B") as view:
+                send_all = attempts.SendAll(view)
+                sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
         if sent is NOT_YET:
             raise self._expired(timeout_us)
 

@@ -163,7 +163,9 @@ def _attach_tap(
         raise
 
 
-def up(tap: str | None = None, address: str | None = None, **options: Any) -> StackHandle:
+def up(
+    tap: str | None = None, address: str | None = None, *, busy_poll_us: int = 0, **options: Any
+) -> StackHandle:
     """Give this process its stack; ``ustack.socket`` and ``ustack.epoll`` use it from now on.
 
     Args:
@@ -182,7 +184,9 @@ def up(tap: str | None = None, address: str | None = None, **options: Any) -> St
     """
     with _default.lock:
         _check_unused()
-        _default.handle = StackHandle(ThreadedRuntime(build_stack(tap, address, **options)))
+        _default.handle = StackHandle(
+            ThreadedRuntime(build_stack(tap, address, **options), busy_poll_us=busy_poll_us)
+        )
         _default.implicit = False
         return _default.handle
 

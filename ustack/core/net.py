@@ -49,6 +49,27 @@ class Rng(Protocol):
         """Return a number from 0 to ``start`` - 1."""
 
 
+class RxFast(Protocol):
+    """A fast path in C, as the drivers see it."""
+
+    ptr: Any
+    """``struct us_tcp_fast *``"""
+
+    @property
+    def on(self) -> bool:
+        """Whether it may take frames now."""
+
+    @property
+    def genid(self) -> int:
+        """Generation of the routing table."""
+
+    def rx(self, dev: NetDevice, frames: Any, count: int, /) -> int:
+        """Take some of a batch; return how many are left, which then stand in front."""
+
+    def run_events(self) -> None:
+        """Do what C has left to do for connections."""
+
+
 class Net:
     """Everything that belongs to one stack below the protocols."""
 
@@ -74,9 +95,8 @@ class Net:
         """EtherType -> what takes its frames; ``ptype_specific`` has who registered."""
         self.ptype_specific: dict[int, tuple[PacketHandler, ...]] = {}
         self.ptype_all: tuple[PacketTap, ...] = ()
-        self.rx_fast: Callable[[NetDevice, Any, int], int] | None = None
-        """``(dev, frames, count)``: takes some of a batch before all else, returns how many
-        frames are left (TCP's)."""
+        self.rx_fast: RxFast | None = None
+        """What takes some of the received frames before all else (TCP's)."""
         self.taps_changed: Callable[[], None] | None = None
         """Told when ``ptype_all`` has changed."""
         self.trace_drop = TracePoint("kfree_skb")

@@ -45,6 +45,7 @@ from ustack.daemon.join_hub import JoinHub, Owner
 REQUESTS_PER_TURN = 16
 RIGHTS_BYTES = socket.CMSG_SPACE(4)
 RECV_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_CMSG_CLOEXEC)
+TCP_FASTOPEN_CONNECT = 30
 SOL_SOCKET, SO_ERROR = int(socket.SOL_SOCKET), int(socket.SO_ERROR)
 
 
@@ -158,6 +159,9 @@ def _getpeername(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
 
 
 def _setsockopt(call: Call, join: Join, fd: int, owner: Owner) -> None:
+    if (call.level, call.name) == (socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT):
+        # The SYN would wait for the first write, which we learn of only after connect().
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
     join.core.setsockopt(call.level, call.name, call.data)
 
 

@@ -214,12 +214,13 @@ class Join:
                 return
             try:
                 child = self.core.accept()
+                join, client_end = self._hub.join(child, self.owner)
             except OSError:
                 return
-            self._hand_over_one(child)
+            self._hand_over_one(child, join, client_end)
+        self._hub.when_there_is_room(self._changed)
 
-    def _hand_over_one(self, child: InetSocket) -> None:
-        join, client_end = self._hub.join(child, self.owner)
+    def _hand_over_one(self, child: InetSocket, join: Join, client_end: socket.socket) -> None:
         try:
             peer, local = child.getpeername(), child.getsockname()
         except OSError:  # it was reset while it waited, which accept() does not tell
@@ -247,6 +248,7 @@ class Join:
                 self._move_to_client()
         except BlockingIOError:
             self._watch(self._mask | OUT)
+            self._go_on_reading(core.poll())
             return
         except OSError:
             pass  # nobody reads: what is unread stays unread
@@ -258,6 +260,9 @@ class Join:
             self._fin_given = True
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
+        self._go_on_reading(state)
+
+    def _go_on_reading(self, state: int) -> None:
         if self._blocked and state & select.EPOLLOUT:
             self._blocked = False
             self._watch(self._mask | IN)
@@ -334,7 +339,7 @@ class Join:
         """Nobody holds the client's end any more; what it has written still goes out."""
         streaming = self._mode == STREAM
         self._hub.unwatch(self.fd)
-        if self._fin_given:  # perhaps both sides have only said that they will write no more
+        if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
         self._mode = HUNG_UP
         if streaming:

@@ -12,6 +12,7 @@ import random
 import resource
 import select
 import socket
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -65,8 +66,11 @@ class JoinHub:
         self.client_sockets = client_sockets
         self.sockets = min(sockets, raise_file_limit() - RESERVED_FILES)
         self._epoll = select.epoll()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+            self._device = os.fstat(any_socket.fileno()).st_dev
         self._joins: dict[int, Join] = {}
         self._by_inode: dict[int, Join] = {}
+        self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
         runtime.loop.add_reader(self._epoll.fileno(), self._ready)
 
@@ -119,10 +123,8 @@ class JoinHub:
 
     def find(self, client_end: int) -> Join | None:
         """Return the join whose client's end this descriptor is: having it is the permission."""
-        try:
-            return self._by_inode.get(os.fstat(client_end).st_ino)
-        except OSError:
-            return None
+        inode = socket_inode(client_end, self._device)
+        return None if inode is None else self._by_inode.get(inode)
 
     def bytes_in_pairs(self) -> PairBytes:
         """Return what lies between us and the clients: part of Recv-Q and Send-Q (``ss``)."""
@@ -146,6 +148,12 @@ class JoinHub:
         self.unwatch(join.fd)
         self._by_inode.pop(join.inode, None)
         join.owner.sockets -= 1
+        while self._waiting:
+            self.runtime.defer(self._waiting.pop())
+
+    def when_there_is_room(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` once a join has ended."""
+        self._waiting.add(resume)
 
     def bury(self, inode: int, error: int) -> None:
         """Keep how a connection ended, for the client to ask: an errno, or 0 for in order."""
@@ -155,7 +163,9 @@ class JoinHub:
 
     def exhume(self, client_end: int) -> int:
         """Return how a connection ended, an error only once; ECONNRESET if we never had it."""
-        inode = os.fstat(client_end).st_ino
+        inode = socket_inode(client_end, self._device)
+        if inode is None:
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         error = self._graves.get(inode, errno.ECONNRESET)
         self.bury(inode, 0)
         return error
@@ -185,6 +195,17 @@ class JoinHub:
         for join, events in ready:
             if not join.core.closed:
                 join.event(events)
+
+
+def socket_inode(fd: int, device: int) -> int | None:
+    """Return the number that the kernel knows a socket by; None for any other file.
+
+    A socket's name in a folder may have the same number: ``device`` is where sockets are kept.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISSOCK(status.st_mode):
+        return None
+    return status.st_ino if status.st_dev == device else None
 
 
 def raise_file_limit() -> int:

@@ -16,6 +16,8 @@ from ustack.core.napi import Napi
 from ustack.core.netdevice import (
     IFF_LOWER_UP,
     IFF_RUNNING,
+    NETIF_F_GRO,
+    NETIF_F_GSO,
     NETIF_F_IP_CSUM,
     NETIF_F_LRO,
     NETIF_F_RXCSUM,
@@ -28,6 +30,7 @@ from ustack.core.steering import netif_set_real_num_queues
 from ustack.core.timer import Timer
 from ustack.core.transmit import netif_wake_queue, qdisc_purge
 from ustack.driver import igb_ethtool, igb_settings
+from ustack.driver.igb_poll import igb_poll_context, igb_turn
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
@@ -38,7 +41,7 @@ from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 
 if TYPE_CHECKING:
     from ustack.config import NicConfig
-    from ustack.core.net import Net
+    from ustack.core.net import Net, RxFast
     from ustack.core.skb import Skb
 
 URGENT_BYTES = 1024
@@ -82,6 +85,8 @@ class IgbAdapter(NetDevice):
         self.rss_indir_tbl = bytes(RETA_SIZE)
         self._rss_key = b""
         self.is_running = False
+        self._poll: Any = None
+        """The device for C (``struct us_igb_poll *``), while it is up and C can poll it."""
         self.wire_lost: Callable[[OSError], None] | None = None
         """Told, in the middle of a poll, that the wire is gone (its TAP was deleted)."""
         self.set_queues(config.queues)
@@ -117,10 +122,20 @@ class IgbAdapter(NetDevice):
             if config.tso and wire.features & VNET_TSO4:
                 features |= NETIF_F_TSO
         self.features = features | self.features & NETIF_F_SOFT_FEATURES
+        self.update_xmit_queues()
+        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+
+    def update_xmit_queues(self) -> None:
+        """Tell those who send in C what the device does for them."""
+        features = self.features
         for queue in range(MAX_QUEUES):
+            self.xmit_queues[queue].index = queue
+            self.xmit_queues[queue].nic = self.nic.c_nic_on_descriptor or ffi.NULL
             self.xmit_queues[queue].can_sum = bool(features & NETIF_F_IP_CSUM)
             self.xmit_queues[queue].can_cut = bool(features & NETIF_F_TSO)
-        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
+            self.xmit_queues[queue].gso = bool(features & NETIF_F_GSO)
+        if self._poll is not None:
+            self._poll.gro = bool(features & NETIF_F_GRO)
 
     @property
     def has_large_buffers(self) -> bool:
@@ -154,6 +169,8 @@ class IgbAdapter(NetDevice):
         except (MemoryError, ValueError):
             self._free_resources()
             raise
+        self._poll = igb_poll_context(self, self.net.rx_fast) if not self.config.busy_poll else None
+        self.update_xmit_queues()
         regs = self.nic.regs
         regs.RAL = int.from_bytes(self.dev_addr[:4], "little")
         regs.RAH = int.from_bytes(self.dev_addr[4:], "little")
@@ -174,6 +191,7 @@ class IgbAdapter(NetDevice):
         if not self.is_running:
             return
         self.is_running = False
+        self._poll = None
         self.nic.write_eimc((1 << MAX_QUEUES) - 1)
         self.net.timers.del_timer(self._itr_timer)
         self.nic.regs.RCTL = 0
@@ -199,6 +217,11 @@ class IgbAdapter(NetDevice):
         """Let the qdiscs go on after the rings were replaced (netif_tx_wake_all_queues)."""
         for vector in self.q_vectors:
             netif_wake_queue(self, vector.index)
+
+    def moderation_changed(self, vector: IgbQVector) -> None:
+        """Tell the turn in C whether moderation follows the load."""
+        if self._poll is not None:
+            self._poll.is_adaptive = vector.is_adaptive
 
     def write_moderation(self) -> None:
         """Program what the vectors share: adaptive moderation spares whoever is waiting."""
@@ -248,13 +271,28 @@ class IgbAdapter(NetDevice):
         """
         if not self.is_running:
             return 0
-        taken = self.nic.dma(self.net.clock.now_us)
+        taken = None
+        fast = self.net.rx_fast
+        if self._poll is not None and fast is not None and self._is_plain(fast):
+            taken = igb_turn(self, self._poll, fast)
+        if taken is None:
+            taken = self.nic.dma(self.net.clock.now_us)
         if taken < 0:
             self._lose_wire()
             return 0
         if self.config.busy_poll and not self.net.softirq_frozen:
             taken += self._busy_poll()
         return taken
+
+    def _is_plain(self, fast: RxFast) -> bool:
+        """Whether a turn can be taken in C: nothing is pending, and nobody looks."""
+        net = self.net
+        return (
+            fast.on
+            and not net.softnet.softirq_pending
+            and not net.softirq_frozen
+            and not self.rps_maps
+        )
 
     def _busy_poll(self) -> int:
         """Clean the rings here and now, no interrupt and no softirq between (napi_busy_loop)."""

@@ -102,33 +102,40 @@ def igb_clean_rx_irq(vector: IgbQVector, budget: int) -> int:
     """Hand at most ``budget`` received frames to the stack; return how many."""
     rx = vector.rx
     assert rx is not None
-    ring = rx.ring
-    count: int = lib.us_igb_clean_rx_irq(ring, budget)
+    count: int = lib.us_igb_clean_rx_irq(rx.ring, budget)
+    if count:
+        fast = vector.adapter.net.rx_fast
+        left = count if fast is None else fast.rx(vector.adapter, rx.ring.frames, count)
+        igb_receive(vector, rx, left)
+    else:
+        lib.us_igb_alloc_rx_buffers(rx.ring, vector.rxq)
+    return count
+
+
+def igb_receive(vector: IgbQVector, rx: IgbRxRing, left: int) -> None:
+    """Hand the first ``left`` frames of a batch up, then post the buffers again."""
+    adapter = vector.adapter
+    net = adapter.net
+    view, napi = net.mem.view, vector.napi
+    # A frame that is alone in its poll has nothing to be merged with.
+    alone = left == 1
     try:
-        if count:
-            adapter = vector.adapter
-            net = adapter.net
-            left = count if net.rx_fast is None else net.rx_fast(adapter, ring.frames, count)
-            view, napi = net.mem.view, vector.napi
-            # A frame that is alone in its poll has nothing to be merged with.
-            alone = left == 1
-            batch = rx.frames[: left * _FRAME.size]
-            queue = vector.index
-            for addr, length, gso_size, gso_segs, ip_summed, rss in _FRAME.iter_unpack(batch):
-                skb = Skb(view[addr : addr + length], adapter)
-                skb.ip_summed = ip_summed
-                if rss:
-                    skb.hash = rss
-                    skb.queue_mapping = queue
-                if gso_size:
-                    skb.gso_size = gso_size
-                    skb.gso_segs = gso_segs
-                eth_type_trans(skb)
-                if alone:
-                    net.netif_receive_skb(skb)
-                else:
-                    napi_gro_receive(napi, skb)
+        batch = rx.frames[: left * _FRAME.size]
+        queue = vector.index
+        for addr, length, gso_size, gso_segs, ip_summed, rss in _FRAME.iter_unpack(batch):
+            skb = Skb(view[addr : addr + length], adapter)
+            skb.ip_summed = ip_summed
+            if rss:
+                skb.hash = rss
+                skb.queue_mapping = queue
+            if gso_size:
+                skb.gso_size = gso_size
+                skb.gso_segs = gso_segs
+            eth_type_trans(skb)
+            if alone:
+                net.netif_receive_skb(skb)
+            else:
+                napi_gro_receive(napi, skb)
     finally:
         if vector.rx is rx:
-            lib.us_igb_alloc_rx_buffers(ring, vector.rxq)
-    return count
+            lib.us_igb_alloc_rx_buffers(rx.ring, vector.rxq)

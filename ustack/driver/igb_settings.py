@@ -169,6 +169,7 @@ def igb_set_features(adapter: IgbAdapter, switches: Mapping[str, bool]) -> None:
     for name, bit in SOFT_FEATURES.items():
         if name in switches:
             adapter.features = adapter.features | bit if switches[name] else adapter.features & ~bit
+    adapter.update_xmit_queues()
     fields: dict[str, Any] = {
         field: switches[name] for name, field in CONFIG_FEATURES.items() if name in switches
     }

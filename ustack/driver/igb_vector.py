@@ -166,6 +166,7 @@ class IgbQVector:
         itr = self.itr
         itr.setting = rx_usecs
         self.is_adaptive = rx_usecs in ADAPTIVE_SETTINGS
+        self.adapter.moderation_changed(self)
         itr.itr_val = lib.US_IGB_START_ITR if self.is_adaptive else rx_usecs << 2
         itr.rx_class = itr.tx_class = lib.US_IGB_LOWEST_LATENCY
         rx, tx = self.rx, self.tx

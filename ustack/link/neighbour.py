@@ -70,7 +70,6 @@ class Neigh:
         "addr",
         "arp_queue",
         "arp_queue_len_bytes",
-        "confirmed_us",
         "dead",
         "dev",
         "ha",
@@ -105,6 +104,15 @@ class Neigh:
         self.confirmed_us = now_us
         self.timer = timer
         timer.arg = self
+
+    @property
+    def confirmed_us(self) -> int:
+        """When it was last seen to be there; C notes that, too."""
+        return int(self.hh_cache.confirmed_us)
+
+    @confirmed_us.setter
+    def confirmed_us(self, now_us: int) -> None:
+        self.hh_cache.confirmed_us = max(now_us, 0)
 
     def set_state(self, event: NudEvent) -> None:
         """Move as the transition table says.

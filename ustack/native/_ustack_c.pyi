@@ -41,6 +41,23 @@ class us_adv_tx_wb:
     nxtseq_seed: int
     status: int
 
+class us_bictcp:
+    epoch_start_us: int
+    last_jiffy: int
+    last_cwnd: int
+    ack_cnt: int
+    delay_min_us: int
+    last_max_cwnd: int
+    bic_origin_point: int
+    bic_k: int
+    tcp_cwnd: int
+    found: int
+    round_start_us: int
+    last_ack_us: int
+    end_seq: int
+    curr_rtt_us: int
+    sample_cnt: int
+
 class us_bq:
     head: int
     tail: int
@@ -52,6 +69,7 @@ class us_frag:
     len: int
 
 class us_hh:
+    confirmed_us: int
     usable: int
     header: Any
 
@@ -64,6 +82,21 @@ class us_igb_itr:
     rx_bytes: int
     tx_packets: int
     tx_bytes: int
+
+class us_igb_poll:
+    nic: us_nic
+    rx: us_igb_rx_ring
+    tx: us_igb_tx_ring
+    rxq: us_igb_rxq_regs
+    itr: us_igb_itr
+    fast: us_tcp_fast
+    mac: Any
+    is_adaptive: int
+    gro: int
+    irqs: int
+    consumed: int
+    left: int
+    taken: int
 
 class us_igb_regs:
     CTRL: int
@@ -223,6 +256,8 @@ class us_tcp_dst:
     queue: us_xmit_queue
     hh: us_hh
     genid: int
+    mtu: int
+    gso_max_size: int
     ttl: int
 
 class us_tcp_ehash: ...
@@ -242,11 +277,22 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     now_us: int
     on: int
+    may_xmit: int
+    early_retrans: int
+    pacing_ss_ratio: int
+    pacing_ca_ratio: int
+    tso_rtt_log: int
+    min_tso_segs: int
+    tso_win_divisor: int
+    notsent_lowat: int
+    wmem_max: int
+    moderate_rcvbuf: int
     rmem_max: int
     pingpong_thresh: int
     min_rtt_wlen_us: int
     genid: int
     gro: int
+    doorbell: int
     batch: int
     nevents: int
     events: Any
@@ -327,6 +373,10 @@ class us_tcp_sock:
     retransmits: int
     backoff: int
     probes_out: int
+    rcvbuf_locked: int
+    sndbuf_locked: int
+    nospace: int
+    ca_kind: int
     syn_fastopen: int
     srtt_us: int
     mdev_us: int
@@ -344,7 +394,9 @@ class us_tcp_sock:
     ack_quick: int
     ack_pingpong: int
     scaling_ratio: int
+    icsk_pending: int
     ack_ato_us: int
+    notsent_lowat: int
     ack_lrcvtime_us: int
     lsndtime_us: int
     snd_cwnd_stamp_us: int
@@ -364,7 +416,6 @@ class us_tcp_sock:
     write_queue: us_bq
     sk_rcvbuf: int
     sk_sndbuf: int
-    notsent_lowat: int
     rcv_ssthresh: int
     window_clamp: int
     rcvq_space: int
@@ -376,13 +427,13 @@ class us_tcp_sock:
     rcv_rtt_last_tsecr: int
     iss: int
     irs: int
+    icsk_probes_tstamp_ms: int
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
-    icsk_pending: int
-    icsk_probes_tstamp_ms: int
     hash_next: us_tcp_sock
     dst: us_tcp_dst
+    bictcp: us_bictcp
     hash: int
     handle: int
     punt_batch: int
@@ -461,8 +512,11 @@ class us_txlog:
 
 class us_xmit_queue:
     ring: us_igb_tx_ring
+    nic: us_nic
+    index: int
     can_sum: int
     can_cut: int
+    gso: int
     qlen: int
     doorbell: int
     packets: int
@@ -539,6 +593,13 @@ class Lib:
     US_IGB_LOW_LATENCY: int
     US_IGB_MAX_DATA_PER_TXD: int
     US_IGB_MAX_QUEUES: int
+    US_IGB_POLL_AGAIN: int
+    US_IGB_POLL_DMA: int
+    US_IGB_POLL_EVENTS: int
+    US_IGB_POLL_GONE: int
+    US_IGB_POLL_HELD: int
+    US_IGB_POLL_LEFT: int
+    US_IGB_POLL_NOT_NOW: int
     US_IGB_RETA_SIZE: int
     US_IGB_RSSRK_SIZE: int
     US_IGB_RXBUFFER_2048: int
@@ -557,14 +618,22 @@ class Lib:
     US_PAGE_SHIFT: int
     US_PAGE_SIZE: int
     US_SPLICE_MAX_FRAGS: int
+    US_TCP_CA_CUBIC: int
+    US_TCP_CA_PYTHON: int
+    US_TCP_CA_RENO: int
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
     US_TCP_EV_READABLE: int
+    US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
+    US_TCP_EV_XMIT: int
     US_TCP_SLOW_CA: int
+    US_TCP_SLOW_ERR: int
+    US_TCP_SLOW_MTUP: int
     US_TCP_SLOW_OFO: int
     US_TCP_SLOW_OPTION: int
+    US_TCP_SLOW_PACING: int
     US_TCP_SLOW_PARKED: int
     US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
@@ -604,9 +673,11 @@ class Lib:
     def us_igb_clean_tx_irq(self, ring: Any, budget: int, /) -> int: ...
     def us_igb_free_rx_resources(self, ring: Any, /) -> None: ...
     def us_igb_free_tx_resources(self, ring: Any, /) -> None: ...
+    def us_igb_poll(self, poll: Any, now_us: int, genid: int, /) -> int: ...
     def us_igb_set_itr(self, itr: Any, rx: Any, tx: Any, /) -> int: ...
     def us_igb_setup_rx_resources(self, mem: Any, count: int, buffer_bytes: int, /) -> us_igb_rx_ring: ...
     def us_igb_setup_tx_resources(self, mem: Any, count: int, /) -> us_igb_tx_ring: ...
+    def us_igb_tx_room(self, ring: Any, /) -> int: ...
     def us_igb_xmit_frame(self, ring: Any, data: Any, len: int, nfrags: int, csum_start: int, csum_offset: int, gso_size: int, /) -> int: ...
     def us_ip_fast_csum(self, iph: Any, bytes: int, /) -> int: ...
     def us_kmem_cache_create(self, mem: Any, name: Any, objsize: int, /) -> us_kmem_cache: ...
@@ -659,8 +730,10 @@ class Lib:
     def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
     def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
+    def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...
+    def us_tcp_sendmsg(self, fast: Any, tp: Any, data: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_sock_at(self, fast: Any, handle: int, /) -> us_tcp_sock: ...
     def us_tcp_timer_expired(self, fast: Any, event: Any, /) -> int: ...
     def us_tcp_transmit(self, fast: Any, tp: Any, xmit: Any, /) -> int: ...

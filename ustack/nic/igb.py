@@ -56,6 +56,11 @@ class IgbNic:
                 raise ValueError(f"a wire of more than {MAX_QUEUES} queues")
 
     @property
+    def c_nic_on_descriptor(self) -> Any:
+        """``struct us_nic *`` of a device whose wire is a descriptor, else None."""
+        return self._nic if self._is_dma else None
+
+    @property
     def wire_error(self) -> int:
         """errno of a wire that is gone (a TAP that was deleted: EBADFD), 0 while it works."""
         error: int = self.regs.WIREERR

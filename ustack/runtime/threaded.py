@@ -20,7 +20,7 @@ from ustack.runtime.background import DOZE_US, BackgroundThread
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
-from ustack.runtime.wires import Doorbell, WireSet
+from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -38,9 +38,16 @@ FLUSH_POLLS = 16
 
 
 class ThreadedRuntime:
-    """Drives ``stack`` for threads; ``close()`` ends it."""
+    """Drives ``stack`` for threads; ``close()`` ends it.
 
-    def __init__(self, stack: Stack) -> None:
+    Args:
+        stack: The stack.
+        busy_poll_us: how long a thread that waits looks for a frame before it sleeps, in
+            microseconds; 0: as long as waits are short anyway. It costs a processor, and the
+            answer finds nobody asleep (net.core.busy_poll).
+    """
+
+    def __init__(self, stack: Stack, *, busy_poll_us: int = 0) -> None:
         self.stack = stack
         self.closed = False
         """Calls fail: it was closed, or has failed."""
@@ -67,7 +74,7 @@ class ThreadedRuntime:
         self._last_call_us = 0
         self._deferred: deque[Callable[[], Any]] = deque()
         self._wires = WireSet(stack.filenos())
-        self._bell = Doorbell()
+        self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
         self._background = BackgroundThread(self)
         self._background.start()
         guard(self)
@@ -192,7 +199,8 @@ class ThreadedRuntime:
     ) -> Any:
         self._enter()
         try:
-            self._check_open()
+            if self.closed:
+                self._check_open()
             self._clock.now_us = now_us = monotonic_us()
             try:
                 result = attempt(*args)
@@ -234,7 +242,8 @@ class ThreadedRuntime:
                     self._sleep(waiter, deadline_us)
                 finally:
                     wq.remove(waiter.entry)
-                self._check_open()
+                if self.closed:
+                    self._check_open()
                 result = attempt(*args)
                 if result is not NOT_YET:
                     waiter.fired = False
@@ -346,13 +355,15 @@ class ThreadedRuntime:
             return
         if self._deferred:
             self._run_deferred()
-        next_us = self.stack.next_deadline_us()
         now_us = self._clock.now_us
         if self._leader is self._background.waiter and now_us - self._last_call_us < DOZE_US:
             self._leader = None  # we come often: let it not contend with us
             self._background.waiter.rouse()
         self._last_call_us = now_us
         overdue = self._leader is None and now_us - self._last_poll_us >= POLL_EVERY_US
+        if self._leader is None and not overdue and not self.stack.is_pending:
+            return  # nobody sleeps too long, and who leads next looks at the timers
+        next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):
             self._poll()
             next_us = self.stack.next_deadline_us()

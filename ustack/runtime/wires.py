@@ -15,6 +15,7 @@ from ustack.runtime.clock import monotonic_us
 
 SPIN_MAX = 100
 """Times that poll(2) is tried, about 0.5 us each, before blocking."""
+SPINS_PER_US = 2
 SHORT_WAIT_US = 100
 """A wait that ends this soon, in microseconds, is worth spinning for next time."""
 
@@ -42,12 +43,14 @@ class Doorbell:
 
     Args:
         spin_max: how often to try before blocking, when waits are short.
+        spin_min: ... and whatever they are (busy polling).
     """
 
-    def __init__(self, spin_max: int = SPIN_MAX) -> None:
-        self._spin_max = spin_max
+    def __init__(self, spin_max: int = SPIN_MAX, spin_min: int = 0) -> None:
+        self._spin_max = max(spin_max, spin_min)
+        self._spin_min = spin_min
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._spin = 0
+        self._spin = spin_min
 
     def ring(self) -> None:
         """Wake the sleeper, or keep the next one from falling asleep; callable from anywhere."""
@@ -67,7 +70,7 @@ class Doorbell:
             self._drain()
         if timeout_us:
             short = ready and monotonic_us() - since_us < SHORT_WAIT_US
-            self._spin = self._spin_max if short else self._spin >> 1
+            self._spin = self._spin_max if short else max(self._spin >> 1, self._spin_min)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -100,7 +100,9 @@ def tcp_ack(sk: TcpSock, seg: Segment) -> DropReason | None:
         tcp_snd_una_update(sk, ack)
     tp.rcv_tstamp_us = sk.prot.clock.now_us
     tp.probes_out = 0
-    sk.sk_err_soft = 0
+    if sk.sk_err_soft:
+        sk.sk_err_soft = 0
+        tp.slow &= ~lib.US_TCP_SLOW_ERR
     sk.ca.in_ack_event(
         sk, CA_ACK_SLOWPATH | (flag & CA_ACK_WIN_UPDATE) | (CA_ACK_ECE if flag & FLAG_ECE else 0)
     )

@@ -86,7 +86,8 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     child.reuseport, child.opts = lsk.reuseport, lsk.opts
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.tp.slow = lsk.tp.slow & lib.US_TCP_SLOW_OPTION
-    child.rcvbuf_locked, child.sndbuf_locked = lsk.rcvbuf_locked, lsk.sndbuf_locked
+    child.tp.rcvbuf_locked = lsk.tp.rcvbuf_locked
+    child.tp.sndbuf_locked = lsk.tp.sndbuf_locked
     child.bind_addr = lsk.bind_addr
     tp = child.tp
     tp.sk_rcvbuf, tp.sk_sndbuf = lsk.tp.sk_rcvbuf, lsk.tp.sk_sndbuf

@@ -24,6 +24,7 @@ from ustack.lib.drop_reason import DropReason
 from ustack.lib.pieces import Pieces
 from ustack.lib.seqnum import SEQ_MASK, after, before
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
+from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
 from ustack.tcp.check_req import tcp_check_req
 from ustack.tcp.close import tcp_done_with_error
@@ -250,6 +251,7 @@ def tcp_v4_err(
         tcp_done_with_error(sk, err)
     else:
         sk.sk_err_soft = err
+        tp.slow |= lib.US_TCP_SLOW_ERR
 
 
 def _err_for_request(prot: TcpProt, key: tuple[int, int, int, int], seq: int) -> None:

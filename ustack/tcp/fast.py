@@ -51,6 +51,15 @@ class TcpFast:
         self.ptr.min_rtt_wlen_us = tcp.tcp_min_rtt_wlen_us
         self.ptr.rmem_max = tcp.tcp_rmem[2]
         self.ptr.pingpong_thresh = tcp.tcp_pingpong_thresh
+        self.ptr.early_retrans = tcp.tcp_early_retrans in (3, 4)
+        self.ptr.pacing_ss_ratio = tcp.tcp_pacing_ss_ratio
+        self.ptr.pacing_ca_ratio = tcp.tcp_pacing_ca_ratio
+        self.ptr.tso_rtt_log = tcp.tcp_tso_rtt_log
+        self.ptr.min_tso_segs = tcp.tcp_min_tso_segs
+        self.ptr.tso_win_divisor = tcp.tcp_tso_win_divisor
+        self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
+        self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
+        self.ptr.wmem_max = tcp.tcp_wmem[2]
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6
@@ -63,6 +72,11 @@ class TcpFast:
         """Taps see each packet in Python."""
         self.on = self._wanted and not self.prot.net.ptype_all
         self.ptr.on = self.on
+        self.update_xmit()
+
+    def update_xmit(self) -> None:
+        """Let C decide what to send, unless local sockets are joined by a sockmap."""
+        self.ptr.may_xmit = self.prot.sockmap is None
 
     def forget(self, sk: TcpSock) -> None:
         """Have C forget the control block, which will be freed."""
@@ -98,8 +112,10 @@ class TcpFast:
 
     def ring_doorbells(self) -> None:
         """Have the devices send what C has put into their rings."""
-        for dev in self._devices:
-            dev.ndo_xmit_flush(0)
+        if self.ptr.doorbell:
+            self.ptr.doorbell = 0
+            for dev in self._devices:
+                dev.ndo_xmit_flush(0)
 
     def _fold_mib(self) -> None:
         """Add what C has counted to the stack's counters."""
@@ -126,6 +142,8 @@ class FastDst:
         self.neigh: Neigh | None = None
         dst.queue = rt.dev.ndo_xmit_queue(0)
         dst.genid = rt.genid
+        dst.mtu = rt.mtu
+        dst.gso_max_size = rt.dev.gso_max_size
         dst.ttl = ip.config.ip_default_ttl
         self.update(rt)
 

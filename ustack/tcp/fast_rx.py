@@ -1,6 +1,6 @@
 """Received frames that C takes, and what is left to do for their connections.
 
-The driver hands every batch to ``tcp_fast_rx`` before anything else. C consumes the segments
+The driver hands every batch to ``TcpFastRx.rx`` before anything else. C consumes the segments
 that their connections expect and says, once a connection, what it could not do: wake whoever
 reads, set a timer. What it did not take goes on as a packet, in the same order.
 """
@@ -30,54 +30,82 @@ _EVENT = Struct("=IIIII4xq")
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
+EV_XMIT: int = lib.US_TCP_EV_XMIT
+EV_SPACE: int = lib.US_TCP_EV_SPACE
 
 
-def tcp_fast_rx(fast: TcpFast, dev: NetDevice, frames: Any, count: int) -> int:
-    """Let C take what it can of a batch.
+class TcpFastRx:
+    """The receive side for the drivers (``core.net.RxFast``)."""
 
-    Args:
-        fast: the stack's fast path.
-        dev: the device that received it.
-        frames: ``struct us_igb_rx_frame *``; those that are left come to stand in front.
-        count: how many there are.
+    def __init__(self, fast: TcpFast) -> None:
+        self._fast = fast
+        self._fib = fast.prot.ip.fib
+        self.ptr = fast.ptr
 
-    Returns:
-        How many are left.
-    """
-    if not fast.on or dev.rps_maps:
-        return count
-    ptr = fast.ptr
-    ptr.now_us = fast.prot.clock.now_us
-    ptr.genid = fast.prot.ip.fib.genid
-    ptr.gro = dev.features & NETIF_F_GRO
-    left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
-    if left != count:
-        fast.prot.net.softnet.processed += count - left
-        _run_events(fast)
-    return left
+    @property
+    def on(self) -> bool:
+        """Whether C may take frames now."""
+        return self._fast.on
+
+    @property
+    def genid(self) -> int:
+        """Generation of the routing table."""
+        return self._fib.genid
+
+    def run_events(self) -> None:
+        """Do what C has left to do for connections."""
+        run_events(self._fast)
+
+    def rx(self, dev: NetDevice, frames: Any, count: int) -> int:
+        """Let C take what it can of a batch.
+
+        Args:
+            dev: the device that received it.
+            frames: ``struct us_igb_rx_frame *``; those that are left come to stand in front.
+            count: how many there are.
+
+        Returns:
+            How many are left.
+        """
+        fast = self._fast
+        if not fast.on or dev.rps_maps:
+            return count
+        ptr = fast.ptr
+        ptr.now_us = fast.prot.clock.now_us
+        ptr.genid = fast.prot.ip.fib.genid
+        ptr.gro = dev.features & NETIF_F_GRO
+        left: int = lib.us_tcp_fast_rx(ptr, dev.dev_addr, frames, count)
+        if left != count:
+            fast.prot.net.softnet.processed += count - left
+            run_events(fast)
+        return left
 
 
-def _run_events(fast: TcpFast) -> None:
+def run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
     ptr, socks = fast.ptr, fast.prot.socks
     fast.ring_doorbells()
+    if not ptr.nevents:
+        return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
     for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)
         if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
             continue  # closed by whoever was woken before it
-        if what & EV_ACKED:
+        if what & (EV_ACKED | EV_XMIT):
             _acked(sk, what, pkts, prior_packets, rtt_us)
             continue
         if what & EV_ACK:
             tcp_send_ack(sk)
-        sk.duplicate_sack = None
-        tcp_data_ready(sk)
+        if what & EV_SPACE:
+            sk.sk_write_space()
+        if what & EV_READABLE:
+            sk.duplicate_sack = None
+            tcp_data_ready(sk)
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:
     """New data was acknowledged, perhaps by text: the end of tcp_rcv_state_process."""
-    sk.sk_err_soft = 0
     if pkts:
         tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
     if what & EV_READABLE:
@@ -85,6 +113,8 @@ def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -
         tcp_data_ready(sk)
     if is_over(sk):
         return
+    if what & EV_SPACE:
+        sk.sk_write_space()
     tcp_push_pending_frames(sk)
     tcp_check_space(sk)
     if what & EV_ACK:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK, after
+from ustack.native.lib import lib
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN, tcp_current_ssthresh
 from ustack.tcp.mss import (
     tcp_current_mss,
@@ -64,6 +65,8 @@ def tcp_mtup_init(sk: TcpSock, *, tstamps: bool) -> None:
     """
     always = sk.prot.config.tcp_mtu_probing > 1
     sk.mtup = MtuProbe(sk, tstamps=tstamps) if always else None
+    if always:
+        sk.tp.slow |= lib.US_TCP_SLOW_MTUP
 
 
 def tcp_mtu_probing(sk: TcpSock) -> None:
@@ -77,6 +80,7 @@ def tcp_mtu_probing(sk: TcpSock) -> None:
     mtup = sk.mtup
     if mtup is None:
         sk.mtup = MtuProbe(sk, tstamps=bool(sk.tp.tstamp_ok))
+        sk.tp.slow |= lib.US_TCP_SLOW_MTUP
     else:
         mss = min(tcp_mtu_to_mss(sk, mtup.search_low) >> 1, config.tcp_base_mss)
         mss = max(mss, config.tcp_mtu_probe_floor, config.tcp_min_snd_mss)

@@ -140,14 +140,14 @@ def _set_oobinline(sk: TcpSock, value: int) -> None:
 
 def _set_rcvbuf(sk: TcpSock, value: int) -> None:
     limit = sk.prot.net.config.core.rmem_max
-    sk.rcvbuf_locked = True
+    sk.tp.rcvbuf_locked = True
     sk.tp.sk_rcvbuf = max(2 * min(max(value, 0), limit), SOCK_MIN_RCVBUF)
 
 
 def _set_rcvlowat(sk: TcpSock, value: int) -> None:
     """Never ask for more than the window can become; make it large enough (tcp_set_rcvlowat)."""
     tp = sk.tp
-    cap = (tp.sk_rcvbuf if sk.rcvbuf_locked else sk.prot.config.tcp_rmem[2]) >> 1
+    cap = (tp.sk_rcvbuf if sk.tp.rcvbuf_locked else sk.prot.config.tcp_rmem[2]) >> 1
     sk.rcvlowat = min(value, cap) if value >= 0 else cap
     sk.rcvlowat = sk.rcvlowat or 1
     if sk.rcvlowat > 1:
@@ -157,7 +157,7 @@ def _set_rcvlowat(sk: TcpSock, value: int) -> None:
     if tp.state != TCP_LISTEN:
         tcp_data_ready(sk)
     wanted = tcp_space_from_win(sk, sk.rcvlowat)
-    if not sk.rcvbuf_locked and wanted > tp.sk_rcvbuf:
+    if not sk.tp.rcvbuf_locked and wanted > tp.sk_rcvbuf:
         tp.sk_rcvbuf = wanted
         if tp.window_clamp:
             tp.window_clamp = max(tp.window_clamp, sk.rcvlowat)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.lib.seqnum import SEQ_MASK
+from ustack.native.lib import lib
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def sk_set_max_pacing_rate(sk: TcpSock, rate: int) -> None:
         sk.pacing.max_rate = rate
     elif rate != MAX_RATE:
         sk.pacing = Pacing(rate)
+        sk.tp.slow |= lib.US_TCP_SLOW_PACING
     sk.tp.sk_pacing_rate = min(sk.tp.sk_pacing_rate, rate)
 
 
@@ -64,6 +66,7 @@ def tcp_pacing_on(sk: TcpSock) -> None:
     """Pace ``sk`` at ``sk_pacing_rate``: a congestion control's ``init`` may ask for it."""
     if sk.pacing is None:
         sk.pacing = Pacing()
+        sk.tp.slow |= lib.US_TCP_SLOW_PACING
 
 
 def tcp_pacing_stop(sk: TcpSock) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
-from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
     from ustack.tcp.timewait import TimewaitSock
-
-TIMER_NEVER: int = lib.US_TIMER_NEVER
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -143,11 +140,6 @@ class TcpProt:
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
         return list(tcp_diag(self))
-
-    def next_timer_us(self) -> int | None:
-        """Return when the first of all connections' timers is due, None if none is set."""
-        due_us: int = lib.us_tcp_next_timer_us(self.fast.ptr)
-        return None if due_us == TIMER_NEVER else due_us
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""

@@ -15,6 +15,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_in_pingpong_mode
+from ustack.tcp.fast_rx import run_events
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from ustack.tcp.transmit import tcp_send_ack
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MSG_PEEK = 0x02
 MSG_TRUNC = 0x20
+RECV_MAX = 1 << 30
 
 
 def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
@@ -40,6 +42,10 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
         OSError: the pending error; ENOTCONN, it was never connected (the application's);
             BlockingIOError (EAGAIN), nothing is there.
     """
+    if not flags and sk.prot.fast.on and sk.opts.peek_off < 0:
+        got = _recv_in_c(sk, buffer, length)
+        if got:
+            return got
     tp = sk.tp
     offset = tcp_peek_offset(sk, flags)
     available = tp.receive_queue.len - offset
@@ -83,6 +89,23 @@ def tcp_bytes_read(sk: TcpSock, length: int) -> None:
 def tcp_peek_offset(sk: TcpSock, flags: int) -> int:
     """Return how far behind the next byte to be read a call begins (sk_peek_offset)."""
     return max(sk.opts.peek_off, 0) if flags & MSG_PEEK else 0
+
+
+def _recv_in_c(sk: TcpSock, buffer: Any, length: int) -> int:
+    """Let C do it all, the usual case; 0: nothing is there, or it is out of the ordinary."""
+    prot = sk.prot
+    fast = prot.fast
+    got: int = lib.us_tcp_recvmsg(
+        fast.ptr,
+        sk.tp,
+        ffi.from_buffer(buffer),
+        min(length, RECV_MAX),
+        prot.clock.now_us,
+        prot.ip.fib.genid,
+    )
+    if got:
+        run_events(fast)
+    return got
 
 
 def _empty(sk: TcpSock) -> int:

@@ -51,7 +51,7 @@ def tcp_clamp_window(sk: TcpSock, length: int) -> None:
     tp.ack_quick = 0
     most = sk.prot.config.tcp_rmem[2]
     wanted = sk_rmem_alloc(sk) + length
-    if tp.sk_rcvbuf < most and not sk.rcvbuf_locked:
+    if tp.sk_rcvbuf < most and not sk.tp.rcvbuf_locked:
         tp.sk_rcvbuf = max(min(wanted, most), tp.sk_rcvbuf)
     if wanted > tp.sk_rcvbuf:
         tp.rcv_ssthresh = min(tp.window_clamp, 2 * tp.advmss)

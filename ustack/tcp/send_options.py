@@ -62,7 +62,7 @@ def max_pacing_rate(sk: TcpSock, buflen: int) -> int | bytes:
 def _set_sndbuf(sk: TcpSock, value: int) -> None:
     """Fix the buffer's size, twice what was asked for: no autotuning any more (SO_SNDBUF)."""
     limit = sk.prot.net.config.core.wmem_max
-    sk.sndbuf_locked = True
+    sk.tp.sndbuf_locked = True
     sk.tp.sk_sndbuf = max(2 * min(value & 0xFFFFFFFF, limit), SOCK_MIN_SNDBUF)
     sk_stream_write_space(sk)
 

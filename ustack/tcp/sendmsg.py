@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
+from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_push
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MSG_OOB = 0x01
 MSG_MORE = 0x8000
+SEND_MAX = 1 << 30
 
 
 def sk_stream_error(sk: TcpSock) -> OSError:
@@ -79,11 +81,38 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
-    tp = sk.tp
-    sk_stream_check(sk)
     length = len(data)
+    if not flags and sk.prot.fast.on:
+        taken = _send_in_c(sk, data, length)
+        if taken:
+            return taken
+    sk_stream_check(sk)
     if not length:
         return 0
+    return _sendmsg(sk, data, length, flags)
+
+
+def _send_in_c(sk: TcpSock, data: bytes | bytearray | memoryview, length: int) -> int:
+    """Let C do it all, the usual case; 0: it is out of the ordinary."""
+    prot, fast = sk.prot, sk.prot.fast
+    if sk.sk_err or sk.duplicate_sack is not None:
+        return 0
+    source = data if type(data) is bytes else ffi.from_buffer(data)
+    taken: int = lib.us_tcp_sendmsg(
+        fast.ptr, sk.tp, source, min(length, SEND_MAX), prot.clock.now_us, prot.ip.fib.genid
+    )
+    if taken < 0:
+        if taken == -errno.EAGAIN:
+            raise socket_error(errno.EAGAIN)
+        return 0
+    prot.copied_bytes += taken
+    run_events(fast)
+    return taken
+
+
+def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, flags: int) -> int:
+    """The way through Python."""
+    tp = sk.tp
     goal = tcp_size_goal(sk, tcp_current_mss(sk))
     taken = 0
     while taken < length:

@@ -80,7 +80,7 @@ def tcp_check_space(sk: TcpSock) -> None:
 def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
     """Not if SO_SNDBUF fixed it, nor while cwnd is full anyway (tcp_should_expand_sndbuf)."""
     tp = sk.tp
-    if sk.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
+    if tp.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
         return False
     in_flight = tp.snd_nxt - tp.snd_una & SEQ_MASK
     return bool(in_flight < tp.snd_cwnd * tp.mss_cache)
@@ -89,7 +89,7 @@ def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
 def tcp_sndbuf_expand(sk: TcpSock) -> None:
     """Let the buffer hold two congestion windows of packets, up to tcp_wmem[2]."""
     tp = sk.tp
-    if sk.sndbuf_locked:
+    if tp.sndbuf_locked:
         return
     payload = max(tp.rx_opt_mss, tp.mss_cache)
     per_mss = _roundup_pow_of_two(payload + MAX_TCP_HEADER + SKB_SHARED_INFO) + SKB_SIZE

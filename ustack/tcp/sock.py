@@ -124,7 +124,6 @@ class TcpSock(Sock):
         "rcvq",
         "recovery",
         "rtx",
-        "sndbuf_locked",
         "sndq",
         "tp",
         "urg",
@@ -133,10 +132,10 @@ class TcpSock(Sock):
 
     def __init__(self, prot: TcpProt, ca: CongestionOps, tp: Any = None) -> None:
         """Make a socket, or the object of one that has a control block already: ``tp``."""
-        super().__init__()
-        self.prot = prot
         self.tp: Any = tp
         """struct us_tcp_sock; None once an orphan is over."""
+        super().__init__()
+        self.prot = prot
         if tp is None:
             self._new_tcb()
         self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
@@ -189,10 +188,6 @@ class TcpSock(Sock):
         self.fastopen_req: FastopenRequest | None = None
         """Fast Open, until the SYN-ACK."""
         self.rcvlowat = 1
-        self.rcvbuf_locked = False
-        """SO_RCVBUF was set: no autotuning."""
-        self.sndbuf_locked = False
-        """SO_SNDBUF was set: no autotuning."""
         self.user_timeout_us = 0
 
     def set_dst(self, rt: Route | None) -> None:
@@ -200,6 +195,16 @@ class TcpSock(Sock):
         self.dst = rt
         by_c = ip_dont_fragment(self) and not self.opts.md5_keys
         self.tp.dst = self.prot.fast.dst_of(rt if by_c else None)
+
+    @property
+    def nospace(self) -> bool:
+        """Whether a writer waits for room (SOCK_NOSPACE); C looks at it, too."""
+        return self.tp is not None and bool(self.tp.nospace)
+
+    @nospace.setter
+    def nospace(self, waits: bool) -> None:
+        if self.tp is not None:
+            self.tp.nospace = waits
 
     @property
     def state(self) -> int:
@@ -246,6 +251,8 @@ class TcpSock(Sock):
         keep = (
             "sk_rcvbuf",
             "sk_sndbuf",
+            "rcvbuf_locked",
+            "sndbuf_locked",
             "nonagle",
             "tos",
             "ttl",
@@ -255,7 +262,7 @@ class TcpSock(Sock):
             "ts_recent_stamp_us",
         )
         kept = {name: getattr(old, name) for name in keep}
-        slow = old.slow & lib.US_TCP_SLOW_OPTION
+        slow = old.slow & (lib.US_TCP_SLOW_OPTION | lib.US_TCP_SLOW_PACING)
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
         handle = old.handle
         self._purge()

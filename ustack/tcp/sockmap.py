@@ -85,6 +85,7 @@ class SockMap:
     def stop(self) -> None:
         """Switch off: what waits for a reader goes over the stack, or has its window probed."""
         self._prot.sockmap = None
+        self._prot.fast.update_xmit()
         for sk in list(self._prot.ehash.values()):
             tcp_push_pending_frames(sk)
 

@@ -90,7 +90,7 @@ def tcp_initial_clamp(sk: TcpSock) -> int:
     A buffer that autotuning must leave alone needs no scale for more (tcp_connect_init).
     """
     clamp = int(sk.tp.window_clamp)
-    if not sk.rcvbuf_locked:
+    if not sk.tp.rcvbuf_locked:
         return clamp
     space = sk.tp.sk_rcvbuf * TCP_DEFAULT_SCALING_RATIO >> TCP_RMEM_TO_WIN_SCALE
     return min(clamp or space, space)
@@ -279,7 +279,7 @@ def tcp_rcvbuf_grow(sk: TcpSock, copied: int) -> None:
     tp = sk.tp
     config = sk.prot.config
     old, tp.rcvq_space = tp.rcvq_space, copied
-    if not config.tcp_moderate_rcvbuf or sk.rcvbuf_locked:
+    if not config.tcp_moderate_rcvbuf or sk.tp.rcvbuf_locked:
         return
     window = copied << 1
     if old:

@@ -107,6 +107,7 @@ void us_igb_free_tx_resources(struct us_igb_tx_ring *ring);
 int us_igb_xmit_frame(struct us_igb_tx_ring *ring, const uint8_t *data, uint32_t len,
 		      uint32_t nfrags, uint32_t csum_start, uint32_t csum_offset,
 		      uint32_t gso_size);
+uint32_t us_igb_tx_room(const struct us_igb_tx_ring *ring);
 uint32_t us_igb_clean_tx_irq(struct us_igb_tx_ring *ring, uint32_t budget);
 
 int us_igb_set_itr(struct us_igb_itr *itr, const struct us_igb_rx_ring *rx,

@@ -7,6 +7,25 @@
 
 struct us_tcp_dst;
 
+/* What CUBIC remembers of a connection (struct bictcp); see ustack/tcp/cong/cubic.py. */
+struct us_bictcp {
+	uint64_t epoch_start_us;	/* when the curve began, 0 before it has */
+	uint64_t last_jiffy;
+	uint32_t last_cwnd;
+	uint32_t ack_cnt;
+	uint32_t delay_min_us;		/* least RTT, 0: unknown */
+	uint32_t last_max_cwnd;		/* W_max of RFC 9438, segments */
+	uint32_t bic_origin_point;
+	uint32_t bic_k;			/* K, in units of 2**-10 s */
+	uint32_t tcp_cwnd;		/* W_est, the window that Reno would have */
+	uint32_t found;			/* HyStart has ended slow start */
+	uint64_t round_start_us;	/* HyStart's round, a round trip of slow start */
+	uint64_t last_ack_us;		/* the last ACK of its train */
+	uint32_t end_seq;		/* SND.NXT when it began: acknowledged, the next one begins */
+	uint32_t curr_rtt_us;		/* its least RTT */
+	uint32_t sample_cnt;
+};
+
 /*
  * The TCP control block. Written by C and Python alike; field names are Linux's
  * struct tcp_sock, RFC 9293's variables where it has them. Addresses and ports are
@@ -72,6 +91,10 @@ struct us_tcp_sock {
 	uint8_t retransmits;		/* consecutive timeouts of the same data */
 	uint8_t backoff;
 	uint8_t probes_out;
+	uint8_t rcvbuf_locked;		/* SO_RCVBUF was set: no autotuning */
+	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
+	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
 	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
 	/* RTT and RTO, RFC 6298. */
@@ -93,7 +116,9 @@ struct us_tcp_sock {
 	uint8_t ack_quick;		/* quick ACKs left */
 	uint8_t ack_pingpong;
 	uint8_t scaling_ratio;		/* part of the receive buffer that is window, of 256 */
+	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
 	uint32_t ack_ato_us;
+	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint64_t ack_lrcvtime_us;	/* last data segment in */
 	uint64_t lsndtime_us;		/* last data segment out */
 	uint64_t snd_cwnd_stamp_us;	/* when cwnd was last found used or reduced */
@@ -115,7 +140,6 @@ struct us_tcp_sock {
 	struct us_bq write_queue;	/* bytes from SND.UNA on; SYN and FIN are not in it */
 	uint32_t sk_rcvbuf;
 	uint32_t sk_sndbuf;
-	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint32_t rcv_ssthresh;		/* current window clamp */
 	uint32_t window_clamp;
 	uint32_t rcvq_space;		/* bytes copied to the user in the last RTT */
@@ -127,24 +151,24 @@ struct us_tcp_sock {
 	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
+	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
 
 	/* Timers, see tcp_fast.h: the wheel's is due with the earlier of both times, or before. */
 	struct us_timer timer;
 	uint64_t icsk_timeout_us;	/* retransmission or probe, 0: not armed */
 	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
-	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
-	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
 
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
+	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
 	uint32_t hash;
 	uint32_t handle;		/* number of its place, see us_tcp_handle */
 	uint32_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t inet_id;		/* IP identification of the next packet */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
-	uint8_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
+	uint16_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
 	uint8_t is_hashed;
 	uint8_t event;			/* its place in the present batch's events */
 	uint16_t sockopts;		/* number of its options while it has no Python object */

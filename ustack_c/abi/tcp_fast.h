@@ -2,6 +2,7 @@
 #define USTACK_ABI_TCP_FAST_H
 
 #include "igb.h"
+#include "nic.h"
 #include "tcp.h"
 
 /*
@@ -17,11 +18,21 @@
 #define US_TCP_SLOW_TLP 8	/* a tail loss probe is out */
 #define US_TCP_SLOW_CA 16	/* its congestion control looks at every ACK */
 #define US_TCP_SLOW_PARKED 32	/* it idles and has no Python object */
+#define US_TCP_SLOW_PACING 64	/* it is paced */
+#define US_TCP_SLOW_ERR 128	/* an ICMP message is remembered until the next ACK */
+#define US_TCP_SLOW_MTUP 256	/* it searches its path's MTU */
+
+/* us_tcp_sock.ca_kind */
+#define US_TCP_CA_PYTHON 0	/* its ACKs in order are Python's, too */
+#define US_TCP_CA_RENO 1
+#define US_TCP_CA_CUBIC 2
 
 /* us_tcp_event.what */
 #define US_TCP_EV_ACKED 1	/* SND.UNA has moved: timers, cwnd, what may go now, ACKs */
 #define US_TCP_EV_READABLE 2	/* there is text to read */
 #define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
+#define US_TCP_EV_XMIT 32	/* what may go now has to be sent, and what follows from that */
+#define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 
@@ -39,8 +50,11 @@ struct us_tcp_event {
 /* The transmit queue of a device that C may send through. */
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
+	struct us_nic *nic;	/* whose doorbell C can ring itself, or NULL */
+	uint32_t index;		/* of the queue */
 	uint32_t can_sum;	/* the device completes checksums */
 	uint32_t can_cut;	/* and cuts super-frames */
+	uint32_t gso;		/* if it does not, they are cut for it (NETIF_F_GSO) */
 	uint32_t qlen;		/* packets that wait in the qdisc: nothing may overtake them */
 	uint32_t doorbell;	/* descriptors were filled: write the tail */
 	uint64_t packets;	/* segments and bytes since they were last added to the qdisc's */
@@ -49,6 +63,7 @@ struct us_xmit_queue {
 
 /* A neighbour's Ethernet header (struct hh_cache). */
 struct us_hh {
+	uint64_t confirmed_us;	/* when it last was seen to be there */
 	uint8_t usable;		/* the neighbour is there */
 	uint8_t header[14];
 };
@@ -58,6 +73,8 @@ struct us_tcp_dst {
 	struct us_xmit_queue *queue;
 	struct us_hh *hh;	/* NULL: the route is not to be used any more */
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
+	uint32_t mtu;
+	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint8_t ttl;		/* unless the socket has its own */
 };
 
@@ -103,11 +120,22 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
+	uint32_t may_xmit;	/* ... and decide what to send */
+	uint32_t early_retrans;	/* tail loss probes are sent */
+	uint32_t pacing_ss_ratio;	/* net.ipv4.tcp_pacing_ss_ratio */
+	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
+	uint32_t tso_rtt_log;	/* net.ipv4.tcp_tso_rtt_log */
+	uint32_t min_tso_segs;	/* net.ipv4.tcp_min_tso_segs */
+	uint32_t tso_win_divisor;	/* net.ipv4.tcp_tso_win_divisor */
+	uint32_t notsent_lowat;	/* net.ipv4.tcp_notsent_lowat */
+	uint32_t wmem_max;	/* net.ipv4.tcp_wmem[2] */
+	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
+	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[64];
@@ -142,6 +170,12 @@ int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		    const struct us_tcp_xmit *xmit);
+
+/* send() and recv() in the usual case. */
+int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
+		       uint32_t len, uint64_t now_us, uint32_t genid);
+int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+		       uint32_t len, uint64_t now_us, uint32_t genid);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

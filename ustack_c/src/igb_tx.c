@@ -46,6 +46,17 @@ static uint32_t us_tx_unused(const struct us_igb_tx_ring *ring)
 	return (ring->next_to_clean + ring->count - ring->next_to_use - 1) % ring->count;
 }
 
+/**
+ * us_igb_tx_room - how many descriptors may be filled
+ * @ring: ring
+ *
+ * Return: their number, 0 while the queue is stopped.
+ */
+uint32_t us_igb_tx_room(const struct us_igb_tx_ring *ring)
+{
+	return ring->stopped ? 0 : us_tx_unused(ring);
+}
+
 static us_dma_addr_t us_tx_header_buffer(const struct us_igb_tx_ring *ring, uint32_t i)
 {
 	return ring->headers[i / US_TX_HEADER_GROUP] +

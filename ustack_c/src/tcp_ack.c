@@ -1,6 +1,7 @@
 /*
  * The ACK of new data while nothing is in doubt (tcp_ack, _ack_in_order in ustack/tcp/ack.py):
- * what of it takes no policy. Timers and cwnd are Python's, once for all ACKs of a batch.
+ * all of it, or all but timers and cwnd if Python has to look at
+ * those: then once for all ACKs of a batch.
  */
 
 #include "tcp_internal.h"
@@ -131,14 +132,31 @@ static int64_t us_tcp_rtt_of_log(const struct us_tcp_fast *fast, const struct us
 	return tp->rack_rtt_us;
 }
 
-/* Take a plain ACK of new data: the window, SND.UNA, the send queue, what is out, the RTT. */
-void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* Leave timers, cwnd and what may go now to Python, for this ACK and the others of the batch. */
+static void us_tcp_leave_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t pkts,
+			     int64_t rtt_us, uint32_t prior_packets)
+{
+	struct us_tcp_event *event = us_tcp_event(fast, tp, US_TCP_EV_ACKED);
+
+	if (!pkts)
+		return;
+	if (!event->pkts_acked)
+		event->prior_packets = prior_packets;
+	event->pkts_acked += pkts;
+	event->rtt_us = rtt_us;
+}
+
+/*
+ * Take a plain ACK of new data: the window, SND.UNA, the send queue, what is out, the RTT.
+ * False: the rest is Python's, which has its event.
+ */
+bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
-	struct us_tcp_event *event = us_tcp_event(fast, tp, US_TCP_EV_ACKED);
 	const uint32_t prior_packets = tp->packets_out;
 	const uint32_t una = tp->snd_una;
 	struct us_tx_acked acked;
+	int64_t rtt_us = -1;
 
 	tp->snd_wl1 = seg->seq;
 	tp->snd_wnd = us_tcp_seg_window(seg);
@@ -149,12 +167,14 @@ void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 	tp->retransmits = 0;
 	tp->probes_out = 0;
 	tp->rcv_tstamp_us = fast->now_us;
-	if (!us_tcp_tx_ack(fast->mem, tp, una, seg->ack, &acked))
-		return;
-	if (!event->pkts_acked)
-		event->prior_packets = prior_packets;
-	event->pkts_acked += acked.pkts;
-	event->rtt_us = us_tcp_rtt_of_log(fast, seg, &acked);
-	tp->delivered += acked.pkts;
-	fast->mib.TCPDelivered += acked.pkts;
+	if (us_tcp_tx_ack(fast->mem, tp, una, seg->ack, &acked)) {
+		rtt_us = us_tcp_rtt_of_log(fast, seg, &acked);
+		tp->delivered += acked.pkts;
+		fast->mib.TCPDelivered += acked.pkts;
+	}
+	if (!us_tcp_has_event(fast, tp, US_TCP_EV_ACKED | US_TCP_EV_XMIT) &&
+	    (!acked.pkts || us_tcp_acked_in_order(fast, tp, acked.pkts, rtt_us)))
+		return true;
+	us_tcp_leave_ack(fast, tp, acked.pkts, rtt_us, prior_packets);
+	return false;
 }

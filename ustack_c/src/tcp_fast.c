@@ -148,3 +148,11 @@ struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *
 	event->what |= what;
 	return event;
 }
+
+/* Whether Python already has something of @what to do for a connection. */
+bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what)
+{
+	const struct us_tcp_event *event = &fast->events[tp->event];
+
+	return tp->event < fast->nevents && event->handle == tp->handle && event->what & what;
+}

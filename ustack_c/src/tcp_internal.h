@@ -22,6 +22,12 @@
 #define US_TCPOPT_TSTAMP 0x0101080aU
 
 #define US_ICSK_TIME_NONE 0
+#define US_ICSK_TIME_RETRANS 1
+#define US_ICSK_TIME_PROBE0 3
+#define US_ICSK_TIME_LOSS_PROBE 5
+#define US_ICSK_TIME_REO_TIMEOUT 6
+
+#define US_RTO_MIN_US 200000
 
 #define US_ACK_SCHED 1
 #define US_ACK_TIMER 2
@@ -106,7 +112,11 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
+bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
+
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
+uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
+uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
 uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
 uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
@@ -119,8 +129,24 @@ void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
-void us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
+bool us_tcp_is_cwnd_limited(const struct us_tcp_sock *tp);
+void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+bool us_tcp_acked_in_order(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t pkts,
+			   int64_t rtt_us);
+void us_tcp_arm_rto(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_rearm_rto(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_check_probe_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+				bool advancing_rto);
+
+bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
+bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
+void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 

@@ -82,11 +82,8 @@ static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
  */
 static bool us_tcp_owes_ack(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	const struct us_tcp_event *event = &fast->events[tp->event];
-
-	return tp->event < fast->nevents && event->handle == tp->handle &&
-	       event->what & US_TCP_EV_ACKED && tp->ack_pending & US_ACK_SCHED &&
-	       us_tcp_acks_now(fast, tp);
+	return us_tcp_has_event(fast, tp, US_TCP_EV_ACKED | US_TCP_EV_XMIT) &&
+	       tp->ack_pending & US_ACK_SCHED && us_tcp_acks_now(fast, tp);
 }
 
 /*
@@ -169,10 +166,22 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
  * one Python sends first and then looks what is still owed; text that comes behind text with
  * such an ACK is Python's, after that.
  */
+static bool us_tcp_data_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	if (!us_tcp_write_xmit(fast, tp, tp->nonagle)) {
+		us_tcp_event(fast, tp, US_TCP_EV_XMIT);
+		return false;
+	}
+	us_tcp_check_space(fast, tp);
+	return true;
+}
+
+/* Take a predicted segment. */
 static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
 	const bool is_acking = seg->ack != tp->snd_una;
+	bool is_done = true;
 	uint32_t segs = 1;
 
 	fast->mib.InReceives++;
@@ -185,7 +194,7 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	if (seg->len)
 		tp->data_segs_in += segs;
 	if (is_acking)
-		us_tcp_ack(fast, seg);
+		is_done = us_tcp_ack(fast, seg);
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;

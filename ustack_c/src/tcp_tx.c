@@ -12,14 +12,22 @@
 #include "tcp_internal.h"
 
 #define US_INLINE_BYTES 512	/* payload up to this size is copied behind the headers */
+#define US_INLINE_CUT_BYTES 1900	/* and up to this one if segments are cut here */
 #define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
 #define US_IP_DF 0x4000
+#define US_DESC_PER_SEGMENT 4	/* context, headers, text that is too long for them */
+
+/* Bytes of the IP and TCP headers. */
+static uint32_t us_tcp_headers_len(const struct us_tcp_sock *tp)
+{
+	return US_IP_HLEN + US_TCP_HLEN + (tp->tstamp_ok ? US_TCPOLEN_TSTAMP : 0);
+}
 
 /* Write the TCP header, its checksum that of the pseudo header: the device adds the rest. */
 static uint32_t us_tcp_put_header(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
 				  uint8_t *th, const struct us_tcp_xmit *xmit)
 {
-	const uint32_t hlen = US_TCP_HLEN + (tp->tstamp_ok ? US_TCPOLEN_TSTAMP : 0);
+	const uint32_t hlen = us_tcp_headers_len(tp) - US_IP_HLEN;
 
 	us_put16(th, tp->sport);
 	us_put16(th + 2, tp->dport);
@@ -59,12 +67,12 @@ static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len
 
 /* Payload from the send queue: copied behind the headers if short, else as the ring's frags. */
 static int us_tcp_attach(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
-			 const struct us_tcp_xmit *xmit, uint8_t *tail)
+			 const struct us_tcp_xmit *xmit, uint32_t inline_max, uint8_t *tail)
 {
 	const uint32_t offset = xmit->seq - tp->snd_una;
 	int nfrags;
 
-	if (xmit->len <= US_INLINE_BYTES)
+	if (xmit->len <= inline_max)
 		return us_bq_peek(fast->mem, &tp->write_queue, offset, tail, xmit->len) ==
 		       xmit->len ? 0 : -EINVAL;
 	nfrags = us_bq_frags(fast->mem, &tp->write_queue, offset, xmit->len,
@@ -106,41 +114,38 @@ int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock
 	return queue->ring && !queue->qlen && !queue->ring->stopped;
 }
 
-/**
- * us_tcp_transmit - send a segment of an established connection
- * @fast: the stack's fast path; its now_us is the present
- * @tp:   connection
- * @xmit: what to send
- *
- * Nothing of the connection changes but its IP identification: sequence numbers, timers and
- * what is owed are the caller's.
- *
- * Return: 0; -EAGAIN not by C now (us_tcp_can_transmit), -EBUSY the ring is full, -EMSGSIZE too many pieces or longer than a packet may
- * be, -EINVAL not in the send queue, -ENOMEM; then nothing was sent.
- */
-int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
-		    const struct us_tcp_xmit *xmit)
+/* Have the device send what is in the ring, and take back what it has sent if that gets short. */
+static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue *queue)
 {
-	uint8_t headers[US_HEADERS_MAX + US_INLINE_BYTES];
-	struct us_xmit_queue *queue;
+	struct us_igb_tx_ring *ring = queue->ring;
+
+	if (queue->nic)
+		us_nic_write_tdt(queue->nic, queue->index, ring->next_to_use);
+	if (queue->nic && !ring->stopped && us_igb_tx_room(ring) < ring->count / 2)
+		us_igb_clean_tx_irq(ring, US_IGB_TX_WORK);
+	if (!queue->nic || ring->stopped) {
+		queue->doorbell = 1;
+		fast->doorbell = 1;
+	}
+}
+
+/* One frame into the ring: what is to be sent, cut by the device into @segs if there are several. */
+static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			     const struct us_tcp_xmit *xmit, uint32_t segs, uint32_t inline_max)
+{
+	uint8_t headers[US_HEADERS_MAX + US_INLINE_CUT_BYTES];
+	struct us_xmit_queue *queue = tp->dst->queue;
 	uint8_t *iph = headers + US_ETH_HLEN;
 	uint8_t *th = iph + US_IP_HLEN;
-	const bool cut = xmit->gso_size && xmit->len > xmit->gso_size;
-	const uint32_t segs = cut ? (xmit->len + xmit->gso_size - 1) / xmit->gso_size : 1;
 	const uint16_t ident = tp->inet_id;
 	uint32_t len;
 	int nfrags, err;
 
-	if (!us_tcp_can_transmit(fast, tp))
-		return -EAGAIN;
-	queue = tp->dst->queue;
-	if (cut && !queue->can_cut)
-		return -EAGAIN;
 	memcpy(headers, tp->dst->hh->header, US_ETH_HLEN);
 	len = US_IP_HLEN + us_tcp_put_header(fast, tp, th, xmit);
 	if (len + xmit->len > UINT16_MAX)
 		return -EMSGSIZE;
-	nfrags = us_tcp_attach(fast, tp, xmit, headers + US_ETH_HLEN + len);
+	nfrags = us_tcp_attach(fast, tp, xmit, inline_max, headers + US_ETH_HLEN + len);
 	if (nfrags < 0)
 		return nfrags;
 	us_tcp_put_ip(tp, iph, len + xmit->len, segs);
@@ -150,25 +155,82 @@ int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	err = us_igb_xmit_frame(queue->ring, headers,
 				US_ETH_HLEN + len + (nfrags ? 0 : xmit->len), (uint32_t)nfrags,
 				queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16,
-				cut ? xmit->gso_size : 0);
+				segs > 1 ? xmit->gso_size : 0);
 	if (err < 0) {
 		for (int i = 0; i < nfrags; i++)
 			us_put_page(fast->mem, queue->ring->frags[i].addr);
 		tp->inet_id = ident;
 		return err;
 	}
-	queue->doorbell = 1;
+	us_tcp_ring_doorbell(fast, queue);
+	return 0;
+}
+
+/* The same for a device that does not cut: each segment a frame (skb_gso_segment). */
+static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   const struct us_tcp_xmit *xmit, uint32_t segs)
+{
+	struct us_tcp_xmit part = *xmit;
+	uint32_t left = xmit->len;
+
+	if (us_igb_tx_room(tp->dst->queue->ring) < segs * US_DESC_PER_SEGMENT + 2)
+		return -EBUSY;
+	part.flags = (uint8_t)(part.flags & ~(US_TCP_PSH | US_TCP_FIN));
+	for (; left; left -= part.len, part.seq += part.len) {
+		int err;
+
+		part.len = us_min32(left, xmit->gso_size);
+		if (part.len == left)
+			part.flags = xmit->flags;
+		err = us_tcp_xmit_frame(fast, tp, &part, 1, US_INLINE_CUT_BYTES);
+		if (err)
+			return left == xmit->len ? err : 0;	/* the rest is as if lost */
+	}
+	return 0;
+}
+
+/**
+ * us_tcp_transmit - send a segment of an established connection
+ * @fast: the stack's fast path; its now_us is the present
+ * @tp:   connection
+ * @xmit: what to send
+ *
+ * Nothing of the connection changes but its IP identification: sequence numbers, timers and
+ * what is owed are the caller's.
+ *
+ * Return: 0; -EAGAIN not by C now (us_tcp_can_transmit), -EBUSY the ring is full, -EMSGSIZE too
+ * many pieces or longer than a packet may be, -EINVAL not in the send queue, -ENOMEM; then
+ * nothing was sent.
+ */
+int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+		    const struct us_tcp_xmit *xmit)
+{
+	const bool is_super = xmit->gso_size && xmit->len > xmit->gso_size;
+	const uint32_t segs = is_super ? (xmit->len + xmit->gso_size - 1) / xmit->gso_size : 1;
+	const uint32_t tot_len = us_tcp_headers_len(tp) + xmit->len;
+	struct us_xmit_queue *queue;
+	int err;
+
+	if (!us_tcp_can_transmit(fast, tp))
+		return -EAGAIN;
+	queue = tp->dst->queue;
+	if (is_super && !queue->can_cut)
+		err = us_tcp_xmit_cut(fast, tp, xmit, segs);
+	else
+		err = us_tcp_xmit_frame(fast, tp, xmit, segs, US_INLINE_BYTES);
+	if (err)
+		return err;
 	queue->packets += segs;
-	queue->bytes += US_ETH_HLEN + len + xmit->len;
+	queue->bytes += US_ETH_HLEN + tot_len;
 	fast->mib.fast_tx++;
 	fast->mib.OutRequests++;
 	fast->mib.OutTransmits++;
-	fast->mib.OutOctets += len + xmit->len;
+	fast->mib.OutOctets += tot_len;
 	return 0;
 }
 
 /* What has gone out acknowledges all: nothing is owed any more (tcp_event_ack_sent). */
-static void us_tcp_event_ack_sent(struct us_tcp_sock *tp)
+void us_tcp_event_ack_sent(struct us_tcp_sock *tp)
 {
 	if (tp->ack_quick && tp->ack_pending & US_ACK_SCHED && !--tp->ack_quick)
 		tp->ack_ato_us = US_ATO_MIN_US;

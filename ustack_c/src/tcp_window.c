@@ -13,6 +13,18 @@ static int64_t us_tcp_win_from_space(const struct us_tcp_sock *tp, int64_t space
 	return space * tp->scaling_ratio >> US_RMEM_TO_WIN_SCALE;
 }
 
+/* tcp_space_from_win */
+uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window)
+{
+	return (window << US_RMEM_TO_WIN_SCALE) / us_max32(tp->scaling_ratio, 1);
+}
+
+/* What of the receive buffer may be offered as window. */
+uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp)
+{
+	return (uint32_t)us_tcp_win_from_space(tp, tp->sk_rcvbuf);
+}
+
 static uint32_t us_skb_truesize(uint32_t len)
 {
 	return ((len + US_FRAME_OVERHEAD + 63) & ~63U) + US_SKB_OVERHEAD;

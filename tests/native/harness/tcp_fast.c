@@ -22,6 +22,7 @@ struct model {
 	struct us_kmem_cache *cache;
 	struct us_tcp_fast *fast;
 	struct us_tcp_sock *socks[SOCKS];
+	struct us_bictcp bictcp[SOCKS];
 	struct us_igb_tx_ring *ring;
 	struct us_xmit_queue queue;
 	struct us_hh hh;
@@ -48,18 +49,30 @@ static void put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
-/* Let a connection have sent a few super-frames, as its application and Python would. */
+/* Let a connection have sent a few super-frames, as its application and Python would, or not yet. */
 static void send_some(struct model *model, struct us_tcp_sock *tp)
 {
 	static const uint8_t bytes[14480];
 	uint32_t n = rng_below(model->rng, 4);
 
+	if (rng_below(model->rng, 2)) {
+		const uint32_t len = rng_below(model->rng, sizeof(bytes));
+		const uint32_t before = tp->write_queue.len;
+		const int64_t taken = us_tcp_sendmsg(model->fast, tp, bytes, len,
+						     model->fast->now_us, model->fast->genid);
+
+		CHECK(taken <= (int64_t)len);
+		CHECK(tp->write_queue.len == before + (taken > 0 ? (uint32_t)taken : 0));
+	}
 	for (; n; n--) {
 		const uint32_t len = 1 + rng_below(model->rng, sizeof(bytes));
 
 		if (us_bq_append(model->mem, &tp->write_queue, bytes, len) != len)
 			return;
-		tp->snd_nxt = tp->write_seq = tp->snd_nxt + len;
+		tp->write_seq += len;
+		if (tp->snd_nxt + len != tp->write_seq || !rng_below(model->rng, 3))
+			continue;
+		tp->snd_nxt = tp->write_seq;
 		CHECK(us_tcp_tx_push(model->mem, tp, tp->snd_nxt, (len + 1447) / 1448, 1448,
 				     rng_below(model->rng, 5) ? model->fast->now_us : 0) == 0);
 	}
@@ -84,7 +97,16 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->bytes_acked = 1;
 	tp->scaling_ratio = 128;
 	tp->advmss = tp->ack_rcv_mss = 1448;
-	tp->rto_us = 200000;
+	tp->rto_us = tp->icsk_rto_min_us = 200000;
+	tp->icsk_rto_max_us = 120000000;
+	tp->mss_cache = 1448;
+	tp->pmtu_mss = 1460;
+	tp->snd_cwnd = 1 + rng_below(model->rng, 60);
+	tp->snd_ssthresh = rng_below(model->rng, 2) ? 0x7fffffff : 1 + rng_below(model->rng, 100);
+	tp->sk_sndbuf = 16384;
+	tp->sack_ok = (uint8_t)rng_below(model->rng, 2);
+	tp->ca_kind = (uint8_t)rng_below(model->rng, 3);
+	tp->bictcp = rng_below(model->rng, 4) ? &model->bictcp[i] : NULL;
 	tp->handle = i + 1;
 	tp->dst = &model->dst;
 	us_tcp_hash(model->fast, tp);
@@ -175,17 +197,29 @@ static void check_and_read(struct model *model, struct us_tcp_sock *tp)
 {
 	static uint8_t bytes[1 << 20];
 	const uint32_t queued = tp->receive_queue.len;
+	const uint32_t seq = tp->copied_seq;
+	uint32_t got;
 
 	CHECK(tp->copied_seq + queued == tp->rcv_nxt);
 	CHECK(queued <= tp->sk_rcvbuf);
-	CHECK(tp->write_queue.len == tp->snd_nxt - tp->snd_una);
+	CHECK(tp->write_queue.len == tp->write_seq - tp->snd_una);
+	CHECK(tp->snd_nxt - tp->snd_una <= tp->write_queue.len);
+	CHECK(!tp->packets_out || tp->txlog.last_end == tp->snd_nxt);
 	CHECK((tp->packets_out == 0) == (tp->snd_nxt == tp->snd_una));
 	if (rng_below(model->rng, 3))
 		return;
-	CHECK(us_bq_read(model->mem, &tp->receive_queue, bytes, queued) == queued);
-	for (uint32_t i = 0; i < queued; i++)
-		CHECK(bytes[i] == pattern(tp->copied_seq + i));
-	tp->copied_seq += queued;
+	tp->rcv_rtt_us = rng_below(model->rng, 100000);
+	got = (uint32_t)us_tcp_recvmsg(model->fast, tp, bytes, rng_below(model->rng, sizeof(bytes)),
+				       model->fast->now_us, model->fast->genid);
+	if (!got && !tp->receive_queue.len)
+		return;
+	if (!got) {
+		got = us_bq_read(model->mem, &tp->receive_queue, bytes, queued);
+		tp->copied_seq += got;
+	}
+	CHECK(tp->receive_queue.len == queued - got);
+	for (uint32_t i = 0; i < got; i++)
+		CHECK(bytes[i] == pattern(seq + i));
 }
 
 static void renew_ring(struct model *model)
@@ -198,11 +232,16 @@ static void renew_ring(struct model *model)
 static void step(struct model *model)
 {
 	const uint32_t count = 1 + rng_below(model->rng, BATCH);
+	struct us_tcp_event event;
 	uint64_t before = 0, after = 0;
 	int left;
 
 	for (uint32_t s = 0; s < SOCKS; s++) {
 		before += model->socks[s]->bytes_received;
+		model->socks[s]->nospace = (uint8_t)rng_below(model->rng, 2);
+		if (!rng_below(model->rng, 20) && model->socks[s]->bictcp)
+			model->bictcp[s].last_cwnd = model->socks[s]->snd_cwnd;
+		model->socks[s]->ca_cnt = 1 + rng_below(model->rng, 50);
 		send_some(model, model->socks[s]);
 	}
 	make_batch(model, count);
@@ -217,6 +256,8 @@ static void step(struct model *model)
 	}
 	CHECK(left < (int)count || after == before);
 	CHECK(model->hh.usable || left == (int)count);
+	for (uint32_t n = 0; us_tcp_timer_expired(model->fast, &event); n++)
+		CHECK(n < 2 * SOCKS && event.handle && event.handle <= SOCKS && event.what);
 	if (!rng_below(model->rng, 10))
 		renew_ring(model);
 }
@@ -240,6 +281,20 @@ HARNESS_TEST(tcp_fast_path)
 	model->queue.can_cut = model->queue.can_sum && rng_below(rng, 2);
 	model->dst.queue = &model->queue;
 	model->dst.hh = &model->hh;
+	model->dst.mtu = 1500;
+	model->dst.gso_max_size = 65536;
+	model->queue.gso = rng_below(rng, 2);
+	model->fast->on = 1;
+	model->fast->may_xmit = rng_below(rng, 8) != 0;
+	model->fast->early_retrans = rng_below(rng, 2);
+	model->fast->pacing_ss_ratio = 200;
+	model->fast->pacing_ca_ratio = 120;
+	model->fast->notsent_lowat = UINT32_MAX;
+	model->fast->wmem_max = 4 << 20;
+	model->fast->moderate_rcvbuf = 1;
+	model->fast->tso_rtt_log = 9;
+	model->fast->min_tso_segs = 2;
+	model->fast->tso_win_divisor = rng_below(rng, 2) ? 3 : 0;
 	renew_ring(model);
 	for (uint32_t s = 0; s < SOCKS; s++)
 		model->socks[s] = open_sock(model, s);
@@ -250,6 +305,7 @@ HARNESS_TEST(tcp_fast_path)
 	CHECK(model->fast->mib.fast_rx && model->fast->mib.punted);
 	for (uint32_t s = 0; s < SOCKS; s++) {
 		us_tcp_unhash(model->fast, model->socks[s]);
+		us_tcp_forget_timers(model->fast, model->socks[s]);
 		us_bq_purge(model->mem, &model->socks[s]->receive_queue);
 		us_bq_purge(model->mem, &model->socks[s]->write_queue);
 		us_tcp_tx_purge(model->mem, model->socks[s]);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import http.client
 import http.server
@@ -109,6 +110,26 @@ def test_a_reader_that_stops_stops_the_writer_and_costs_bounded_memory(daemon, p
     while got < sent:
         got += len(server.recv(1 << 20))
     assert got == sent
+
+
+def test_a_client_that_does_not_read_can_still_write(pair):
+    client, server = pair
+    server.setblocking(False)
+    for _ in range(20):  # as much as anything on the way takes
+        try:
+            while True:
+                server.send(bytes(65536))
+        except BlockingIOError:
+            select.select([], [server], [], 0.01)
+    server.settimeout(30)
+    writer = threading.Thread(target=lambda: (client.sendall(bytes(20 << 20)), client.close()))
+    writer.start()
+    got = 0
+    with contextlib.suppress(ConnectionResetError):  # the client leaves its own unread
+        while piece := server.recv(1 << 20):
+            got += len(piece)
+    writer.join(30)
+    assert not writer.is_alive() and got > 10 << 20
 
 
 def test_bytes_in_the_descriptors_count_in_recv_q_and_send_q(daemon, pair):
@@ -360,6 +381,46 @@ def test_each_client_has_its_limit_and_all_together_theirs(tmp_path: Path):
                 sock.close()
         finally:
             ustack.down()
+
+
+def test_a_connection_for_which_there_is_no_room_waits_in_the_accept_queue(tmp_path: Path):
+    with CallsDaemon(tmp_path / "u.sock", client_sockets=4) as daemon:
+        ustack.connect(str(daemon.path))
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                clients = [socket.socket() for _ in range(3)]
+                listener.settimeout(30)
+                for client in clients:
+                    client.connect(listener.getsockname())
+                assert not select.select([listener], [], [], 0.05)[0]
+                clients.pop().close()
+                for _ in range(3):
+                    listener.accept()[0].close()
+                for client in clients:
+                    client.close()
+        finally:
+            ustack.down()
+
+
+def test_a_shutdown_of_both_ways_is_the_end_and_no_error(pair):
+    client, _ = pair
+    client.shutdown(std.SHUT_RDWR)
+    assert client.recv(10) == b""
+    assert client.recv(10) == b""
+    with pytest.raises(BrokenPipeError):
+        client.send(b"x")
+
+
+def test_a_name_with_a_sockets_number_is_not_the_socket(daemon, pair, tmp_path: Path):
+    from ustack.daemon.join_hub import socket_inode
+
+    with std.socket(std.AF_UNIX) as named:
+        named.bind(str(tmp_path / "name"))
+        path = os.open(tmp_path / "name", os.O_PATH)
+        device = os.fstat(pair[0].fileno()).st_dev
+        assert socket_inode(path, device) is None
+        assert socket_inode(named.fileno(), device) == os.fstat(named.fileno()).st_ino
+        os.close(path)
 
 
 def test_ports_below_the_limit_are_for_privileged_users(daemon):

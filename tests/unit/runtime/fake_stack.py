@@ -264,6 +264,11 @@ class FakeStack:
             fn()
         return bool(self.pending)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether work is pending."""
+        return bool(self.pending)
+
     def next_deadline_us(self) -> int | None:
         """0 when work is pending, else the first timer."""
         if self.pending:

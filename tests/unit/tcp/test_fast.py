@@ -93,9 +93,10 @@ def test_a_reader_who_asks_for_much_at_once_is_woken_by_python(pair):
 def test_c_leaves_a_route_that_does_not_hold_any_more(pair):
     a = pair[0]
     send(pair)
-    old = pair[2]._sk.tp.dst
+    route, old = pair[2]._sk.dst, pair[2]._sk.tp.dst
     ip_rt_update_pmtu(a.stack.ip, PEER, 600)
     send(pair)
+    assert pair[2]._sk.dst is not route
     assert pair[2]._sk.tp.dst != old
     assert pair[2]._sk.tp.mss_cache == 600 - 52
 

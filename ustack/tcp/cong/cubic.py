@@ -8,9 +8,10 @@ HyStart (hystart.py) ends slow start before the first loss does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ustack.tcp.cong.hystart import HystartRound, hystart_reset, hystart_update
+from ustack.native.lib import ffi, lib
+from ustack.tcp.cong.hystart import hystart_reset, hystart_update
 from ustack.tcp.cong.ops import (
     CA_EVENT_TX_START,
     TCP_CA_LOSS,
@@ -38,59 +39,33 @@ CUBE_FACTOR = (1 << (10 + 3 * BIC_HZ)) // CUBE_RTT_SCALE
 RENO_SCALE = 8 * (BETA_SCALE + BETA) // 3 // (BETA_SCALE - BETA)
 """ACKs that one segment costs in the Reno-friendly region, in eighths of cwnd (RFC 9438 §4.3)."""
 JIFFY_US = 1000
+NOTHING = bytes(ffi.sizeof("struct us_bictcp"))
 CNT_HOLDS_JIFFIES = 31
 """HZ / 32: how long a count holds while cwnd does not change."""
 
 
-class Bictcp(HystartRound):
-    """What CUBIC remembers of one connection (struct bictcp); ``cnt`` is ``tp.ca_cnt``."""
-
-    __slots__ = (
-        "ack_cnt",
-        "bic_k",
-        "bic_origin_point",
-        "delay_min_us",
-        "epoch_start_us",
-        "last_cwnd",
-        "last_jiffy",
-        "last_max_cwnd",
-        "tcp_cwnd",
-    )
-
-    def __init__(self, sk: TcpSock) -> None:
-        self.reset()
-        hystart_reset(sk, self)
-
-    def reset(self) -> None:
-        """Forget the curve and the path (bictcp_reset)."""
-        self.last_max_cwnd = 0
-        """W_max of RFC 9438, segments."""
-        self.last_cwnd = 0
-        self.last_jiffy = 0
-        self.bic_origin_point = 0
-        self.bic_k = 0
-        """K, in units of 2**-10 s."""
-        self.delay_min_us = 0
-        self.epoch_start_us = 0
-        """When the curve began, 0 before it has."""
-        self.ack_cnt = 0
-        self.tcp_cwnd = 0
-        """W_est, the window that Reno would have."""
-        self.found = False
-
-
-def bictcp(sk: TcpSock) -> Bictcp:
-    """Return what CUBIC remembers of ``sk``, made now if there is nothing yet."""
-    ca: Bictcp | None = sk.ca_priv
+def bictcp(sk: TcpSock) -> Any:
+    """Return what CUBIC remembers of ``sk`` (``struct us_bictcp *``), made now if there is none."""
+    ca = sk.ca_priv
     if ca is None:
-        ca = sk.ca_priv = Bictcp(sk)
+        ca = sk.ca_priv = sk.tp.bictcp = ffi.new("struct us_bictcp *")
+        hystart_reset(sk, ca)
     return ca
+
+
+def bictcp_reset(sk: TcpSock, ca: Any) -> None:
+    """Forget the curve and the path (bictcp_reset)."""
+    ffi.memmove(ca, NOTHING, len(NOTHING))
+    sk.tp.ca_cnt = 0
+    hystart_reset(sk, ca)
 
 
 class Cubic(CongestionOps):
     """Linux's default."""
 
     name = "cubic"
+    in_c: int = lib.US_TCP_CA_CUBIC
+    """C takes ACKs while the count holds (``tcp_cong.c``)."""
 
     def ssthresh(self, sk: TcpSock) -> int:
         """0.7 of the window; the epoch ends (RFC 9438 §4.6, §4.7 fast convergence)."""
@@ -117,10 +92,7 @@ class Cubic(CongestionOps):
     def set_state(self, sk: TcpSock, new_state: int) -> None:
         """After a timeout nothing that was known of the path counts (RFC 9438 §4.8)."""
         if new_state == TCP_CA_LOSS:
-            ca = bictcp(sk)
-            ca.reset()
-            sk.tp.ca_cnt = 0
-            hystart_reset(sk, ca)
+            bictcp_reset(sk, bictcp(sk))
 
     def cwnd_event(self, sk: TcpSock, event: int) -> None:
         """Idle time does not count on the curve: the epoch moves by it (RFC 9438 §5.8)."""
@@ -176,7 +148,7 @@ def bictcp_update(sk: TcpSock, acked_segs: int) -> None:
     tp.ca_cnt = max(cnt, 2)  # at most half as much again in a round trip
 
 
-def _begin_epoch(ca: Bictcp, cwnd: int, acked_segs: int, now_us: int) -> None:
+def _begin_epoch(ca: Any, cwnd: int, acked_segs: int, now_us: int) -> None:
     """The curve starts at ``cwnd`` and is level at W_max (RFC 9438 §4.2)."""
     ca.epoch_start_us = now_us
     ca.ack_cnt = acked_segs
@@ -189,7 +161,7 @@ def _begin_epoch(ca: Bictcp, cwnd: int, acked_segs: int, now_us: int) -> None:
         ca.bic_origin_point = ca.last_max_cwnd
 
 
-def _cubic_cnt(ca: Bictcp, cwnd: int, now_us: int) -> int:
+def _cubic_cnt(ca: Any, cwnd: int, now_us: int) -> int:
     """Return how many ACKs per segment lead to where the curve is one RTT from now."""
     t = (now_us - ca.epoch_start_us + ca.delay_min_us << BIC_HZ) // 1_000_000
     offs = t - ca.bic_k

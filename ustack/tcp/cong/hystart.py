@@ -2,12 +2,13 @@
 
 Two signs that a round of slow start has filled the path: its ACKs come back to back for as
 long as half the least RTT (the ACK train), or its least RTT has risen by an eighth (delay).
-Either sets ssthresh to cwnd, once.
+Either sets ssthresh to cwnd, once. The round that is under way is noted in ``struct us_bictcp``,
+and C (``tcp_cong.c``) takes the ACKs that end nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import after
 
@@ -25,24 +26,7 @@ HYSTART_DELAY_MAX_US = 16_000
 NO_RTT_US = 0xFFFFFFFF
 
 
-class HystartRound:
-    """What is seen of the round trip that is under way."""
-
-    __slots__ = ("curr_rtt_us", "end_seq", "found", "last_ack_us", "round_start_us", "sample_cnt")
-
-    found: bool
-    """Slow start has been ended."""
-    round_start_us: int
-    last_ack_us: int
-    """The last ACK of the train."""
-    end_seq: int
-    """SND.NXT when the round began: acknowledged, the next one begins."""
-    curr_rtt_us: int
-    """Least RTT of the round."""
-    sample_cnt: int
-
-
-def hystart_reset(sk: TcpSock, state: HystartRound) -> None:
+def hystart_reset(sk: TcpSock, state: Any) -> None:
     """A new round begins (bictcp_hystart_reset)."""
     state.round_start_us = state.last_ack_us = sk.prot.clock.now_us
     state.end_seq = sk.tp.snd_nxt
@@ -50,7 +34,7 @@ def hystart_reset(sk: TcpSock, state: HystartRound) -> None:
     state.sample_cnt = 0
 
 
-def hystart_update(sk: TcpSock, state: HystartRound, delay_us: int, delay_min_us: int) -> None:
+def hystart_update(sk: TcpSock, state: Any, delay_us: int, delay_min_us: int) -> None:
     """Take one ACK of slow start with RTT ``delay_us`` (hystart_update)."""
     tp = sk.tp
     if after(tp.snd_una, state.end_seq):
@@ -74,7 +58,7 @@ def hystart_update(sk: TcpSock, state: HystartRound, delay_us: int, delay_min_us
         tp.snd_ssthresh = tp.snd_cwnd
 
 
-def _train_is_long(sk: TcpSock, state: HystartRound, delay_min_us: int) -> bool:
+def _train_is_long(sk: TcpSock, state: Any, delay_min_us: int) -> bool:
     """Whether the ACKs of this round have come without a gap for half the least RTT."""
     now_us = sk.prot.clock.now_us
     if now_us - state.last_ack_us > HYSTART_ACK_DELTA_US:

@@ -11,7 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ustack.lib.socket_error import socket_error
-from ustack.native.lib import lib
+from ustack.native.lib import ffi, lib
 from ustack.tcp.cong.ops import TCP_CA_NAME_MAX, TCP_CONG_NON_RESTRICTED, CongestionOps
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 
@@ -97,11 +97,13 @@ def tcp_init_congestion_control(sk: TcpSock) -> None:
     tp.prior_ssthresh = 0
     tp.ca_cnt = 0
     sk.ca_priv = None
+    tp.bictcp = ffi.NULL
     sk.ca_initialized = True
     if sk.ca.cong_control is not None or type(sk.ca).in_ack_event is not CongestionOps.in_ack_event:
         tp.slow |= lib.US_TCP_SLOW_CA
     else:
         tp.slow &= ~lib.US_TCP_SLOW_CA
+    tp.ca_kind = vars(type(sk.ca)).get("in_c", lib.US_TCP_CA_PYTHON)
     sk.ca.init(sk)
 
 
@@ -111,6 +113,7 @@ def tcp_cleanup_congestion_control(sk: TcpSock) -> None:
         sk.ca.release(sk)
         sk.ca_initialized = False
     sk.ca_priv = None
+    sk.tp.bictcp = ffi.NULL
 
 
 def tcp_set_congestion_control(sk: TcpSock, name: str) -> None:

@@ -1,0 +1,170 @@
+"""A turn of a device in one call into C: two stacks on a pair of descriptors, in virtual time."""
+
+from __future__ import annotations
+
+import random
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ustack.config import StackConfig, UstackConfig
+from ustack.core.napi import NET_RX_SOFTIRQ
+from ustack.lib.addresses import Ipv4Interface
+from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
+from ustack.stack import Stack
+
+NEAR, FAR = 0x0A000001, 0x0A000002
+PORT = 80
+
+
+class Descriptor(Wire):
+    """One end of a pair, read and written by the device itself."""
+
+    features = VNET_CSUM | VNET_TSO4
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            end.setsockopt(socket.SOL_SOCKET, option, 1 << 22)
+        self.end = end
+        self.dma_fd = end.fileno()
+
+    def fileno(self) -> int:
+        return self.dma_fd
+
+    def close(self) -> None:
+        self.end.close()
+
+
+@dataclass
+class Pair:
+    """Two stacks and a connection between them."""
+
+    stacks: list[Stack]
+    now_us: int = 1_000_000
+    near: Any = None
+    far: Any = None
+
+    def settle(self, rounds: int = 400) -> None:
+        """Let time pass until both have nothing to do."""
+        for _ in range(rounds):
+            self.now_us += 50
+            for stack in self.stacks:
+                stack.poll(self.now_us)
+
+    def close(self) -> None:
+        for stack in self.stacks:
+            stack.close()
+
+    @property
+    def dev(self) -> Any:
+        """The device of the far end."""
+        return self.stacks[1].adapters[0]
+
+
+def pair_of(fastpath: bool) -> Pair:
+    config = StackConfig(ustack=UstackConfig(tcp_fastpath=fastpath))
+    pair = Pair([])
+    for end, addr in zip(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (NEAR, FAR),
+                         strict=True):  # fmt: skip
+        stack = Stack(config, rng=random.Random(addr), now_us=pair.now_us)
+        stack.add_igb(Descriptor(end), address=Ipv4Interface(addr, 24))
+        pair.stacks.append(stack)
+    lsk = pair.stacks[1].socket()
+    lsk.bind(0, PORT)
+    lsk.listen(4)
+    pair.near = pair.stacks[0].socket()
+    with pytest.raises(BlockingIOError):
+        pair.near.connect(FAR, PORT)
+    pair.settle()
+    pair.far = lsk.accept()
+    return pair
+
+
+@pytest.fixture
+def pair():
+    made = pair_of(True)
+    yield made
+    made.close()
+
+
+def transfer(pair: Pair, count: int) -> bytes:
+    """Send ``count`` bytes of a pattern to the far end; return what arrives."""
+    data = bytes(i * 7 & 0xFF for i in range(251)) * (count // 251 + 1)
+    got, sent = b"", 0
+    for _ in range(1000):
+        if sent < count:
+            try:
+                sent += pair.near.send(data[sent:count])
+            except BlockingIOError:
+                pass
+        pair.settle(1)
+        try:
+            got += pair.far.recv(1 << 20)
+        except BlockingIOError:
+            continue
+        if len(got) == count:
+            break
+    assert got == data[:count]
+    return got
+
+
+def test_bytes_arrive_and_c_has_taken_the_frames(pair):
+    transfer(pair, 3_000_000)
+    assert pair.stacks[1].tcp.fast.ptr.mib.fast_rx > 40
+    assert pair.stacks[0].tcp.fast.ptr.mib.fast_tx > 40
+
+
+def test_its_interrupts_and_packets_are_counted(pair):
+    softnet = pair.stacks[1].net.softnet
+    irqs, runs, packets = (
+        pair.dev.nic.irq_counts[0],
+        softnet.softirq_counts[NET_RX_SOFTIRQ],
+        softnet.processed,
+    )
+    received = pair.dev.ethtool_stats()["rx_packets"]
+    transfer(pair, 500_000)
+    irqs = pair.dev.nic.irq_counts[0] - irqs
+    assert irqs > 0
+    assert softnet.softirq_counts[NET_RX_SOFTIRQ] - runs >= irqs
+    assert softnet.processed - packets == pair.dev.ethtool_stats()["rx_packets"] - received
+
+
+def test_what_is_not_tcp_goes_up_through_python(pair):
+    ping = pair.stacks[0].ip.icmp.ping
+    before = pair.stacks[1].net.mib.icmp.InEchos
+    ping.send_echo(FAR)
+    pair.settle()
+    assert pair.stacks[1].net.mib.icmp.InEchos == before + 1
+
+
+def test_every_page_comes_back(pair):
+    pair.settle()
+    free = [stack.net.mem.free_pages for stack in pair.stacks]
+    transfer(pair, 2_000_000)
+    pair.settle()
+    assert [stack.net.mem.free_pages for stack in pair.stacks] == free
+
+
+def test_a_wire_that_is_gone_is_told(pair):
+    lost: list[OSError] = []
+    pair.stacks[1].wire_lost = lost.append
+    pair.stacks[0].adapters[0].wire.end.shutdown(socket.SHUT_RDWR)
+    pair.settle(3)
+    assert lost
+
+
+def test_a_tap_of_the_stack_sees_every_packet(pair):
+    seen: list[int] = []
+    pair.stacks[1].dev_add_pack(None, lambda skb, dev, outgoing: seen.append(len(skb.data)))
+    transfer(pair, 100_000)
+    assert sum(seen) > 100_000
+
+
+def test_the_stream_is_the_same_without_it():
+    made = pair_of(False)
+    transfer(made, 500_000)
+    assert not made.stacks[1].tcp.fast.ptr.mib.fast_rx
+    made.close()

@@ -1,0 +1,79 @@
+"""One turn of a device in one call into C: DMA, interrupt, NAPI poll, TCP's fast path.
+
+``IgbAdapter.poll_hw`` takes this way while nothing stands in it: one queue on a descriptor, no
+softirq pending, TCP's fast path on. What C cannot finish (frames for Python, a full ring) it
+leaves as the steps in ``igb_vector`` and ``core.softirq`` would find it, and they go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ustack.core.napi import NET_RX_SOFTIRQ, napi_schedule
+from ustack.driver.igb_rx import igb_receive
+from ustack.native.lib import ffi, lib
+
+if TYPE_CHECKING:
+    from ustack.core.net import RxFast
+    from ustack.driver.igb import IgbAdapter
+
+LEFT: int = lib.US_IGB_POLL_LEFT
+AGAIN: int = lib.US_IGB_POLL_AGAIN
+EVENTS: int = lib.US_IGB_POLL_EVENTS
+HELD: int = lib.US_IGB_POLL_HELD
+GONE: int = lib.US_IGB_POLL_GONE
+NOT_NOW: int = lib.US_IGB_POLL_NOT_NOW
+DMA_LIMIT: int = lib.US_IGB_POLL_DMA
+
+
+def igb_poll_context(adapter: IgbAdapter, fast: RxFast | None) -> Any:
+    """Return ``struct us_igb_poll *`` of an adapter that is up, None if C cannot poll it."""
+    vector = adapter.only_vector
+    fd = adapter.nic.c_nic_on_descriptor
+    if fast is None or vector is None or fd is None or vector.rx is None or vector.tx is None:
+        return None
+    poll = ffi.new("struct us_igb_poll *")
+    poll.nic = fd
+    poll.rx, poll.tx, poll.rxq = vector.rx.ring, vector.tx.ring, vector.rxq
+    poll.itr, poll.fast = vector.itr, fast.ptr
+    poll.mac = adapter.dev_addr
+    return poll
+
+
+def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
+    """Take one turn.
+
+    Returns:
+        0, or the frames taken off the wire if there may be more at once; -1: the wire is gone;
+        None: nothing was done, the descriptors are short.
+    """
+    net = adapter.net
+    flags = lib.us_igb_poll(poll, net.clock.now_us, fast.genid)
+    irqs = poll.irqs
+    if irqs:
+        adapter.nic.irq_counts[0] += irqs
+        softnet = net.softnet
+        softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
+        softnet.processed += poll.consumed
+    if flags:
+        if flags & GONE:
+            return -1
+        if flags & NOT_NOW:
+            return None
+        _go_on(adapter, poll, fast, flags)
+    taken: int = poll.taken
+    return taken if taken >= DMA_LIMIT else 0
+
+
+def _go_on(adapter: IgbAdapter, poll: Any, fast: RxFast, flags: int) -> None:
+    """Do what C has left."""
+    vector = adapter.q_vectors[0]
+    left = poll.left
+    if flags & (LEFT | AGAIN):
+        napi_schedule(vector.napi)
+    if flags & HELD and adapter.nic.irq_held is not None:
+        adapter.nic.irq_held(adapter.nic.regs.ITRDUE)
+    if flags & EVENTS:
+        fast.run_events()
+    if flags & LEFT and vector.rx is not None and vector.rx.ring == poll.rx:
+        igb_receive(vector, vector.rx, left)

@@ -1,0 +1,37 @@
+#ifndef USTACK_ABI_IGB_POLL_H
+#define USTACK_ABI_IGB_POLL_H
+
+#include "nic.h"
+#include "tcp_fast.h"
+
+/* Frames that one DMA step of a turn takes at most. */
+#define US_IGB_POLL_DMA 256
+
+/* What us_igb_poll has left. */
+#define US_IGB_POLL_LEFT 1	/* frames, their buffers not posted again; the poll goes on */
+#define US_IGB_POLL_AGAIN 2	/* the poll goes on */
+#define US_IGB_POLL_EVENTS 4	/* something to do for connections */
+#define US_IGB_POLL_HELD 8	/* an interrupt that is due at ITRDUE */
+#define US_IGB_POLL_GONE 16	/* the wire is gone */
+#define US_IGB_POLL_NOT_NOW 32	/* nothing was done: descriptors to send are short */
+
+/* A device with one queue, for us_igb_poll. */
+struct us_igb_poll {
+	struct us_nic *nic;
+	struct us_igb_rx_ring *rx;
+	struct us_igb_tx_ring *tx;
+	struct us_igb_rxq_regs *rxq;
+	struct us_igb_itr *itr;
+	struct us_tcp_fast *fast;
+	uint8_t mac[6];
+	uint8_t is_adaptive;	/* interrupt moderation follows the load */
+	uint8_t gro;		/* software GRO is on */
+	uint32_t irqs;		/* interrupts delivered */
+	uint32_t consumed;	/* frames that TCP's fast path took */
+	int32_t left;		/* frames for Python: the first of rx->frames */
+	int32_t taken;		/* frames off the wire */
+};
+
+uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
+
+#endif

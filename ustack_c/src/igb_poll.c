@@ -1,0 +1,83 @@
+/*
+ * One turn of a device with one queue, all in one call: DMA, the interrupt if moderation lets
+ * it through, and a NAPI poll whose frames TCP's fast path takes (us_nic_dma, igb_msix_ring,
+ * igb_poll). Whatever it cannot finish it leaves as the steps in Python would find it.
+ */
+
+#include "igb_poll.h"
+
+/* The transmit ring first, then what was received; flags of what Python has to go on with. */
+static uint32_t us_igb_poll_rings(struct us_igb_poll *poll)
+{
+	int count;
+
+	us_igb_clean_tx_irq(poll->tx, US_IGB_TX_WORK);
+	count = us_igb_clean_rx_irq(poll->rx, US_IGB_RX_BUDGET);
+	poll->left = count ? us_tcp_fast_rx(poll->fast, poll->mac, poll->rx->frames, count) : 0;
+	poll->consumed += (uint32_t)(count - poll->left);
+	if (poll->left)
+		return US_IGB_POLL_LEFT;
+	us_igb_alloc_rx_buffers(poll->rx, poll->rxq);
+	if (count == US_IGB_RX_BUDGET)
+		return US_IGB_POLL_AGAIN;
+	return 0;
+}
+
+/* Polling is over: moderation anew, and the interrupt on again (napi_complete). */
+static uint32_t us_igb_poll_complete(struct us_igb_poll *poll)
+{
+	uint32_t delivered = 0;
+
+	if (poll->is_adaptive) {
+		const int itr = us_igb_set_itr(poll->itr, poll->rx, poll->tx);
+
+		if (itr >= 0)
+			delivered = us_nic_write_eitr(poll->nic, 0,
+						      (uint32_t)itr | US_E1000_EITR_CNT_IGNR);
+	}
+	return delivered | us_nic_write_eims(poll->nic, 1);
+}
+
+/**
+ * us_igb_poll - one turn of a device
+ * @poll:   what belongs to it; the counts in it are this turn's afterwards
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * To be called while nothing is scheduled for the device. fast->events says what Python has to
+ * do for connections; it must be done before the next turn.
+ *
+ * Return: US_IGB_POLL_*; 0: nothing is left to do.
+ */
+uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
+{
+	uint32_t delivered, flags = 0;
+
+	poll->irqs = 0;
+	poll->consumed = 0;
+	poll->left = 0;
+	poll->fast->now_us = now_us;
+	poll->fast->genid = genid;
+	poll->fast->gro = poll->gro;
+	poll->fast->nevents = 0;
+	if (poll->tx->stopped)
+		return US_IGB_POLL_NOT_NOW;
+	poll->taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA);
+	if (poll->taken < 0)
+		return US_IGB_POLL_GONE;
+	delivered = us_nic_deliver_irq(poll->nic);
+	while (delivered & 1) {
+		poll->irqs++;
+		if (poll->fast->nevents || poll->tx->stopped)
+			return flags | US_IGB_POLL_AGAIN;
+		flags |= us_igb_poll_rings(poll);
+		if (poll->fast->nevents)
+			flags |= US_IGB_POLL_EVENTS;
+		if (flags & (US_IGB_POLL_LEFT | US_IGB_POLL_AGAIN))
+			return flags;
+		delivered = us_igb_poll_complete(poll);
+	}
+	if (delivered & US_NIC_IRQ_HELD)
+		flags |= US_IGB_POLL_HELD;
+	return flags;
+}

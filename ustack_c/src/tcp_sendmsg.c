@@ -1,0 +1,204 @@
+/*
+ * send() and recv() of a connection that nothing is out of the ordinary with (tcp_sendmsg and
+ * tcp_recvmsg in ustack/tcp): one copy, and what follows from it, in one call.
+ */
+
+#include <errno.h>
+
+#include "tcp_internal.h"
+
+#define US_TCP_NAGLE_PUSH 4
+
+static void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
+{
+	fast->now_us = now_us;
+	fast->genid = genid;
+	fast->nevents = 0;
+}
+
+/* sk_stream_room: bytes that a write may add now, packets of @goal bytes until it is full */
+static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
+				  uint32_t goal)
+{
+	const int64_t lowat = tp->notsent_lowat ? tp->notsent_lowat : fast->notsent_lowat;
+	const int64_t unsent = tp->write_seq - tp->snd_nxt;
+	const int64_t tail = unsent % goal;
+	int64_t left = (int64_t)tp->sk_sndbuf - tp->write_queue.len;
+	int64_t room = 0;
+
+	if (lowat - unsent < left)
+		left = lowat - unsent;
+	if (tail)
+		room = goal - tail < goal + left ? goal - tail : goal + left;
+	if (room < 0)
+		room = 0;
+	if (left > room)
+		room += (left - room + goal - 1) / goal * goal;
+	return room;
+}
+
+static uint32_t us_tcp_append(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			      const uint8_t *data, uint32_t len, uint32_t goal)
+{
+	uint32_t taken;
+
+	if (tp->nonagle & US_TCP_NAGLE_PUSH) {
+		const uint32_t tail = (tp->write_seq - tp->snd_nxt) % goal;
+
+		if (!tail || len > goal - tail)
+			tp->nonagle &= (uint8_t)~US_TCP_NAGLE_PUSH;
+	}
+	taken = us_bq_append(fast->mem, &tp->write_queue, data, len);
+	tp->write_seq += taken;
+	return taken;
+}
+
+/* tcp_push; false: Python has to go on */
+static bool us_tcp_push(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle)
+{
+	tp->pushed_seq = tp->write_seq;
+	if (us_tcp_write_xmit(fast, tp, nonagle))
+		return true;
+	us_tcp_event(fast, tp, US_TCP_EV_XMIT);
+	return false;
+}
+
+/**
+ * us_tcp_sendmsg - queue bytes and send what may go (tcp_sendmsg)
+ * @fast:   fast path
+ * @tp:     connection
+ * @data:   bytes
+ * @len:    how many
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * fast->events says afterwards what Python has to do for the connection.
+ *
+ * Return: bytes taken; -EAGAIN no room now, and a writer waits; -EOPNOTSUPP, and nothing has
+ * changed: the way through Python.
+ */
+int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
+		       uint32_t len, uint64_t now_us, uint32_t genid)
+{
+	uint32_t taken = 0;
+	uint32_t goal;
+
+	us_tcp_begin_call(fast, now_us, genid);
+	if (!len || tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
+		return -EOPNOTSUPP;
+	goal = us_tcp_size_goal(tp);
+	while (taken < len) {
+		const int64_t room = us_tcp_stream_room(fast, tp, goal);
+		const uint32_t want = room < len - taken ? (uint32_t)room : len - taken;
+		uint32_t n;
+
+		if (room <= 0)
+			break;
+		n = us_tcp_append(fast, tp, (const uint8_t *)data + taken, want, goal);
+		taken += n;
+		if (n < want || taken == len)
+			break;
+		if (!us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH)) {
+			tp->nospace = 1;
+			return taken;
+		}
+	}
+	if (taken == len) {
+		us_tcp_push(fast, tp, tp->nonagle);
+		return taken;
+	}
+	tp->nospace = 1;
+	if (!taken)
+		return -EAGAIN;
+	us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH);
+	return taken;
+}
+
+/* tcp_rcvbuf_grow */
+static void us_tcp_rcvbuf_grow(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			       uint32_t copied)
+{
+	const uint64_t old = tp->rcvq_space;
+	uint64_t window = (uint64_t)copied << 1;
+	uint64_t rcvbuf;
+
+	tp->rcvq_space = copied;
+	if (!fast->moderate_rcvbuf || tp->rcvbuf_locked)
+		return;
+	if (old)
+		window += window * (copied - old) / old << 1;
+	rcvbuf = us_tcp_space_from_win(tp, window);
+	if (rcvbuf > fast->rmem_max)
+		rcvbuf = fast->rmem_max;
+	if (rcvbuf > tp->sk_rcvbuf) {
+		tp->sk_rcvbuf = (uint32_t)rcvbuf;
+		tp->window_clamp = us_tcp_win_of_buffer(tp);
+	}
+}
+
+/* tcp_rcv_space_adjust: once per round trip, what has the application read since? */
+static void us_tcp_rcv_space_adjust(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	int64_t copied;
+
+	if (!tp->rcv_rtt_us || fast->now_us - tp->rcvq_space_time_us < tp->rcv_rtt_us >> 3)
+		return;
+	copied = (int32_t)(tp->copied_seq - tp->rcvq_space_seq);
+	copied -= (int32_t)(tp->rcv_nxt - tp->copied_seq);
+	if (copied > (int64_t)tp->rcvq_space)
+		us_tcp_rcvbuf_grow(fast, tp, (uint32_t)copied);
+	tp->rcvq_space_seq = tp->copied_seq;
+	tp->rcvq_space_time_us = fast->now_us;
+}
+
+/* Whether reading has made an ACK worth sending (tcp_cleanup_rbuf). */
+static bool us_tcp_read_makes_ack(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	const uint8_t pending = tp->ack_pending;
+	uint32_t window, offer;
+
+	if (pending & US_ACK_SCHED) {
+		const bool pushed = pending & US_ACK_PUSHED2 ||
+				    (pending & US_ACK_PUSHED &&
+				     tp->ack_pingpong < fast->pingpong_thresh);
+
+		if (tp->rcv_nxt - tp->rcv_wup > tp->ack_rcv_mss ||
+		    (pushed && !tp->receive_queue.len))
+			return true;
+	}
+	if (tp->rcv_shutdown)
+		return false;
+	window = us_tcp_receive_window(tp);
+	if (2ULL * window > tp->window_clamp)
+		return false;
+	offer = us_tcp_new_window(tp);
+	return offer && offer >= 2 * window;
+}
+
+/**
+ * us_tcp_recvmsg - take bytes out of the receive queue (tcp_recvmsg)
+ * @fast:   fast path
+ * @tp:     connection
+ * @buffer: room for @len bytes
+ * @len:    how many at most
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * fast->events says afterwards what Python has to do for the connection.
+ *
+ * Return: bytes read; 0, and nothing has changed: the way through Python.
+ */
+int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+		       uint32_t len, uint64_t now_us, uint32_t genid)
+{
+	us_tcp_begin_call(fast, now_us, genid);
+	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow ||
+	    tp->state != US_TCP_ESTABLISHED || tp->ack_pending & US_ACK_NOMEM)
+		return 0;
+	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
+	tp->copied_seq += len;
+	us_tcp_rcv_space_adjust(fast, tp);
+	if (us_tcp_read_makes_ack(fast, tp) && us_tcp_send_ack(fast, tp))
+		us_tcp_event(fast, tp, US_TCP_EV_ACK);
+	return len;
+}
