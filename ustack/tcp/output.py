@@ -7,7 +7,7 @@ cut here, as super-frames where the route's device can cut them further (TSO).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.core.steering import flow_queue_is_stopped
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
@@ -20,7 +20,6 @@ from ustack.tcp.cong.ops import (
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import PROBE_LATER, MtuProbe, tcp_mtu_probe_size, tcp_mtup_sent
 from ustack.tcp.pacing import tcp_pacing_check
-from ustack.tcp.push import forced_push, tcp_grow_push, tcp_mark_push, tcp_take_push
 from ustack.tcp.scoreboard import tcp_rtx_push
 from ustack.tcp.send_window import (
     tcp_cwnd_test,
@@ -67,8 +66,7 @@ def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
 def _next_length(sk: TcpSock, mss: int, quota: int, nonagle: int) -> int | None:
     """Return how many bytes go into the next segment, None if nothing may go now.
 
-    0 means a FIN alone; ``quota`` is in segments. This is tcp_snd_wnd_test, tcp_nagle_test
-    and tcp_mss_split_point.
+    0 means a FIN alone. This is tcp_snd_wnd_test, tcp_nagle_test and tcp_mss_split_point.
     """
     tp = sk.tp
     data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
@@ -87,12 +85,11 @@ def _next_length(sk: TcpSock, mss: int, quota: int, nonagle: int) -> int | None:
     return length - partial if _nagle_holds(sk, partial, mss, nonagle) else length
 
 
-def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0, written: bool = False) -> bool:
+def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     """Send what the windows allow (tcp_write_xmit).
 
     Args:
         push_one: 1: one segment; 2: one even beyond cwnd, a tail loss probe.
-        written: this follows a write, in the course of which Linux sends packet by packet.
 
     Returns:
         Whether the peer's window alone keeps data here while nothing is in flight: the
@@ -120,10 +117,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0, written: boo
             if push_one != 2 and not tcp_fin_ignores_cwnd(sk, mss):
                 break
             quota = 1
-        quota = min(quota, max_segs)
-        length = _next_length(sk, mss, quota, nonagle)
-        if length is None or not written:
-            tcp_grow_push(sk, quota * mss)
+        length = _next_length(sk, mss, min(quota, max_segs), nonagle)
         if length is None:
             break
         data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
@@ -198,7 +192,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     if at_the_end and before(end_seq, tcp_wnd_end(sk)):
         flags |= FIN
         fin = 1
-    if length and tcp_take_push(sk, end_seq):
+    if length and end_seq == tp.pushed_seq:
         flags |= PSH
     was_idle = not tp.packets_out
     if was_idle:
@@ -225,17 +219,20 @@ def tcp_push_pending_frames(sk: TcpSock) -> None:
 def tcp_push(sk: TcpSock, goal: int, nonagle: int, *, more: bool) -> None:
     """After a write: mark the end with PSH unless more is announced, and send (tcp_push)."""
     tp = sk.tp
-    if tp.snd_nxt == tp.write_seq:
-        return
-    if not more or forced_push(tp, tp.write_seq):
-        tcp_mark_push(sk, tp.write_seq)
+    if not more or forced_push(tp):
+        tp.pushed_seq = tp.write_seq
     if tcp_should_autocork(sk, goal):
         if sk not in sk.prot.tsq:
             sk.prot.mib_ext.TCPAutoCorking += 1
             sk.prot.tsq[sk] = None
         return
-    if tcp_write_xmit(sk, TCP_NAGLE_CORK if more else nonagle, written=True):
+    if tcp_write_xmit(sk, TCP_NAGLE_CORK if more else nonagle):
         tcp_check_probe_timer(sk)
+
+
+def forced_push(tp: Any) -> bool:
+    """Whether half of the largest window has been written without a push (forced_push)."""
+    return after(tp.write_seq, tp.pushed_seq + (tp.max_window >> 1) & SEQ_MASK)
 
 
 def tcp_should_autocork(sk: TcpSock, goal: int) -> bool:

@@ -17,7 +17,6 @@ from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_push
-from ustack.tcp.push import tcp_mark_written
 from ustack.tcp.sndbuf import sk_stream_room
 from ustack.tcp.states import CAN_SEND, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.tso import tcp_size_goal
@@ -67,10 +66,9 @@ def sk_stream_wait_room(sk: TcpSock) -> int:
     return room
 
 
-def tcp_push_written(sk: TcpSock, length: int, flags: int) -> None:
-    """Send what may go, ``length`` bytes having been queued whole (end of tcp_sendmsg_locked)."""
+def tcp_push_written(sk: TcpSock, flags: int) -> None:
+    """Send what may go of what has just been queued whole (the end of tcp_sendmsg_locked)."""
     goal = tcp_size_goal(sk, tcp_current_mss(sk))
-    tcp_mark_written(sk, length, goal)
     tcp_push(sk, goal, sk.tp.nonagle, more=bool(flags & MSG_MORE))
 
 
@@ -152,5 +150,4 @@ def _append(
     taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
     sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
-    tcp_mark_written(sk, taken, goal)
     return taken

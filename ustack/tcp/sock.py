@@ -118,8 +118,6 @@ class TcpSock(Sock):
         "pacing",
         "port_locked",
         "prot",
-        "push_marks",
-        "rcvbuf_locked",
         "rcvlowat",
         "rcvq",
         "recovery",
@@ -156,8 +154,6 @@ class TcpSock(Sock):
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
-        self.push_marks: list[int] | None = None
-        """Ends of unsent segments that get PSH, while there is more than one (push.py)."""
         self.oobinline = False
         """SO_OOBINLINE: urgent data stays in the stream."""
         self.urg: UrgentState | None = None

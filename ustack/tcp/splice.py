@@ -62,5 +62,5 @@ def tcp_splice_write(sk: TcpSock, fd: int, scratch: Any, room: int) -> tuple[int
     if taken[0]:
         sk.prot.copied_bytes += taken[0]
         sk.tp.write_seq = sk.tp.write_seq + taken[0] & SEQ_MASK
-        tcp_push_written(sk, taken[0], 0)
+        tcp_push_written(sk, 0)
     return got, taken[0]

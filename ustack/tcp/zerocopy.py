@@ -73,7 +73,7 @@ def tcp_sendpage(sk: TcpSock, addr: int, length: int, flags: int) -> int:
             prot.net.mem.put_page(addr)
     prot.ref_bytes += length
     tp.write_seq = tp.write_seq + length & SEQ_MASK
-    tcp_push_written(sk, length, flags)
+    tcp_push_written(sk, flags)
     return length
 
 
@@ -109,7 +109,7 @@ def tcp_send_ref(
     view.release()
     prot.ref_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
-    tcp_push_written(sk, taken, flags)
+    tcp_push_written(sk, flags)
     return taken, False
 
 

@@ -162,9 +162,8 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 }
 
 /*
- * Take a predicted segment. What an ACK of new data lets go may carry our own ACK, so after
- * one Python sends first and then looks what is still owed; text that comes behind text with
- * such an ACK is Python's, after that.
+ * New data was acknowledged: send what may go now, which may carry our own ACK. False: Python
+ * is to, and then looks what is still owed.
  */
 static bool us_tcp_data_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
@@ -203,12 +202,13 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		us_tcp_data_queue(fast, tp, seg);
 		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
 	}
-	if (is_acking) {
+	if (!is_acking) {
+		fast->mib.TCPHPHits++;
+	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
 		if (seg->len)
-			tp->punt_batch = fast->batch;	/* it has an ACK of its own */
+			tp->punt_batch = fast->batch;	/* what comes behind it has another ACK */
 		return;
 	}
-	fast->mib.TCPHPHits++;
 	us_tcp_ack_snd_check(fast, tp);
 }
 

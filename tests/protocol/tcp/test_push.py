@@ -1,4 +1,4 @@
-"""Which segments carry PSH: tcp_mark_push, forced_push, tcp_grow_skb in net/ipv4/tcp.c."""
+"""Which segments carry PSH: tcp_mark_push in net/ipv4/tcp.c."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ustack.config import NicConfig, TcpConfig
 
 PSH = 8
 SECOND = 1_000_000
-MSG_MORE = 0x8000
 
 
 @pytest.fixture
@@ -34,17 +33,6 @@ def test_the_end_of_a_write_is_pushed(server):
     assert pushes(peer) == [501]
 
 
-@pytest.mark.linux("forced_push: after(tp->write_seq, tp->pushed_seq + (tp->max_window >> 1))")
-def test_a_long_write_is_pushed_in_every_half_of_the_largest_window(server):
-    sk, peer = server.established("mss 1000", win=3000)
-    sk.send(pattern(0, 7000))
-    seen = pushes(peer)
-    for ack in (3001, 6001):
-        peer.send(f". 1:1(0) ack {ack} win 3000")
-        seen += pushes(peer)
-    assert seen == [2001, 4001, 6001, 7001]
-
-
 @pytest.mark.linux("tcp_sendmsg_locked: if (!copied) tcp_flags &= ~TCPHDR_PSH")
 def test_a_mark_moves_to_the_end_of_what_is_added(server):
     sk, peer = server.established("mss 1000", win=60_000)
@@ -54,26 +42,6 @@ def test_a_mark_moves_to_the_end_of_what_is_added(server):
     assert pushes(peer) == [101]
     peer.send(". 1:1(0) ack 101 win 60000")
     assert pushes(peer) == [301]
-
-
-@pytest.mark.linux("tcp_push: if (!(flags & MSG_MORE) || forced_push(tp))")
-def test_what_is_added_with_more_to_come_takes_the_mark_away(server):
-    sk, peer = server.established("mss 1000", win=60_000)
-    sk.send(pattern(0, 100))
-    sk.send(pattern(100, 100))
-    sk.send(pattern(200, 100), MSG_MORE)
-    peer.drain()
-    peer.send(". 1:1(0) ack 101 win 60000")
-    peer.expect(". 101:301(200) ack 1")
-
-
-def test_full_segments_that_wait_keep_a_mark_each(server):
-    sk, peer = server.established("mss 1000", win=60_000)
-    peer.send(". 1:1(0) ack 1 win 0")
-    for n in range(3):
-        sk.send(pattern(1000 * n, 1000))
-    peer.send(". 1:1(0) ack 1 win 60000")
-    assert pushes(peer) == [1001, 2001, 3001]
 
 
 @pytest.mark.linux("__tcp_retransmit_skb sends the skb's own tcp_flags")
