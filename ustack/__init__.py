@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from ustack import aio, select, socket
     from ustack.api.polling import epoll
     from ustack.api.stacks import connect, down, up, use
+    from ustack.takeover import install, uninstall
 
-__all__ = ["aio", "connect", "down", "epoll", "select", "socket", "up", "use"]
+__all__ = [
+    "aio", "connect", "down", "epoll", "install", "select", "socket", "uninstall", "up", "use",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +27,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ustack.api.stacks"), name)
     if name in ("aio", "select", "socket"):
         return import_module("ustack." + name)
+    if name in ("install", "uninstall"):
+        return getattr(import_module("ustack.takeover"), name)
     if name == "epoll":
         return import_module("ustack.api.polling").epoll
     raise AttributeError(f"module 'ustack' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from ustack.api.aio import (
     create_connection,
+    create_datagram_endpoint,
     create_server,
     current_runtime,
     open_connection,
@@ -13,6 +14,7 @@ from ustack.runtime.inline import InlineRuntime
 __all__ = [
     "InlineRuntime",
     "create_connection",
+    "create_datagram_endpoint",
     "create_server",
     "current_runtime",
     "open_connection",

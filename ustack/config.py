@@ -74,8 +74,12 @@ class CoreConfig:
     """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
     """net.core.netdev_max_backlog: packets waiting in input_pkt_queue."""
+    rmem_default: int = 212_992
+    """net.core.rmem_default: SO_RCVBUF of a new datagram socket, in bytes."""
     rmem_max: int = 4_194_304
     """net.core.rmem_max: what SO_RCVBUF may ask for, in bytes."""
+    wmem_default: int = 212_992
+    """net.core.wmem_default: SO_SNDBUF of a new datagram socket, in bytes."""
     wmem_max: int = 4_194_304
     """net.core.wmem_max: what SO_SNDBUF may ask for, in bytes."""
     somaxconn: int = 4096
@@ -113,6 +117,8 @@ class IpConfig:
     """net.ipv4.icmp_ratelimit: least time between two errors to one host."""
     icmp_msgs_per_sec: int = 1000
     """net.ipv4.icmp_msgs_per_sec: errors sent in all."""
+    ping_group_range: tuple[int, int] = (1, 0)
+    """net.ipv4.ping_group_range: the groups whose processes may have ping sockets; none."""
     icmp_echo_ignore_all: bool = False
     """net.ipv4.icmp_echo_ignore_all."""
     promote_secondaries: bool = False

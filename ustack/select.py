@@ -1,44 +1,11 @@
-"""The stack's twin of the standard module ``select``: ``epoll`` and its flags."""
+"""The stack's twin of the standard module ``select``, for its sockets and other descriptors."""
+
+# mypy: disable-error-code="assignment, misc"
 
 from __future__ import annotations
 
-from select import (
-    EPOLL_CLOEXEC,
-    EPOLLERR,
-    EPOLLET,
-    EPOLLEXCLUSIVE,
-    EPOLLHUP,
-    EPOLLIN,
-    EPOLLMSG,
-    EPOLLONESHOT,
-    EPOLLOUT,
-    EPOLLPRI,
-    EPOLLRDBAND,
-    EPOLLRDHUP,
-    EPOLLRDNORM,
-    EPOLLWRBAND,
-    EPOLLWRNORM,
-    error,
-)
+from select import *  # noqa: F403
 
-from ustack.api.polling import epoll
-
-__all__ = [
-    "EPOLLERR",
-    "EPOLLET",
-    "EPOLLEXCLUSIVE",
-    "EPOLLHUP",
-    "EPOLLIN",
-    "EPOLLMSG",
-    "EPOLLONESHOT",
-    "EPOLLOUT",
-    "EPOLLPRI",
-    "EPOLLRDBAND",
-    "EPOLLRDHUP",
-    "EPOLLRDNORM",
-    "EPOLLWRBAND",
-    "EPOLLWRNORM",
-    "EPOLL_CLOEXEC",
-    "epoll",
-    "error",
-]
+from ustack.api.polling import epoll as epoll
+from ustack.api.selecting import poll as poll
+from ustack.api.selecting import select as select

@@ -7,11 +7,10 @@ here or below reads a clock, draws a random number of its own or waits.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ustack.config import StackConfig
 from ustack.core.napi import TIMER_SOFTIRQ
@@ -19,11 +18,10 @@ from ustack.core.net import Net, PacketHandler, PacketTap, Rng
 from ustack.core.softirq import do_softirq
 from ustack.driver.igb import IgbAdapter
 from ustack.driver.loopback import LoopbackDevice
-from ustack.inet.sockets import SOCK_STREAM, InetSocket
+from ustack.inet.create import SOCK_STREAM, Inet
 from ustack.ipv4.protocol import ErrHandler, Ipv4, RcvHandler
 from ustack.lib.addresses import INADDR_LOOPBACK, Ipv4Interface
 from ustack.lib.clock import StackClock
-from ustack.lib.socket_error import socket_error
 from ustack.link.arp import Arp
 from ustack.native.lib import lib
 from ustack.native.mem import Mem
@@ -39,6 +37,8 @@ from ustack.wire.ethernet import ETH_P_ALL
 from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
 
 if TYPE_CHECKING:
+    from ustack.inet.dgram import DgramSocket
+    from ustack.inet.sockets import InetSocket
     from ustack.nic.wire import Wire
     from ustack.tcp.cong.ops import CongestionOps
 
@@ -70,6 +70,7 @@ class Stack:
         self.ip.inet_add_protocol(
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)
         )
+        self.inet = Inet(self.ip, self.tcp, self.udp)
         self.adapters: list[IgbAdapter] = []
         self._timed: list[IgbAdapter] = []
         """Adapters whose wires hold frames back by time."""
@@ -188,21 +189,19 @@ class Stack:
         """Return the descriptors of wires to watch for reading."""
         return [fd for dev in self.adapters for fd in dev.filenos()]
 
-    def socket(self, type: int = SOCK_STREAM, protocol: int = 0) -> InetSocket:
-        """Make an unconnected socket.
+    @overload
+    def socket(self) -> InetSocket: ...
 
-        Raises:
-            OSError: ESOCKTNOSUPPORT, not a stream; EPROTONOSUPPORT, not TCP; ENOBUFS, the
-                arena is full.
-        """
-        if type != SOCK_STREAM:
-            raise socket_error(errno.ESOCKTNOSUPPORT)
-        if protocol not in (0, IPPROTO_TCP):
-            raise socket_error(errno.EPROTONOSUPPORT)
-        try:
-            return InetSocket(self.tcp)
-        except MemoryError:
-            raise socket_error(errno.ENOBUFS) from None
+    @overload
+    def socket(
+        self, type: int, protocol: int = 0, groups: Iterable[int] = ()
+    ) -> InetSocket | DgramSocket: ...
+
+    def socket(
+        self, type: int = SOCK_STREAM, protocol: int = 0, groups: Iterable[int] = ()
+    ) -> InetSocket | DgramSocket:
+        """Make a socket of ``type`` and ``protocol``; see ``inet_create``."""
+        return self.inet.inet_create(type, protocol, groups)
 
     def close(self) -> None:
         """Unplug every wire; connections are not told. The stack is not usable afterwards."""

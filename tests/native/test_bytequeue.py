@@ -185,9 +185,9 @@ def test_too_little_room_for_frags_takes_no_reference():
     pieces = len(queue.frags(0, 5 * 4064))
     queue.put(queue.frags(0, 0))
     assert pieces > 1
-    first = lib.us_page_refcount(queue.mem.ptr, queue.bq.head)
+    first = lib.us_page_refcount(queue.mem.ptr, queue.bq.head << 12)
     assert queue.frags(0, 5 * 4064, room=pieces - 1) == -1
-    assert lib.us_page_refcount(queue.mem.ptr, queue.bq.head) == first
+    assert lib.us_page_refcount(queue.mem.ptr, queue.bq.head << 12) == first
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

@@ -1,4 +1,4 @@
-"""The bench: frames, bulk, rates, stages, modes, loss, lo, daemon; see each part's file.
+"""The bench, part by part; each part's own file says what it measures.
 
 All parts run in network namespaces of their own and give medians; nothing is asserted.
 """
@@ -16,8 +16,11 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_epoll
 import bench_lo
 import bench_loss
+import bench_memory
+import bench_million
 import bench_modes
 import bench_rates
 import bench_tap
@@ -25,7 +28,12 @@ from rich.console import Console
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
-PARTS = ("frames", "bulk", "rates", "stages", "modes", "loss", "lo", "daemon")
+PARTS = (
+    "frames", "bulk", "rates", "stages", "modes", "loss", "lo", "epoll", "daemon", "memory",
+    "million",
+)  # fmt: skip
+ASKED_FOR = ("million",)
+"""Parts that are only run when they are named: a million connections take minutes."""
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -59,6 +67,15 @@ DAEMON_NOTE = (
     "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
     " ustackd's stack by the preload library; ustackd's own services beside them.\n"
 )
+MEMORY_NOTE = (
+    "What a process has more in RAM, divided by its connections: Python, tables and allocators are"
+    " in it. Linux: slab objects of one end.\n"
+)
+MILLION_NOTE = (
+    "An echo service that keeps no object of an idle connection, and Linux clients, all on this"
+    " machine. A round trip is this process's processor time; 64, first: they had idled until"
+    " then.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
@@ -69,7 +86,9 @@ STAGES_NOTE = (
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all but million)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="half a second, once; fewer frames and subjects"
     )
@@ -82,12 +101,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", choices=bench_bulk.SUBJECTS, action="append", help="these subjects of bulk alone"
     )
+    parser.add_argument("--plan", choices=("A", "B"), action="append", help="of million (both)")
+    parser.add_argument("--connections", type=int, default=0, help="of million (1000000)")
     chosen = parser.parse_args()
     if wrong := [part for part in chosen.parts if part not in PARTS]:
         parser.error(f"no such part: {' '.join(wrong)} (there are {', '.join(PARTS)})")
     if not 1 <= chosen.frames <= 10_000 or chosen.rounds < 1:
         parser.error("frames from 1 to 10000, rounds from 1")
-    chosen.parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
+    usual = [part for part in PARTS if part not in ASKED_FOR]
+    chosen.parts = [part for part in PARTS if part in (chosen.parts or usual)]
+    chosen.plan = chosen.plan or ["A", "B"]
+    chosen.connections = chosen.connections or (3000 if chosen.quick else 1_000_000)
     if chosen.quick:
         chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 500
     chosen.count_rounds = 2 * chosen.rounds + 1
@@ -136,8 +160,18 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         ways = bench_lo.run(chosen)
         answer["lo"] = bench_lo.as_json(ways)
         console.print(bench_lo.table(ways, chosen), LO_NOTE, sep="\n")
+    if "epoll" in chosen.parts:
+        waits = bench_epoll.run(chosen)
+        answer["epoll"] = bench_epoll.as_json(waits)
+        console.print(bench_epoll.table(waits))
     if "daemon" in chosen.parts:
         answer["daemon"] = measure_daemon(chosen, console)
+    if "memory" in chosen.parts:
+        answer["memory"] = bench_memory.run(chosen)
+        console.print(bench_memory.table(answer["memory"]), MEMORY_NOTE, sep="\n")
+    if "million" in chosen.parts:
+        answer["million"] = bench_million.run(chosen)
+        console.print(bench_million.table(answer["million"]), MILLION_NOTE, sep="\n")
     console.print(
         f"Python {answer['python']}, kernel {answer['kernel']}, {answer['cpus']} processors; what"
         " else runs on this machine is in every figure."

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from ustack.api.aio_datagram import StackDatagramTransport
 from ustack.api.aio_server import StackServer
 from ustack.api.aio_transport import WRITABLE, StackTransport
 from ustack.api.names import resolve_host
+from ustack.inet.dgram import DgramSocket
 from ustack.lib.addresses import INADDR_LOOPBACK
 from ustack.runtime.inline import InlineRuntime
 from ustack.sock.wait import WaitEntry
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
     from ustack.inet.sockets import InetSocket
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 SOL_SOCKET = 1
 SO_REUSEADDR = 2
+SO_BROADCAST = 6
+SO_REUSEPORT = 15
+SOCK_DGRAM = 2
 STREAM_LIMIT_BYTES = 64 * 1024
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, InlineRuntime] = WeakKeyDictionary()
@@ -151,6 +157,45 @@ async def open_connection(
         lambda: asyncio.StreamReaderProtocol(reader, loop=loop), host, port, **options
     )
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def create_datagram_endpoint(
+    protocol_factory: Callable[[], D],
+    local_addr: tuple[str, int] | None = None,
+    remote_addr: tuple[str, int] | None = None,
+    *,
+    reuse_port: bool = False,
+    allow_broadcast: bool = False,
+    runtime: InlineRuntime | None = None,
+) -> tuple[StackDatagramTransport, D]:
+    """Make a UDP socket, bound and connected as the addresses say; return it and its protocol.
+
+    Raises:
+        OSError: EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, EACCES (a broadcast).
+        ValueError: neither address is given.
+    """
+    if local_addr is None and remote_addr is None:
+        raise ValueError("unexpected address family")
+    runtime = runtime or current_runtime()
+    local = None if local_addr is None else (await _resolve(local_addr[0]), local_addr[1])
+    remote = None if remote_addr is None else (await _resolve(remote_addr[0]), remote_addr[1])
+    sock = runtime.call(runtime.stack.socket, SOCK_DGRAM)
+    assert isinstance(sock, DgramSocket)
+    try:
+        for option, wanted in ((SO_REUSEPORT, reuse_port), (SO_BROADCAST, allow_broadcast)):
+            if wanted:
+                runtime.call(sock.setsockopt, SOL_SOCKET, option, 1)
+        if local is not None:
+            runtime.call(sock.bind, *local)
+        if remote is not None:
+            runtime.call(sock.connect, *remote)
+        protocol = protocol_factory()
+        transport = StackDatagramTransport(runtime, sock, protocol)
+    except BaseException:
+        runtime.call(sock.close)
+        raise
+    transport.start()
+    return transport, protocol
 
 
 async def _connect(runtime: InlineRuntime, sock: InetSocket, addr: int, port: int) -> None:

@@ -19,6 +19,7 @@ from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
+    from ustack.inet.dgram import DgramSocket
     from ustack.inet.sockets import InetSocket
     from ustack.runtime.inline import InlineRuntime
 
@@ -34,12 +35,20 @@ class TransportSocket:
     __slots__ = ("_runtime", "_sock")
 
     family = _socket.AF_INET
-    type = _socket.SOCK_STREAM
-    proto = _socket.IPPROTO_TCP
 
-    def __init__(self, runtime: InlineRuntime, sock: InetSocket) -> None:
+    def __init__(self, runtime: InlineRuntime, sock: InetSocket | DgramSocket) -> None:
         self._runtime = runtime
         self._sock = sock
+
+    @property
+    def type(self) -> _socket.SocketKind:
+        """SOCK_STREAM or SOCK_DGRAM."""
+        return _socket.SocketKind(self._sock.type)
+
+    @property
+    def proto(self) -> int:
+        """The protocol number."""
+        return self._sock.protocol
 
     def getsockname(self) -> tuple[str, int]:
         """Return the local address."""

@@ -12,14 +12,17 @@ from ustack.runtime.waiter import NOT_YET
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 
 if TYPE_CHECKING:
+    from ustack.inet.dgram import Ancillary, DgramSocket
     from ustack.inet.sockets import InetSocket
+
+    CoreSocket = InetSocket | DgramSocket
 
 MSG_PEEK = 0x2
 MSG_WAITALL = 0x100
 SHUT_WR = 1
 
 
-def try_recv(core: InetSocket, n: int, flags: int) -> Any:
+def try_recv(core: CoreSocket, n: int, flags: int) -> Any:
     """Receive what there is."""
     try:
         return core.recv(n, flags)
@@ -27,14 +30,14 @@ def try_recv(core: InetSocket, n: int, flags: int) -> Any:
         return NOT_YET
 
 
-def wait_recv(core: InetSocket, n: int, flags: int) -> Any:
+def wait_recv(core: CoreSocket, n: int, flags: int) -> Any:
     """Receive once there is as much as SO_RCVLOWAT asks for."""
     if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv(core, n, flags)
 
 
-def try_recv_into(core: InetSocket, buffer: Any, n: int, flags: int) -> Any:
+def try_recv_into(core: CoreSocket, buffer: Any, n: int, flags: int) -> Any:
     """Receive what there is into ``buffer``."""
     try:
         return core.recv_into(buffer, n, flags)
@@ -42,11 +45,35 @@ def try_recv_into(core: InetSocket, buffer: Any, n: int, flags: int) -> Any:
         return NOT_YET
 
 
-def wait_recv_into(core: InetSocket, buffer: Any, n: int, flags: int) -> Any:
+def wait_recv_into(core: CoreSocket, buffer: Any, n: int, flags: int) -> Any:
     """Receive into ``buffer`` once there is as much as SO_RCVLOWAT asks for."""
     if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv_into(core, buffer, n, flags)
+
+
+def try_recvmsg(core: DgramSocket, n: int, flags: int) -> Any:
+    """Receive a datagram."""
+    try:
+        return core.recvmsg(n, flags)
+    except BlockingIOError:
+        return NOT_YET
+
+
+def wait_recvmsg(core: DgramSocket, n: int, flags: int) -> Any:
+    """Receive a datagram once there is one."""
+    return try_recvmsg(core, n, flags) if core.rcv_ready(1) else NOT_YET
+
+
+def sendmsg(
+    core: DgramSocket,
+    data: Any,
+    flags: int,
+    to: tuple[int, int] | None,
+    ancillary: list[Ancillary],
+) -> int:
+    """Send a datagram, which never has to wait."""
+    return core.sendmsg(data, flags, to, ancillary)
 
 
 class RecvAll:
@@ -58,7 +85,7 @@ class RecvAll:
         self.view = view
         self.copied = 0
 
-    def __call__(self, core: InetSocket, flags: int) -> Any:
+    def __call__(self, core: CoreSocket, flags: int) -> Any:
         """Take what there is; MSG_PEEK has to wait until all of it is there."""
         total = self.view.nbytes
         if flags & MSG_PEEK and not core.rcv_ready(max(1, total), flags):
@@ -90,7 +117,7 @@ class SendAll:
         self.view = view
         self.sent = 0
 
-    def __call__(self, core: InetSocket, flags: int) -> Any:
+    def __call__(self, core: CoreSocket, flags: int) -> Any:
         """Send what the socket takes."""
         total = len(self.view)
         while True:
@@ -102,7 +129,7 @@ class SendAll:
                 return self.sent
 
 
-def try_send(core: InetSocket, data: Any, flags: int) -> Any:
+def try_send(core: CoreSocket, data: Any, flags: int) -> Any:
     """Send what the socket takes."""
     try:
         return core.send(data, flags)
@@ -118,7 +145,7 @@ def try_page_frag(core: InetSocket, want: int) -> Any:
         return NOT_YET
 
 
-def try_accept(core: InetSocket) -> Any:
+def try_accept(core: CoreSocket) -> Any:
     """Take a connection from the accept queue."""
     try:
         return core.accept()
@@ -126,12 +153,12 @@ def try_accept(core: InetSocket) -> Any:
         return NOT_YET
 
 
-def connect_done(core: InetSocket) -> Any:
+def connect_done(core: CoreSocket) -> Any:
     """Return whether the handshake has come to an end, good or bad."""
     return True if core.poll() & (EPOLLOUT | EPOLLERR | EPOLLHUP) else NOT_YET
 
 
-def close_gracefully(core: InetSocket) -> bool:
+def close_gracefully(core: CoreSocket) -> bool:
     """Send FIN, unless unread data makes the close an abort; return whether it is under way."""
     if core.rcv_ready(1) and core.poll() & EPOLLIN and not core.poll() & EPOLLRDHUP:
         return False
@@ -142,6 +169,6 @@ def close_gracefully(core: InetSocket) -> bool:
     return True
 
 
-def all_acknowledged(core: InetSocket) -> Any:
+def all_acknowledged(core: CoreSocket) -> Any:
     """Return whether the peer has everything that was sent, the FIN included."""
     return True if core.send_queue_empty() else NOT_YET

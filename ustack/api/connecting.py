@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as _socket
 from typing import Any
 
+from ustack.api.lookups import getaddrinfo
 from ustack.api.sockets import GLOBAL_DEFAULT_TIMEOUT, socket
 
 
@@ -26,9 +27,8 @@ def create_connection(
     """
     host, port = address
     failures: list[Exception] = []
-    found = _socket.getaddrinfo(host, port, _socket.AF_INET, _socket.SOCK_STREAM)
-    for _family, _type, _proto, _name, peer in found:
-        sock = socket()
+    for family, kind, proto, _name, peer in getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
+        sock = socket(family, kind, proto)
         try:
             if timeout is not GLOBAL_DEFAULT_TIMEOUT:
                 sock.settimeout(timeout)

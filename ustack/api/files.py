@@ -15,10 +15,12 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from ustack.eventpoll.eventpoll import EventPoll, Pollable
+from ustack.inet.sockets import InetSocket
+from ustack.runtime.hostfiles import HostFile
 from ustack.sock.wait import WaitQueue
 
 if TYPE_CHECKING:
-    from ustack.inet.sockets import InetSocket
+    from ustack.inet.dgram import DgramSocket
     from ustack.runtime.threaded import ThreadedRuntime
 
 FIRST_FD = 1 << 24
@@ -60,12 +62,23 @@ class SocketFile(File):
 
     __slots__ = ("core", "rcvtimeo_us", "sndtimeo_us")
 
-    def __init__(self, runtime: ThreadedRuntime, core: InetSocket) -> None:
+    def __init__(self, runtime: ThreadedRuntime, core: InetSocket | DgramSocket) -> None:
         super().__init__(runtime, core)
         self.core = core
         self.rcvtimeo_us: int | None = None
         """SO_RCVTIMEO, None for ever."""
         self.sndtimeo_us: int | None = None
+
+    @property
+    def stream(self) -> InetSocket:
+        """The socket, for what only a stream can do.
+
+        Raises:
+            OSError: EOPNOTSUPP: it is none.
+        """
+        if not isinstance(self.core, InetSocket):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return self.core
 
     def final_close(self) -> None:
         """Close the connection: FIN, or RST where Linux sends one."""
@@ -83,7 +96,11 @@ class EpollFile(File):
 
     def final_close(self) -> None:
         """Forget all that was watched."""
+        watched = [item.target for item in self.eventpoll.items.values()]
         self.eventpoll.close()
+        for target in watched:
+            if isinstance(target, HostFile):
+                self.runtime.unwatch_host(target)
 
 
 class FileTable:
@@ -147,3 +164,14 @@ class FileTable:
 
 FILES = FileTable()
 """The table of this process."""
+
+
+def close_quietly(fd: int, file: File) -> None:
+    """Close for a finalizer, under the runtime's lock, unless ``fd`` is another file's by now."""
+    try:
+        known = FILES.lookup(fd)
+    except OSError:
+        return
+    if known is file:
+        FILES.remove(fd)
+        file.release()

@@ -1,23 +1,27 @@
-"""Addresses between the socket API's text and the core's integers.
-
-Numbers and ``localhost`` are read here; other names go to the C library's resolver, that is
-to the host's own network, as long as the stack has no resolver.
-"""
+"""Addresses between the socket API's text and the core's integers."""
 
 from __future__ import annotations
 
 import socket as _socket
+from operator import index
 from typing import Any
 
-from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4, parse_ipv4
+from ustack.lib.addresses import INADDR_ANY, INADDR_BROADCAST, format_ipv4
 
 
-def resolve_host(host: str | bytes | None) -> int:
-    """Return the IPv4 address of ``host``; '' and None mean any address.
+def numeric_host(host: str) -> int | None:
+    """Return an address that is written in numbers, in any form of inet_aton(3); else None."""
+    try:
+        return int.from_bytes(_socket.inet_aton(host), "big")
+    except (OSError, UnicodeError):
+        return None
+
+
+def resolve_host(host: Any) -> int:
+    """Return the IPv4 address that the socket calls take ``host`` for; '' and None: any.
 
     Raises:
-        socket.gaierror: there is no such host.
-        TypeError: ``host`` is not text.
+        socket.gaierror: there is no such host. TypeError: ``host`` is not text.
     """
     if isinstance(host, bytes | bytearray):
         host = host.decode("ascii")
@@ -25,13 +29,16 @@ def resolve_host(host: str | bytes | None) -> int:
         return INADDR_ANY
     if not isinstance(host, str):
         raise TypeError("str, bytes or bytearray expected, not " + type(host).__name__)
-    try:
-        return parse_ipv4(host)
-    except ValueError:
-        pass
-    if host == "<broadcast>":
-        return INADDR_BROADCAST
-    return parse_ipv4(str(_socket.getaddrinfo(host, None, _socket.AF_INET)[0][4][0]))
+    numeric = numeric_host(host)
+    if numeric is not None:
+        return numeric
+    return INADDR_BROADCAST if host == "<broadcast>" else _look_up(host)
+
+
+def _look_up(host: str) -> int:
+    from ustack.api.stacks import default_resolver  # which needs sockets, which need this
+
+    return default_resolver().addresses(host)[1][0]
 
 
 def core_address(address: Any, caller: str) -> tuple[int, int]:
@@ -48,7 +55,7 @@ def core_address(address: Any, caller: str) -> tuple[int, int]:
     if len(address) != 2:
         raise TypeError("AF_INET address must be a pair (host, port)")
     host, port = address
-    port = port.__index__()
+    port = index(port)
     if not 0 <= port <= 65535:
         raise OverflowError(f"{caller}(): port must be 0-65535.")
     return resolve_host(host), port

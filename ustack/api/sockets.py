@@ -1,4 +1,4 @@
-"""The standard library's ``socket.socket``, on the stack: AF_INET and SOCK_STREAM.
+"""The standard library's ``socket.socket``, on the stack: AF_INET.
 
 The core's sockets never block. Here a call is attempted under the runtime's lock and, unless
 the socket is non-blocking, attempted again each time the socket's wait queue is woken, until
@@ -13,12 +13,14 @@ import os
 import socket as _socket
 import struct
 import warnings
+from operator import index
 from typing import Any
 
-from ustack.api import attempts, zerocopy
-from ustack.api.files import FILES, SocketFile
+from ustack.api import attempts, messages, zerocopy
+from ustack.api.files import FILES, FIRST_FD, SocketFile, close_quietly
+from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
-from ustack.api.stacks import daemon_link, default_runtime
+from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -29,7 +31,13 @@ MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
-GLOBAL_DEFAULT_TIMEOUT: Any = object()
+SOCK_STREAM = int(_socket.SOCK_STREAM)
+KERNEL_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK, _socket.AF_PACKET)
+"""Families that have nothing to do with the stack."""
+OPTION_BYTES_MAX = 1024
+MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
+"""What is received with these is there, or it is not: nobody waits for it."""
+GLOBAL_DEFAULT_TIMEOUT: Any = _socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
 class _SocketType(type):
@@ -42,30 +50,38 @@ class _SocketType(type):
 
 
 class socket(metaclass=_SocketType):
-    """A TCP socket of this process's stack (see ``ustack.up``), or of a daemon's.
+    """A socket of this process's stack (see ``ustack.up``) or of a daemon's: TCP, UDP, raw, ping.
 
     Raises:
-        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only TCP
-            over IPv4; EBADF: ``fileno`` is none of ours.
+        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT: the stack has only IPv4
+            and these; EACCES: see ``net.ipv4.ping_group_range``; EBADF: ``fileno`` is none
+            of ours.
     """
 
+    __module__ = "ustack.socket"
     __slots__ = (
-        "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_proto", "_timeout_us",
+        "__weakref__", "_closed", "_fd", "_file", "_io_refs", "_kind", "_proto", "_timeout_us",
     )  # fmt: skip
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make a ``RemoteSocket`` instead if this process uses a daemon (``ustack.connect``)."""
+    def __new__(cls, family: int = -1, *args: Any, **kwargs: Any) -> Any:
+        """Make a ``RemoteSocket`` instead if this process uses a daemon (``ustack.connect``).
+
+        After ``ustack.install()`` families that have nothing to do with IP are the kernel's.
+        """
+        if family in KERNEL_FAMILIES and kernel_has_other_families():
+            return _socket.socket(family, *args, **kwargs)
         link = daemon_link() if cls is socket else None
         if link is None:
             return super().__new__(cls)
         from ustack.api.remote import RemoteSocket
 
-        return RemoteSocket(link, *args, **kwargs)
+        return RemoteSocket(link, family, *args, **kwargs)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
     ) -> None:
         self._closed = True
+        self._kind = SOCK_STREAM
         self._io_refs = 0
         self._file: SocketFile | None = None
         self._fd = -1
@@ -73,12 +89,15 @@ class socket(metaclass=_SocketType):
         nonblocking = False
         if fileno is None:
             nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
-            kind = _check_kind(family, type, proto)
+            kind = _check_kind(family, type)
             runtime = default_runtime()
-            core = runtime.call(runtime.stack.socket, kind, self._proto)
+            groups = () if kind == SOCK_STREAM else (os.getegid(), *os.getgroups())
+            core = runtime.call(runtime.stack.socket, kind, self._proto, groups)
             self._adopt(FILES.install(SocketFile(runtime, core)))
         else:
             self._adopt(fileno)
+            if proto == -1:
+                self._proto = self._open_file().core.protocol
         default = _socket.getdefaulttimeout()
         self._timeout_us: int | None = 0 if nonblocking else _to_us(default)
 
@@ -88,6 +107,7 @@ class socket(metaclass=_SocketType):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         self._file = file
         self._fd = fd
+        self._kind = file.core.type
         self._closed = False
 
     @property
@@ -97,8 +117,8 @@ class socket(metaclass=_SocketType):
 
     @property
     def type(self) -> _socket.SocketKind:
-        """SOCK_STREAM."""
-        return _socket.SOCK_STREAM
+        """SOCK_STREAM, SOCK_DGRAM or SOCK_RAW."""
+        return _socket.SocketKind(self._kind)
 
     @property
     def proto(self) -> int:
@@ -111,7 +131,8 @@ class socket(metaclass=_SocketType):
         return self.gettimeout()
 
     def __repr__(self) -> str:
-        text = f"<ustack.socket.socket{' [closed]' if self._file is None else ''} fd={self._fd}, "
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        text = f"<{name}{' [closed]' if self._closed else ''} fd={self._fd}, "
         text += f"family={self.family:d}, type={self.type:d}, proto={self._proto}"
         for name, query in (("laddr", self.getsockname), ("raddr", self.getpeername)):
             try:
@@ -135,15 +156,17 @@ class socket(metaclass=_SocketType):
         if file is None:
             return
         fd, self._file = self._fd, None
-        file.runtime.defer(lambda: _close_quietly(fd, file))
+        file.runtime.defer(lambda: close_quietly(fd, file))
         warnings.warn(f"unclosed ustack socket fd={fd}", ResourceWarning, source=self, stacklevel=2)
 
     # Waiting.
 
     def settimeout(self, timeout: float | None) -> None:
         """Set how long calls may block, in seconds; None: for ever, 0: not at all."""
-        if timeout is not None and timeout < 0:
-            raise ValueError("Timeout value out of range")
+        if timeout is not None:
+            timeout = timeout if isinstance(timeout, float) else index(timeout)
+            if timeout < 0:
+                raise ValueError("Timeout value out of range")
         self._timeout_us = _to_us(timeout)
 
     def gettimeout(self) -> float | None:
@@ -267,14 +290,17 @@ class socket(metaclass=_SocketType):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        bufsize = index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        if flags & MSG_WAITALL:
+        if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
             buffer = bytearray(bufsize)
             return bytes(buffer[: self._recv_all(memoryview(buffer), flags)])
         file = self._open_file()
-        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.try_recv if timeout_us == 0 else attempts.wait_recv
+        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.wait_recv
+        if timeout_us == 0:
+            attempt, flags = attempts.try_recv, flags | MSG_DONTWAIT
         data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
         if data is NOT_YET:
             data = self._rest(file, timeout_us, attempts.try_recv, bufsize, flags)
@@ -282,20 +308,22 @@ class socket(metaclass=_SocketType):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
-        with memoryview(buffer) as whole, whole.cast("B") as view:
+        with messages.writable(buffer, "recv_into") as whole, whole.cast("B") as view:
             if nbytes < 0:
                 raise ValueError("negative buffersize in recv_into")
             if nbytes > view.nbytes:
                 raise ValueError("buffer too small for requested bytes")
             n = nbytes or view.nbytes
-            if flags & MSG_WAITALL:
+            if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
                 return self._recv_all(view[:n], flags)
             return self._recv_into(view, n, flags)
 
     def _recv_into(self, view: memoryview, n: int, flags: int) -> int:
         file = self._open_file()
-        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.try_recv_into if timeout_us == 0 else attempts.wait_recv_into
+        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
+        attempt = attempts.wait_recv_into
+        if timeout_us == 0:
+            attempt, flags = attempts.try_recv_into, flags | MSG_DONTWAIT
         got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
         if got is NOT_YET:
             got = self._rest(file, timeout_us, attempts.try_recv_into, view, n, flags)
@@ -318,13 +346,36 @@ class socket(metaclass=_SocketType):
             raise self._expired(timeout_us)
         return recv_all.copied
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
-        """Receive; a stream has no address of origin."""
-        return self.recv(bufsize, flags), None
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[str, int] | None]:
+        """Receive, and tell from whom; a stream has no address of origin."""
+        if self._kind == SOCK_STREAM:
+            return self.recv(bufsize, flags), None
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        message = messages.receive(self, bufsize, flags)
+        return message.data, messages.origin(message)
 
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
-        """Receive into a buffer; a stream has no address of origin."""
-        return self.recv_into(buffer, nbytes, flags), None
+    def recvfrom_into(
+        self, buffer: Any, nbytes: int = 0, flags: int = 0
+    ) -> tuple[int, tuple[str, int] | None]:
+        """Receive into a buffer, and tell from whom; a stream has no address of origin."""
+        if self._kind == SOCK_STREAM:
+            return self.recv_into(buffer, nbytes, flags), None
+        return messages.recvfrom_into(self, buffer, nbytes, flags)
+
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
+        """Receive with ancillary data: (data, ancillary data, flags, address)."""
+        if bufsize < 0:
+            raise ValueError("negative buffer size in recvmsg()")
+        return messages.recvmsg(self, bufsize, ancbufsize, flags)
+
+    def recvmsg_into(
+        self, buffers: Any, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
+        """Receive into several buffers: (bytes, ancillary data, flags, address)."""
+        return messages.recvmsg_into(self, buffers, ancbufsize, flags)
 
     # Sending.
 
@@ -349,7 +400,7 @@ class socket(metaclass=_SocketType):
             send_all = attempts.SendAll(data)
             sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
         else:
-            with memoryview(data) as whole, whole.cast("B") as view:
+            with readable(data) as whole, whole.cast("B") as view:
                 send_all = attempts.SendAll(view)
                 sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
         if sent is NOT_YET:
@@ -359,7 +410,7 @@ class socket(metaclass=_SocketType):
         self, file: SocketFile, data: Any, flags: int, timeout_us: int | None
     ) -> int:
         """As Linux's: return early, with what was sent, only for SO_SNDTIMEO or an error."""
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with readable(data) as whole, whole.cast("B") as view:
             send_all = attempts.SendAll(view)
             try:
                 sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
@@ -372,11 +423,16 @@ class socket(metaclass=_SocketType):
         return send_all.sent
 
     def sendto(self, data: Any, *args: Any) -> int:
-        """Send; the address is ignored, as for any connected stream, unless MSG_FASTOPEN is set.
+        """Send to an address: ``sendto(data, address)`` or ``sendto(data, flags, address)``.
 
-        Then this connects as well, and what a SYN takes goes with it (RFC 7413).
+        A stream ignores the address, unless MSG_FASTOPEN is set: then this connects as well,
+        and what a SYN takes goes with it (RFC 7413).
         """
+        if not 1 <= len(args) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
         flags = args[0] if len(args) > 1 else 0
+        if self._kind != SOCK_STREAM:
+            return messages.send(self, data, flags, core_address(args[-1], "sendto"))
         if flags & MSG_FASTOPEN:
             return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
         return self.send(data, flags)
@@ -386,9 +442,9 @@ class socket(metaclass=_SocketType):
         file = self._open_file()
         target = core_address(address, "sendto")
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with readable(data) as whole, whole.cast("B") as view:
             try:
-                sent = int(file.runtime.call(file.core.send_fastopen, view, *target))
+                sent = int(file.runtime.call(file.stream.send_fastopen, view, *target))
             except BlockingIOError as exc:
                 if timeout_us == 0 or exc.errno != errno.EINPROGRESS:
                     raise
@@ -400,10 +456,8 @@ class socket(metaclass=_SocketType):
             return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
-        """Send several pieces as one; ancillary data is not supported."""
-        if ancdata:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return self.send(b"".join(buffers), flags)
+        """Send several pieces as one, with ancillary data (IP_PKTINFO, IP_TTL, IP_TOS)."""
+        return messages.sendmsg(self, buffers, ancdata, flags, address)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a file opened in binary mode; return how many bytes.
@@ -413,6 +467,8 @@ class socket(metaclass=_SocketType):
         """
         if self._timeout_us == 0:
             raise ValueError("non-blocking sockets are not supported")
+        if self._kind != SOCK_STREAM:
+            raise ValueError("only SOCK_STREAM type sockets are supported")
         if count is not None and count <= 0:
             raise ValueError(f"count must be a positive integer (got {count!r})")
         return zerocopy.sendfile(self, file, offset, count)
@@ -441,11 +497,16 @@ class socket(metaclass=_SocketType):
                 file.sndtimeo_us = timeout_us
             return
         if value is None and optlen is not None:
-            value = bytes(optlen)
+            error = errno.EFAULT if optlen else errno.EINVAL  # a null pointer
+            raise OSError(error, os.strerror(error))
+        if not isinstance(value, int):
+            value = bytes(readable(value))
         file.runtime.call(file.core.setsockopt, level, optname, value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: a number, or ``buflen`` bytes at most."""
+        if not 0 <= buflen <= OPTION_BYTES_MAX:
+            raise OSError("getsockopt buflen out of range")
         file = self._open_file()
         if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
             recv = optname == _socket.SO_RCVTIMEO
@@ -561,10 +622,10 @@ def close(fd: int) -> None:
     Raises:
         OSError: EBADF: it is none of ours.
     """
-    if daemon_link() is None:
-        FILES.close(fd)
-    else:
+    if fd < FIRST_FD and (kernel_has_other_families() or daemon_link() is not None):
         os.close(fd)
+    else:
+        FILES.close(fd)
 
 
 def dup(fd: int) -> int:
@@ -581,20 +642,69 @@ def dup(fd: int) -> int:
 
 
 def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
-    """Return a socket for a duplicate of ``fd``."""
+    """Return a socket for a duplicate of ``fd``, one of the stack's numbers.
+
+    Raises:
+        OSError: EBADF: it is none; a descriptor of the kernel's is no socket of the stack.
+    """
+    if 0 <= fd < FIRST_FD and daemon_link() is None:
+        raise OSError(errno.EBADF, f"{fd} is the kernel's descriptor, not the stack's")
     return socket(family, type, proto, fileno=dup(fd))
 
 
-def _check_kind(family: int, type: int, proto: int) -> int:
-    """Return the socket type without its flags, or say what is not supported."""
+def socketpair(
+    family: int | None = None, type: int = _socket.SOCK_STREAM, proto: int = 0
+) -> tuple[Any, Any]:
+    """Return two sockets that are connected to each other, over the loopback device.
+
+    They are of AF_INET, AF_UNIX being none of the stack's; after ``ustack.install()`` the
+    kernel makes a pair of Unix sockets.
+
+    Raises:
+        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT.
+    """
+    if family in (None, _socket.AF_UNIX):
+        if kernel_has_other_families():
+            return _socket.socketpair(_socket.AF_UNIX, type, proto)
+        family = _socket.AF_INET
+    a = socket(family, type, proto)
+    try:
+        if a.type == _socket.SOCK_STREAM:
+            return a, _connect_stream(a)
+        b = socket(family, type, proto)
+    except BaseException:
+        a.close()
+        raise
+    for one in (a, b):
+        one.bind(("127.0.0.1", 0))
+    a.connect(b.getsockname())
+    b.connect(a.getsockname())
+    return a, b
+
+
+def _connect_stream(a: socket) -> socket:
+    """Connect ``a`` over a listener of our own; whoever else comes there first is sent away."""
+    timeout = a.gettimeout()
+    a.settimeout(None)
+    with socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        a.connect(listener.getsockname())
+        while True:
+            b, peer = listener.accept()
+            if peer == a.getsockname():
+                break
+            b.close()
+    for one in (a, b):
+        one.settimeout(timeout)
+    return b
+
+
+def _check_kind(family: int, type: int) -> int:
+    """Return the socket type without its flags, or say that only AF_INET is supported."""
     if family not in (-1, _socket.AF_INET):
         raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-    kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
-    if kind != _socket.SOCK_STREAM:
-        raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
-    if proto not in (-1, 0, _socket.IPPROTO_TCP):
-        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
-    return kind
+    return SOCK_STREAM if type == -1 else int(type) & SOCK_TYPE_MASK
 
 
 def _to_us(timeout: float | None) -> int | None:
@@ -620,9 +730,3 @@ def _linger(file: SocketFile) -> None:
     if runtime.call(attempts.close_gracefully, core):
         timeout_us = core.linger_s * 1_000_000
         runtime.wait_for(file, timeout_us, False, attempts.all_acknowledged, core)
-
-
-def _close_quietly(fd: int, file: SocketFile) -> None:
-    """Close for a finalizer, under the runtime's lock."""
-    if FILES.remove(fd) is file:
-        file.release()

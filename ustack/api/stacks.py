@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.api.daemon_link import DaemonLink
 from ustack.api.files import FILES
+from ustack.api.resolver import DNS_PORT, Resolver, ResolverConfig, read_resolv_conf
 from ustack.lib.addresses import parse_interface, parse_ipv4, parse_mac
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.threaded import ThreadedRuntime
@@ -38,9 +39,11 @@ DRAIN_STEP_US = 5_000
 class StackHandle:
     """A stack that threads share; closing it takes it down."""
 
-    def __init__(self, runtime: ThreadedRuntime) -> None:
+    def __init__(self, runtime: ThreadedRuntime, resolver: Resolver | None = None) -> None:
         self.runtime = runtime
         self.stack = runtime.stack
+        self.resolver = resolver or Resolver(ResolverConfig())
+        """Looks up names, see ``up``."""
 
     def __enter__(self) -> StackHandle:
         return self
@@ -99,6 +102,8 @@ class _Default:
         self.implicit = False
         """Nobody called up(): it may be replaced."""
         self.lock = Lock()
+        self.other_families = False
+        """Sockets of other families are made by the kernel: ``ustack.install()``."""
 
 
 _default = _Default()
@@ -164,18 +169,30 @@ def _attach_tap(
 
 
 def up(
-    tap: str | None = None, address: str | None = None, *, busy_poll_us: int = 0, **options: Any
+    tap: str | None = None,
+    address: str | None = None,
+    *,
+    nameserver: str | tuple[str, int] | None = None,
+    resolv_conf: str | None = None,
+    hosts: str = "/etc/hosts",
+    busy_poll_us: int = 0,
+    **options: Any,
 ) -> StackHandle:
     """Give this process its stack; ``ustack.socket`` and ``ustack.epoll`` use it from now on.
 
     Args:
         tap: name of a TAP device, made if there is none; None: loopback only.
         address: the stack's own, as "10.0.0.2/24".
+        nameserver: who is asked for names, as "10.0.0.1" or ("10.0.0.1", 5353); nobody else is.
+        resolv_conf: a file of resolver(5) that says so.
+        hosts: the file of hosts(5) that is looked at first.
         gateway: default router, as "10.0.0.1".
         host_address: given to the kernel's side of the TAP, as "10.0.0.1/24".
         mac: the interface's hardware address; None: a random local one.
         name: the interface's name in the stack.
         config: a StackConfig.
+        busy_poll_us: how long a thread that waits looks for frames before it sleeps, in
+            microseconds; 0: only where waits are short.
 
     Raises:
         OSError: the TAP cannot be had (EPERM, EBUSY) or set up.
@@ -184,11 +201,22 @@ def up(
     """
     with _default.lock:
         _check_unused()
-        _default.handle = StackHandle(
-            ThreadedRuntime(build_stack(tap, address, **options), busy_poll_us=busy_poll_us)
-        )
+        resolver = Resolver(_resolver_config(nameserver, resolv_conf, hosts))
+        runtime = ThreadedRuntime(build_stack(tap, address, **options), busy_poll_us=busy_poll_us)
+        _default.handle = StackHandle(runtime, resolver)
         _default.implicit = False
         return _default.handle
+
+
+def _resolver_config(
+    nameserver: str | tuple[str, int] | None, resolv_conf: str | None, hosts: str
+) -> ResolverConfig:
+    if resolv_conf is not None:
+        return read_resolv_conf(resolv_conf, hosts=hosts)
+    if nameserver is None:
+        return ResolverConfig(hosts=hosts)
+    server, port = (nameserver, DNS_PORT) if isinstance(nameserver, str) else nameserver
+    return ResolverConfig(((parse_ipv4(server), port),), hosts=hosts)
 
 
 def connect(path: str | None = None) -> None:
@@ -241,7 +269,17 @@ def use(handle: StackHandle) -> None:
 
 
 def default_runtime() -> ThreadedRuntime:
-    """Return the runtime of the process's stack; make a loopback-only one if there is none.
+    """Return the runtime of the process's stack; see ``default_handle``."""
+    return default_handle().runtime
+
+
+def default_resolver() -> Resolver:
+    """Return the resolver of the process's stack."""
+    return default_handle().resolver
+
+
+def default_handle() -> StackHandle:
+    """Return the process's stack; make a loopback-only one if there is none.
 
     A stack that up() made stays the process's even when it has failed or, after fork(),
     belongs to the parent: its calls then say ENETDOWN.
@@ -253,7 +291,17 @@ def default_runtime() -> ThreadedRuntime:
             if handle is None or (_default.implicit and handle.runtime.closed):
                 handle = _default.handle = StackHandle(ThreadedRuntime(build_stack()))
                 _default.implicit = True
-    return handle.runtime
+    return handle
+
+
+def kernel_has_other_families() -> bool:
+    """Return whether ``ustack.install()`` has put the stack in the place of the kernel's."""
+    return _default.other_families
+
+
+def give_kernel_other_families(on: bool) -> None:
+    """Let the kernel make the sockets that are not IP's, or nobody."""
+    _default.other_families = on
 
 
 def _drain(runtime: ThreadedRuntime) -> None:

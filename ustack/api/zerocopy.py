@@ -101,7 +101,7 @@ def send_ref(sock: socket, data: Any, flags: int) -> SentBuffer:
         view = whole.cast("B")
         if view.nbytes:
             result = file.runtime.wait_for(
-                file, timeout_us, False, sent.take, file.core, view, flags
+                file, timeout_us, False, sent.take, file.stream, view, flags
             )
             if result is NOT_YET and not sent.sent:
                 raise sock._expired(timeout_us)
@@ -131,7 +131,7 @@ def sendfile(sock: socket, file: Any, offset: int, count: int | None) -> int:
 def _send_chunk(sock: socket, fd: int, offset: int, want: int) -> int:
     """Have the kernel read into the queue's memory; return the bytes sent, 0 at the end."""
     file = sock._open_file()
-    runtime, core = file.runtime, file.core
+    runtime, core = file.runtime, file.stream
     timeout_us = sock._wait_us(0, file.sndtimeo_us)
     room = runtime.wait_for(file, timeout_us, False, attempts.try_page_frag, core, want)
     if room is NOT_YET:

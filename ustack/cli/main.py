@@ -32,7 +32,7 @@ SUBCOMMANDS = {
     "dump-ring": "a ring's descriptors",
     "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
-    "run": "a program on the daemon's stack: ustack run -- CMD",
+    "run": "a program on ustack: run -- CMD on the daemon's, run script.py on a stack of its own",
     "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
@@ -59,13 +59,14 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ustack", description="Look into a running ustackd.")
     socket_help = "control socket (default: USTACK_SOCKET, or the only one)"
     parser.add_argument("--socket", metavar="PATH", help=socket_help)
+    own_words = argv[: argv.index("run") + 1] if "run" in argv else argv
     subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for name, text in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(name, help=text, description=text)
         subparser.add_argument(
             "--socket", default=argparse.SUPPRESS, metavar="PATH", help=socket_help
         )
-        if name in argv:
+        if name in own_words:
             load(name).add_arguments(subparser)
     return parser
 

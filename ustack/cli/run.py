@@ -1,7 +1,8 @@
-"""``ustack run -- CMD``: an unmodified program on a running ustackd's stack.
+"""``ustack run``: a program on ustack; ``-- CMD`` on a running ustackd, ``script.py`` on its own.
 
-The program is executed in our place with the preload library in front of the C library, so
-that its TCP sockets are the daemon's. It must be linked dynamically, and its children inherit.
+A script stays in this process, see ``run_script.py``. A command is executed in our place with
+the preload library in front of the C library, so that its TCP sockets are the daemon's. It
+must be linked dynamically, and its children inherit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import ustack.native
+from ustack.cli import run_script
 from ustack.cli.client import ClientError, find_socket
 
 PRELOAD = Path(ustack.native.__path__[0]) / "libustack_preload.so"
@@ -20,7 +22,10 @@ PRELOAD = Path(ustack.native.__path__[0]) / "libustack_preload.so"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD [ARG...]")
+    run_script.add_arguments(parser)
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- CMD [ARG...] | SCRIPT.py [ARG...]"
+    )
 
 
 def environment(socket_path: Path) -> dict[str, str]:
@@ -35,14 +40,16 @@ def environment(socket_path: Path) -> dict[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Become the program.
+    """Become the program, or run the script.
 
     Raises:
         ClientError: no daemon is running, or there is no such program.
     """
+    if args.module or (args.command and args.command[0] != "--"):
+        return run_script.run_script(args)
     command = args.command[1:] if args.command[:1] == ["--"] else []
     if not command:
-        raise ClientError("run: which program? (ustack run -- CMD)")
+        raise ClientError("run: which program? (ustack run -- CMD, ustack run script.py)")
     program = shutil.which(command[0])
     if program is None:
         raise ClientError(f"run: {command[0]}: command not found")

@@ -1,8 +1,8 @@
 """``ustack ss``: sockets in the columns of iproute2's ss.
 
 State, Recv-Q, Send-Q, Local Address:Port, Peer Address:Port, then Process, which stays empty
-except for what -o and -e add. As in ss, Netid stands in front unless -t or -u leaves only one
-transport. With -m and -i a second line begins with a tab. A listener's Recv-Q is its accept
+except for what -o and -e add. As in ss, Netid stands in front unless -t, -u or -w leaves only
+one transport. With -m and -i a second line begins with a tab. A listener's Recv-Q is its accept
 queue now, Send-Q that queue's limit.
 """
 
@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("-l", "--listening", action="store_true", help="only listening sockets")
     flag("-n", "--numeric", action="store_true", help="numbers, as always here")
     flag("-t", "--tcp", action="store_true", help="TCP sockets")
-    flag("-u", "--udp", action="store_true", help="UDP sockets, of which there are none yet")
+    flag("-u", "--udp", action="store_true", help="UDP sockets")
+    flag("-w", "--raw", action="store_true", help="raw sockets")
     flag("-4", "--ipv4", action="store_true", help="IPv4 sockets, as always here")
     flag("-p", "--processes", action="store_true", help="accepted; sockets belong to the daemon")
     flag("-i", "--info", action="store_true", help="tcp_info")
@@ -78,17 +79,23 @@ def run(args: argparse.Namespace, client: Client) -> int:
         rows = client.rows(SocketSummaryRequest(), CounterRow)
         print("\n".join(summary_lines({row.name: row.value for row in rows})))
         return 0
-    states = wanted_states(args)
-    sockets: list[SocketRow] = []
-    if args.tcp or not args.udp:
-        sockets.extend(client.rows(SocketsRequest(states), SocketRow))
+    netids = wanted_netids(args)
+    states = wanted_states(args, netids)
+    sockets = list(client.rows(SocketsRequest(states, netids), SocketRow))
     show_state = len(states) != 1 or not args.filter
     for line in socket_lines(sockets, args, show_state=show_state):
         print(line)
     return 0
 
 
-def wanted_states(args: argparse.Namespace) -> tuple[str, ...]:
+def wanted_netids(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the transports that -t, -u and -w name; all in ss's order without any."""
+    named = [("raw", args.raw), ("udp", args.udp), ("tcp", args.tcp)]
+    chosen = tuple(name for name, wanted in named if wanted)
+    return chosen or tuple(name for name, _ in named)
+
+
+def wanted_states(args: argparse.Namespace, netids: tuple[str, ...] = ("tcp",)) -> tuple[str, ...]:
     """Return the State column's values to ask for.
 
     Raises:
@@ -111,6 +118,8 @@ def wanted_states(args: argparse.Namespace) -> tuple[str, ...]:
             chosen.extend(STATE_GROUPS["all"])
         elif args.listening:
             chosen.append("LISTEN")
+            if netids != ("tcp",):
+                chosen.append("UNCONN")
         else:
             chosen.extend(STATE_GROUPS["all"] if excluded else DEFAULT_STATES)
     return tuple(name for name in dict.fromkeys(chosen) if name not in excluded)
@@ -120,7 +129,7 @@ def socket_lines(
     sockets: Sequence[SocketRow], args: argparse.Namespace, *, show_state: bool = True
 ) -> Iterator[str]:
     """Yield the table, header first."""
-    show_netid = args.tcp == args.udp
+    show_netid = len(wanted_netids(args)) > 1
     header = ("Netid", "State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port")
     cells = [socket_cells(sock) for sock in sockets]
     widths = column_widths([header, *cells])
@@ -142,7 +151,7 @@ def socket_lines(
 def socket_cells(sock: SocketRow) -> tuple[str, ...]:
     """Return the eight cells that make the fixed columns."""
     return (
-        "tcp",
+        sock.netid,
         sock.state,
         str(sock.recv_q),
         str(sock.send_q),
@@ -214,7 +223,9 @@ def detail_line(sock: SocketRow, args: argparse.Namespace) -> str:
 
 def summary_lines(states: dict[str, int]) -> list[str]:
     """Return ``ss -s``: totals, then one line a transport."""
-    total = sum(n for name, n in states.items() if name != "orphaned")
+    counted = dict(states)
+    udp, raw = counted.pop("UDP", 0), counted.pop("RAW", 0)
+    total = sum(n for name, n in counted.items() if name != "orphaned")
     timewait = states.get("TIME-WAIT", 0)
     closed = timewait + states.get("UNCONN", 0)
     open_sockets = total - timewait
@@ -222,13 +233,13 @@ def summary_lines(states: dict[str, int]) -> list[str]:
         f"estab {states.get('ESTAB', 0)}, closed {closed}, orphaned {states.get('orphaned', 0)}"
     )
     return [
-        f"Total: {open_sockets}",
+        f"Total: {open_sockets + udp + raw}",
         f"TCP:   {total} ({detail}, timewait {timewait})",
         "",
         "Transport Total     IP        IPv6",
-        *(f"{name:<9} {n:<9} {n:<9} {0:<9}" for name, n in _transports(open_sockets)),
+        *(f"{name:<9} {n:<9} {n:<9} {0:<9}" for name, n in _transports(open_sockets, udp, raw)),
     ]
 
 
-def _transports(tcp: int) -> list[tuple[str, int]]:
-    return [("RAW", 0), ("UDP", 0), ("TCP", tcp), ("INET", tcp), ("FRAG", 0)]
+def _transports(tcp: int, udp: int, raw: int) -> list[tuple[str, int]]:
+    return [("RAW", raw), ("UDP", udp), ("TCP", tcp), ("INET", tcp + udp + raw), ("FRAG", 0)]

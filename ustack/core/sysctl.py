@@ -53,6 +53,8 @@ LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
     "ip_local_port_range": 1,
+    "rmem_default": 2304,
+    "rmem_max": 2304,
     "tcp_adv_win_scale": -31,
     "tcp_base_mss": INT_MIN,
     "tcp_min_snd_mss": 48,
@@ -67,6 +69,8 @@ LEAST = {
     "tcp_syn_retries": 1,
     "tcp_tw_reuse_delay_us": 1,
     "tcp_wmem": 1,
+    "wmem_default": 4608,
+    "wmem_max": 4608,
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
 MOST = {

@@ -29,6 +29,8 @@ class SocketsRequest(Request, tag="sockets", frozen=True):
     """The sockets of ``ss``; ``states`` are Linux's names (ESTAB), empty for all."""
 
     states: tuple[str, ...] = ()
+    netids: tuple[str, ...] = ("tcp",)
+    """Transports by ss's names: tcp, udp, raw."""
 
 
 class SocketSummaryRequest(Request, tag="socket-summary", frozen=True):
@@ -351,6 +353,8 @@ class SocketRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A connection's figures by the names of ``stack.tcp.diag()`` (struct tcp_info)."""
     extended: dict[str, Any] = {}
     """What ``-e`` adds, in ss's ``name:value``: a listener's queues."""
+    netid: str = "tcp"
+    """ss's name of the transport."""
 
 
 class CounterRow(msgspec.Struct, frozen=True):

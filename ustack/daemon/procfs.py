@@ -131,6 +131,57 @@ def protocols(stack: Stack) -> Iterator[str]:
     )
 
 
+def udp(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/udp (udp4_seq_show): as raw, but for the blanks."""
+    return (f" {line}".ljust(127) for line in dgram_lines(stack, "udp"))
+
+
+def raw(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/raw (raw_seq_show)."""
+    return dgram_lines(stack, "raw")
+
+
+def dgram_lines(stack: Stack, netid: str) -> Iterator[str]:
+    """Yield one line a socket; addresses are hexadecimal in network order, read as an int."""
+    yield (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt"
+        "   uid  timeout inode ref pointer drops"
+    )
+    for number, sk in enumerate(stack.inet.dgram_socks(netid)):
+        local = f"{socket_hex(sk.rcv_saddr)}:{sk.sport:04X}"
+        remote = f"{socket_hex(sk.daddr)}:{sk.dport:04X}"
+        state = 1 if sk.connected else 7
+        yield (
+            f"{number:4d}: {local} {remote} {state:02X} {0:08X}:{sk.rmem_alloc:08X} "
+            f"{0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {0:d} {2:d} {0:016x} {sk.drops:d}"
+        )
+
+
+def socket_hex(addr: int) -> str:
+    """Write an address as /proc/net does: network byte order, read as a little-endian int."""
+    return addr.to_bytes(4, "little").hex().upper()
+
+
+def sockstat(stack: Stack) -> Iterator[str]:
+    """Yield /proc/net/sockstat (sockstat_seq_show); memory is counted in pages of 4096 bytes."""
+    tcp = stack.tcp.diag()
+    inuse = stack.inet.inuse()
+    orphans = sum(1 for row in tcp if row.get("orphan"))
+    timewaits = sum(1 for row in tcp if row["state"] == "TIME-WAIT")
+    held = sum(sum(row.get("skmem", {}).get(key, 0) for key in "rt") for row in tcp)
+    dgram = sum(sk.rmem_alloc for sk in stack.inet.dgram_socks("udp"))
+    frags = stack.ip.frags
+    alloc = stack.tcp.tcp_cache.info().active_objs
+    yield f"sockets: used {len(tcp) - timewaits + sum(inuse.values())}"
+    yield (
+        f"TCP: inuse {len(tcp) - timewaits} orphan {orphans} tw {timewaits} alloc {alloc} "
+        f"mem {-(-held // 4096)}"
+    )
+    yield f"UDP: inuse {inuse['UDP']} mem {-(-dgram // 4096)}"
+    yield f"RAW: inuse {inuse['RAW']}"
+    yield f"FRAG: inuse {len(frags)} memory {frags.mem}"
+
+
 def snmp(stack: Stack) -> Iterator[str]:
     """Yield /proc/net/snmp."""
     return mib_lines(stack.net.mib, SNMP_ROWS)
@@ -178,8 +229,11 @@ PROC_FILES: dict[str, Callable[[Stack], Iterator[str]]] = {
     "/proc/net/netstat": netstat,
     "/proc/net/protocols": protocols,
     "/proc/net/ptype": ptype,
+    "/proc/net/raw": raw,
     "/proc/net/snmp": snmp,
+    "/proc/net/sockstat": sockstat,
     "/proc/net/softnet_stat": softnet_stat,
+    "/proc/net/udp": udp,
     "/proc/slabinfo": slabinfo,
     "/proc/softirqs": softirqs,
 }

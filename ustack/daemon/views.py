@@ -103,7 +103,7 @@ FLAG_NAMES = (
 
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
-     "syn_queue_limit", "qlen_young"]
+     "syn_queue_limit", "qlen_young", "netid"]
 )  # fmt: skip
 """Keys of ``stack.tcp.diag()`` that have a place of their own in a row."""
 
@@ -156,7 +156,7 @@ class Views:
     def _sockets(self, request: SocketsRequest) -> Iterator[Row]:
         wanted = frozenset(request.states)
         held = self._bytes_in_pairs()
-        for sock in self._call(self._stack.tcp.diag):
+        for sock in self._call(partial(self._stack.inet.diag, request.netids)):
             if not wanted or sock["state"] in wanted:
                 unread, written = held.get((sock["local"], sock["peer"]), (0, 0))
                 sock["recv_q"] += unread
@@ -170,6 +170,7 @@ class Views:
             if sock.get("orphan"):
                 states["orphaned"] += 1
         yield from (CounterRow("", name, n) for name, n in sorted(states.items()))
+        yield from (CounterRow("inuse", name, n) for name, n in self._stack.inet.inuse().items())
 
     def _counters(self, request: CountersRequest) -> Iterator[Row]:
         for table, counters in self._stack.net.mib.snapshot().items():
@@ -339,6 +340,7 @@ def socket_row(sock: Mapping[str, Any]) -> SocketRow:
         skmem=sock.get("skmem", {}),
         info={name: value for name, value in sock.items() if name not in NOT_INFO},
         extended=extended,
+        netid=sock.get("netid", "tcp"),
     )
 
 

@@ -96,6 +96,11 @@ class InetSocket:
         return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
 
     @property
+    def handle(self) -> int:
+        """The connection's number: the same in all objects for it, until it is closed."""
+        return self._handle
+
+    @property
     def wq(self) -> WaitQueue:
         """Who waits for something to change. Not to be kept: ask each time."""
         return self._sk.wq
@@ -111,6 +116,17 @@ class InetSocket:
         if self.closed:
             raise socket_error(errno.EBADF)
         return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+
+    def set_upcall(self, ready: Callable[[InetSocket, int], None] | None) -> None:
+        """Have ``ready(socket, events)`` called when something changes; None: no longer.
+
+        Connections of a listener inherit it when they are made, so that a service needs to keep
+        no object for those that idle: each call brings a new one, and letting go of it does not
+        close the connection. It is called in the softirq, in the middle of ``poll``: it should
+        take note of the socket, and come back to it when ``poll`` has returned.
+        """
+        prot = self._prot
+        self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
 
     # Opening.
 

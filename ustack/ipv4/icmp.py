@@ -7,6 +7,7 @@ rules about when to be silent, and the rate limits (``icmp_limit.py``).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -59,6 +60,26 @@ ICMP_ERROR_BYTES = 576
 IPTOS_PREC_INTERNETCONTROL = 0xC0
 """RFC 1812 §4.3.2.5: the precedence of errors."""
 
+ICMP_ERR_CONVERT = {
+    0: (errno.ENETUNREACH, False),
+    1: (errno.EHOSTUNREACH, False),
+    2: (errno.ENOPROTOOPT, True),
+    3: (errno.ECONNREFUSED, True),
+    4: (errno.EMSGSIZE, False),
+    5: (errno.EOPNOTSUPP, False),
+    6: (errno.ENETUNREACH, True),
+    7: (errno.EHOSTDOWN, True),
+    8: (errno.ENONET, True),
+    9: (errno.ENETUNREACH, True),
+    10: (errno.EHOSTUNREACH, True),
+    11: (errno.ENETUNREACH, False),
+    12: (errno.EHOSTUNREACH, False),
+    13: (errno.EHOSTUNREACH, True),
+    14: (errno.EHOSTUNREACH, True),
+    15: (errno.EHOSTUNREACH, True),
+}
+"""Code of a destination unreachable: errno, and whether it is fatal (icmp_err_convert)."""
+
 _TIMES = Struct("!III")
 _TTL_AT = 8
 _InHandler = Callable[[Skb, IcmpHeader], "DropReason | None"]
@@ -73,7 +94,11 @@ class Icmp:
         self.mib = ip.net.mib.icmp
         self.limiter = IcmpLimiter(ip.net, ip.config)
         self.ping = Ping(self)
-        self._error_from = 0
+        self.ping_rcv: Callable[[Skb, int], bool] | None = None
+        """Ping sockets: given an echo reply and its identifier, tells whether it was theirs."""
+        self.ping_err: Callable[[int, int, int, int, int, memoryview], bool] | None = None
+        """Their part of ``icmp_err``: told of an error, tells whether it was about theirs."""
+        self.error_from = 0
         """Sender of the error that is being handled: protocols' handlers are not told."""
         self._handlers: dict[int, tuple[str, _InHandler]] = {
             ICMP_ECHOREPLY: ("InEchoReps", self._icmp_echoreply),
@@ -133,9 +158,10 @@ class Icmp:
         saddr, _ = ip_addrs(skb)
         payload = memoryview(skb.data)[skb.transport_offset + ICMP_HLEN :]
         ttl = skb.data[skb.network_offset + _TTL_AT]
-        if self.ping.ping_rcv(saddr, ttl, header.info, payload):
-            return None
-        return DropReason.NO_SOCKET
+        waited = self.ping.ping_rcv(saddr, ttl, header.info, payload)
+        if self.ping_rcv is not None and self.ping_rcv(skb, header.info >> 16):
+            waited = True
+        return None if waited else DropReason.NO_SOCKET
 
     def _icmp_echo(self, skb: Skb, header: IcmpHeader) -> DropReason | None:
         """RFC 1122 §3.2.2.6: give back what came, from the address it was sent to."""
@@ -187,11 +213,15 @@ class Icmp:
         if len(payload) < 8:
             return self._in_error(DropReason.ICMP_MALFORMED)
         handler = self.ip.inet_protos.get(inner.protocol)
-        if handler is None or handler[1] is None:
+        raw = self.ip.raw
+        if (handler is None or handler[1] is None) and raw is None:
             return DropReason.ICMP_IGNORED
-        info = self._error_info(header, inner)
-        self._error_from = ip_addrs(skb)[0]
-        handler[1](header.type, header.code, info, inner.saddr, inner.daddr, payload)
+        self.error_from = ip_addrs(skb)[0]
+        about = (header.type, header.code, self._error_info(header, inner))
+        if raw is not None:
+            raw.raw_icmp_error(inner.protocol, *about, inner.saddr, inner.daddr, payload)
+        if handler is not None and handler[1] is not None:
+            handler[1](*about, inner.saddr, inner.daddr, payload)
         return None
 
     def icmp_err(
@@ -205,10 +235,14 @@ class Icmp:
         original = parse_icmp(payload)
         if original.type != ICMP_ECHO:
             return
+        if self.ping_err is not None and self.ping_err(
+            icmp_type, code, info, saddr, daddr, payload
+        ):
+            return
         narrower = icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED
         if narrower and self.ping.awaits(daddr, original.info):
             ip_rt_update_pmtu(self.ip, daddr, info)
-        self.ping.ping_err(daddr, original.info, icmp_type, code, info, self._error_from)
+        self.ping.ping_err(daddr, original.info, icmp_type, code, info, self.error_from)
 
     def _error_info(self, header: IcmpHeader, inner: Ipv4Header) -> int:
         """The next-hop MTU of "fragmentation needed", the pointer of a parameter problem."""
@@ -273,6 +307,14 @@ class Icmp:
     def _message(self, icmp_type: int, code: int, info: int, payload: bytes) -> bytes:
         csum = csum_fold(csum_partial(build_icmp(icmp_type, code, info) + payload))
         return build_icmp(icmp_type, code, info, csum) + payload
+
+    def icmp_out_count(self, icmp_type: int) -> None:
+        """Count a message that a socket has sent."""
+        self.mib.OutMsgs += 1
+        if icmp_type == ICMP_ECHO:
+            self.mib.OutEchos += 1
+        elif icmp_type == ICMP_ECHOREPLY:
+            self.mib.OutEchoReps += 1
 
     def _count_out(self, icmp_type: int) -> None:
         if icmp_type == ICMP_DEST_UNREACH:

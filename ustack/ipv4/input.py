@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from ustack.core.skb import PACKET_OTHERHOST, Skb, kfree_skb, skb_linearize
+from ustack.core.skb import PACKET_OTHERHOST, Skb, consume_skb, kfree_skb, skb_linearize
 from ustack.ipv4.options import OptionError, ip_options_compile
 from ustack.ipv4.route import (
     INPUT_BROADCAST,
@@ -97,8 +97,13 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
             return
         skb = whole
     handler = ip.inet_protos.get(proto)
+    raw = ip.raw is not None and ip.raw.raw_local_deliver(skb, proto)
     if handler is None:
-        _unknown_protocol(ip, skb)
+        if raw:
+            mib.InDelivers += 1
+            consume_skb(ip.net, skb)
+        else:
+            _unknown_protocol(ip, skb)
         return
     mib.InDelivers += 1
     handler[0](skb)

@@ -106,6 +106,16 @@ def ip_queue_xmit(
     return _ip_finish_output2(ip, skb, rt)
 
 
+def ip_send_hdrincl(ip: Ipv4, skb: Skb, rt: Route, ihl: int) -> DropReason | None:
+    """Send a packet whose IP header, of ``ihl`` bytes, is the application's (IP_HDRINCL)."""
+    skb.protocol = ETH_P_IP
+    skb.network_offset = 0
+    skb.transport_offset = ihl
+    ip.mib.OutTransmits += 1
+    ip.ext.OutOctets += len(skb.data)
+    return _ip_finish_output2(ip, skb, rt)
+
+
 def _ip_output_slow(
     ip: Ipv4,
     skb: Skb,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ustack.core.netdevice import NetDevice
 from ustack.core.skb import Skb
@@ -40,6 +40,19 @@ packet's; ``payload`` is its transport header, at least eight bytes of it.
 """
 
 
+class RawSockets(Protocol):
+    """Who has whole packets beside their protocols: raw sockets, once there is one."""
+
+    def raw_local_deliver(self, skb: Skb, protocol: int) -> bool:
+        """Hand out copies of a received packet; return whether anybody wanted one."""
+
+    def raw_icmp_error(
+        self, protocol: int, icmp_type: int, code: int, info: int, saddr: int, daddr: int,
+        payload: memoryview,
+    ) -> None:  # fmt: skip
+        """Tell of an ICMP error about a packet; as an ``ErrHandler``."""
+
+
 class Ipv4:
     """IPv4 over the devices of ``net``."""
 
@@ -61,6 +74,7 @@ class Ipv4:
         self.pmtu = PmtuCache(net, partial(forget_routes, self))
         self.frags = IpFrags(self)
         self.inet_protos: dict[int, tuple[RcvHandler, ErrHandler | None]] = {}
+        self.raw: RawSockets | None = None
         self.icmp = Icmp(self)
         self.inet_add_protocol(IPPROTO_ICMP, self.icmp.icmp_rcv, self.icmp.icmp_err)
         net.dev_add_pack(ETH_P_IP, partial(ip_rcv, self))

@@ -94,7 +94,10 @@ class UdpMib:
     NoPorts: int = 0
     InErrors: int = 0
     OutDatagrams: int = 0
+    RcvbufErrors: int = 0
+    SndbufErrors: int = 0
     InCsumErrors: int = 0
+    IgnoredMulti: int = 0
 
 
 @dataclass(slots=True)

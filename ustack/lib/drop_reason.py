@@ -15,6 +15,7 @@ class DropReason(enum.IntEnum):
     NOT_SPECIFIED = 0
     NO_SOCKET = enum.auto()
     PKT_TOO_SMALL = enum.auto()
+    SOCKET_RCVBUFF = enum.auto()
     OTHERHOST = enum.auto()
     UNHANDLED_PROTO = enum.auto()
     DEV_READY = enum.auto()

@@ -27,6 +27,7 @@ ERRNO_TEXT: Mapping[int, str] = {
     errno.ENOPROTOOPT: "Protocol not available",
     errno.EPROTONOSUPPORT: "Protocol not supported",
     errno.ESOCKTNOSUPPORT: "Socket type not supported",
+    errno.ENOTTY: "Inappropriate ioctl for device",
     errno.EOPNOTSUPP: "Operation not supported",
     errno.EAFNOSUPPORT: "Address family not supported by protocol",
     errno.EADDRINUSE: "Address already in use",

@@ -349,7 +349,6 @@ class us_tcp_sock:
     snd_cwnd: int
     snd_cwnd_cnt: int
     snd_ssthresh: int
-    mss_cache: int
     snd_sml: int
     max_window: int
     prior_ssthresh: int
@@ -387,6 +386,8 @@ class us_tcp_sock:
     rtt_min_us: int
     rack_rtt_us: int
     icsk_rto_min_us: int
+    tsoffset: int
+    rcv_ooopack: int
     rtt_min_stamp_us: int
     txlog: us_txlog
     ecn_flags: int
@@ -395,6 +396,7 @@ class us_tcp_sock:
     ack_pingpong: int
     scaling_ratio: int
     icsk_pending: int
+    slow: int
     ack_ato_us: int
     notsent_lowat: int
     ack_lrcvtime_us: int
@@ -404,13 +406,20 @@ class us_tcp_sock:
     rcv_tstamp_us: int
     last_oow_ack_us: int
     retrans_stamp_us: int
-    tsoffset: int
     ack_rcv_mss: int
     ack_last_seg_size: int
     advmss: int
-    user_mss: int
     rx_opt_mss: int
     pmtu_mss: int
+    user_mss: int
+    punt_batch: int
+    mss_cache: int
+    inet_id: int
+    sockopts: int
+    tos: int
+    ttl: int
+    is_hashed: int
+    event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
     write_queue: us_bq
@@ -420,14 +429,15 @@ class us_tcp_sock:
     window_clamp: int
     rcvq_space: int
     rcvq_space_seq: int
-    rcvq_space_time_us: int
     rcv_rtt_us: int
     rcv_rtt_seq: int
-    rcv_rtt_time_us: int
     rcv_rtt_last_tsecr: int
     iss: int
     irs: int
     icsk_probes_tstamp_ms: int
+    total_retrans: int
+    rcvq_space_time_us: int
+    rcv_rtt_time_us: int
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
@@ -436,24 +446,14 @@ class us_tcp_sock:
     bictcp: us_bictcp
     hash: int
     handle: int
-    punt_batch: int
-    inet_id: int
-    tos: int
-    ttl: int
-    slow: int
-    is_hashed: int
-    event: int
-    sockopts: int
-    total_retrans: int
-    rcv_ooopack: int
-    bytes_retrans: int
-    bytes_received: int
-    bytes_acked: int
-    bytes_sent: int
     segs_in: int
     segs_out: int
     data_segs_in: int
     data_segs_out: int
+    bytes_retrans: int
+    bytes_received: int
+    bytes_acked: int
+    bytes_sent: int
 
 class us_tcp_xmit:
     seq: int

@@ -18,6 +18,7 @@ from weakref import WeakMethod
 
 from ustack.runtime.background import DOZE_US, BackgroundThread
 from ustack.runtime.clock import monotonic_us
+from ustack.runtime.hostfiles import HostFile, HostFiles
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
 from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
@@ -74,6 +75,8 @@ class ThreadedRuntime:
         self._last_call_us = 0
         self._deferred: deque[Callable[[], Any]] = deque()
         self._wires = WireSet(stack.filenos())
+        self._host: HostFiles | None = None
+        """The kernel's descriptors that eventpolls watch, once one does."""
         self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
         self._background = BackgroundThread(self)
         self._background.start()
@@ -132,10 +135,37 @@ class ThreadedRuntime:
     def watch_wires(self) -> None:
         """Watch the stack's wires as they are now; call it after adding one."""
         with self._lock:
-            old, self._wires = self._wires, WireSet(self.stack.filenos())
-            if self._leader is not None:
-                self._leader.bell.ring()
-            old.close()
+            self._renew_wires()
+
+    def watch_host(self, fd: int, *, always_ready: bool = False) -> HostFile:
+        """Return the kernel's descriptor ``fd`` as a file to watch; within ``call``.
+
+        Raises:
+            OSError: as ``HostFiles.watch``.
+        """
+        if self._host is None:
+            self._host = HostFiles()
+            self._renew_wires()
+        return self._host.watch(fd, always_ready=always_ready)
+
+    def unwatch_host(self, file: HostFile) -> None:
+        """Undo one ``watch_host``; within ``call``."""
+        if self._host is not None:
+            self._host.unwatch(file)
+
+    def host_file(self, fd: int) -> HostFile | None:
+        """Return the file of a descriptor that is watched."""
+        return None if self._host is None else self._host.find(fd)
+
+    def _renew_wires(self) -> None:
+        old, self._wires = self._wires, WireSet(self._filenos())
+        if self._leader is not None:
+            self._leader.bell.ring()
+        old.close()
+
+    def _filenos(self) -> list[int]:
+        filenos = self.stack.filenos()
+        return filenos if self._host is None else [*filenos, self._host.fileno()]
 
     def close(self) -> None:
         """Stop driving the stack; blocked calls end with ENETDOWN. The stack stays open."""
@@ -160,9 +190,9 @@ class ThreadedRuntime:
 
     def _on_wire_lost(self, error: OSError) -> None:
         """Called by the poll, under the lock: without a wire nobody can be waited for."""
-        old, self._wires = self._wires, WireSet(self.stack.filenos())
+        old, self._wires = self._wires, WireSet(self._filenos())
         old.close()
-        if self._wires.fd < 0:
+        if not self.stack.filenos():
             self.wire_lost = error
             self._end_waits()
 
@@ -381,6 +411,8 @@ class ThreadedRuntime:
     def _poll_once(self) -> bool:
         if self._deferred:
             self._run_deferred()
+        if self._host is not None:
+            self._host.wake()
         self._last_poll_us = now_us = self._clock.now_us
         return self.stack.poll(now_us)
 
@@ -408,6 +440,9 @@ class ThreadedRuntime:
 
     def _close_descriptors(self) -> None:
         self._wires.close()
+        if self._host is not None:
+            self._host.close()
+            self._host = None
         self._bell.close()
 
     def _abandon_after_fork(self) -> None:

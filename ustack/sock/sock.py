@@ -6,6 +6,9 @@ error, the wait queue, the options of SOL_SOCKET. Nothing here sends or receives
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ustack.sock.wait import (
     EPOLLERR,
     EPOLLHUP,
@@ -39,6 +42,7 @@ class Sock:
         "reuseport",
         "sk_err",
         "sk_err_soft",
+        "upcall",
         "wq",
     )
 
@@ -57,6 +61,9 @@ class Sock:
         """SO_LINGER's time in seconds; None: off."""
         self.nospace = False
         """A writer waits for room (SOCK_NOSPACE)."""
+        self.upcall: Callable[[Any, int], None] | None = None
+        """Told of what the wait queue is told, and of which socket it is: for a service that
+        keeps no object for each of its connections (the kernel's own sk_data_ready)."""
         self.wq = WaitQueue()
 
     def take_error(self) -> int:
@@ -64,19 +71,25 @@ class Sock:
         err, self.sk_err = self.sk_err, 0
         return err
 
+    def wake_up(self, events: int) -> None:
+        """Announce that ``events`` have come true."""
+        if self.upcall is not None:
+            self.upcall(self, events)
+        self.wq.wake_up(events)
+
     def sk_data_ready(self) -> None:
         """Announce that there is something to read or accept (sock_def_readable)."""
-        self.wq.wake_up(POLL_READABLE)
+        self.wake_up(POLL_READABLE)
 
     def sk_write_space(self) -> None:
         """Announce that there is room to write (sk_stream_write_space)."""
         self.nospace = False
-        self.wq.wake_up(POLL_WRITABLE)
+        self.wake_up(POLL_WRITABLE)
 
     def sk_state_change(self) -> None:
         """Announce that the connection's state has changed (sock_def_wakeup)."""
-        self.wq.wake_up(POLL_STATE)
+        self.wake_up(POLL_STATE)
 
     def sk_error_report(self) -> None:
         """Announce a pending error (sock_def_error_report)."""
-        self.wq.wake_up(POLL_ERROR)
+        self.wake_up(POLL_ERROR)

@@ -84,6 +84,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tcp_assign_congestion_control(child, lsk)
     child.reuse, child.keepopen, child.linger_s = lsk.reuse, lsk.keepopen, lsk.linger_s
     child.reuseport, child.opts = lsk.reuseport, lsk.opts
+    child.upcall = lsk.upcall
     child.rcvlowat, child.oobinline = lsk.rcvlowat, lsk.oobinline
     child.tp.slow = lsk.tp.slow & lib.US_TCP_SLOW_OPTION
     child.tp.rcvbuf_locked = lsk.tp.rcvbuf_locked

@@ -18,6 +18,7 @@ from ustack.core.skb import (
     kfree_skb,
     skb_linearize,
 )
+from ustack.ipv4.icmp import ICMP_ERR_CONVERT
 from ustack.ipv4.input import ip_addrs
 from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.drop_reason import DropReason
@@ -41,37 +42,20 @@ from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_v4_send_reset
 from ustack.wire.errors import WireError
+from ustack.wire.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_HOST_UNREACH,
+    ICMP_NET_UNREACH,
+    ICMP_PARAMETERPROB,
+    ICMP_TIME_EXCEEDED,
+)
 from ustack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse_segment
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
-
-ICMP_DEST_UNREACH = 3
-ICMP_TIME_EXCEEDED = 11
-ICMP_PARAMETERPROB = 12
-ICMP_NET_UNREACH = 0
-ICMP_HOST_UNREACH = 1
-ICMP_FRAG_NEEDED = 4
-ICMP_ERRORS = {
-    0: (errno.ENETUNREACH, False),
-    1: (errno.EHOSTUNREACH, False),
-    2: (errno.ENOPROTOOPT, True),
-    3: (errno.ECONNREFUSED, True),
-    5: (errno.EOPNOTSUPP, False),
-    6: (errno.ENETUNREACH, True),
-    7: (errno.EHOSTDOWN, True),
-    8: (errno.ENONET, True),
-    9: (errno.ENETUNREACH, True),
-    10: (errno.EHOSTUNREACH, True),
-    11: (errno.ENETUNREACH, False),
-    12: (errno.EHOSTUNREACH, False),
-    13: (errno.EHOSTUNREACH, True),
-    14: (errno.EHOSTUNREACH, True),
-    15: (errno.EHOSTUNREACH, True),
-}
-"""Code of a destination unreachable: errno, and whether it is fatal (icmp_err_convert)."""
 
 
 def tcp_v4_rcv(prot: TcpProt, skb: Skb) -> None:
@@ -181,9 +165,9 @@ def tcp_segs_in(sk: TcpSock, seg: Segment) -> None:
     length = len(seg.payload)
     gso_size = seg.skb.gso_size if length and seg.skb is not None else 0
     segs = -(-length // gso_size) if gso_size else 1
-    tp.segs_in += segs
+    tp.segs_in = tp.segs_in + segs & SEQ_MASK
     if length:
-        tp.data_segs_in += segs
+        tp.data_segs_in = tp.data_segs_in + segs & SEQ_MASK
 
 
 def tcp_rcv_listen(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
@@ -240,7 +224,7 @@ def tcp_v4_err(
         tcp_v4_mtu_reduced(sk, info)
         return
     if icmp_type == ICMP_DEST_UNREACH:
-        err, _ = ICMP_ERRORS.get(code, (errno.EHOSTUNREACH, False))
+        err, _ = ICMP_ERR_CONVERT.get(code, (errno.EHOSTUNREACH, False))
     elif icmp_type == ICMP_TIME_EXCEEDED:
         err = errno.EHOSTUNREACH
     elif icmp_type == ICMP_PARAMETERPROB:

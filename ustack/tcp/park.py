@@ -32,7 +32,7 @@ COMBINATIONS_MAX = 1024
 OPTIONS = (
     "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "done", "keepopen",
     "linger_s", "oobinline", "opts", "port_locked", "rcvlowat", "reuse",
-    "reuseport", "user_timeout_us",
+    "reuseport", "upcall", "user_timeout_us",
 )  # fmt: skip
 """Attributes of a ``TcpSock`` that its control block remembers by ``sockopts``."""
 NOTHING = (

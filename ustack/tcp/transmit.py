@@ -166,13 +166,13 @@ def tcp_transmit_skb(
         tp.inet_id = tp.inet_id + segs & 0xFFFF
     if length:
         tp.bytes_sent += length
-        tp.data_segs_out += segs
+        tp.data_segs_out = tp.data_segs_out + segs & SEQ_MASK
         if sk.pacing is not None:
             tcp_pacing_sent(sk, sk.pacing, length)
         tcp_event_data_sent(sk)
     if flags & ACK:
         tcp_event_ack_sent(sk)
-    tp.segs_out += segs
+    tp.segs_out = tp.segs_out + segs & SEQ_MASK
     if seq == tp.snd_nxt or not (length or flags & (SYN | FIN)):
         prot.mib.OutSegs += segs  # what is repeated counts in RetransSegs only
     return reason

@@ -58,7 +58,7 @@ def tcp_urg(sk: TcpSock, seg: Segment) -> None:
         urg.byte = bytes(seg.payload[place : place + 1])[0]
         urg.urg_data = TCP_URG_VALID
         if not sk.dead:
-            sk.wq.wake_up(POLL_READABLE | EPOLLPRI)
+            sk.wake_up(POLL_READABLE | EPOLLPRI)
 
 
 def tcp_check_urg(sk: TcpSock, seg: Segment) -> None:

@@ -5,12 +5,12 @@
 
 /*
  * A FIFO of bytes in arena pages: TCP's receive queue and send queue. It owns no
- * page while it is empty. head and tail are the arena offsets of its first and
+ * page while it is empty. head and tail are the page numbers of its first and
  * last chunk; all zero is a valid empty queue.
  */
 struct us_bq {
-	us_dma_addr_t head;
-	us_dma_addr_t tail;
+	uint32_t head;
+	uint32_t tail;
 	uint32_t len;
 	uint32_t truesize;
 };

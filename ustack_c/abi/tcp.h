@@ -67,7 +67,6 @@ struct us_tcp_sock {
 	uint32_t snd_cwnd;		/* segments */
 	uint32_t snd_cwnd_cnt;
 	uint32_t snd_ssthresh;		/* segments */
-	uint32_t mss_cache;		/* payload bytes of a full segment, options taken off */
 	uint32_t snd_sml;		/* one past the last small segment sent (Minshall) */
 	uint32_t max_window;
 	uint32_t prior_ssthresh;
@@ -107,6 +106,8 @@ struct us_tcp_sock {
 	uint32_t rtt_min_us;		/* least RTT of the last tcp_min_rtt_wlen seconds, 0: none */
 	uint32_t rack_rtt_us;		/* RTT of the newest segment delivered (RFC 8985 RACK.rtt) */
 	uint32_t icsk_rto_min_us;	/* least variance that counts in the RTO */
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint32_t rcv_ooopack;		/* segments that came out of order */
 	uint64_t rtt_min_stamp_us;
 	struct us_txlog txlog;		/* what is in flight, while nothing of it is out of order */
 
@@ -117,6 +118,7 @@ struct us_tcp_sock {
 	uint8_t ack_pingpong;
 	uint8_t scaling_ratio;		/* part of the receive buffer that is window, of 256 */
 	uint8_t icsk_pending;		/* what icsk_timeout_us is for: ICSK_TIME_* */
+	uint16_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
 	uint32_t ack_ato_us;
 	uint32_t notsent_lowat;		/* TCP_NOTSENT_LOWAT in bytes, 0: the sysctl */
 	uint64_t ack_lrcvtime_us;	/* last data segment in */
@@ -126,13 +128,20 @@ struct us_tcp_sock {
 	uint64_t rcv_tstamp_us;		/* last ACK in */
 	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
 	uint64_t retrans_stamp_us;	/* when the oldest unacknowledged data was first sent again */
-	uint32_t tsoffset;		/* added to the clock in TSval */
 	uint16_t ack_rcv_mss;
 	uint16_t ack_last_seg_size;	/* of a segment smaller than rcv_mss, else 0 */
 	uint16_t advmss;		/* MSS we advertised */
-	uint32_t user_mss;		/* TCP_MAXSEG */
 	uint16_t rx_opt_mss;		/* MSS the peer advertised */
 	uint16_t pmtu_mss;		/* what the route's MTU allows */
+	uint16_t user_mss;		/* TCP_MAXSEG */
+	uint16_t punt_batch;		/* batch in which a segment of it went to Python */
+	uint16_t mss_cache;		/* payload bytes of a full segment, options taken off */
+	uint16_t inet_id;		/* IP identification of the next packet */
+	uint16_t sockopts;		/* number of its options while it has no Python object */
+	uint8_t tos;			/* IP_TOS, without the bits of ECN */
+	uint8_t ttl;			/* IP_TTL, 0: the default */
+	uint8_t is_hashed;
+	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;
 
 	/* Buffers and their limits. */
@@ -144,14 +153,15 @@ struct us_tcp_sock {
 	uint32_t window_clamp;
 	uint32_t rcvq_space;		/* bytes copied to the user in the last RTT */
 	uint32_t rcvq_space_seq;
-	uint64_t rcvq_space_time_us;
 	uint32_t rcv_rtt_us;
 	uint32_t rcv_rtt_seq;
-	uint64_t rcv_rtt_time_us;
 	uint32_t rcv_rtt_last_tsecr;
 	uint32_t iss;
 	uint32_t irs;
 	uint32_t icsk_probes_tstamp_ms;	/* since when a closed window is probed, 0: it is not */
+	uint32_t total_retrans;
+	uint64_t rcvq_space_time_us;
+	uint64_t rcv_rtt_time_us;
 
 	/* Timers, see tcp_fast.h: the wheel's is due with the earlier of both times, or before. */
 	struct us_timer timer;
@@ -164,26 +174,16 @@ struct us_tcp_sock {
 	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
 	uint32_t hash;
 	uint32_t handle;		/* number of its place, see us_tcp_handle */
-	uint32_t punt_batch;		/* batch in which a segment of it went to Python */
-	uint16_t inet_id;		/* IP identification of the next packet */
-	uint8_t tos;			/* IP_TOS, without the bits of ECN */
-	uint8_t ttl;			/* IP_TTL, 0: the default */
-	uint16_t slow;			/* US_TCP_SLOW_*: why every segment goes to Python */
-	uint8_t is_hashed;
-	uint8_t event;			/* its place in the present batch's events */
-	uint16_t sockopts;		/* number of its options while it has no Python object */
 
 	/* What tcp_info shows. */
-	uint32_t total_retrans;
-	uint32_t rcv_ooopack;		/* segments that came out of order */
+	uint32_t segs_in;
+	uint32_t segs_out;
+	uint32_t data_segs_in;
+	uint32_t data_segs_out;
 	uint64_t bytes_retrans;
 	uint64_t bytes_received;
 	uint64_t bytes_acked;
 	uint64_t bytes_sent;
-	uint64_t segs_in;
-	uint64_t segs_out;
-	uint64_t data_segs_in;
-	uint64_t data_segs_out;
 };
 
 int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq, uint32_t pcount,

@@ -36,6 +36,17 @@ static struct us_chunk *us_chunk_at(const struct us_mem *mem, us_dma_addr_t addr
 	return (struct us_chunk *)(void *)(mem->base + addr);
 }
 
+/* A queue names its chunks by their pages. */
+static us_dma_addr_t us_addr_of(uint32_t page)
+{
+	return (us_dma_addr_t)page << US_PAGE_SHIFT;
+}
+
+static uint32_t us_page_of(us_dma_addr_t addr)
+{
+	return (uint32_t)(addr >> US_PAGE_SHIFT);
+}
+
 static uint32_t us_chunk_len(const struct us_chunk *chunk)
 {
 	return chunk->end - chunk->start;
@@ -82,12 +93,12 @@ static void us_bq_link(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr)
 	struct us_chunk *chunk = us_chunk_at(mem, addr);
 
 	chunk->next = US_NO_PAGE;
-	chunk->prev = bq->tail;
+	chunk->prev = us_addr_of(bq->tail);
 	if (bq->tail == US_NO_PAGE)
-		bq->head = addr;
+		bq->head = us_page_of(addr);
 	else
-		us_chunk_at(mem, bq->tail)->next = addr;
-	bq->tail = addr;
+		us_chunk_at(mem, us_addr_of(bq->tail))->next = addr;
+	bq->tail = us_page_of(addr);
 	bq->len += us_chunk_len(chunk);
 	bq->truesize += chunk->truesize;
 }
@@ -113,7 +124,7 @@ static bool us_bq_tail_is_full(const struct us_mem *mem, const struct us_bq *bq)
 
 	if (bq->tail == US_NO_PAGE)
 		return true;
-	tail = us_chunk_at(mem, bq->tail);
+	tail = us_chunk_at(mem, us_addr_of(bq->tail));
 	return tail->end == tail->size;
 }
 
@@ -137,7 +148,7 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 	while (done < todo) {
 		if (us_bq_tail_is_full(mem, bq) && !us_bq_grow(mem, bq, todo - done))
 			break;
-		tail = us_chunk_at(mem, bq->tail);
+		tail = us_chunk_at(mem, us_addr_of(bq->tail));
 		n = us_min(todo - done, tail->size - tail->end);
 		memcpy((uint8_t *)tail + tail->end, from + done, n);
 		tail->end += n;
@@ -227,7 +238,7 @@ int us_bq_append_ref(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, u
 /* Find byte @off < bq->len, from whichever end is nearer. */
 static struct us_bq_pos us_bq_seek(const struct us_mem *mem, const struct us_bq *bq, uint32_t off)
 {
-	struct us_bq_pos pos = { .addr = bq->head, .skip = off };
+	struct us_bq_pos pos = { .addr = us_addr_of(bq->head), .skip = off };
 	uint32_t behind = bq->len - off;	/* bytes from off to the end */
 
 	if (off <= behind) {
@@ -239,7 +250,7 @@ static struct us_bq_pos us_bq_seek(const struct us_mem *mem, const struct us_bq 
 		}
 		return pos;
 	}
-	pos.addr = bq->tail;
+	pos.addr = us_addr_of(bq->tail);
 	pos.chunk = us_chunk_at(mem, pos.addr);
 	while (behind > us_chunk_len(pos.chunk)) {
 		behind -= us_chunk_len(pos.chunk);
@@ -283,15 +294,15 @@ uint32_t us_bq_peek(struct us_mem *mem, const struct us_bq *bq, uint32_t off, vo
 
 static void us_bq_drop_head(struct us_mem *mem, struct us_bq *bq)
 {
-	const us_dma_addr_t addr = bq->head;
+	const us_dma_addr_t addr = us_addr_of(bq->head);
 	const struct us_chunk *chunk = us_chunk_at(mem, addr);
 
-	bq->head = chunk->next;
+	bq->head = us_page_of(chunk->next);
 	bq->truesize -= chunk->truesize;
 	if (bq->head == US_NO_PAGE)
 		bq->tail = US_NO_PAGE;
 	else
-		us_chunk_at(mem, bq->head)->prev = US_NO_PAGE;
+		us_chunk_at(mem, us_addr_of(bq->head))->prev = US_NO_PAGE;
 	if (chunk->data != addr)
 		us_put_page(mem, chunk->data);
 	us_put_page(mem, addr);
@@ -315,7 +326,7 @@ uint32_t us_bq_drop(struct us_mem *mem, struct us_bq *bq, uint32_t len)
 	uint32_t n;
 
 	while (done < todo) {
-		head = us_chunk_at(mem, bq->head);
+		head = us_chunk_at(mem, us_addr_of(bq->head));
 		n = us_min(todo - done, us_chunk_len(head));
 		head->start += n;
 		bq->len -= n;

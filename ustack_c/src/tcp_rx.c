@@ -94,7 +94,7 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == fast->batch ||
+	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == (uint16_t)fast->batch ||
 	    tp->rcv_shutdown || tp->ack_pending & US_ACK_NOMEM)
 		return false;
 	if (seg->fin || seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
@@ -246,7 +246,7 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 			n = -n;
 		}
 		if (seg.tp)
-			seg.tp->punt_batch = fast->batch;
+			seg.tp->punt_batch = (uint16_t)fast->batch;
 		for (int k = i; k < i + n; k++)
 			frames[left++] = frames[k];
 	}

@@ -29,12 +29,14 @@ from kit.netbed import (
 )
 from ustack.config import StackConfig
 from ustack.core.skb import Skb
+from ustack.inet.dgram import DgramSocket
 from ustack.ipv4.output import ip_queue_xmit
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.addresses import ETH_BROADCAST, ETH_ZERO, parse_ipv4
 from ustack.lib.counters import IcmpMib, IpExtMib, IpMib, UdpMib
 from ustack.lib.drop_reason import DropReason
 from ustack.link.neighbour import NeighStats
+from ustack.udp import options as udp_options
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpPacket
 from ustack.wire.ethernet import build_ethernet
 from ustack.wire.ipv4 import build_ipv4
@@ -125,6 +127,20 @@ def waits(seconds: float) -> Deed:
 def pings(bed: Bed) -> None:
     """We ping the peer."""
     bed.ip.icmp.ping.send_echo(PEER)
+
+
+def socket(use: Callable[[DgramSocket], object], *before: Deed) -> Deed:
+    """A UDP socket on port 9 is used, after something else has happened to it."""
+
+    def deed(bed: Bed) -> None:
+        sock = DgramSocket(bed.udp.create(), 2, udp_options.SETTERS, udp_options.GETTERS)
+        sock.bind(0, 9)
+        for happening in before:
+            happening(bed)
+        use(sock)
+        bed.settle()
+
+    return deed
 
 
 def known(bed: Bed) -> None:
@@ -240,10 +256,15 @@ UDP = {
     "NoPorts": case(known, comes(udp_packet(b"x"))),
     "InErrors": case(comes(udp_packet(b"x", csum=1))),
     "InCsumErrors": case(comes(udp_packet(b"x", csum=1))),
-}
-NOT_COUNTED_UDP = {
-    "InDatagrams": "there are no UDP sockets yet",
-    "OutDatagrams": "there are no UDP sockets yet",
+    "InDatagrams": case(socket(lambda sock: sock.recv(1), comes(udp_packet(b"x")))),
+    "OutDatagrams": case(known, socket(lambda sock: sock.sendmsg(b"x", to=(PEER, 9)))),
+    "RcvbufErrors": case(socket(lambda sock: None, comes(*[udp_packet(b"x")] * 300))),
+    "SndbufErrors": case(
+        known,
+        lambda bed: setattr(bed.eth0, "room", 0),
+        socket(lambda sock: [sock.sendmsg(b"x", to=(PEER, 9)) for _ in range(1002)]),
+    ),
+    "IgnoredMulti": case(comes(udp_packet(b"x", daddr=BROADCAST), dest=ETH_BROADCAST)),
 }
 NEIGH = {
     "allocs": case(sends()),
@@ -294,6 +315,7 @@ DROPS = {
     "ICMP_CSUM": case(comes(icmp_packet(8)[:-1] + b"\1")),
     "ICMP_MALFORMED": hears(3, payload=bytes(4)),
     "ICMP_IGNORED": hears(17),
+    "SOCKET_RCVBUFF": case(socket(lambda sock: None, comes(*[udp_packet(b"x")] * 300))),
     "UDP_CSUM": case(comes(udp_packet(b"x", csum=1))),
 }
 OF_OTHER_LAYERS = {
@@ -333,7 +355,7 @@ def test_a_packet_is_dropped_for_the_reason(name: str):
         (IpMib, IP.keys() | NOT_COUNTED_IP.keys()),
         (IpExtMib, IP_EXT.keys()),
         (IcmpMib, ICMP.keys()),
-        (UdpMib, UDP.keys() | NOT_COUNTED_UDP.keys()),
+        (UdpMib, UDP.keys()),
         (NeighStats, NEIGH.keys()),
     ],
 )

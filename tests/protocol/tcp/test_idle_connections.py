@@ -10,11 +10,18 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from ustack.config import UstackConfig
+from ustack.sock.sock import Sock
 from ustack.sock.wait import EPOLLIN, WaitEntry
+from ustack.tcp.park import NOTHING, OPTIONS
+from ustack.tcp.sock import TcpSock
 
 IDLE_US = 2_000_000
 NO_OBJECTS = replace(TEST_CONFIG, ustack=UstackConfig(tcp_live_socks=1))
 """But for the listener's."""
+
+MADE_AGAIN = {
+    "bind_bucket", "ca_priv", "dst", "keepalive_timer", "prot", "rcvq", "sndq", "tp", "wq",
+}  # fmt: skip
 
 
 def parked(count: int = 1) -> tuple[Host, Any, list[Any], list[Any]]:
@@ -193,3 +200,8 @@ def test_those_that_cannot_go_are_looked_at_less_and_less_often():
     looked = h.stack.tcp.parking.passes
     h.advance_us(60_000_000)
     assert h.stack.tcp.parking.passes - looked <= 3
+
+
+def test_every_attribute_of_the_object_is_accounted_for():
+    slots = {name for cls in (TcpSock, Sock) for name in cls.__slots__}
+    assert slots == {*OPTIONS, *NOTHING, *MADE_AGAIN}

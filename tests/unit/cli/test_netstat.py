@@ -38,6 +38,8 @@ Udp:
     0 packets to unknown port received
     0 packet receive errors
     0 packets sent
+    0 receive buffer errors
+    0 send buffer errors
 TcpExt:
 IpExt:
 """

@@ -16,7 +16,7 @@ from ustack.cli.run import PRELOAD, environment
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "ustack: run: which program? (ustack run -- CMD)\n"),
+        ([], "ustack: run: which program? (ustack run -- CMD, ustack run script.py)\n"),
         (["--", "no-such-program"], "ustack: run: no-such-program: command not found\n"),
     ],
 )

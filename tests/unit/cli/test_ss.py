@@ -48,6 +48,23 @@ def test_the_columns_are_those_of_ss():
     ]
 
 
+def test_transports_are_chosen_by_letter_and_stand_in_front_when_there_are_several():
+    assert ss.wanted_netids(arguments("-a")) == ("raw", "udp", "tcp")
+    assert ss.wanted_netids(arguments("-au")) == ("udp",)
+    dns = SocketRow("UNCONN", 768, 0, ("0.0.0.0", 53), ("0.0.0.0", 0), netid="udp")
+    assert list(ss.socket_lines([dns], arguments("-anut")))[1].split()[:3] == [
+        "udp",
+        "UNCONN",
+        "768",
+    ]
+    assert list(ss.socket_lines([dns], arguments("-anu")))[1].split()[:2] == ["UNCONN", "768"]
+
+
+def test_a_listening_datagram_socket_is_an_unconnected_one():
+    assert ss.wanted_states(arguments("-l"), ("udp",)) == ("LISTEN", "UNCONN")
+    assert ss.wanted_states(arguments("-l")) == ("LISTEN",)
+
+
 def test_every_line_has_five_words_first_that_scripts_can_split():
     for line in lines("-ant")[1:]:
         assert len(line.split()) == 5

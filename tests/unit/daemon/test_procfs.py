@@ -112,6 +112,37 @@ def test_protocols_counts_sockets(stack: Stack):
     sock.close()
 
 
+def test_udp_and_raw_have_a_line_for_each_socket(stack: Stack):
+    sock, raw = stack.socket(2), stack.socket(3, 1)
+    sock.bind(0x7F000001, 53)
+    sock.sendmsg(b"hello", to=(0x7F000001, 53))
+    while stack.poll(1_000_100):
+        pass
+    header, line = lines(stack, "/proc/net/udp")
+    assert header.split()[:3] == ["sl", "local_address", "rem_address"]
+    assert line.split()[:5] == ["0:", "0100007F:0035", "00000000:0000", "07", "00000000:00000300"]
+    assert (len(header), len(line)) == (127, 127)
+    assert lines(stack, "/proc/net/raw")[1].split()[1] == "00000000:0001"
+    sock.close()
+    raw.close()
+    assert len(lines(stack, "/proc/net/udp")) == 1
+
+
+def test_sockstat_counts_sockets_and_their_memory(stack: Stack):
+    sock = stack.socket(2)
+    sock.bind(0x7F000001, 53)
+    sock.sendmsg(b"hello", to=(0x7F000001, 53))
+    while stack.poll(1_000_100):
+        pass
+    assert lines(stack, "/proc/net/sockstat") == [
+        "sockets: used 1",
+        "TCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0",
+        "UDP: inuse 1 mem 1",
+        "RAW: inuse 0",
+        "FRAG: inuse 0 memory 0",
+    ]
+
+
 def test_buddyinfo_and_slabinfo_are_the_arenas(stack: Stack):
     sock = stack.socket()
     (line,) = lines(stack, "/proc/buddyinfo")
@@ -146,6 +177,7 @@ def test_counters_stand_below_their_names(stack: Stack):
     [
         ("/proc/net/dev", [0, 1, 2]), ("/proc/softirqs", range(1, 11)), ("/proc/buddyinfo", [0]),
         ("/proc/net/softnet_stat", [0]), ("/proc/net/ptype", [0]), ("/proc/slabinfo", [0, 1]),
+        ("/proc/net/udp", [0]), ("/proc/net/raw", [0]),
         ("/proc/net/protocols", [0]), ("/proc/net/snmp", [0, 1]), ("/proc/net/netstat", [0, 1]),
     ],
 )  # fmt: skip

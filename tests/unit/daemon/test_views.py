@@ -111,6 +111,23 @@ def test_listeners_and_connections_are_shown(stack: Stack):
     assert CounterRow("", "ESTAB", 2) in summary
 
 
+def test_datagram_sockets_are_shown_and_counted(stack: Stack):
+    sock, raw = stack.socket(2), stack.socket(3, 1)
+    sock.bind(0, 53)
+    sock.connect(INADDR_LOOPBACK, 99)
+    found = rows(stack, SocketsRequest((), ("raw", "udp")), SocketRow)
+    assert [(row.netid, row.state, row.local[1], row.peer) for row in found] == [
+        ("raw", "UNCONN", 1, ("0.0.0.0", 0)),
+        ("udp", "ESTAB", 53, ("127.0.0.1", 99)),
+    ]
+    assert found[1].skmem["rb"] == 212_992
+    summary = rows(stack, SocketSummaryRequest(), CounterRow)
+    assert {CounterRow("inuse", "UDP", 1), CounterRow("inuse", "RAW", 1)} <= set(summary)
+    with pytest.raises(LookupError):
+        rows(stack, SocketsRequest((), ("sctp",)), SocketRow)
+    raw.close()
+
+
 def test_a_record_becomes_a_row():
     record = {
         "state": "ESTAB", "recv_q": 1, "send_q": 2, "local": (0x0A000002, 80),

@@ -1,4 +1,4 @@
-"""UDP without sockets: checks, counters and port unreachable."""
+"""UDP input where nobody listens: checks, counters and port unreachable."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ def test_a_broadcast_datagram_is_not_answered():
     one = bed()
     one.receive_ip(udp_packet(b"hi", daddr=0xFFFFFFFF), dest=ETH_BROADCAST)
     assert one.take_sent() == []
-    assert one.net.mib.udp.NoPorts == 1
+    assert one.net.mib.udp.IgnoredMulti == 1

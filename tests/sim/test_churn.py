@@ -1,0 +1,101 @@
+"""Connections that come and go through every state: memory is what it was before."""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import Any
+
+import pytest
+
+from kit.crowd import ACK, FIN, PSH, RST, Crowd, rss_bytes
+
+ROUND = 500
+MSL2_US = 61_000_000
+
+
+def play(crowd: Crowd, rng: random.Random, first: int) -> None:
+    """``ROUND`` connections, each ended in one of the ways there are; nothing is left of them."""
+    peers = list(range(first, first + ROUND))
+    accepted: dict[int, Any] = {}
+    crowd.open(peers)
+    crowd.accept_all(lambda sock: accepted.setdefault(crowd.number(*sock.getpeername()), sock))
+    assert len(accepted) == ROUND
+    crowd.wait(1_000_000)  # all idle
+    ways: dict[int, list[int]] = {way: [] for way in range(6)}
+    for peer in peers:
+        ways[rng.randrange(6)].append(peer)
+
+    talkers = ways[0] + ways[1]
+    crowd.tell(talkers, PSH | ACK, b"x" * 100)
+    for peer in talkers:
+        accepted[peer].send(accepted[peer].recv(1000))
+    crowd.poll()
+    crowd.tell(talkers, ACK)
+    _peer_closes_first(crowd, ways[0], accepted)
+    _we_close_first(crowd, ways[1] + ways[2], accepted)
+    crowd.tell(ways[3], RST | ACK)  # the peer resets
+    crowd.tell(ways[4], PSH | ACK, b"unread")  # close() with unread text resets
+    for peer in ways[3] + ways[4]:
+        accepted[peer].close()
+    for peer in ways[5]:  # FIN_WAIT2 for a peer that never closes
+        accepted[peer].close()
+    crowd.poll()
+    crowd.tell(ways[5], ACK)
+    crowd.wait(MSL2_US)
+
+
+def _peer_closes_first(crowd: Crowd, peers: list[int], accepted: dict[int, Any]) -> None:
+    crowd.tell(peers, FIN | ACK)
+    for peer in peers:
+        assert accepted[peer].recv(1) == b""
+        accepted[peer].close()
+    crowd.poll()
+    crowd.tell(peers, ACK)
+
+
+def _we_close_first(crowd: Crowd, peers: list[int], accepted: dict[int, Any]) -> None:
+    for peer in peers:
+        accepted[peer].close()
+    crowd.poll()
+    crowd.tell(peers, FIN | ACK)
+
+
+def figures(crowd: Crowd) -> tuple[Any, ...]:
+    """All that connections can leave behind."""
+    tcp = crowd.stack.tcp
+    slabs = {name: info.active_objs for name, info in crowd.stack.memory_info().items()}
+    tables = [len(tcp.ehash), len(tcp.twhash), len(tcp.reqsk_hash), len(tcp.socks), len(tcp.bhash)]
+    port = tcp.bhash[80]
+    left = [port.bound, len(port.sharers), len(tcp.parking.ca_priv), tcp.orphan_count]
+    return slabs, tables, left, crowd.stack.net.mem.free_pages
+
+
+def churn(crowd: Crowd, connections: int) -> tuple[int, int]:
+    """Return the memory in RAM after an eighth of the way and at its end."""
+    rng = random.Random(1)
+    play(crowd, rng, 0)
+    before = figures(crowd)
+    early = 0
+    for first in range(ROUND, connections, ROUND):
+        play(crowd, rng, first)
+        assert figures(crowd) == before
+        if not early and first >= connections // 8:
+            gc.collect()
+            early = rss_bytes()
+    gc.collect()
+    return early, rss_bytes()
+
+
+def test_some_thousand_connections_leave_nothing_behind():
+    churn(Crowd(arena_bytes=64 << 20), 4 * ROUND)
+
+
+def test_nor_do_they_where_every_idle_one_loses_its_object():
+    churn(Crowd(arena_bytes=64 << 20, live_socks=1), 4 * ROUND)
+
+
+@pytest.mark.long
+def test_ten_million_connections_leave_memory_flat():
+    early, late = churn(Crowd(arena_bytes=64 << 20), 10_000_000)
+    assert late - early < 4 << 20
