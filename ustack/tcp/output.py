@@ -53,12 +53,12 @@ TCP_NAGLE_PUSH = 4
 
 def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     """Whether a segment of ``length`` waits (tcp_nagle_check; RFC 9293 §3.7.4, Minshall)."""
-    if not 0 < length < mss:
+    if not 0 < length < mss or tcp_urg_mode(sk):
         return False
     if nonagle & TCP_NAGLE_CORK:
         return True
     tp = sk.tp
-    if nonagle or tp.snd_nxt == tp.snd_una or tcp_urg_mode(sk):
+    if nonagle or tp.snd_nxt == tp.snd_una:
         return False
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 

@@ -206,7 +206,7 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		fast->mib.TCPHPHits++;
 	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
 		if (seg->len)
-			tp->punt_batch = fast->batch;	/* what comes behind it has another ACK */
+			tp->punt_batch = (uint16_t)fast->batch;	/* what comes behind it has another ACK */
 		return;
 	}
 	us_tcp_ack_snd_check(fast, tp);
