@@ -56,7 +56,7 @@ def segments(draw: st.DrawFn, *, stamped: bool) -> str:
     if "." in flags:
         ack = draw(st.sampled_from(ACKS))
         line += f" ack {ack}"
-        window = TOO_OLD_WINDOW if ack == TOO_OLD else window
+        window = TOO_OLD_WINDOW if ack in (0, TOO_OLD) else window
     line += f" win {window}"
     if "U" in flags:
         line += f" urg {draw(st.sampled_from([0, 1, 1, 50, 100, 300, 65535]))}"
