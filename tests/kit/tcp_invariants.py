@@ -148,7 +148,7 @@ def _log(sk: Any) -> None:
     raw = ffi.new("struct us_tx_rec[]", tp.txlog.len + 1)
     count = lib.us_tcp_tx_copy(sk.prot.mem.ptr, tp, raw, tp.txlog.len)
     assert count == tp.txlog.len
-    assert tp.packets_out == sum(rec.pcount for rec in raw[0:count])
+    assert tp.packets_out == sum(rec.pcount & ~lib.US_TX_PSH for rec in raw[0:count])
     end = tp.snd_una
     for rec in raw[0:count]:
         assert seq_diff(rec.end_seq, end) > 0

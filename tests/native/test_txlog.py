@@ -33,8 +33,9 @@ class Log:
 
     def push(self, pcount: int, length: int, mss: int, sent: int) -> None:
         end = self.nxt + length & MASK
-        assert lib.us_tcp_tx_push(self.mem.ptr, self.tp, end, pcount, mss, sent) == 0
-        self.plain.append([self.nxt, end, pcount, mss, sent])
+        psh = lib.US_TX_PSH if length & 1 else 0
+        assert lib.us_tcp_tx_push(self.mem.ptr, self.tp, end, pcount | psh, mss, sent) == 0
+        self.plain.append([self.nxt, end, pcount, mss, sent, psh])
         self.nxt = end
 
     def ack(self, ack: int) -> tuple[int, int, int, bool]:
@@ -69,7 +70,8 @@ class Log:
         assert count == len(self.plain)
         raw = ffi.new("struct us_tx_rec[]", count + 1)
         assert lib.us_tcp_tx_copy(self.mem.ptr, self.tp, raw, count + 1) == count
-        got = [[r.end_seq, r.pcount, r.mss, r.sent_us] for r in raw[0:count]]
+        psh = lib.US_TX_PSH
+        got = [[r.end_seq, r.pcount & ~psh, r.mss, r.sent_us, r.pcount & psh] for r in raw[0:count]]
         assert got == [rec[1:] for rec in self.plain]
         assert self.tp.packets_out == sum(rec[2] for rec in self.plain)
         if count < 2:
@@ -110,7 +112,7 @@ def test_without_memory_the_newest_grows():
     assert lib.us_tcp_tx_push(log.mem.ptr, log.tp, 101, 1, 100, 5) == 0
     assert lib.us_tcp_tx_push(log.mem.ptr, log.tp, 201, 1, 100, 6) == 0
     assert (log.tp.txlog.len, log.tp.txlog.first_pcount, log.tp.packets_out) == (1, 2, 2)
-    assert lib.us_tcp_tx_push(log.mem.ptr, log.tp, 301, 65_535, 100, 7) == -1
+    assert lib.us_tcp_tx_push(log.mem.ptr, log.tp, 301, 32_767, 100, 7) == -1
     assert log.tp.packets_out == 2
 
 

@@ -390,6 +390,8 @@ class InetSocket:
         mask = how + 1
         tp = sk.tp
         if tp.state == TCP_CLOSE:
+            tp.rcv_shutdown |= mask & RCV_SHUTDOWN
+            tp.snd_shutdown |= mask & SEND_SHUTDOWN
             raise socket_error(errno.ENOTCONN)
         if tp.state == TCP_LISTEN:
             if mask & RCV_SHUTDOWN:
@@ -401,7 +403,7 @@ class InetSocket:
         else:
             if mask & RCV_SHUTDOWN:
                 tp.rcv_shutdown |= RCV_SHUTDOWN
-            if mask & SEND_SHUTDOWN and not tp.snd_shutdown:
+            if mask & SEND_SHUTDOWN:
                 tcp_shutdown_write(sk)
             sk.sk_state_change()
 

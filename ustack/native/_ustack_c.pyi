@@ -638,6 +638,7 @@ class Lib:
     US_TCP_SLOW_TLP: int
     US_TCP_SLOW_URG: int
     US_TIMER_NEVER: int
+    US_TX_PSH: int
     US_VIRTIO_NET_HDR_F_DATA_VALID: int
     US_VIRTIO_NET_HDR_F_NEEDS_CSUM: int
     US_VIRTIO_NET_HDR_GSO_ECN: int

@@ -368,15 +368,15 @@ def tcp_fin(sk: TcpSock) -> None:
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
     sk.done = True
-    tcp_ofo_purge(sk)
     new = sk.set_state(TcpEvent.RCV_FIN)
-    if new == TCP_TIME_WAIT:
-        tcp_send_ack(sk)
-        tcp_time_wait(sk)
-        return
-    if new == TCP_CLOSING:
-        tp.ack_pending |= ICSK_ACK_NOW  # our FIN is out: nothing will carry the ACK
+    if new in (TCP_CLOSING, TCP_TIME_WAIT):
+        tcp_send_ack(sk)  # our FIN is out: nothing will carry the ACK
     else:
         inet_csk_enter_pingpong_mode(sk)  # our own FIN may carry the ACK
+    if new == TCP_TIME_WAIT:
+        tcp_time_wait(sk)
+        return
+    tcp_ofo_purge(sk)
+    sk.duplicate_sack = None
     if not sk.dead:
         sk.sk_state_change()

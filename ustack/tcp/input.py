@@ -258,7 +258,7 @@ def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
     if after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, edge):
         if after(seg.seq, edge):
             return DropReason.TCP_INVALID_SEQUENCE
-        if tp.receive_queue.len or sk.done:
+        if tp.copied_seq != tp.rcv_nxt:
             return DropReason.TCP_INVALID_END_SEQUENCE
     return None
 

@@ -53,12 +53,12 @@ TCP_NAGLE_PUSH = 4
 
 def _nagle_holds(sk: TcpSock, length: int, mss: int, nonagle: int) -> bool:
     """Whether a segment of ``length`` waits (tcp_nagle_check; RFC 9293 §3.7.4, Minshall)."""
-    if length >= mss:
+    if not 0 < length < mss or tcp_urg_mode(sk):
         return False
     if nonagle & TCP_NAGLE_CORK:
         return True
     tp = sk.tp
-    if nonagle or tp.snd_nxt == tp.snd_una or tcp_urg_mode(sk):
+    if nonagle or tp.snd_nxt == tp.snd_una:
         return False
     return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
 
@@ -82,9 +82,7 @@ def _next_length(sk: TcpSock, mss: int, quota: int, nonagle: int) -> int | None:
         return None if not push and _nagle_holds(sk, data, mss, nonagle) else data
     length = min(data, quota * mss, room)
     partial = length % mss
-    if partial and (length < data or _nagle_holds(sk, partial, mss, nonagle)):
-        length -= partial
-    return length
+    return length - partial if _nagle_holds(sk, partial, mss, nonagle) else length
 
 
 def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
@@ -205,7 +203,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
         tp.snd_sml = tp.snd_nxt
     pcount = -(-length // mss)
     prot.mib_ext.TCPOrigDataSent += pcount
-    tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss)
+    tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss, psh=bool(flags & PSH))
     if was_idle:
         tcp_arm_retransmit(sk, tp.rto_us)
     if sk.nospace:

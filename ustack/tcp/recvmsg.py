@@ -112,6 +112,7 @@ def _empty(sk: TcpSock) -> int:
     """Say why there is nothing: an error, the end of the stream, or just not yet."""
     tp = sk.tp
     if sk.done:
+        tp.copied_seq = tp.rcv_nxt  # the FIN is read as well
         return 0
     if sk.sk_err:
         raise socket_error(sk.take_error())

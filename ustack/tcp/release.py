@@ -82,6 +82,7 @@ def _close_connection(sk: TcpSock, unread: bool) -> None:
     prot = sk.prot
     unread = unread or bool(tp.receive_queue.len)
     lib.us_bq_purge(prot.mem.ptr, sk.rcvq)
+    tp.copied_seq = tp.rcv_nxt
     tp.rcv_shutdown = RCV_SHUTDOWN
     if tp.state == TCP_CLOSE:
         return

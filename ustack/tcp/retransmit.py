@@ -108,7 +108,7 @@ def _send_again(sk: TcpSock, rec: TxRec, mss: int) -> None:
     state = tcp_recovery(sk)
     length = tcp_rec_payload(sk, rec)
     flags = ACK
-    if length and not before(rec.seq + length & SEQ_MASK, tp.pushed_seq):
+    if length and rec.psh:
         flags |= PSH
     if rec.end_seq != rec.seq + length & SEQ_MASK:
         flags |= FIN

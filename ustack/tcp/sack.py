@@ -275,6 +275,7 @@ def _merge(sk: TcpSock, index: int) -> None:
     right = recs.pop(index)
     left = recs[index - 1]
     left.end_seq = right.end_seq
+    left.psh = left.psh or right.psh
     left.pcount += right.pcount
     left.sacked |= right.sacked & TCPCB_EVER_RETRANS
     sk.prot.mib_ext.TCPSackMerged += 1

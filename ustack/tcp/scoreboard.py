@@ -37,10 +37,28 @@ _RECORD = struct.Struct("=IHHQ")
 class TxRec:
     """One transmission: ``seq`` to ``end_seq`` in ``pcount`` segments (SYN and FIN counted)."""
 
-    __slots__ = ("end_seq", "mss", "pcount", "sacked", "sent_us", "seq", "ts_next", "ts_prev")
+    __slots__ = (
+        "end_seq",
+        "mss",
+        "pcount",
+        "psh",
+        "sacked",
+        "sent_us",
+        "seq",
+        "ts_next",
+        "ts_prev",
+    )
 
     def __init__(
-        self, seq: int, end_seq: int, pcount: int, mss: int, sent_us: int, sacked: int = 0
+        self,
+        seq: int,
+        end_seq: int,
+        pcount: int,
+        mss: int,
+        sent_us: int,
+        sacked: int = 0,
+        *,
+        psh: bool = False,
     ) -> None:
         self.seq = seq
         self.end_seq = end_seq
@@ -50,6 +68,8 @@ class TxRec:
         """When it was last sent."""
         self.sacked = sacked
         """TCPCB_* bits."""
+        self.psh = psh
+        """Whether its last segment has PSH; it keeps it when it is repeated."""
         self.ts_prev: TxRec | None = None
         self.ts_next: TxRec | None = None
 
@@ -209,21 +229,25 @@ def tcp_tx_log(sk: TcpSock) -> list[TxRec]:
     seq = tp.snd_una
     for end_seq, pcount, mss, sent_us in _RECORD.iter_unpack(ffi.buffer(raw)[: 16 * count]):
         sacked = 0 if sent_us else TCPCB_EVER_RETRANS
-        recs.append(TxRec(seq, end_seq, pcount, mss, sent_us, sacked))
+        psh = bool(pcount & lib.US_TX_PSH)
+        recs.append(TxRec(seq, end_seq, pcount & ~lib.US_TX_PSH, mss, sent_us, sacked, psh=psh))
         seq = end_seq
     return recs
 
 
-def tcp_rtx_push(sk: TcpSock, seq: int, end_seq: int, pcount: int, mss: int) -> None:
+def tcp_rtx_push(
+    sk: TcpSock, seq: int, end_seq: int, pcount: int, mss: int, *, psh: bool = False
+) -> None:
     """Note a first transmission, the newest, and count it in packets_out."""
     tp = sk.tp
     now_us = sk.prot.clock.now_us
     if sk.rtx is None:
-        if not lib.us_tcp_tx_push(sk.prot.mem.ptr, tp, end_seq, pcount, mss, now_us):
+        marked = pcount | lib.US_TX_PSH if psh else pcount
+        if not lib.us_tcp_tx_push(sk.prot.mem.ptr, tp, end_seq, marked, mss, now_us):
             return
         tcp_rtx_queue(sk)  # no memory left in the arena
     assert sk.rtx is not None and sk.recovery is not None
-    rec = TxRec(seq, end_seq, pcount, mss, now_us)
+    rec = TxRec(seq, end_seq, pcount, mss, now_us, psh=psh)
     sk.rtx.append(rec)
     sk.recovery.tsorted.append(rec)
     tp.packets_out += pcount
@@ -253,7 +277,8 @@ def tcp_rtx_settle(sk: TcpSock) -> None:
         return
     packets_out = tp.packets_out
     for rec in recs:
-        if lib.us_tcp_tx_push(sk.prot.mem.ptr, tp, rec.end_seq, rec.pcount, rec.mss, rec.sent_us):
+        marked = rec.pcount | lib.US_TX_PSH if rec.psh else rec.pcount
+        if lib.us_tcp_tx_push(sk.prot.mem.ptr, tp, rec.end_seq, marked, rec.mss, rec.sent_us):
             lib.us_tcp_tx_purge(sk.prot.mem.ptr, tp)
             break
     else:
@@ -280,11 +305,15 @@ def tcp_rec_payload(sk: TcpSock, rec: TxRec) -> int:
 
 
 def tcp_fragment(sk: TcpSock, index: int, length: int, mss: int) -> None:
-    """Cut record ``index`` behind ``length`` bytes; both parts keep its marks (tcp_fragment)."""
+    """Cut record ``index`` behind ``length`` bytes (tcp_fragment).
+
+    Both parts keep its marks, the second one PSH.
+    """
     assert sk.rtx is not None and sk.recovery is not None
     rec = sk.rtx[index]
     cut = rec.seq + length & SEQ_MASK
-    tail = TxRec(cut, rec.end_seq, 0, mss, rec.sent_us, rec.sacked)
+    tail = TxRec(cut, rec.end_seq, 0, mss, rec.sent_us, rec.sacked, psh=rec.psh)
+    rec.psh = False
     before_pcount = rec.pcount
     rec.end_seq = cut
     rec.mss = mss
@@ -302,6 +331,7 @@ def tcp_collapse_retrans(sk: TcpSock, index: int) -> None:
     rec = sk.rtx[index]
     follower = sk.rtx.pop(index + 1)
     rec.end_seq = follower.end_seq
+    rec.psh = rec.psh or follower.psh
     rec.sacked |= follower.sacked & TCPCB_EVER_RETRANS
     sk.recovery.tsorted.remove(follower)
     tcp_adjust_pcount(sk, follower.sacked, follower.pcount)

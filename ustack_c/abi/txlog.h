@@ -3,10 +3,12 @@
 
 #include "types.h"
 
+#define US_TX_PSH 0x8000
+
 /* One transmission: what went out in one go, maybe as a super-frame. */
 struct us_tx_rec {
 	uint32_t end_seq;		/* it starts where the one before it ends */
-	uint16_t pcount;		/* segments */
+	uint16_t pcount;		/* segments, and US_TX_PSH if the last of them has it */
 	uint16_t mss;			/* payload of a full one, bytes */
 	uint64_t sent_us;		/* 0: sent more than once, no RTT sample (Karn) */
 };

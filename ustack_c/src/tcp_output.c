@@ -153,7 +153,7 @@ static uint32_t us_tcp_next_length(const struct us_tcp_sock *tp, uint32_t quota,
 	if ((int64_t)len > room)
 		len = (uint64_t)room;
 	partial = (uint32_t)len % mss;
-	if (partial && (len < data || us_tcp_nagle_holds(tp, partial, nonagle)))
+	if (partial && us_tcp_nagle_holds(tp, partial, nonagle))
 		len -= partial;
 	return (uint32_t)len;
 }
@@ -240,7 +240,8 @@ static int us_tcp_send_new(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uin
 	if (len % mss)
 		tp->snd_sml = end_seq;
 	fast->mib.TCPOrigDataSent += segs;
-	us_tcp_tx_push(fast->mem, tp, end_seq, segs, mss, fast->now_us);
+	us_tcp_tx_push(fast->mem, tp, end_seq, end_seq == tp->pushed_seq ? segs | US_TX_PSH : segs,
+		       mss, fast->now_us);
 	if (was_idle)
 		us_tcp_arm_rto(fast, tp);
 	us_tcp_check_space(fast, tp);

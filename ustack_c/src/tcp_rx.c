@@ -202,10 +202,13 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		us_tcp_data_queue(fast, tp, seg);
 		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
 	}
-	if (!is_acking)
+	if (!is_acking) {
 		fast->mib.TCPHPHits++;
-	else if (!is_done || !us_tcp_data_snd_check(fast, tp))
+	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
+		if (seg->len)
+			tp->punt_batch = (uint16_t)fast->batch;	/* what comes behind it has another ACK */
 		return;
+	}
 	us_tcp_ack_snd_check(fast, tp);
 }
 

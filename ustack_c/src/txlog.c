@@ -10,7 +10,7 @@
 #include "tcp.h"
 
 #define US_TXLOG_MAX_ORDER 6
-#define US_TXLOG_MAX_PCOUNT 0xffffu
+#define US_TX_PCOUNT (US_TX_PSH - 1u)
 
 static struct us_tx_rec *us_txlog_at(const struct us_mem *mem, const struct us_txlog *log,
 				     uint32_t index)
@@ -54,6 +54,7 @@ static int us_txlog_merge(struct us_mem *mem, struct us_txlog *log, uint32_t end
 {
 	uint16_t *have = &log->first_pcount;
 	uint32_t *end = &log->first_end;
+	uint32_t segs;
 
 	if (log->len > 1) {
 		struct us_tx_rec *rec = us_txlog_at(mem, log, log->len - 2);
@@ -61,9 +62,10 @@ static int us_txlog_merge(struct us_mem *mem, struct us_txlog *log, uint32_t end
 		have = &rec->pcount;
 		end = &rec->end_seq;
 	}
-	if (*have + pcount > US_TXLOG_MAX_PCOUNT)
+	segs = (*have & US_TX_PCOUNT) + (pcount & US_TX_PCOUNT);
+	if (segs > US_TX_PCOUNT)
 		return -1;
-	*have = (uint16_t)(*have + pcount);
+	*have = (uint16_t)(segs | (pcount & US_TX_PSH));
 	*end = end_seq;
 	log->last_end = end_seq;
 	return 0;
@@ -74,7 +76,7 @@ static int us_txlog_merge(struct us_mem *mem, struct us_txlog *log, uint32_t end
  * @mem: arena of the ring
  * @tp: the connection
  * @end_seq: one past its last byte (SYN and FIN counted); it starts where the last one ends
- * @pcount: segments of it, 1 to 65535
+ * @pcount: segments of it, 1 to 32767, and US_TX_PSH if the last one has PSH
  * @mss: payload of a full segment
  * @now_us: stack time; 0 if an RTT must not be measured with it
  *
@@ -95,7 +97,7 @@ int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq,
 		if (log->len - 1 == log->room && us_txlog_grow(mem, log) < 0) {
 			if (us_txlog_merge(mem, log, end_seq, pcount) < 0)
 				return -1;
-			tp->packets_out += pcount;
+			tp->packets_out += pcount & US_TX_PCOUNT;
 			return 0;
 		}
 		rec = us_txlog_at(mem, log, log->len - 1);
@@ -106,7 +108,7 @@ int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq,
 	}
 	log->len++;
 	log->last_end = end_seq;
-	tp->packets_out += pcount;
+	tp->packets_out += pcount & US_TX_PCOUNT;
 	return 0;
 }
 
@@ -163,18 +165,20 @@ uint32_t us_tcp_tx_ack(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t una,
 
 	memset(out, 0, sizeof(*out));
 	while (log->len && (int32_t)(log->first_end - ack) <= 0) {
-		us_txlog_note(out, log, log->first_pcount);
+		us_txlog_note(out, log, log->first_pcount & US_TX_PCOUNT);
 		out->whole = 1;
 		una = log->first_end;
 		us_txlog_pop(mem, log);
 	}
-	if (log->len && log->first_pcount > 1 && log->first_mss && (int32_t)(ack - una) > 0) {
+	if (log->len && (log->first_pcount & US_TX_PCOUNT) > 1 && log->first_mss &&
+	    (int32_t)(ack - una) > 0) {
+		const uint32_t segs = log->first_pcount & US_TX_PCOUNT;
 		const uint32_t left = (log->first_end - ack + log->first_mss - 1) / log->first_mss;
 
-		if (left < log->first_pcount) {
-			us_txlog_note(out, log, log->first_pcount - left);
+		if (left < segs) {
+			us_txlog_note(out, log, segs - left);
 			out->whole = 0;
-			log->first_pcount = (uint16_t)left;
+			log->first_pcount = (uint16_t)(left | (log->first_pcount & US_TX_PSH));
 		}
 	}
 	tp->packets_out -= out->pkts;

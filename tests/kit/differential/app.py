@@ -120,6 +120,8 @@ class App:
     def call_close(self, which: str = "") -> str:
         """Close the current socket, or the listener."""
         if which or not self.sockets:
+            if self.listener is None:
+                return "no listener"
             one, self.listener = self.listener, None
             one.close()
         else:

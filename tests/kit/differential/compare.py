@@ -4,15 +4,18 @@ Equal are: the order of events, every call's result, and of every segment flags,
 sequence and acknowledgment number, window, urgent pointer, options in their order (without
 the timestamp clock), data, TTL, TOS, DF. The time since the event before must be of the same
 class (at once, delayed ACK, timer): within ``SLACK_MS`` and an eighth of what has passed since
-the host's segment before, because the kernel's timers are the coarser the longer they run.
+the host last sent what needs an ACK, because the kernel's timers are the coarser the longer
+they run.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 AT_ONCE_MS = 25
 SLACK_MS = 25
+PURE_ACK = re.compile(r"\. \d+:\d+\(0\)")
 
 Event = Sequence[object]
 """Kind, ms since the start, ms since our event before, text."""
@@ -31,7 +34,8 @@ def difference(kernel: Sequence[Event], ours: Sequence[Event], end_ms: float) ->
         if theirs[0] == "<":
             if not _same_time(theirs, mine, sent_ms):
                 return _report(kernel, ours, i)
-            sent_ms = _ms(mine, 1)
+            if not PURE_ACK.match(str(mine[3])):
+                sent_ms = _ms(mine, 1)
     both = min(len(kernel), len(ours))
     for late in (*kernel[both:], *ours[both:]):
         if _ms(late, 1) < end_ms - _slack_ms(late, sent_ms):

@@ -100,7 +100,7 @@ class Player:
         self.fd = self.tap.fileno()
         os.set_blocking(self.fd, False)
         fcntl.fcntl(self.fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        link = f"link set {name} address 02:00:00:00:00:02 gso_max_segs 1 up"
+        link = f"link set {name} address 02:00:00:00:00:02 up"
         for command in (link, f"addr add 10.0.0.2/24 dev {name}",
                         f"neigh add 10.0.0.1 lladdr 02:00:00:00:00:01 dev {name}"):  # fmt: skip
             subprocess.run(["ip", *command.split()], check=True)

@@ -29,7 +29,7 @@ class StackPlay:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.host: Host = host(_config(script))
-        self.host.adapter.set_offload(gso=False)
+        self.host.adapter.set_offload(tso=False)
         self.log: Log = []
         self._event_us = self._start_us = self.host.world.now_us
         self._peers = {

@@ -1,8 +1,8 @@
 """Random scripts: ustack and the running kernel do the same, or hypothesis shows the shortest.
 
 An example is a batch of scripts that are played at the same time. A difference counts only if
-it shows at two paces: a timer of the kernel that expires at the moment of a step may come
-before it on one side and after it on the other, but not at both paces. The short run has fixed
+it shows at every pace: a timer of the kernel that expires at the moment of a step may come
+before it on one side and after it on the other, but not at all paces. The short run has fixed
 examples, the long one draws its own and many more.
 """
 
@@ -22,7 +22,7 @@ from kit.differential.strategies import script_texts
 
 BATCH = 25
 EXAMPLES = 120 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 8
-PACES_MS = (SLOT_MS, 97, SLOT_MS)
+PACES_MS = (SLOT_MS, 97, 49, SLOT_MS)
 
 
 def first_difference(players: KernelPlayers, texts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A stream whose segments come in any order, twice and overlapping, arrives whole.
+"""E-OOO: a stream whose segments come in any order, twice and overlapping, arrives whole.
 
 A thousand segments over SACK and not, timestamps and not, through the end of the sequence
 number space, with a FIN among them.

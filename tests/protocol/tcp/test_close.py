@@ -1,4 +1,4 @@
-"""The end of a connection from either side: RFC 9293 §3.6, TIME_WAIT, orphans, half close."""
+"""E-CLOSE: a connection's end from either side: RFC 9293 §3.6, TIME_WAIT, orphans, half close."""
 
 from __future__ import annotations
 

@@ -232,7 +232,19 @@ def test_a_repeated_syn_is_answered_again_and_its_data_not_taken_twice():
     peer.expect("S. 0:0(0) ack 6")
     peer.send(f"S 0:5(5) <mss 1460,FO {cookie(server, peer.addr)},nop,nop>", data=b"hello")
     peer.expect("S. 0:0(0) ack 6")
+    peer.expect_nothing()
+    assert server.mib.AttemptFails == 0
     assert lsk.accept().recv(20) == b"hello"
+
+
+def test_a_segment_outside_the_window_is_answered_and_nothing_else():
+    server, lsk = fast()
+    peer = tfo_syn(server)
+    peer.expect("S. 0:0(0) ack 6")
+    sk = lsk.accept()
+    peer.send("P. 900000:900005(5) ack 1")
+    peer.expect(". 1:1(0) ack 6")
+    assert sk._sk.state == SYN_RECV
 
 
 def test_the_clients_data_behind_the_syn_comes_with_the_third_ack():

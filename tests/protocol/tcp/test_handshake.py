@@ -126,6 +126,17 @@ def test_data_on_the_third_ack_is_taken(server):
     assert lsk.accept().recv(100) == b"hello"
 
 
+@pytest.mark.rfc("7323", "4.3")
+def test_a_timestamp_beyond_a_hole_is_not_the_one_that_is_echoed(server):
+    """The third ACK was lost, and the data before this (tcp_check_req)."""
+    server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460,sackOK,TS val 100 ecr 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send("P. 101:201(100) ack 1 <nop,nop,TS val 150 ecr *>")
+    peer.expect(". 1:1(0) ack 1 <nop,nop,TS val * ecr 100,nop,nop,sack 101:201>")
+
+
 def test_a_repeated_syn_gets_the_same_syn_ack(server):
     server.listen()
     peer = server.peer()

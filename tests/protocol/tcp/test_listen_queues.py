@@ -66,6 +66,7 @@ def test_a_closed_listener_resets_the_children_that_nobody_accepted(server):
     late = server.peer(port=43003)
     late.send("S 0:0(0) <mss 1460>")
     late.expect("R. 0:0(0) ack 1")
+    assert server.stack.tcp.tcp_cache.info().active_objs == 1  # what was taken
 
 
 def test_data_that_comes_before_accept_is_kept(server):

@@ -161,7 +161,7 @@ def small_writes(server, *, sack="", fin=False):
 @pytest.mark.linux("net.ipv4.tcp_retrans_collapse")
 def test_small_segments_are_repeated_as_one(server):
     peer = small_writes(server)
-    peer.expect(". 1:401(400) ack 1", within_us=SECOND)
+    peer.expect("P. 1:401(400) ack 1", within_us=SECOND)
     peer.send(". 1:1(0) ack 401")
     peer.expect("P. 401:501(100) ack 1", within_us=SECOND)
     peer.send(". 1:1(0) ack 501")
@@ -179,16 +179,16 @@ def test_a_fin_joins_the_data_before_it_when_that_is_repeated(server):
 def test_what_is_selectively_acknowledged_joins_nothing(server):
     peer = small_writes(server, sack=",nop,nop,sackOK")
     peer.send(". 1:1(0) ack 1 <nop,nop,sack 301:401>")
-    peer.expect(". 1:301(300) ack 1", within_us=5 * SECOND)
+    peer.expect("P. 1:301(300) ack 1", within_us=5 * SECOND)
 
 
 def test_nothing_joins_that_the_window_does_not_take(server):
     peer = small_writes(server)
     peer.send(". 1:1(0) ack 101 win 250")
-    peer.expect(". 101:301(200) ack 1", within_us=SECOND)
+    peer.expect("P. 101:301(200) ack 1", within_us=SECOND)
 
 
 @pytest.mark.linux("net.ipv4.tcp_retrans_collapse")
 def test_with_tcp_retrans_collapse_0_segments_are_repeated_as_they_were():
     peer = small_writes(host(tcp=TcpConfig(tcp_retrans_collapse=False)))
-    peer.expect(". 1:101(100) ack 1", within_us=SECOND)
+    peer.expect("P. 1:101(100) ack 1", within_us=SECOND)

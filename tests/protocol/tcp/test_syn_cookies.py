@@ -165,6 +165,17 @@ def test_a_cookie_is_good_for_one_to_two_minutes(age_s, good):
         assert server.mib.SyncookiesFailed == 1
 
 
+def test_a_cookie_is_good_however_long_the_stack_runs():
+    """The count of minutes in it is the low eight bits of a clock."""
+    server = always()
+    lsk = server.listen()
+    server.advance_us(300 * 60 * SECOND)
+    peer = cookied(server, "mss 1460")
+    server.advance_us(30 * SECOND)
+    peer.send(". 1:1(0) ack 1")
+    assert lsk.accept().getpeername()[1] == peer.port
+
+
 @pytest.mark.linux("tcp_synq_no_recent_overflow")
 def test_without_a_recent_cookie_an_ack_is_not_even_looked_at():
     server = kernel()
