@@ -84,9 +84,10 @@ def _receive_side(sk: Any, edges: dict[int, int]) -> None:
     if tp.state == TCP_SYN_SENT:
         return
     assert seq_diff(tp.rcv_nxt, tp.rcv_wup) >= 0
-    unread = seq_diff(tp.rcv_nxt, tp.copied_seq) - sk.done
+    unread = seq_diff(tp.rcv_nxt, tp.copied_seq)
     if not sk.dead:
-        assert tp.receive_queue.len == unread, "the receive queue is out of step"
+        fin = bool(unread and sk.done)  # read with the end of the stream
+        assert tp.receive_queue.len == unread - fin, "the receive queue is out of step"
     else:
         assert tp.receive_queue.len == 0 or sk.orphaned
     edge = tp.rcv_wup + tp.rcv_wnd & SEQ_MASK
