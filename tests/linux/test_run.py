@@ -32,6 +32,7 @@ def test_pythons_http_server_serves_curl(ns: Namespace):
     server.wait(60)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 def test_redis_py_talks_to_redis_server(ns: Namespace):
     pytest.importorskip("redis")
