@@ -231,7 +231,7 @@ def _setns(fd: int) -> None:
 
 
 def _prepare(ns: Namespace, clients: int) -> None:
-    ns.output("ip", "link", "set", TAP, "up")
+    ns.output("ip", "link", "set", TAP, "up", "txqueuelen", "20000")  # all clients close at once
     for number in range(clients):
         address = f"10.0.{number // 200}.{1 + number % 200}/13"
         ns.output("ip", "addr", "add", address, "dev", TAP)
