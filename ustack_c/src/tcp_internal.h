@@ -8,6 +8,7 @@
 #include "tcp_ehash.h"
 #include "tcp_fast.h"
 
+#define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
 
 #define US_TCP_FIN 0x01

@@ -18,7 +18,6 @@
 #define US_SKB_SHARED_INFO 320
 #define US_SKB_SIZE 256
 #define US_INIT_CWND 10
-#define US_PAGES_AT_LEAST 256
 
 /* Whether all that is peculiar about sending is absent: then Python need not look. */
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)

@@ -11,7 +11,6 @@
 
 #define US_ETH_P_IP 0x0800
 #define US_IP_MF_OFFSET 0x3fff
-#define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 
 /* Sequence numbers and the timestamp of a segment whose options are the usual ones. */
 static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, struct us_tcp_seg *seg)
