@@ -28,6 +28,14 @@ def listener():
 
 
 @pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    """A datagram socket that is bound to loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+@pytest.fixture
 def pair(listener):
     """A client's socket and the server's for it."""
     client = socket.create_connection(("127.0.0.1", PORT), timeout=60)

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-import ustack
 from ustack import select, socket
 
 IP_RECVTTL = 12
 """The standard module does not have it."""
-
-
-@pytest.fixture(autouse=True)
-def stack() -> Iterator[None]:
-    with ustack.up():
-        yield
-
-
-@pytest.fixture
-def udp() -> Iterator[socket.socket]:
-    """A socket that is bound to loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock
 
 
 def test_who_waits_has_the_datagram_that_comes_later(udp):

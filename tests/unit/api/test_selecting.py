@@ -10,20 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import ustack
-from ustack import select, socket
-
-
-@pytest.fixture(autouse=True)
-def stack() -> Iterator[None]:
-    with ustack.up():
-        yield
-
-
-@pytest.fixture
-def udp() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock
+from ustack import select
 
 
 @pytest.fixture
