@@ -419,6 +419,7 @@ class us_tcp_sock:
     tos: int
     ttl: int
     is_hashed: int
+    done: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -624,6 +625,7 @@ class Lib:
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
+    US_TCP_EV_FIN: int
     US_TCP_EV_READABLE: int
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int

@@ -42,7 +42,7 @@ class TcpFast:
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
-        prot.net.taps_changed = self._update
+        prot.net.taps_changed = self.update
         self.configure(prot.net.config)
 
     def configure(self, config: StackConfig) -> None:
@@ -66,11 +66,12 @@ class TcpFast:
             and not tcp.tcp_shrink_window
             and not tcp.tcp_workaround_signed_windows
         )
-        self._update()
+        self.update()
 
-    def _update(self) -> None:
-        """Taps see each packet in Python."""
-        self.on = self._wanted and not self.prot.net.ptype_all
+    def update(self) -> None:
+        """Taps see each packet in Python, and a trace each change of a state."""
+        prot = self.prot
+        self.on = self._wanted and not prot.net.ptype_all and not prot.trace_set_state.on
         self.ptr.on = self.on
         self.update_xmit()
 

@@ -32,6 +32,7 @@ EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
 EV_XMIT: int = lib.US_TCP_EV_XMIT
 EV_SPACE: int = lib.US_TCP_EV_SPACE
+EV_FIN: int = lib.US_TCP_EV_FIN
 
 
 class TcpFastRx:
@@ -99,18 +100,24 @@ def run_events(fast: TcpFast) -> None:
             tcp_send_ack(sk)
         if what & EV_SPACE:
             sk.sk_write_space()
-        if what & EV_READABLE:
-            sk.duplicate_sack = None
-            tcp_data_ready(sk)
+        _text(sk, what)
+
+
+def _text(sk: TcpSock, what: int) -> None:
+    """Text has come, or the end of it: wake whoever reads."""
+    if what & (EV_READABLE | EV_FIN):
+        sk.duplicate_sack = None
+    if what & EV_FIN:
+        sk.sk_state_change()
+    elif what & EV_READABLE:
+        tcp_data_ready(sk)
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:
     """New data was acknowledged, perhaps by text: the end of tcp_rcv_state_process."""
     if pkts:
         tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
-    if what & EV_READABLE:
-        sk.duplicate_sack = None
-        tcp_data_ready(sk)
+    _text(sk, what)
     if is_over(sk):
         return
     if what & EV_SPACE:

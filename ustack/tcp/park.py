@@ -30,7 +30,7 @@ LOOKS_AT_ONCE = 256
 COMBINATIONS_MAX = 1024
 
 OPTIONS = (
-    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "done", "keepopen",
+    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "keepopen",
     "linger_s", "oobinline", "opts", "port_locked", "rcvlowat", "reuse",
     "reuseport", "upcall", "user_timeout_us",
 )  # fmt: skip

@@ -97,12 +97,12 @@ class TcpProt:
         self.congestion.configure(self.config)
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
         self.fast = TcpFast(self)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
-        self.trace_set_state = TracePoint("tcp_set_state")
         self._generation = 0
 
     def create(self) -> TcpSock:

@@ -140,7 +140,8 @@ struct us_tcp_sock {
 	uint16_t sockopts;		/* number of its options while it has no Python object */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
-	uint8_t is_hashed;
+	uint8_t is_hashed : 1;
+	uint8_t done : 1;		/* the peer's FIN has come (SOCK_DONE) */
 	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;
 

@@ -35,6 +35,7 @@
 #define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
+#define US_TCP_EV_FIN 128	/* the peer's FIN has come */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {

@@ -15,17 +15,22 @@ static uint32_t us_tcp_seg_window(const struct us_tcp_seg *seg)
 	return seg->window << seg->tp->snd_wscale;
 }
 
-/* Whether the ACK acknowledges nothing, or plainly something: nothing lost, repeated, probed. */
+/*
+ * Whether the ACK acknowledges nothing, or plainly something: nothing lost, repeated, probed.
+ * Of nothing while something is in flight it might be a duplicate, unless it came with text.
+ */
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg)
 {
 	const struct us_tcp_sock *tp = seg->tp;
 	const uint32_t window = us_tcp_seg_window(seg);
 
-	if (seg->ack == tp->snd_una)
+	if (seg->ack == tp->snd_una && !seg->fin)
 		return seg->len && window == tp->snd_wnd;
-	if (!us_after(seg->ack, tp->snd_una) || us_after(seg->ack, tp->snd_nxt))
-		return false;
 	if (window > tp->max_window && tp->max_window < US_WINDOW_SMALL)
+		return false;
+	if (seg->ack == tp->snd_una)
+		return tp->snd_una == tp->write_seq;
+	if (!us_after(seg->ack, tp->snd_una) || us_after(seg->ack, tp->snd_nxt))
 		return false;
 	return tp->ca_state == US_TCP_CA_OPEN && tp->txlog.len && !tp->fin_queued &&
 	       tp->bytes_acked && !tp->sacked_out && !tp->lost_out && !tp->retrans_out;
@@ -144,6 +149,22 @@ static void us_tcp_leave_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, u
 		event->prior_packets = prior_packets;
 	event->pkts_acked += pkts;
 	event->rtt_us = rtt_us;
+}
+
+/* Take the ACK of nothing new that a FIN carries while nothing is in flight. */
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+	const uint32_t window = us_tcp_seg_window(seg);
+
+	if (us_after(seg->seq, tp->snd_wl1) ||
+	    (seg->seq == tp->snd_wl1 && (window > tp->snd_wnd || !window))) {
+		tp->snd_wl1 = seg->seq;
+		tp->snd_wnd = window;
+		tp->max_window = us_max32(tp->max_window, window);
+	}
+	tp->probes_out = 0;
+	tp->rcv_tstamp_us = fast->now_us;
 }
 
 /*

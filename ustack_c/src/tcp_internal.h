@@ -10,6 +10,7 @@
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
+#define US_TCP_CLOSE_WAIT 8
 
 #define US_TCP_FIN 0x01
 #define US_TCP_PSH 0x08
@@ -40,6 +41,8 @@
 #define US_ATO_MIN_US 40000
 
 #define US_TCP_CA_OPEN 0
+
+#define US_RCV_SHUTDOWN 1
 
 /* The text of one frame. */
 struct us_tcp_piece {
@@ -125,12 +128,20 @@ void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, 
 void us_tcp_rcv_rtt_update(struct us_tcp_sock *tp, uint64_t sample_us, bool window_based);
 void us_tcp_rcv_rtt_measure(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+/* Whether a connection in this state sends and acknowledges as an open one. */
+static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
+{
+	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
 bool us_tcp_is_cwnd_limited(const struct us_tcp_sock *tp);
 void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);

@@ -22,7 +22,7 @@
 /* Whether all that is peculiar about sending is absent: then Python need not look. */
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	if (!fast->on || !fast->may_xmit || tp->state != US_TCP_ESTABLISHED || tp->slow ||
+	if (!fast->on || !fast->may_xmit || !us_tcp_can_send(tp) || tp->slow ||
 	    tp->ecn_flags || tp->ca_state != US_TCP_CA_OPEN || !tp->ca_kind || tp->fin_queued)
 		return false;
 	if ((tp->packets_out && !tp->txlog.len) || tp->ack_pending & US_ACK_NOMEM)

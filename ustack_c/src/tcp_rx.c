@@ -93,10 +93,12 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == (uint16_t)fast->batch ||
-	    tp->rcv_shutdown || tp->ack_pending & US_ACK_NOMEM)
+	if (!us_tcp_can_send(tp) || tp->slow || tp->ecn_flags ||
+	    tp->punt_batch == (uint16_t)fast->batch || tp->ack_pending & US_ACK_NOMEM)
 		return false;
-	if (seg->fin || seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
+	if (tp->rcv_shutdown && (tp->state == US_TCP_ESTABLISHED || seg->len || seg->fin))
+		return false;
+	if (seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
 		return false;
 	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
 		return false;
@@ -126,7 +128,7 @@ static bool us_tcp_gro_joins(const struct us_tcp_seg *seg, const struct us_tcp_s
 /*
  * Join the frames behind the first that GRO would have made one packet with it, as far as
  * the connection has room for all of them. Return the frames that @seg stands for, negative
- * if a FIN is the last of them: then all are Python's.
+ * if they are Python's: the last of them is a FIN, and not a plain one.
  */
 static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		      const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
@@ -137,7 +139,7 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	seg->pieces[0].len = seg->len;
 	if (seg->gso_size || !seg->len || !fast->gro)
 		return 1;
-	while ((int)seg->nframes < count) {
+	while ((int)seg->nframes < count && !seg->fin) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
 		struct us_tcp_seg next = {0};
 
@@ -154,10 +156,9 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		seg->len += next.len;
 		seg->ip_len += next.len;
 		seg->psh = next.psh;
-		if (next.fin)
-			return -(int)seg->nframes;
+		seg->fin = next.fin;
 	}
-	return (int)seg->nframes;
+	return us_tcp_ack_is_plain(seg) ? (int)seg->nframes : -(int)seg->nframes;
 }
 
 /*
@@ -193,6 +194,8 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		tp->data_segs_in += segs;
 	if (is_acking)
 		is_done = us_tcp_ack(fast, seg);
+	else if (seg->fin)
+		us_tcp_ack_again(fast, seg);
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;
@@ -201,10 +204,12 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		us_tcp_data_queue(fast, tp, seg);
 		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
 	}
+	if (seg->fin)
+		us_tcp_fin(fast, tp);
 	if (!is_acking) {
-		fast->mib.TCPHPHits++;
+		fast->mib.TCPHPHits += !seg->fin;
 	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
-		if (seg->len)
+		if (seg->len || seg->fin)
 			tp->punt_batch = (uint16_t)fast->batch;	/* what comes behind it has another ACK */
 		return;
 	}

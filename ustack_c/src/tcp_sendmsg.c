@@ -193,7 +193,7 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 {
 	us_tcp_begin_call(fast, now_us, genid);
 	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow ||
-	    tp->state != US_TCP_ESTABLISHED || tp->ack_pending & US_ACK_NOMEM)
+	    !us_tcp_can_send(tp) || tp->ack_pending & US_ACK_NOMEM)
 		return 0;
 	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
 	tp->copied_seq += len;
