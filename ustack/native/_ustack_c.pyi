@@ -259,6 +259,8 @@ class us_tcp_dst:
     mtu: int
     gso_max_size: int
     ttl: int
+    refs: int
+    metrics: us_tcp_metrics
 
 class us_tcp_ehash: ...
 
@@ -275,6 +277,8 @@ class us_tcp_fast:
     mem: us_mem
     ehash: us_tcp_ehash
     wheel: us_timer_wheel
+    tcp_cache: us_kmem_cache
+    bictcp_cache: us_kmem_cache
     now_us: int
     on: int
     may_xmit: int
@@ -290,13 +294,30 @@ class us_tcp_fast:
     rmem_max: int
     pingpong_thresh: int
     min_rtt_wlen_us: int
+    orphans: int
+    max_orphans: int
+    no_metrics_save: int
+    no_ssthresh_metrics_save: int
     genid: int
     gro: int
     doorbell: int
     batch: int
     nevents: int
     events: Any
+    nreleased: int
+    released: Any
     mib: us_tcp_mib
+
+class us_tcp_metrics:
+    stamp_us: int
+    saddr: int
+    daddr: int
+    rtt: int
+    rttvar: int
+    ssthresh: int
+    cwnd: int
+    reordering: int
+    forgotten: int
 
 class us_tcp_mib:
     InReceives: int
@@ -316,9 +337,17 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
+
+class us_tcp_release:
+    saddr: int
+    sport: int
+    reuse: int
+    reuseport: int
+    by_connect: int
 
 class us_tcp_sock:
     rcv_nxt: int
@@ -420,6 +449,10 @@ class us_tcp_sock:
     ttl: int
     is_hashed: int
     done: int
+    dead: int
+    reuse: int
+    reuseport: int
+    by_connect: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -722,6 +755,7 @@ class Lib:
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
+    def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.ipv4.route import Route
     from ustack.link.neighbour import Neigh
+    from ustack.tcp.metrics import TcpMetricsBlock
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
+
+
+HELD_MAX = 1024
+"""Routes held for orphans before those are looked for that need not be."""
 
 
 class TcpFast:
@@ -35,10 +40,13 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
+        self._held: set[FastDst] = set()
+        """Routes of orphans that have no object, and some that had."""
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
@@ -60,6 +68,9 @@ class TcpFast:
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
+        self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
+        self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6
@@ -95,6 +106,12 @@ class TcpFast:
             if rt.fast and rt.dev not in self._devices:
                 self._devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
+
+    def hold(self, dst: FastDst) -> None:
+        """Keep what an orphan's control block refers to, until the last has let go of it."""
+        if dst not in self._held and len(self._held) >= HELD_MAX:
+            self._held = {held for held in self._held if held.dst.refs}
+        self._held.add(dst)
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
@@ -136,11 +153,12 @@ class TcpFast:
 class FastDst:
     """A route for C, and the neighbour whose header it uses."""
 
-    __slots__ = ("dst", "neigh")
+    __slots__ = ("dst", "metrics", "neigh")
 
     def __init__(self, ip: Ipv4, rt: Route) -> None:
         dst = self.dst = ffi.new("struct us_tcp_dst *")
         self.neigh: Neigh | None = None
+        self.metrics: TcpMetricsBlock | None = None
         dst.queue = rt.dev.ndo_xmit_queue(0)
         dst.genid = rt.genid
         dst.mtu = rt.mtu
@@ -153,6 +171,11 @@ class FastDst:
         if rt.neigh is not None and rt.neigh is not self.neigh and rt.genid >= 0:
             self.neigh = rt.neigh
             self.dst.hh = rt.neigh.hh_cache
+
+    def remember(self, block: TcpMetricsBlock) -> None:
+        """Let C add to what is known about the peer."""
+        self.metrics = block
+        self.dst.metrics = block.c
 
 
 def _is_reachable(rt: Route) -> bool:
@@ -168,7 +191,7 @@ def _is_reachable(rt: Route) -> bool:
 
 IP_COUNTERS = ("InReceives", "InDelivers", "OutRequests", "OutTransmits")
 IP_EXT_COUNTERS = ("InOctets", "OutOctets")
-TCP_COUNTERS = ("InSegs", "OutSegs")
+TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",

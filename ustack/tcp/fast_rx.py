@@ -15,7 +15,7 @@ from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_acked_in_order
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import tcp_ack_snd_check
-from ustack.tcp.input import is_over
+from ustack.tcp.input import is_over, tcp_ack_of_fin
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.transmit import tcp_send_ack
@@ -84,14 +84,14 @@ class TcpFastRx:
 
 def run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
-    ptr, socks = fast.ptr, fast.prot.socks
+    ptr, prot = fast.ptr, fast.prot
     fast.ring_doorbells()
     if not ptr.nevents:
         return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
     for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
-        sk = socks.get(handle)
-        if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
+        sk = prot.sock_of_event(handle, generation)
+        if sk is None:
             continue  # closed by whoever was woken before it
         if what & (EV_ACKED | EV_XMIT):
             _acked(sk, what, pkts, prior_packets, rtt_us)
@@ -122,6 +122,10 @@ def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -
         return
     if what & EV_SPACE:
         sk.sk_write_space()
+    if sk.tp.fin_queued:
+        tcp_ack_of_fin(sk)
+        if is_over(sk):
+            return
     tcp_push_pending_frames(sk)
     tcp_check_space(sk)
     if what & EV_ACK:

@@ -100,9 +100,7 @@ class ParkingLot:
 
     def park(self, sk: TcpSock) -> bool:
         """Let go of the object of ``sk`` if that loses nothing; return whether it is gone."""
-        if not tcp_may_park(sk):
-            return False
-        number = self._number_of(tuple(getattr(sk, name) for name in OPTIONS))
+        number = self.number_of(sk) if tcp_may_park(sk) else None
         if number is None:
             return False
         tp = sk.tp
@@ -117,7 +115,9 @@ class ParkingLot:
         del sk.prot.socks[tp.handle]
         return True
 
-    def _number_of(self, combination: tuple[Any, ...]) -> int | None:
+    def number_of(self, sk: TcpSock) -> int | None:
+        """Return the number of ``sk``'s combination of options; None: there are too many."""
+        combination = tuple([getattr(sk, name) for name in OPTIONS])
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
             number = self._numbers[combination] = len(self._combinations)
@@ -164,5 +164,9 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     sk.bind_bucket = prot.bhash.get(tp.sport)
     sk.ca_priv = lot.ca_priv.pop(handle, None)
     tp.slow &= ~lib.US_TCP_SLOW_PARKED
+    if tp.dead:
+        sk.dead = sk.orphaned = True
+        tp.dead = 0
+        tp.dst.refs -= 1
     sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
@@ -120,17 +120,32 @@ def bind_bucket_remove(prot: TcpProt, sk: TcpSock | TimewaitSock, bucket: BindBu
     """
     if sk in bucket.owners:
         del bucket.owners[sk]
+        _left(prot, bucket, sk.by_connect)
     else:
-        kind = _sharer(sk)
-        bucket.sharers[kind] -= 1
-        if not bucket.sharers[kind]:
-            del bucket.sharers[kind]
-    bucket.bound -= not sk.by_connect
+        _unshare(prot, bucket, _sharer(sk))
+
+
+def _unshare(prot: TcpProt, bucket: BindBucket, kind: Sharer) -> None:
+    bucket.sharers[kind] -= 1
+    if not bucket.sharers[kind]:
+        del bucket.sharers[kind]
+    _left(prot, bucket, kind.by_connect)
+
+
+def _left(prot: TcpProt, bucket: BindBucket, by_connect: bool) -> None:
+    """Somebody has left the port."""
+    bucket.bound -= not by_connect
     if not bucket.owners and not bucket.sharers:
         if prot.bhash.get(bucket.port) is bucket:
             del prot.bhash[bucket.port]
     elif not bucket.bound and prot.profile != LINUX_310:
         bucket.fastreuse = bucket.fastreuseport = NOBODY_BOUND
+
+
+def bind_bucket_release(prot: TcpProt, share: Any) -> None:
+    """Take a connection off its bucket that C has ended (``struct us_tcp_release``)."""
+    sharer = Sharer(share.saddr, bool(share.reuse), bool(share.reuseport), bool(share.by_connect))
+    _unshare(prot, prot.bhash[share.sport], sharer)
 
 
 def inet_rcv_saddr_equal(addr: int, other: int) -> bool:

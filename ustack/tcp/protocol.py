@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -22,7 +23,7 @@ from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
-from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.ports import BindBucket, bind_bucket_release, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -58,6 +59,7 @@ class TcpProt:
         self.mib_ext = net.mib.tcp_ext
         self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
+        self.bictcp_cache = KmemCache(net.mem, "tcp_bictcp", "struct us_bictcp")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
         self.socks: dict[int, TcpSock] = {}
@@ -72,7 +74,7 @@ class TcpProt:
         """Fast Open connections whose handshake is not over, and their requests."""
         self.listening_hash: dict[tuple[int, int], list[TcpSock]] = {}
         """Listeners by (address or 0, port): one, or those that share it by SO_REUSEPORT."""
-        self.bhash: dict[int, BindBucket] = {}
+        self._bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
         """Where linux-3.10 goes on looking for a port to connect() from."""
@@ -89,7 +91,6 @@ class TcpProt:
         """The shortcut between local sockets, while it is switched on."""
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
-        self.orphan_count = 0
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
@@ -105,6 +106,25 @@ class TcpProt:
         """... and that went in by reference (RefBytes)."""
         self._generation = 0
 
+    @property
+    def orphan_count(self) -> int:
+        """Connections that no application holds any more."""
+        return self.fast.ptr.orphans
+
+    @orphan_count.setter
+    def orphan_count(self, count: int) -> None:
+        self.fast.ptr.orphans = count
+
+    @property
+    def bhash(self) -> dict[int, BindBucket]:
+        """Ports in use, those left out that C has given back."""
+        ptr = self.fast.ptr
+        if ptr.nreleased:
+            released, ptr.nreleased = ptr.released[0 : ptr.nreleased], 0
+            for share in released:
+                bind_bucket_release(self, share)
+        return self._bhash
+
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
 
@@ -116,6 +136,16 @@ class TcpProt:
     def sock_of(self, handle: int) -> TcpSock:
         """Return the socket with this handle, which is open; its object is made if it idled."""
         return self.socks.get(handle) or tcp_unpark(self, handle)
+
+    def sock_of_event(self, handle: int, generation: int) -> TcpSock | None:
+        """Return the socket that C has left something to do for; None, it is over by now."""
+        sk = self.socks.get(handle)
+        if sk is not None:
+            return sk if sk.tp.generation == generation and sk.tp.is_hashed else None
+        tp = lib.us_tcp_sock_at(self.fast.ptr, handle)
+        if not tp or tp.generation != generation or not tp.is_hashed:
+            return None
+        return tcp_unpark(self, handle)
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.

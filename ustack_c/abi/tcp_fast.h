@@ -69,6 +69,19 @@ struct us_hh {
 	uint8_t header[14];
 };
 
+/* What is known about a peer (struct tcp_metrics_block), see ustack/tcp/metrics.py. */
+struct us_tcp_metrics {
+	uint64_t stamp_us;		/* when it was last added to */
+	uint32_t saddr;
+	uint32_t daddr;
+	uint32_t rtt;			/* << 3, 0: nothing is known */
+	uint32_t rttvar;		/* << 2 */
+	uint32_t ssthresh;
+	uint32_t cwnd;
+	uint32_t reordering;
+	uint32_t forgotten;		/* the table has it no longer */
+};
+
 /* One route as TCP uses it: what stands before every TCP header. */
 struct us_tcp_dst {
 	struct us_xmit_queue *queue;
@@ -77,6 +90,8 @@ struct us_tcp_dst {
 	uint32_t mtu;
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint8_t ttl;		/* unless the socket has its own */
+	uint32_t refs;		/* orphans without an object that send by it */
+	struct us_tcp_metrics *metrics;	/* of its peer, or NULL */
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -107,9 +122,19 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
+};
+
+/* A connection that C has ended shares its port no longer. */
+struct us_tcp_release {
+	uint32_t saddr;
+	uint16_t sport;
+	uint8_t reuse;
+	uint8_t reuseport;
+	uint8_t by_connect;
 };
 
 struct us_tcp_ehash;
@@ -119,6 +144,8 @@ struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_kmem_cache *tcp_cache;
+	struct us_kmem_cache *bictcp_cache;
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
 	uint32_t may_xmit;	/* ... and decide what to send */
@@ -134,12 +161,18 @@ struct us_tcp_fast {
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
+	uint32_t orphans;	/* connections that no application holds any more */
+	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
+	uint32_t no_metrics_save;	/* net.ipv4.tcp_no_metrics_save */
+	uint32_t no_ssthresh_metrics_save;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[64];
+	uint32_t nreleased;
+	struct us_tcp_release released[512];
 	struct us_tcp_mib mib;
 };
 
@@ -177,6 +210,10 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+
+/* close() in the usual case. */
+int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_us, uint32_t genid,
+		 uint32_t sockopts);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

@@ -32,8 +32,8 @@ bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg)
 		return tp->snd_una == tp->write_seq;
 	if (!us_after(seg->ack, tp->snd_una) || us_after(seg->ack, tp->snd_nxt))
 		return false;
-	return tp->ca_state == US_TCP_CA_OPEN && tp->txlog.len && !tp->fin_queued &&
-	       tp->bytes_acked && !tp->sacked_out && !tp->lost_out && !tp->retrans_out;
+	return tp->ca_state == US_TCP_CA_OPEN && tp->txlog.len &&
+	       (tp->bytes_acked || tp->snd_una != tp->iss) && !tp->sacked_out && !tp->lost_out && !tp->retrans_out;
 }
 
 /* tcp_update_rtt_min */
@@ -182,7 +182,8 @@ bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 	tp->snd_wl1 = seg->seq;
 	tp->snd_wnd = us_tcp_seg_window(seg);
 	tp->max_window = us_max32(tp->max_window, tp->snd_wnd);
-	us_bq_drop(fast->mem, &tp->write_queue, seg->ack - una);
+	us_bq_drop(fast->mem, &tp->write_queue,
+		   seg->ack - una - (tp->fin_queued && seg->ack == tp->write_seq));
 	tp->bytes_acked += seg->ack - una;
 	tp->snd_una = seg->ack;
 	tp->retransmits = 0;

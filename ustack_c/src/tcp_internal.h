@@ -10,7 +10,9 @@
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
+#define US_TCP_FIN_WAIT1 4
 #define US_TCP_CLOSE_WAIT 8
+#define US_TCP_LAST_ACK 9
 
 #define US_TCP_FIN 0x01
 #define US_TCP_PSH 0x08
@@ -139,6 +141,14 @@ static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
 	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
 }
 
+/* What every call on behalf of an application begins with. */
+static inline void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
+{
+	fast->now_us = now_us;
+	fast->genid = genid;
+	fast->nevents = 0;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
@@ -157,6 +167,14 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+
+bool us_tcp_has_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+void us_tcp_update_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 
 void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

@@ -93,7 +93,7 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	if (!us_tcp_can_send(tp) || tp->slow || tp->ecn_flags ||
+	if (!us_tcp_can_send(tp) || tp->slow || tp->ecn_flags || tp->fin_queued ||
 	    tp->punt_batch == (uint16_t)fast->batch || tp->ack_pending & US_ACK_NOMEM)
 		return false;
 	if (tp->rcv_shutdown && (tp->state == US_TCP_ESTABLISHED || seg->len || seg->fin))
@@ -175,12 +175,9 @@ static bool us_tcp_data_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *
 	return true;
 }
 
-/* Take a predicted segment. */
-static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* A segment, or as many as the super-frame stands for, has come in (ip_rcv, tcp_segs_in). */
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
-	struct us_tcp_sock *tp = seg->tp;
-	const bool is_acking = seg->ack != tp->snd_una;
-	bool is_done = true;
 	uint32_t segs = 1;
 
 	fast->mib.InReceives++;
@@ -189,9 +186,19 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	fast->mib.InSegs++;
 	if (seg->gso_size && seg->len)
 		segs = (seg->len + seg->gso_size - 1) / seg->gso_size;
-	tp->segs_in += segs;
+	seg->tp->segs_in += segs;
 	if (seg->len)
-		tp->data_segs_in += segs;
+		seg->tp->data_segs_in += segs;
+}
+
+/* Take a predicted segment. */
+static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+	const bool is_acking = seg->ack != tp->snd_una;
+	bool is_done = true;
+
+	us_tcp_count_segment(fast, seg);
 	if (is_acking)
 		is_done = us_tcp_ack(fast, seg);
 	else if (seg->fin)
@@ -216,6 +223,26 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	us_tcp_ack_snd_check(fast, tp);
 }
 
+/*
+ * Take the first of some frames, and those that GRO makes one with it. Return how many that
+ * were, negative if they are left.
+ */
+static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
+		       const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
+{
+	int n;
+
+	if (us_mem_free_pages(fast->mem) < US_PAGES_AT_LEAST || !us_tcp_parse(fast, mac, frames, seg))
+		return -1;
+	if (us_tcp_is_predicted(fast, seg)) {
+		n = us_tcp_gro(fast, mac, frames, count, seg);
+		if (n > 0)
+			us_tcp_consume(fast, seg);
+		return n;
+	}
+	return us_tcp_orphan_rcv(fast, seg) ? 1 : -1;
+}
+
 /**
  * us_tcp_fast_rx - let connections take the frames that they expect
  * @fast:   fast path; its now_us and genid are the present's
@@ -238,17 +265,12 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 	for (int i = 0; i < count; i += n) {
 		struct us_tcp_seg seg = {0};
 
-		n = 1;
-		if (us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST &&
-		    us_tcp_parse(fast, mac, &frames[i], &seg) && us_tcp_is_predicted(fast, &seg)) {
-			n = us_tcp_gro(fast, mac, &frames[i], count - i, &seg);
-			if (n > 0) {
-				us_tcp_consume(fast, &seg);
-				fast->mib.fast_rx += (uint64_t)n;
-				continue;
-			}
-			n = -n;
+		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
+		if (n > 0) {
+			fast->mib.fast_rx += (uint64_t)n;
+			continue;
 		}
+		n = -n;
 		if (seg.tp)
 			seg.tp->punt_batch = (uint16_t)fast->batch;
 		for (int k = i; k < i + n; k++)

@@ -9,13 +9,6 @@
 
 #define US_TCP_NAGLE_PUSH 4
 
-static void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
-{
-	fast->now_us = now_us;
-	fast->genid = genid;
-	fast->nevents = 0;
-}
-
 /* sk_stream_room: bytes that a write may add now, packets of @goal bytes until it is full */
 static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
 				  uint32_t goal)
