@@ -132,6 +132,9 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
+	uint32_t memory_pressure;	/* TCP holds too much of the arena */
+	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
@@ -152,6 +155,9 @@ uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t 
 		       uint32_t daddr, uint16_t dport);
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
 uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+
+/* Pages that all connections' data occupies (tcp_memory_allocated). */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
 
 /* A control block's place in the arena, as a number that is never 0. */
 uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
