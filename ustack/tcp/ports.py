@@ -53,7 +53,7 @@ class BindBucket:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.owners: dict[TcpSock, None] = {}
+        self.owners: dict[TcpSock | TimewaitSock, None] = {}
         """Sockets that bound it, in the order they came."""
         self.shares: dict[Sharer, int] = {}
         """Connections and mini-sockets that came by it through a listener or connect(): the
@@ -183,7 +183,7 @@ def inet_csk_bind_conflict(
         relax: the application named the port: SO_REUSEADDR on both sides is enough.
         reuseport_ok: so is SO_REUSEPORT on both sides.
     """
-    others: Iterable[TcpSock | Sharer] = chain(bucket.owners, _sharers(sk.prot, bucket))
+    others: Iterable[TcpSock | TimewaitSock | Sharer] = chain(bucket.owners, _sharers(sk.prot, bucket))
     return any(
         inet_rcv_saddr_equal(addr, other.rcv_saddr)
         and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
@@ -193,7 +193,7 @@ def inet_csk_bind_conflict(
 
 
 def inet_bind_conflict(
-    sk: TcpSock, other: TcpSock | Sharer, *, relax: bool, reuseport_ok: bool
+    sk: TcpSock, other: TcpSock | TimewaitSock | Sharer, *, relax: bool, reuseport_ok: bool
 ) -> bool:
     """Whether two sockets whose addresses overlap may not have the same port."""
     share_port = sk.reuseport and other.reuseport
