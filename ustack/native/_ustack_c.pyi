@@ -58,6 +58,12 @@ class us_bictcp:
     curr_rtt_us: int
     sample_cnt: int
 
+class us_bind_share:
+    count: int
+    next: int
+    port: int
+    is_emptied: int
+
 class us_bq:
     head: int
     tail: int
@@ -275,6 +281,10 @@ class us_tcp_fast:
     mem: us_mem
     ehash: us_tcp_ehash
     wheel: us_timer_wheel
+    shares: us_bind_share
+    nshares: int
+    free_shares: int
+    emptied_shares: int
     now_us: int
     on: int
     may_xmit: int
@@ -447,7 +457,7 @@ class us_tcp_sock:
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     bictcp: us_bictcp
-    hash: int
+    bind_share: int
     handle: int
     segs_in: int
     segs_out: int
@@ -487,6 +497,7 @@ class us_timewait_sock:
     tstamp_ok: int
     rcv_wscale: int
     tos: int
+    bind_share: int
 
 class us_tx_acked:
     first_us: int
@@ -651,6 +662,11 @@ class Lib:
     US_WAIT_FD: int
     US_WAIT_WAKEFD: int
     def us_alloc_pages(self, mem: Any, order: int, /) -> int: ...
+    def us_bind_share_alloc(self, fast: Any, port: int, /) -> int: ...
+    def us_bind_share_emptied(self, fast: Any, /) -> int: ...
+    def us_bind_share_free(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_get(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...

@@ -163,7 +163,7 @@ class TcpProt:
     def put_port(self, sk: TcpSock) -> None:
         """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
-            bind_bucket_remove(self, sk, sk.bind_bucket)
+            bind_bucket_remove(self, sk, sk.tp, sk.bind_bucket)
             sk.bind_bucket = None
             sk.by_connect = False
 

@@ -42,6 +42,7 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
+		free(fast->shares);
 	}
 	free(fast);
 }
