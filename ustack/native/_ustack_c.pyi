@@ -58,6 +58,12 @@ class us_bictcp:
     curr_rtt_us: int
     sample_cnt: int
 
+class us_bind_share:
+    count: int
+    next: int
+    port: int
+    is_emptied: int
+
 class us_bq:
     head: int
     tail: int
@@ -279,6 +285,10 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
+    shares: us_bind_share
+    nshares: int
+    free_shares: int
+    emptied_shares: int
     now_us: int
     on: int
     may_xmit: int
@@ -293,6 +303,9 @@ class us_tcp_fast:
     moderate_rcvbuf: int
     rmem_max: int
     pingpong_thresh: int
+    mem_limits: Any
+    memory_pressure: int
+    ofo_pages: int
     min_rtt_wlen_us: int
     orphans: int
     max_orphans: int
@@ -304,8 +317,6 @@ class us_tcp_fast:
     batch: int
     nevents: int
     events: Any
-    nreleased: int
-    released: Any
     mib: us_tcp_mib
 
 class us_tcp_metrics:
@@ -341,13 +352,6 @@ class us_tcp_mib:
     fast_rx: int
     punted: int
     fast_tx: int
-
-class us_tcp_release:
-    saddr: int
-    sport: int
-    reuse: int
-    reuseport: int
-    by_connect: int
 
 class us_tcp_sock:
     rcv_nxt: int
@@ -450,9 +454,6 @@ class us_tcp_sock:
     is_hashed: int
     done: int
     dead: int
-    reuse: int
-    reuseport: int
-    by_connect: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -478,7 +479,7 @@ class us_tcp_sock:
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     bictcp: us_bictcp
-    hash: int
+    bind_share: int
     handle: int
     segs_in: int
     segs_out: int
@@ -518,6 +519,7 @@ class us_timewait_sock:
     tstamp_ok: int
     rcv_wscale: int
     tos: int
+    bind_share: int
 
 class us_tx_acked:
     first_us: int
@@ -683,9 +685,15 @@ class Lib:
     US_WAIT_FD: int
     US_WAIT_WAKEFD: int
     def us_alloc_pages(self, mem: Any, order: int, /) -> int: ...
+    def us_bind_share_alloc(self, fast: Any, port: int, /) -> int: ...
+    def us_bind_share_emptied(self, fast: Any, /) -> int: ...
+    def us_bind_share_free(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_get(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
+    def us_bq_append_forced(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_ref(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
     def us_bq_drop(self, mem: Any, bq: Any, len: int, /) -> int: ...
     def us_bq_frags(self, mem: Any, bq: Any, off: int, len: int, frags: Any, max: int, /) -> int: ...
@@ -727,6 +735,9 @@ class Lib:
     def us_mem_fail_alloc(self, mem: Any, count: int, /) -> None: ...
     def us_mem_fail_alloc_left(self, mem: Any, /) -> int: ...
     def us_mem_free_pages(self, mem: Any, /) -> int: ...
+    def us_mem_min_free(self, mem: Any, /) -> int: ...
+    def us_mem_queue_pages(self, mem: Any, /) -> int: ...
+    def us_mem_set_min_free(self, mem: Any, pages: int, /) -> None: ...
     def us_mem_size(self, mem: Any, /) -> int: ...
     def us_mod_timer(self, wheel: Any, timer: Any, expires_us: int, /) -> None: ...
     def us_nic_attach(self, nic: Any, fd: int, vnet_hdr_len: int, /) -> None: ...
@@ -765,6 +776,7 @@ class Lib:
     def us_tcp_hashed(self, fast: Any, /) -> int: ...
     def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
     def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
+    def us_tcp_memory_allocated(self, fast: Any, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.config import LINUX_6
 from ustack.ipv4.fib import RTN_UNICAST
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.native.siphash import KEY_BYTES
 
@@ -71,6 +72,7 @@ class TcpFast:
         self.ptr.max_orphans = tcp.tcp_max_orphans
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
+        self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6

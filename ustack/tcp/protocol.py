@@ -21,9 +21,10 @@ from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
-from ustack.tcp.ports import BindBucket, bind_bucket_release, bind_bucket_remove
+from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -74,7 +75,7 @@ class TcpProt:
         """Fast Open connections whose handshake is not over, and their requests."""
         self.listening_hash: dict[tuple[int, int], list[TcpSock]] = {}
         """Listeners by (address or 0, port): one, or those that share it by SO_REUSEPORT."""
-        self._bhash: dict[int, BindBucket] = {}
+        self.bhash: dict[int, BindBucket] = {}
         self.secret = net.rng.getrandbits(128).to_bytes(16, "little")
         self.port_hint = 0
         """Where linux-3.10 goes on looking for a port to connect() from."""
@@ -91,6 +92,7 @@ class TcpProt:
         """The shortcut between local sockets, while it is switched on."""
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
+        self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
@@ -114,16 +116,6 @@ class TcpProt:
     @orphan_count.setter
     def orphan_count(self, count: int) -> None:
         self.fast.ptr.orphans = count
-
-    @property
-    def bhash(self) -> dict[int, BindBucket]:
-        """Ports in use, those left out that C has given back."""
-        ptr = self.fast.ptr
-        if ptr.nreleased:
-            released, ptr.nreleased = ptr.released[0 : ptr.nreleased], 0
-            for share in released:
-                bind_bucket_release(self, share)
-        return self._bhash
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -191,7 +183,7 @@ class TcpProt:
     def put_port(self, sk: TcpSock) -> None:
         """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
-            bind_bucket_remove(self, sk, sk.bind_bucket)
+            bind_bucket_remove(self, sk, sk.tp, sk.bind_bucket)
             sk.bind_bucket = None
             sk.by_connect = False
 

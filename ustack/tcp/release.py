@@ -13,10 +13,10 @@ from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
+    tcp_check_oom,
     tcp_destroy,
     tcp_done,
     tcp_shutdown_write,
-    tcp_too_many_orphans,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
@@ -56,7 +56,7 @@ def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
     sk.prot.orphan_count += 1
     if sk.tp.state == TCP_FIN_WAIT2 and _limit_fin_wait2(sk):
         return
-    if sk.tp.state != TCP_CLOSE and tcp_too_many_orphans(sk.prot):
+    if sk.tp.state != TCP_CLOSE and tcp_check_oom(sk):
         _abort_orphan(sk)
         sk.prot.mib_ext.TCPAbortOnMemory += 1
     if sk.tp.state == TCP_CLOSE:
@@ -74,22 +74,14 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     dst = sk.dst
     if not fast.on or dst is None or not dst.fast or any([getattr(sk, name) for name in NOTHING]):
         return False
-    bucket = sk.bind_bucket
-    if (
-        sk.keepopen
-        or sk.linger_s == 0
-        or sk.opts.linger2_us < 0
-        or sk.ca_priv is not None
-        or bucket is None
-    ):
-        return False
-    if sk in bucket.owners or sk in prot.tsq:
-        return False
     tp = sk.tp
+    if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us < 0 or sk.ca_priv is not None:
+        return False
+    if not tp.bind_share or sk in prot.tsq:
+        return False
     number = prot.parking.number_of(sk)
     if number is None:
         return False
-    tp.reuse, tp.reuseport, tp.by_connect = sk.reuse, sk.reuseport, sk.by_connect
     if not lib.us_tcp_close(fast.ptr, tp, prot.clock.now_us, prot.ip.fib.genid, number):
         return False
     fast.hold(dst.fast)

@@ -143,9 +143,6 @@ struct us_tcp_sock {
 	uint8_t is_hashed : 1;
 	uint8_t done : 1;		/* the peer's FIN has come (SOCK_DONE) */
 	uint8_t dead : 1;		/* an orphan without an object */
-	uint8_t reuse : 1;		/* of an orphan: how it shares its port, see tcp/ports.py */
-	uint8_t reuseport : 1;
-	uint8_t by_connect : 1;
 	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;
 
@@ -177,7 +174,7 @@ struct us_tcp_sock {
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC, once there is something to remember */
-	uint32_t hash;
+	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
 	uint32_t handle;		/* number of its place, see us_tcp_handle */
 
 	/* What tcp_info shows. */
@@ -243,6 +240,7 @@ struct us_timewait_sock {
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
 	uint8_t tos;
+	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif

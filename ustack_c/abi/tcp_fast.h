@@ -128,13 +128,12 @@ struct us_tcp_mib {
 	uint64_t fast_tx;	/* packets that it sent */
 };
 
-/* A connection that C has ended shares its port no longer. */
-struct us_tcp_release {
-	uint32_t saddr;
-	uint16_t sport;
-	uint8_t reuse;
-	uint8_t reuseport;
-	uint8_t by_connect;
+/* The connections of one kind on a local port; see ustack/tcp/ports.py. */
+struct us_bind_share {
+	uint32_t count;
+	uint32_t next;		/* on the list of free places, or of emptied counters */
+	uint16_t port;
+	uint8_t is_emptied;	/* the count was 0 since Python last looked */
 };
 
 struct us_tcp_ehash;
@@ -146,6 +145,10 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
 	struct us_kmem_cache *bictcp_cache;
+	struct us_bind_share *shares;
+	uint32_t nshares;
+	uint32_t free_shares;
+	uint32_t emptied_shares;
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
 	uint32_t may_xmit;	/* ... and decide what to send */
@@ -160,6 +163,9 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
+	uint32_t memory_pressure;	/* TCP holds too much of the arena */
+	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t orphans;	/* connections that no application holds any more */
 	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
@@ -171,8 +177,6 @@ struct us_tcp_fast {
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[64];
-	uint32_t nreleased;
-	struct us_tcp_release released[512];
 	struct us_tcp_mib mib;
 };
 
@@ -187,9 +191,19 @@ uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t 
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
 uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
 
+/* Pages that all connections' data occupies (tcp_memory_allocated). */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
+
 /* A control block's place in the arena, as a number that is never 0. */
 uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+
+/* Who shares a port: connections take a share when they come and give it back when they go. */
+uint32_t us_bind_share_alloc(struct us_tcp_fast *fast, uint16_t port);
+void us_bind_share_free(struct us_tcp_fast *fast, uint32_t index);
+void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
+void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
+uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 
 /* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
 void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,

@@ -13,7 +13,7 @@
 /**
  * us_tcp_close - send our FIN and make a connection an orphan without an object (tcp_close)
  * @fast:     fast path
- * @tp:       connection; its bits for the port's bucket are set
+ * @tp:       connection, with a share of its port
  * @now_us:   the present
  * @genid:    of the routing table
  * @sockopts: what its options are, see ustack/tcp/park.py
@@ -42,30 +42,12 @@ int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_
 	return 1;
 }
 
-/* Whether Python has to take notice of ports that were given back first. */
-static bool us_tcp_may_release(const struct us_tcp_fast *fast)
-{
-	return fast->nreleased < sizeof(fast->released) / sizeof(fast->released[0]);
-}
-
-/* inet_put_port, when Python next looks at its buckets. */
-static void us_tcp_put_port(struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
-{
-	struct us_tcp_release *release = &fast->released[fast->nreleased++];
-
-	release->saddr = tp->saddr;
-	release->sport = tp->sport;
-	release->reuse = tp->reuse;
-	release->reuseport = tp->reuseport;
-	release->by_connect = tp->by_connect;
-}
-
 /* An orphan is over: nothing of it is left (tcp_done, inet_csk_destroy_sock). */
 static void us_tcp_destroy(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	us_tcp_forget_timers(fast, tp);
 	us_tcp_unhash(fast, tp);
-	us_tcp_put_port(fast, tp);
+	us_bind_share_put(fast, tp->bind_share);
 	us_bq_purge(fast->mem, &tp->receive_queue);
 	us_bq_purge(fast->mem, &tp->write_queue);
 	us_tcp_tx_purge(fast->mem, tp);
@@ -100,7 +82,7 @@ bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 	if (tp->slow != US_TCP_SLOW_PARKED || !tp->dead || tp->ecn_flags ||
 	    tp->punt_batch == (uint16_t)fast->batch)
 		return false;
-	if (tp->state != US_TCP_LAST_ACK || !us_tcp_may_release(fast) || !us_tcp_acks_fin(fast, seg))
+	if (tp->state != US_TCP_LAST_ACK || !us_tcp_acks_fin(fast, seg))
 		return false;
 	us_tcp_count_segment(fast, seg);
 	if (!us_tcp_ack(fast, seg))

@@ -232,7 +232,7 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
 {
 	int n;
 
-	if (us_mem_free_pages(fast->mem) < US_PAGES_AT_LEAST || !us_tcp_parse(fast, mac, frames, seg))
+	if (!us_tcp_memory_abounds(fast) || !us_tcp_parse(fast, mac, frames, seg))
 		return -1;
 	if (us_tcp_is_predicted(fast, seg)) {
 		n = us_tcp_gro(fast, mac, frames, count, seg);
