@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 HELD_MAX = 1024
-"""Routes held for orphans before those are looked for that need not be."""
+"""Routes held for orphans before those are looked for that need not be; or twice as many."""
 
 
 class TcpFast:
@@ -46,8 +46,9 @@ class TcpFast:
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
-        self._held: set[FastDst] = set()
-        """Routes of orphans that have no object, and some that had."""
+        self._held: dict[Any, Route] = {}
+        """Routes of orphans that have no object, and some that had, by ``tp.dst``."""
+        self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
@@ -109,11 +110,18 @@ class TcpFast:
                 self._devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
 
-    def hold(self, dst: FastDst) -> None:
-        """Keep what an orphan's control block refers to, until the last has let go of it."""
-        if dst not in self._held and len(self._held) >= HELD_MAX:
-            self._held = {held for held in self._held if held.dst.refs}
-        self._held.add(dst)
+    def hold(self, rt: Route) -> None:
+        """Keep the route that an orphan's control block refers to until the last has let go."""
+        dst = rt.fast.dst
+        if dst not in self._held and len(self._held) >= self._held_max:
+            self._held = {held: rt for held, rt in self._held.items() if held.refs}
+            self._held_max = max(2 * len(self._held), HELD_MAX)
+        self._held[dst] = rt
+
+    def let_go(self, tp: Any) -> Route:
+        """An orphan's control block has an object again: return its route."""
+        tp.dst.refs -= 1
+        return self._held[tp.dst]
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int

@@ -165,8 +165,9 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     sk.ca_priv = lot.ca_priv.pop(handle, None)
     tp.slow &= ~lib.US_TCP_SLOW_PARKED
     if tp.dead:
-        sk.dead = sk.orphaned = True
         tp.dead = 0
-        tp.dst.refs -= 1
-    sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+        sk.dead = sk.orphaned = True
+        sk.set_dst(prot.fast.let_go(tp))
+    else:
+        sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk

@@ -84,7 +84,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
         return False
     if not lib.us_tcp_close(fast.ptr, tp, prot.clock.now_us, prot.ip.fib.genid, number):
         return False
-    fast.hold(dst.fast)
+    fast.hold(dst)
     fast.ring_doorbells()
     del prot.socks[tp.handle]
     if sk.keepalive_timer is not None:
