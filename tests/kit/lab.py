@@ -145,13 +145,10 @@ class Namespace:
     def nstat(self) -> dict[str, int]:
         """Return the kernel's counters in here, as ``TcpInCsumErrors``."""
         values: dict[str, int] = {}
-        for path in ("/proc/net/snmp", "/proc/net/netstat"):
-            lines = self.output("cat", path).splitlines()
-            for names, numbers in zip(lines[::2], lines[1::2], strict=True):
-                table, *keys = names.replace(":", "").split()
-                values |= {
-                    table + k: int(v) for k, v in zip(keys, numbers.split()[1:], strict=True)
-                }
+        lines = self.output("cat", "/proc/net/snmp", "/proc/net/netstat").splitlines()
+        for names, numbers in zip(lines[::2], lines[1::2], strict=True):
+            table, *keys = names.replace(":", "").split()
+            values |= {table + k: int(v) for k, v in zip(keys, numbers.split()[1:], strict=True)}
         return values
 
     def ping(self, address: str, *options: str, count: int = 1) -> str:
@@ -168,10 +165,11 @@ class Namespace:
     def flood(self, address: str, count: int, *options: str) -> int:
         """Have Linux's ping -f send ``count`` requests; return how many replies have come.
 
-        The kernel counts: ping's own socket may be full while ping waits for a processor.
+        Up to 50 are on their way at a time, so that nobody has to wait for a turn with each. The
+        kernel counts: ping's own socket may be full while ping waits for a processor.
         """
         before = self.nstat()["IcmpInEchoReps"]
-        text = self.output("ping", "-f", "-q", "-c", str(count), *options, address)
+        text = self.output("ping", "-f", "-l", "50", "-q", "-c", str(count), *options, address)
         if f"{count} packets transmitted" not in text:
             raise LabError(text)
         wait_for(lambda: self.nstat()["IcmpInEchoReps"] - before >= count, "the last reply")
