@@ -141,7 +141,7 @@ def tcp_may_park(sk: TcpSock) -> bool:
         return False
     if any(getattr(sk, name) for name in NOTHING):
         return False
-    if sk.bind_bucket is None or sk in sk.bind_bucket.owners:
+    if not tp.bind_share:
         return False
     if tp.icsk_timeout_us or tp.icsk_ack_timeout_us:
         return False

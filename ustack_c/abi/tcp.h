@@ -172,7 +172,7 @@ struct us_tcp_sock {
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
-	uint32_t hash;
+	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
 	uint32_t handle;		/* number of its place, see us_tcp_handle */
 
 	/* What tcp_info shows. */
@@ -238,6 +238,7 @@ struct us_timewait_sock {
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
 	uint8_t tos;
+	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif

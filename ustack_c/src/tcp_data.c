@@ -99,7 +99,7 @@ static bool us_tcp_queue_buffer(struct us_mem *mem, struct us_tcp_sock *tp,
 
 	if (!buffer || seg->nframes != 1 || seg->len < US_LARGE_BYTES / 2)
 		return false;
-	other = us_alloc_pages(mem, US_LARGE_ORDER);
+	other = us_alloc_pages_wmark(mem, US_LARGE_ORDER, mem->min_free);
 	if (other == US_NO_PAGE)
 		return false;
 	if (us_bq_append_block(mem, &tp->receive_queue, buffer->page,
@@ -130,7 +130,7 @@ bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 
 	if (tp->ack_pending & US_ACK_NOW)
 		return true;
-	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(tp) >= tp->rcv_wnd)
+	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(fast, tp) >= tp->rcv_wnd)
 		return true;
 	return tp->ack_quick && tp->ack_pingpong < fast->pingpong_thresh;
 }

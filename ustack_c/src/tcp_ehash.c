@@ -45,10 +45,13 @@ void us_tcp_ehash_destroy(struct us_tcp_ehash *ehash)
 	free(ehash);
 }
 
-static void us_ehash_link(struct us_tcp_sock **buckets, uint32_t mask, struct us_tcp_sock *tp)
+static uint32_t us_ehash_hash_of(const struct us_tcp_ehash *ehash, const struct us_tcp_sock *tp)
 {
-	struct us_tcp_sock **bucket = &buckets[tp->hash & mask];
+	return us_ehash_hash(ehash, tp->saddr, tp->daddr, tp->sport, tp->dport);
+}
 
+static void us_ehash_link(struct us_tcp_sock **bucket, struct us_tcp_sock *tp)
+{
 	tp->hash_next = *bucket;
 	*bucket = tp;
 }
@@ -67,7 +70,7 @@ static void us_ehash_grow(struct us_tcp_ehash *ehash)
 		while (tp) {
 			struct us_tcp_sock *next = tp->hash_next;
 
-			us_ehash_link(buckets, mask, tp);
+			us_ehash_link(&buckets[us_ehash_hash_of(ehash, tp) & mask], tp);
 			tp = next;
 		}
 	}
@@ -82,18 +85,18 @@ void us_tcp_ehash_insert(struct us_tcp_ehash *ehash, struct us_tcp_sock *tp)
 		return;
 	if (ehash->count > ehash->mask && ehash->mask < UINT32_MAX >> 1)
 		us_ehash_grow(ehash);
-	tp->hash = us_ehash_hash(ehash, tp->saddr, tp->daddr, tp->sport, tp->dport);
-	us_ehash_link(ehash->buckets, ehash->mask, tp);
+	us_ehash_link(&ehash->buckets[us_ehash_hash_of(ehash, tp) & ehash->mask], tp);
 	tp->is_hashed = 1;
 	ehash->count++;
 }
 
 void us_tcp_ehash_remove(struct us_tcp_ehash *ehash, struct us_tcp_sock *tp)
 {
-	struct us_tcp_sock **link = &ehash->buckets[tp->hash & ehash->mask];
+	struct us_tcp_sock **link;
 
 	if (!tp->is_hashed)
 		return;
+	link = &ehash->buckets[us_ehash_hash_of(ehash, tp) & ehash->mask];
 	while (*link != tp)
 		link = &(*link)->hash_next;
 	*link = tp->hash_next;
@@ -108,8 +111,8 @@ struct us_tcp_sock *us_tcp_ehash_lookup(const struct us_tcp_ehash *ehash, uint32
 	const uint32_t hash = us_ehash_hash(ehash, saddr, daddr, sport, dport);
 	struct us_tcp_sock *tp = ehash->buckets[hash & ehash->mask];
 
-	while (tp && (tp->hash != hash || tp->saddr != saddr || tp->daddr != daddr ||
-		      tp->sport != sport || tp->dport != dport))
+	while (tp && (tp->saddr != saddr || tp->daddr != daddr || tp->sport != sport ||
+		      tp->dport != dport))
 		tp = tp->hash_next;
 	return tp;
 }

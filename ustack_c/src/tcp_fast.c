@@ -22,6 +22,8 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 	if (!fast)
 		return NULL;
 	fast->mem = mem;
+	for (int i = 0; i < 3; i++)
+		fast->mem_limits[i] = UINT32_MAX;
 	fast->ehash = us_tcp_ehash_create(key16);
 	fast->wheel = us_timer_wheel_create(0);
 	if (!fast->ehash || !fast->wheel) {
@@ -40,8 +42,31 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
+		free(fast->shares);
 	}
 	free(fast);
+}
+
+/**
+ * us_tcp_memory_allocated - what counts against tcp_mem
+ * @fast: fast path
+ *
+ * Return: pages of all send and receive queues, out-of-order queues among them.
+ */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast)
+{
+	return fast->mem->queue_pages + fast->ofo_pages;
+}
+
+/*
+ * Whether memory abounds: nobody need ask whether he may have some. If not, all is Python's
+ * (sk_mem_schedule in ustack/tcp/mem.py).
+ */
+bool us_tcp_memory_abounds(const struct us_tcp_fast *fast)
+{
+	return fast->mem->free_pages >= fast->mem->min_free + US_PAGES_AT_LEAST &&
+	       !fast->memory_pressure &&
+	       us_tcp_memory_allocated(fast) <= fast->mem_limits[1];
 }
 
 /**

@@ -33,7 +33,7 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 		return false;	/* cwnd shrinks after idle time */
 	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
 		return false;	/* and what was not used of it */
-	return us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST;
+	return us_tcp_memory_abounds(fast);
 }
 
 /* sk_gso_max_size: how much payload a super-frame may have, 0 if the device takes none */
@@ -198,6 +198,7 @@ void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	if (!tp->nospace)
 		return;
 	if (!tp->sndbuf_locked && !tp->snd_shutdown &&
+	    us_tcp_memory_allocated(fast) < fast->mem_limits[0] &&
 	    tp->snd_nxt - tp->snd_una < (uint64_t)tp->snd_cwnd * tp->mss_cache) {
 		us_tcp_sndbuf_expand(fast, tp);
 		tp->snd_cwnd_stamp_us = fast->now_us;
