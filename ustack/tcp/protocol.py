@@ -116,7 +116,11 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
 
     def set_config(self, config: StackConfig) -> None:
