@@ -126,18 +126,19 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
 
-    def sock_of_event(self, handle: int, generation: int) -> TcpSock | None:
-        """Return the socket that C has left something to do for; None, it is over by now."""
+    def sock_of_event(self, handle: int) -> TcpSock | None:
+        """Return the socket that C has left something to do for; None: it is over by now."""
         sk = self.socks.get(handle)
-        if sk is not None:
-            return sk if sk.tp.generation == generation and sk.tp.is_hashed else None
-        tp = lib.us_tcp_sock_at(self.fast.ptr, handle)
-        if not tp or tp.generation != generation or not tp.is_hashed:
-            return None
-        return tcp_unpark(self, handle)
+        if sk is None and lib.us_tcp_sock_at(self.fast.ptr, handle):
+            return tcp_unpark(self, handle)
+        return sk
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.

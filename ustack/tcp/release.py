@@ -86,7 +86,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
         return False
     fast.hold(dst)
     fast.ring_doorbells()
-    del prot.socks[tp.handle]
+    del prot.socks[sk.handle]
     if sk.keepalive_timer is not None:
         sk.keepalive_timer.arg = None
     sk.dead = True

@@ -54,7 +54,8 @@ static void us_tcp_destroy(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	us_kmem_cache_free(fast->bictcp_cache, tp->bictcp);
 	tp->dst->refs--;
 	fast->orphans--;
-	tp->handle = 0;
+	tp->place = 0;
+	tp->generation = 0;
 	us_kmem_cache_free(fast->tcp_cache, tp);
 }
 

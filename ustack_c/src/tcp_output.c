@@ -59,7 +59,7 @@ uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 	return us_max32(goal - goal % mss, mss);
 }
 
-/* tcp_tso_segs: how many segments a super-frame may have now */
+/* tcp_tso_segs: how many segments a super-frame may have now, never more than a packet holds */
 static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const uint32_t most = us_tcp_gso_max_size(tp);
@@ -71,7 +71,8 @@ static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_
 		size += most >> (tp->rtt_min_us >> fast->tso_rtt_log);
 	if (size > most)
 		size = most;
-	return us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	size = us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	return us_min32((uint32_t)size, us_max32(most / tp->mss_cache, 1));
 }
 
 /* Whether the ACK of what has been out longest is due in a moment. */
