@@ -183,7 +183,9 @@ def inet_csk_bind_conflict(
         relax: the application named the port: SO_REUSEADDR on both sides is enough.
         reuseport_ok: so is SO_REUSEPORT on both sides.
     """
-    others: Iterable[TcpSock | TimewaitSock | Sharer] = chain(bucket.owners, _sharers(sk.prot, bucket))
+    others: Iterable[TcpSock | TimewaitSock | Sharer] = chain(
+        bucket.owners, _sharers(sk.prot, bucket)
+    )
     return any(
         inet_rcv_saddr_equal(addr, other.rcv_saddr)
         and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
