@@ -38,12 +38,10 @@
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
-	uint32_t handle;
-	uint32_t generation;
+	uint64_t handle;
 	uint32_t what;
 	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
 	uint32_t prior_packets;	/* segments in flight before */
-	uint32_t unused;
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
@@ -159,6 +157,9 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
+	uint32_t memory_pressure;	/* TCP holds too much of the arena */
+	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
@@ -176,14 +177,19 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 /* Connections by four-tuple, from the SYN on. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
-uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport);
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
-uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max);
 
-/* A control block's place in the arena, as a number that is never 0. */
-uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
-struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+/* Pages that all connections' data occupies (tcp_memory_allocated). */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
+
+/* A control block's place in the arena, and with its generation above that its handle: never 0,
+ * and nobody's when the block has been given back, whoever has the place then. */
+uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint64_t us_tcp_handle(const struct us_tcp_sock *tp);
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint64_t handle);
 
 /* Who shares a port: connections take a share when they come and give it back when they go. */
 uint32_t us_bind_share_alloc(struct us_tcp_fast *fast, uint16_t port);
