@@ -126,7 +126,7 @@ struct us_tcp_listen {
 	uint32_t accept_len;		/* children that wait for accept() */
 	uint32_t accept_head;
 	uint32_t accept_size;
-	uint32_t *accept_queue;		/* their handles, a ring */
+	uint64_t *accept_queue;		/* their handles, a ring */
 };
 
 struct us_tcp_ehash;
@@ -201,9 +201,9 @@ uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 /* Listeners and half-open connections. */
 struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
 void us_tcp_listen_destroy(struct us_tcp_listen *listen);
-int us_acceptq_add(struct us_tcp_listen *listen, uint32_t handle);
-uint32_t us_acceptq_remove(struct us_tcp_listen *listen);
-uint32_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
+int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
+uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
+uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
 void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 			struct us_request_sock *req);
 void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);
