@@ -42,6 +42,7 @@ class TcpFast:
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.tw_cache = prot.tw_cache.ptr
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
@@ -71,6 +72,8 @@ class TcpFast:
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
         self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.max_tw_buckets = tcp.tcp_max_tw_buckets
+        self.ptr.fin_timeout_us = tcp.tcp_fin_timeout_us
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
@@ -205,5 +208,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
-    "DelayedACKs",
+    "DelayedACKs", "TW", "TWKilled", "TCPTimeWaitOverflow",
 )  # fmt: skip

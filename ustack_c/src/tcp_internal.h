@@ -123,6 +123,12 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
 void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
 
+struct us_tw_hash *us_tw_hash_create(const uint8_t *key16);
+void us_tw_hash_destroy(struct us_tw_hash *hash);
+uint64_t us_tcp_repeat_time_us(const struct us_tcp_sock *tp);
+void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t substate,
+		      uint64_t timeout_us);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
