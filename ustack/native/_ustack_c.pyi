@@ -159,6 +159,7 @@ class us_igb_rx_frame:
     gso_segs: int
     ip_summed: int
     rss: int
+    large: us_igb_rx_buffer
 
 class us_igb_rx_ring:
     mem: us_mem
@@ -535,6 +536,7 @@ class us_xmit_queue:
     bytes: int
 
 class Lib:
+    US_BQ_HEADER: int
     US_DMA_MAPPED: int
     US_E1000_ADVTXD_DCMD_DEXT: int
     US_E1000_ADVTXD_DCMD_EOP: int
@@ -667,6 +669,7 @@ class Lib:
     def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
+    def us_bq_append_block(self, mem: Any, bq: Any, block: int, skip: int, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
     def us_bq_append_forced(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_ref(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...

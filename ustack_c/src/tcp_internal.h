@@ -11,6 +11,9 @@
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
 
+#define US_LARGE_ORDER 4	/* of the buffers that hold a super-frame */
+#define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
+
 #define US_TCP_FIN 0x01
 #define US_TCP_PSH 0x08
 #define US_TCP_ACK 0x10
@@ -60,6 +63,7 @@ struct us_tcp_seg {
 	uint32_t gso_size;
 	uint32_t ip_len;
 	const uint8_t *iph;
+	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
 	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];

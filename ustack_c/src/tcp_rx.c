@@ -62,6 +62,7 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 		return false;
 	seg->gso_size = frame->gso_size;
 	seg->iph = iph;
+	seg->large = frame->large;
 	seg->ip_len = tot_len;
 	if (frame->ip_summed)
 		return true;
