@@ -253,7 +253,7 @@ void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t
 	tw->ts_recent = tp->ts_recent;
 	tw->ts_recent_stamp_us = tp->ts_recent_stamp_us;
 	tw->tsoffset = tp->tsoffset;
-	tw->tstamp_ok = tp->tstamp_ok & 1;
+	tw->tstamp_ok = tp->tstamp_ok != 0;
 	tw->rcv_wscale = tp->rcv_wscale;
 	tw->tos = tp->tos;
 	tw->substate = (uint8_t)substate;
