@@ -33,6 +33,7 @@
 #define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
 #define US_TCP_EV_XMIT 32	/* what may go now has to be sent, and what follows from that */
 #define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
+#define US_TCP_EV_ACCEPT 128	/* a listener has children to accept */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 
@@ -68,6 +69,18 @@ struct us_hh {
 	uint8_t header[14];
 };
 
+/* What earlier connections have learnt about a peer; see ustack/tcp/metrics.py. */
+struct us_tcp_metrics {
+	uint64_t stamp_us;	/* when it was last added to */
+	uint32_t rtt;		/* microseconds << 3, 0: unknown, as the others */
+	uint32_t rttvar;	/* << 2 */
+	uint32_t ssthresh;
+	uint32_t cwnd;
+	uint32_t reordering;
+};
+
+struct us_tcp_fast;
+
 /* One route as TCP uses it: what stands before every TCP header. */
 struct us_tcp_dst {
 	struct us_xmit_queue *queue;
@@ -75,7 +88,13 @@ struct us_tcp_dst {
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
 	uint32_t mtu;
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
+	uint32_t saddr;		/* our address */
+	uint32_t daddr;		/* the peer's */
+	uint32_t refs;		/* Python's, and each connection's that has no Python object */
 	uint8_t ttl;		/* unless the socket has its own */
+	struct us_tcp_metrics *metrics;	/* NULL: nothing is known about the peer */
+	struct us_tcp_fast *fast;	/* where it can be looked up, NULL: no longer */
+	struct us_tcp_dst *next;
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -106,6 +125,8 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	uint64_t PassiveOpens;
+	int64_t CurrEstab;
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -129,7 +150,18 @@ struct us_tcp_listen {
 	uint32_t accept_head;
 	uint32_t accept_size;
 	uint32_t *accept_queue;		/* their handles, a ring */
+	uint16_t punt_batch;		/* batch in which a segment for it went to Python */
 };
+
+/* How C makes a listener's children at one of our addresses: there is nothing to ask Python. */
+struct us_tcp_offer {
+	struct us_tcp_sock child;	/* one that Python has made */
+	struct us_tcp_listen *listen;
+	struct us_tcp_offer *next;
+};
+
+#define US_TCP_DST_BUCKETS 1024
+#define US_TCP_OFFER_BUCKETS 256
 
 struct us_tcp_ehash;
 struct us_reqsk_hash;
@@ -139,6 +171,8 @@ struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_kmem_cache *tcp_cache;
+	struct us_kmem_cache *request_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
@@ -148,6 +182,7 @@ struct us_tcp_fast {
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
 	uint32_t may_xmit;	/* ... and decide what to send */
+	uint32_t may_open;	/* ... and make connections */
 	uint32_t early_retrans;	/* tail loss probes are sent */
 	uint32_t pacing_ss_ratio;	/* net.ipv4.tcp_pacing_ss_ratio */
 	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
@@ -159,6 +194,17 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t timestamps;	/* net.ipv4.tcp_timestamps */
+	uint32_t sack;		/* net.ipv4.tcp_sack */
+	uint32_t window_scaling;	/* net.ipv4.tcp_window_scaling */
+	uint32_t syncookies;	/* net.ipv4.tcp_syncookies */
+	uint32_t max_syn_backlog;	/* net.ipv4.tcp_max_syn_backlog */
+	uint32_t min_snd_mss;	/* net.ipv4.tcp_min_snd_mss */
+	uint32_t app_win;	/* net.ipv4.tcp_app_win */
+	uint32_t reordering;	/* net.ipv4.tcp_reordering */
+	uint32_t no_ssthresh_metrics;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
+	uint32_t init_cwnd;	/* segments */
+	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
@@ -166,8 +212,11 @@ struct us_tcp_fast {
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;
-	struct us_tcp_event events[64];
+	struct us_tcp_event events[128];	/* a frame's connection, and its listener */
 	struct us_tcp_mib mib;
+	uint8_t secret[16];	/* of initial sequence numbers and the like */
+	struct us_tcp_dst *dsts[US_TCP_DST_BUCKETS];
+	struct us_tcp_offer *offers[US_TCP_OFFER_BUCKETS];
 };
 
 struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16);
@@ -192,7 +241,18 @@ void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
 uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 
+/* Routes by both addresses. */
+struct us_tcp_dst *us_tcp_dst_create(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr);
+void us_tcp_dst_release(struct us_tcp_dst *dst);
+void us_tcp_dst_put(struct us_tcp_dst *dst);
+struct us_tcp_dst *us_tcp_dst_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr);
+void us_tcp_dst_set_metrics(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr,
+			    struct us_tcp_metrics *metrics);
+
 /* Listeners and half-open connections. */
+struct us_tcp_offer *us_tcp_offer_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport);
+void us_tcp_offer_add(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
+void us_tcp_offer_remove(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
 struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
 void us_tcp_listen_destroy(struct us_tcp_listen *listen);
 int us_acceptq_add(struct us_tcp_listen *listen, uint32_t handle);
