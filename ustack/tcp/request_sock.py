@@ -113,7 +113,7 @@ class RequestHash:
         return req.listen == self._listen if self._listen else not req.in_table
 
     def _view(self, req: Any) -> RequestSock:
-        return RequestSock(self._prot.socks[req.listen.tp.handle], req)
+        return RequestSock(self._prot.socks[lib.us_tcp_handle(req.listen.tp)], req)
 
     def __getitem__(self, key: FlowKey) -> RequestSock:
         request = self.get(key)
@@ -246,7 +246,7 @@ def reqsk_run_timers(prot: TcpProt, limit: int) -> int:
     fired = 0
     while fired < limit and (req := lib.us_reqsk_expired(ptr)):
         fired += 1
-        reqsk_timer_handler(RequestSock(prot.socks[req.listen.tp.handle], req))
+        reqsk_timer_handler(RequestSock(prot.socks[lib.us_tcp_handle(req.listen.tp)], req))
     return fired
 
 

@@ -39,12 +39,10 @@
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
-	uint32_t handle;
-	uint32_t generation;
+	uint64_t handle;
 	uint32_t what;
 	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
 	uint32_t prior_packets;	/* segments in flight before */
-	uint32_t unused;
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
@@ -149,7 +147,7 @@ struct us_tcp_listen {
 	uint32_t accept_len;		/* children that wait for accept() */
 	uint32_t accept_head;
 	uint32_t accept_size;
-	uint32_t *accept_queue;		/* their handles, a ring */
+	uint64_t *accept_queue;		/* their handles, a ring */
 	uint16_t punt_batch;		/* batch in which a segment for it went to Python */
 };
 
@@ -205,6 +203,9 @@ struct us_tcp_fast {
 	uint32_t no_ssthresh_metrics;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t init_cwnd;	/* segments */
 	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
+	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
+	uint32_t memory_pressure;	/* TCP holds too much of the arena */
+	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
@@ -225,14 +226,19 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 /* Connections by four-tuple, from the SYN on. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
-uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport);
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
-uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max);
 
-/* A control block's place in the arena, as a number that is never 0. */
-uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
-struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+/* Pages that all connections' data occupies (tcp_memory_allocated). */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
+
+/* A control block's place in the arena, and with its generation above that its handle: never 0,
+ * and nobody's when the block has been given back, whoever has the place then. */
+uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint64_t us_tcp_handle(const struct us_tcp_sock *tp);
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint64_t handle);
 
 /* Who shares a port: connections take a share when they come and give it back when they go. */
 uint32_t us_bind_share_alloc(struct us_tcp_fast *fast, uint16_t port);
@@ -255,9 +261,9 @@ void us_tcp_offer_add(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
 void us_tcp_offer_remove(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
 struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
 void us_tcp_listen_destroy(struct us_tcp_listen *listen);
-int us_acceptq_add(struct us_tcp_listen *listen, uint32_t handle);
-uint32_t us_acceptq_remove(struct us_tcp_listen *listen);
-uint32_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
+int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
+uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
+uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
 void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 			struct us_request_sock *req);
 void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);

@@ -71,11 +71,12 @@ static uint32_t us_chunk_order(uint32_t bytes)
 /* A chunk without bytes, in no queue; of a lower order if memory is in small pieces. */
 static us_dma_addr_t us_chunk_alloc(struct us_mem *mem, uint32_t order)
 {
-	us_dma_addr_t addr = us_alloc_pages(mem, order);
+	const uint32_t mark = mem->memalloc ? 0 : mem->min_free;
+	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mark);
 	struct us_chunk *chunk;
 
 	while (addr == US_NO_PAGE && order > 0)
-		addr = us_alloc_pages(mem, --order);
+		addr = us_alloc_pages_wmark(mem, --order, mark);
 	if (addr == US_NO_PAGE)
 		return US_NO_PAGE;
 	chunk = us_chunk_at(mem, addr);
@@ -101,6 +102,7 @@ static void us_bq_link(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr)
 	bq->tail = us_page_of(addr);
 	bq->len += us_chunk_len(chunk);
 	bq->truesize += chunk->truesize;
+	mem->queue_pages += chunk->truesize >> US_PAGE_SHIFT;
 }
 
 /*
@@ -155,6 +157,25 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 		bq->len += n;
 		done += n;
 	}
+	return done;
+}
+
+/**
+ * us_bq_append_forced - us_bq_append with the pages that are kept back (sk_forced_mem_schedule)
+ * @mem: arena
+ * @bq:  queue
+ * @src: bytes
+ * @len: how many
+ *
+ * Return: as us_bq_append.
+ */
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len)
+{
+	uint32_t done;
+
+	mem->memalloc = true;
+	done = us_bq_append(mem, bq, src, len);
+	mem->memalloc = false;
 	return done;
 }
 
@@ -299,6 +320,7 @@ static void us_bq_drop_head(struct us_mem *mem, struct us_bq *bq)
 
 	bq->head = us_page_of(chunk->next);
 	bq->truesize -= chunk->truesize;
+	mem->queue_pages -= chunk->truesize >> US_PAGE_SHIFT;
 	if (bq->head == US_NO_PAGE)
 		bq->tail = US_NO_PAGE;
 	else

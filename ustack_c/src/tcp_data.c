@@ -105,7 +105,7 @@ bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 
 	if (tp->ack_pending & US_ACK_NOW)
 		return true;
-	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(tp) >= tp->rcv_wnd)
+	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(fast, tp) >= tp->rcv_wnd)
 		return true;
 	return tp->ack_quick && tp->ack_pingpong < fast->pingpong_thresh;
 }

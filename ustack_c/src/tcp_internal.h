@@ -138,12 +138,14 @@ bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
+bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
+
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
 uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
-uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
+uint32_t us_tcp_new_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
 void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t len);

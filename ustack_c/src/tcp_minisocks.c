@@ -186,8 +186,6 @@ static void us_tcp_make_child(struct us_tcp_fast *fast, const struct us_request_
 
 	us_tcp_copy_listener(offer, tp);
 	us_tcp_copy_request(req, tp);
-	tp->handle = us_tcp_handle(fast, tp);
-	tp->generation = ++fast->generation;
 	tp->inet_id = us_secure_ip_id(fast, tp);
 	tp->snd_wnd = tp->max_window = window << tp->snd_wscale;
 	tp->snd_wl1 = req->rcv_nxt;
@@ -226,7 +224,9 @@ bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 	tp = us_kmem_cache_zalloc(fast->tcp_cache);
 	if (!tp)
 		return false;
-	if (us_acceptq_add(listen, us_tcp_handle(fast, tp))) {
+	tp->place = us_tcp_place(fast, tp);
+	tp->generation = ++fast->generation;
+	if (us_acceptq_add(listen, us_tcp_handle(tp))) {
 		us_kmem_cache_free(fast->tcp_cache, tp);
 		return false;
 	}

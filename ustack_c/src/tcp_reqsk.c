@@ -122,11 +122,11 @@ void us_tcp_listen_destroy(struct us_tcp_listen *listen)
  *
  * Return: 0, or -ENOMEM.
  */
-int us_acceptq_add(struct us_tcp_listen *listen, uint32_t handle)
+int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle)
 {
 	if (listen->accept_len == listen->accept_size) {
 		const uint32_t size = listen->accept_size ? 2 * listen->accept_size : US_ACCEPTQ_FIRST;
-		uint32_t *queue = malloc(size * sizeof(*queue));
+		uint64_t *queue = malloc(size * sizeof(*queue));
 
 		if (!queue)
 			return -ENOMEM;
@@ -147,9 +147,9 @@ int us_acceptq_add(struct us_tcp_listen *listen, uint32_t handle)
  *
  * Return: its handle; 0: nobody waits.
  */
-uint32_t us_acceptq_remove(struct us_tcp_listen *listen)
+uint64_t us_acceptq_remove(struct us_tcp_listen *listen)
 {
-	const uint32_t handle = us_acceptq_at(listen, 0);
+	const uint64_t handle = us_acceptq_at(listen, 0);
 
 	if (listen->accept_len) {
 		listen->accept_head = (listen->accept_head + 1) % listen->accept_size;
@@ -165,7 +165,7 @@ uint32_t us_acceptq_remove(struct us_tcp_listen *listen)
  *
  * Return: a handle; 0: nobody.
  */
-uint32_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index)
+uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index)
 {
 	if (index >= listen->accept_len)
 		return 0;

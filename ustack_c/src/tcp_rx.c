@@ -267,8 +267,8 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 	for (int i = 0; i < count; i += n) {
 		struct us_tcp_pkt pkt = {0};
 		struct us_tcp_seg seg = {0};
-		bool is_plain = us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST &&
-				us_tcp_parse(fast, mac, &frames[i], &pkt, &seg);
+		const bool is_plain = us_tcp_memory_abounds(fast) &&
+				      us_tcp_parse(fast, mac, &frames[i], &pkt, &seg);
 
 		n = 1;
 		if (is_plain && us_tcp_is_predicted(fast, &seg)) {

@@ -107,7 +107,7 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->sack_ok = (uint8_t)rng_below(model->rng, 2);
 	tp->ca_kind = (uint8_t)rng_below(model->rng, 3);
 	tp->bictcp = rng_below(model->rng, 4) ? &model->bictcp[i] : NULL;
-	tp->handle = i + 1;
+	tp->place = i + 1;
 	tp->dst = &model->dst;
 	us_tcp_hash(model->fast, tp);
 	return tp;
