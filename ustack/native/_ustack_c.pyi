@@ -159,6 +159,7 @@ class us_igb_rx_frame:
     gso_segs: int
     ip_summed: int
     rss: int
+    large: us_igb_rx_buffer
 
 class us_igb_rx_ring:
     mem: us_mem
@@ -274,6 +275,8 @@ class us_tcp_dst:
     mtu: int
     gso_max_size: int
     ttl: int
+    refs: int
+    metrics: us_tcp_metrics
 
 class us_tcp_ehash: ...
 
@@ -290,6 +293,8 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
+    tcp_cache: us_kmem_cache
+    bictcp_cache: us_kmem_cache
     shares: us_bind_share
     nshares: int
     free_shares: int
@@ -312,6 +317,10 @@ class us_tcp_fast:
     memory_pressure: int
     ofo_pages: int
     min_rtt_wlen_us: int
+    orphans: int
+    max_orphans: int
+    no_metrics_save: int
+    no_ssthresh_metrics_save: int
     genid: int
     generation: int
     gro: int
@@ -330,6 +339,16 @@ class us_tcp_listen:
     accept_head: int
     accept_size: int
     accept_queue: Any
+class us_tcp_metrics:
+    stamp_us: int
+    saddr: int
+    daddr: int
+    rtt: int
+    rttvar: int
+    ssthresh: int
+    cwnd: int
+    reordering: int
+    forgotten: int
 
 class us_tcp_mib:
     InReceives: int
@@ -349,6 +368,7 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
@@ -452,6 +472,8 @@ class us_tcp_sock:
     tos: int
     ttl: int
     is_hashed: int
+    done: int
+    dead: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -557,6 +579,7 @@ class us_xmit_queue:
     bytes: int
 
 class Lib:
+    US_BQ_HEADER: int
     US_DMA_MAPPED: int
     US_E1000_ADVTXD_DCMD_DEXT: int
     US_E1000_ADVTXD_DCMD_EOP: int
@@ -658,6 +681,7 @@ class Lib:
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
+    US_TCP_EV_FIN: int
     US_TCP_EV_READABLE: int
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
@@ -692,6 +716,7 @@ class Lib:
     def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
+    def us_bq_append_block(self, mem: Any, bq: Any, block: int, skip: int, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
     def us_bq_append_forced(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_ref(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
@@ -772,6 +797,7 @@ class Lib:
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
+    def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...

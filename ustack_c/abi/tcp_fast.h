@@ -33,9 +33,10 @@
 #define US_TCP_EV_ACK 4		/* an ACK is to be sent, and C could not */
 #define US_TCP_EV_XMIT 32	/* what may go now has to be sent, and what follows from that */
 #define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
-#define US_TCP_EV_ACCEPT 128	/* a listener has children to accept */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
+#define US_TCP_EV_FIN 128	/* the peer's FIN has come */
+#define US_TCP_EV_ACCEPT 256	/* a listener has children to accept */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
@@ -67,17 +68,18 @@ struct us_hh {
 	uint8_t header[14];
 };
 
-/* What earlier connections have learnt about a peer; see ustack/tcp/metrics.py. */
+/* What is known about a peer (struct tcp_metrics_block), see ustack/tcp/metrics.py. */
 struct us_tcp_metrics {
-	uint64_t stamp_us;	/* when it was last added to */
-	uint32_t rtt;		/* microseconds << 3, 0: unknown, as the others */
-	uint32_t rttvar;	/* << 2 */
+	uint64_t stamp_us;		/* when it was last added to */
+	uint32_t saddr;
+	uint32_t daddr;
+	uint32_t rtt;			/* << 3, 0: nothing is known */
+	uint32_t rttvar;		/* << 2 */
 	uint32_t ssthresh;
 	uint32_t cwnd;
 	uint32_t reordering;
+	uint32_t forgotten;		/* the table has it no longer */
 };
-
-struct us_tcp_fast;
 
 /* One route as TCP uses it: what stands before every TCP header. */
 struct us_tcp_dst {
@@ -88,10 +90,10 @@ struct us_tcp_dst {
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint32_t saddr;		/* our address */
 	uint32_t daddr;		/* the peer's */
-	uint32_t refs;		/* Python's, and each connection's that has no Python object */
 	uint8_t ttl;		/* unless the socket has its own */
-	struct us_tcp_metrics *metrics;	/* NULL: nothing is known about the peer */
-	struct us_tcp_fast *fast;	/* where it can be looked up, NULL: no longer */
+	uint32_t refs;		/* connections without an object that send by it */
+	struct us_tcp_metrics *metrics;	/* of its peer, or NULL */
+	uint32_t is_linked;	/* us_tcp_dst_lookup finds it */
 	struct us_tcp_dst *next;
 };
 
@@ -124,7 +126,7 @@ struct us_tcp_mib {
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
 	uint64_t PassiveOpens;
-	int64_t CurrEstab;
+	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -170,6 +172,7 @@ struct us_tcp_fast {
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
+	struct us_kmem_cache *bictcp_cache;
 	struct us_kmem_cache *request_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
@@ -180,7 +183,6 @@ struct us_tcp_fast {
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
 	uint32_t may_xmit;	/* ... and decide what to send */
-	uint32_t may_open;	/* ... and make connections */
 	uint32_t early_retrans;	/* tail loss probes are sent */
 	uint32_t pacing_ss_ratio;	/* net.ipv4.tcp_pacing_ss_ratio */
 	uint32_t pacing_ca_ratio;	/* net.ipv4.tcp_pacing_ca_ratio */
@@ -200,13 +202,16 @@ struct us_tcp_fast {
 	uint32_t min_snd_mss;	/* net.ipv4.tcp_min_snd_mss */
 	uint32_t app_win;	/* net.ipv4.tcp_app_win */
 	uint32_t reordering;	/* net.ipv4.tcp_reordering */
-	uint32_t no_ssthresh_metrics;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t init_cwnd;	/* segments */
 	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
+	uint32_t orphans;	/* connections that no application holds any more */
+	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
+	uint32_t no_metrics_save;	/* net.ipv4.tcp_no_metrics_save */
+	uint32_t no_ssthresh_metrics_save;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
 	uint32_t gro;		/* the receiving device's GRO is on */
@@ -247,13 +252,10 @@ void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
 uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 
-/* Routes by both addresses. */
-struct us_tcp_dst *us_tcp_dst_create(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr);
-void us_tcp_dst_release(struct us_tcp_dst *dst);
-void us_tcp_dst_put(struct us_tcp_dst *dst);
+/* Routes by both addresses, those that a connection may begin with. */
+void us_tcp_dst_link(struct us_tcp_fast *fast, struct us_tcp_dst *dst);
+void us_tcp_dst_unlink(struct us_tcp_fast *fast, struct us_tcp_dst *dst);
 struct us_tcp_dst *us_tcp_dst_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr);
-void us_tcp_dst_set_metrics(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr,
-			    struct us_tcp_metrics *metrics);
 
 /* Listeners and half-open connections. */
 struct us_tcp_offer *us_tcp_offer_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport);
@@ -293,6 +295,10 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+
+/* close() in the usual case. */
+int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_us, uint32_t genid,
+		 uint32_t sockopts);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

@@ -1,9 +1,7 @@
 /*
  * Routes as TCP sends along them, by our address and the peer's, so that a connection which
- * begins in C finds its own. Python makes them, says what they hold, and lets go of them.
+ * begins in C finds its own. Python makes them, and says what they hold and how long.
  */
-
-#include <stdlib.h>
 
 #include "tcp_internal.h"
 
@@ -14,63 +12,36 @@ static struct us_tcp_dst **us_tcp_dst_bucket(struct us_tcp_fast *fast, uint32_t 
 }
 
 /**
- * us_tcp_dst_create - a route that us_tcp_dst_lookup() finds
- * @fast:  fast path
- * @saddr: our address
- * @daddr: the peer's
- *
- * Return: the route, of which nothing else is known yet, with one reference; NULL for lack of
- * memory. The newest of several between two addresses is the one that is found.
+ * us_tcp_dst_link - let us_tcp_dst_lookup() find a route
+ * @fast: fast path
+ * @dst:  route; the newest of several between two addresses is the one that is found
  */
-struct us_tcp_dst *us_tcp_dst_create(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr)
+void us_tcp_dst_link(struct us_tcp_fast *fast, struct us_tcp_dst *dst)
 {
-	struct us_tcp_dst **bucket = us_tcp_dst_bucket(fast, saddr, daddr);
-	struct us_tcp_dst *dst = calloc(1, sizeof(*dst));
+	struct us_tcp_dst **bucket = us_tcp_dst_bucket(fast, dst->saddr, dst->daddr);
 
-	if (!dst)
-		return NULL;
-	dst->fast = fast;
-	dst->saddr = saddr;
-	dst->daddr = daddr;
-	dst->refs = 1;
+	if (dst->is_linked)
+		return;
 	dst->next = *bucket;
 	*bucket = dst;
-	return dst;
+	dst->is_linked = 1;
 }
 
-static void us_tcp_dst_unlink(struct us_tcp_dst *dst)
+/**
+ * us_tcp_dst_unlink - undo us_tcp_dst_link, if it was done
+ * @fast: fast path
+ * @dst:  route
+ */
+void us_tcp_dst_unlink(struct us_tcp_fast *fast, struct us_tcp_dst *dst)
 {
-	struct us_tcp_dst **link = us_tcp_dst_bucket(dst->fast, dst->saddr, dst->daddr);
+	struct us_tcp_dst **link = us_tcp_dst_bucket(fast, dst->saddr, dst->daddr);
 
+	if (!dst->is_linked)
+		return;
 	while (*link != dst)
 		link = &(*link)->next;
 	*link = dst->next;
-	dst->fast = NULL;
-}
-
-/**
- * us_tcp_dst_release - Python has no use for a route any more, nor has anybody
- * @dst: route
- *
- * Connections that still have it find that it does not hold.
- */
-void us_tcp_dst_release(struct us_tcp_dst *dst)
-{
-	dst->hh = NULL;
-	dst->metrics = NULL;
-	if (dst->fast)
-		us_tcp_dst_unlink(dst);
-	us_tcp_dst_put(dst);
-}
-
-/**
- * us_tcp_dst_put - one reference less
- * @dst: route, or NULL
- */
-void us_tcp_dst_put(struct us_tcp_dst *dst)
-{
-	if (dst && !--dst->refs)
-		free(dst);
+	dst->is_linked = 0;
 }
 
 /**
@@ -88,29 +59,4 @@ struct us_tcp_dst *us_tcp_dst_lookup(struct us_tcp_fast *fast, uint32_t saddr, u
 	while (dst && (dst->daddr != daddr || dst->saddr != saddr))
 		dst = dst->next;
 	return dst;
-}
-
-/**
- * us_tcp_dst_set_metrics - what earlier connections have learnt about a peer is here now
- * @fast:    fast path
- * @saddr:   our address
- * @daddr:   the peer's
- * @metrics: what is known, NULL: nothing any more
- */
-void us_tcp_dst_set_metrics(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr,
-			    struct us_tcp_metrics *metrics)
-{
-	struct us_tcp_dst *dst = *us_tcp_dst_bucket(fast, saddr, daddr);
-
-	for (; dst; dst = dst->next)
-		if (dst->daddr == daddr && dst->saddr == saddr)
-			dst->metrics = metrics;
-}
-
-/* The fast path goes; whoever has a route keeps it as long as he likes. */
-void us_tcp_dst_forget_all(struct us_tcp_fast *fast)
-{
-	for (uint32_t i = 0; i < US_TCP_DST_BUCKETS; i++)
-		while (fast->dsts[i])
-			us_tcp_dst_unlink(fast->dsts[i]);
 }

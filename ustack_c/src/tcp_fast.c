@@ -42,7 +42,6 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 {
 	if (fast) {
-		us_tcp_dst_forget_all(fast);
 		us_tcp_ehash_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
 		us_reqsk_hash_destroy(fast->requests);

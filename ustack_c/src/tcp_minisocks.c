@@ -47,7 +47,7 @@ static bool us_tcp_metrics_are_plain(const struct us_tcp_fast *fast, const struc
 
 	if (!metrics)
 		return true;
-	return fast->now_us - metrics->stamp_us <= US_METRICS_TIMEOUT_US &&
+	return !metrics->forgotten && fast->now_us - metrics->stamp_us <= US_METRICS_TIMEOUT_US &&
 	       (!metrics->reordering || metrics->reordering == fast->reordering);
 }
 
@@ -58,7 +58,7 @@ static void us_tcp_init_metrics(const struct us_tcp_fast *fast, struct us_tcp_so
 	const uint32_t known = metrics ? metrics->rtt : 0;
 
 	tp->snd_ssthresh = US_INFINITE_SSTHRESH;
-	if (metrics && metrics->ssthresh && !fast->no_ssthresh_metrics)
+	if (metrics && metrics->ssthresh && !fast->no_ssthresh_metrics_save)
 		tp->snd_ssthresh = metrics->ssthresh;
 	if (known > tp->srtt_us)
 		tp->rto_us = (known >> 3) + us_max32(2 * (known >> 3), US_RTO_MIN_US);
