@@ -150,6 +150,14 @@ bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
+/* Tell Python that there is something to read; without an object nobody can wait for it. */
+static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+				      uint32_t what)
+{
+	if (!tp->sockopts)
+		us_tcp_event(fast, tp, what);
+}
+
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
 uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);

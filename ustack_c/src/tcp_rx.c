@@ -243,8 +243,7 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	}
 	if (seg->len) {
 		us_tcp_data_queue(fast, tp, seg);
-		if (!tp->sockopts)
-			us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+		us_tcp_wake_reader(fast, tp, US_TCP_EV_READABLE);
 	}
 	if (seg->fin)
 		us_tcp_fin(fast, tp);
