@@ -24,7 +24,8 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
     path = os.pathsep.join([part for part in parts if part])
     bench = subprocess.Popen(
         [sys.executable, str(ROOT / "tools" / "lib" / "bench.py"),
-         "frames", "rates", "stages", "modes", "loss", "lo", "--quick", "--json", "-"],
+         "frames", "rates", "stages", "modes", "loss", "lo",
+         "--quick", "--seconds", "0.2", "--json", "-"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
