@@ -102,7 +102,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.state = TCP_SYN_RECV
     tp.inet_id = prot.rng.getrandbits(16)
     prot.ehash.insert(child)
-    child.bind_bucket = bind_bucket_share(prot, child, tp.sport)
+    child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
@@ -129,7 +129,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.ecn_flags = req.ecn_ok  # TCP_ECN_OK
     tp.ts_recent = req.ts_recent
     tp.ts_recent_stamp_us = request.prot.clock.now_us
-    tp.tsoffset = request.tsoffset
+    tp.tsoffset = req.tsoffset
     tp.total_retrans = req.num_retrans
     tp.segs_in = 1  # the SYN
     tp.ack_lrcvtime_us = tp.ts_recent_stamp_us

@@ -20,9 +20,11 @@ from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -66,7 +68,7 @@ class TcpProt:
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
-        self.reqsk_hash: dict[FlowKey, RequestSock] = {}
+        self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
         """Fast Open connections whose handshake is not over, and their requests."""
@@ -90,6 +92,7 @@ class TcpProt:
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
         self.orphan_count = 0
+        self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
@@ -103,7 +106,6 @@ class TcpProt:
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
         self.trace_set_state = TracePoint("tcp_set_state")
-        self._generation = 0
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -114,7 +116,11 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
 
     def set_config(self, config: StackConfig) -> None:
@@ -143,8 +149,9 @@ class TcpProt:
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""
-        self._generation = (self._generation + 1) & SEQ_MASK
-        return self._generation
+        ptr = self.fast.ptr
+        ptr.generation = (ptr.generation + 1) & SEQ_MASK
+        return int(ptr.generation)
 
     def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
         """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""
@@ -161,7 +168,7 @@ class TcpProt:
     def put_port(self, sk: TcpSock) -> None:
         """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
-            bind_bucket_remove(self, sk, sk.bind_bucket)
+            bind_bucket_remove(self, sk, sk.tp, sk.bind_bucket)
             sk.bind_bucket = None
             sk.by_connect = False
 

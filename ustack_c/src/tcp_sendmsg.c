@@ -171,7 +171,7 @@ static bool us_tcp_read_makes_ack(const struct us_tcp_fast *fast, struct us_tcp_
 	window = us_tcp_receive_window(tp);
 	if (2ULL * window > tp->window_clamp)
 		return false;
-	offer = us_tcp_new_window(tp);
+	offer = us_tcp_new_window(fast, tp);
 	return offer && offer >= 2 * window;
 }
 
@@ -192,7 +192,7 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
 	us_tcp_begin_call(fast, now_us, genid);
-	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow ||
+	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow || fast->memory_pressure ||
 	    tp->state != US_TCP_ESTABLISHED || tp->ack_pending & US_ACK_NOMEM)
 		return 0;
 	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
