@@ -65,8 +65,8 @@ class Pair:
         return self.stacks[1].adapters[0]
 
 
-def pair_of(fastpath: bool, nic: NicConfig = NicConfig()) -> Pair:
-    config = StackConfig(nic=nic, ustack=UstackConfig(tcp_fastpath=fastpath))
+def pair_of(fastpath: bool, **nic: bool) -> Pair:
+    config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
     pair = Pair([])
     for end, addr in zip(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (NEAR, FAR),
                          strict=True):  # fmt: skip
@@ -119,7 +119,7 @@ def test_bytes_arrive_and_c_has_taken_the_frames(pair):
 
 
 def test_super_frames_are_cut_in_c_one_after_the_other():
-    pair = pair_of(True, NicConfig(tx_checksum=False, tso=False, large_receive=False))
+    pair = pair_of(True, tx_checksum=False, tso=False, large_receive=False)
     tcp = pair.stacks[0].tcp
     try:
         transfer(pair, 3_000_000)
