@@ -68,6 +68,8 @@ def tcp_v4_syn_recv_sock(
         child.tp.delivered = 1  # the SYN-ACK
         child.set_state(TcpEvent.RCV_ACK_OF_SYN)
         tcp_init_transfer(child)
+        if prot.trace_handshake.on and request.syn_us:
+            prot.trace_handshake(child, request.syn_us)
     return child
 
 

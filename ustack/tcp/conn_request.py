@@ -81,7 +81,7 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         return None
     req = request.req
     req.snt_isn = isn or prot.secure_tcp_seq(seg.daddr, seg.saddr, seg.dport, seg.sport)
-    req.snt_synack_us = prot.clock.now_us
+    req.snt_synack_us = request.syn_us = prot.clock.now_us
     child, cookie = tcp_try_fastopen(request, seg)
     if child is None:
         inet_csk_reqsk_queue_hash_add(request)

@@ -270,6 +270,8 @@ def _take_syn(sk: TcpSock, seg: Segment) -> None:
 def tcp_finish_connect(sk: TcpSock) -> None:
     """SYN_SENT is over: ESTABLISHED, writers may write (tcp_finish_connect)."""
     sk.set_state(TcpEvent.RCV_SYN_ACK)
+    if sk.prot.trace_handshake.on:
+        sk.prot.trace_handshake(sk, sk.tp.retrans_stamp_us)
     sk.tp.ack_lrcvtime_us = sk.prot.clock.now_us
     tcp_init_transfer(sk)
     sk.sk_state_change()

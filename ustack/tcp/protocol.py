@@ -105,6 +105,10 @@ class TcpProt:
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
         self.trace_set_state = TracePoint("tcp_set_state")
+        self.trace_handshake = TracePoint("handshake")
+        """A handshake is over: the connection, and when its first SYN went or came."""
+        self.trace_connect = TracePoint("connect")
+        """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self._generation = 0
 
     def create(self) -> TcpSock:

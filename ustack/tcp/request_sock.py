@@ -43,7 +43,17 @@ TCP_SYNQ_INTERVAL_US = 200_000
 class RequestSock:
     """One request: the C struct and its SYN-ACK timer."""
 
-    __slots__ = ("chain", "last_oow_ack_us", "lsk", "prot", "req", "sk", "timer", "tsoffset")
+    __slots__ = (
+        "chain",
+        "last_oow_ack_us",
+        "lsk",
+        "prot",
+        "req",
+        "sk",
+        "syn_us",
+        "timer",
+        "tsoffset",
+    )
 
     def __init__(self, lsk: TcpSock) -> None:
         """Make a request that is on no queue.
@@ -60,6 +70,8 @@ class RequestSock:
         """linux-3.10: where it stands in the listener's table."""
         self.sk: TcpSock | None = None
         """Fast Open: the child, until the application accepts it."""
+        self.syn_us = 0
+        """When its SYN came; 0: it is a cookie that came back."""
         self.tsoffset = 0
         self.last_oow_ack_us = 0
 
