@@ -55,15 +55,18 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         assert lsk.listen is not None
         for key, request in lsk.listen.syn_queue.items():
             assert request.key == key
-            timer = request.timer or lsk.listen.table.timer
-            assert timer.pending
-            assert request.timer is None or tcp.reqsk_hash[key] is request
+            if request.req.in_table:
+                assert lsk.listen.table.timer.pending
+            else:
+                assert request.req.timer.pprev and tcp.reqsk_hash[key] == request
         young = sum(not r.req.num_timeout for r in lsk.listen.syn_queue.values())
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
     edges[NO_MEMORY] = tcp.mib_ext.TCPRcvQDrop
     socks = list(tcp.ehash.values())
-    assert tcp.mib.CurrEstab == sum(s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks)
+    assert stack.net.mib.tcp.CurrEstab == sum(
+        s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
+    )
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
 
 
@@ -194,7 +197,7 @@ def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
         "listeners": list(tcp.listening_hash)[listening:],
         "ports": list(tcp.bhash)[listening:],
         "orphans": tcp.orphan_count,
-        "CurrEstab": tcp.mib.CurrEstab,
+        "CurrEstab": stack.net.mib.tcp.CurrEstab,
         "waiting for the device": list(tcp.tsq),
         "timers": [t for _, _, t in stack.net.timers._heap if t.pending and _is_tcp(t)],
     }

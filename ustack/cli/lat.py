@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ustack.api.sockets import socketpair
 from ustack.api.stacks import StackHandle, build_stack, use
 from ustack.cli.client import Client, find_socket
-from ustack.cli.tcpdump import note, stop_signals
+from ustack.cli.streaming import note, stop_signals
 from ustack.daemon.messages import Done, LatencyRequest, LatencyResult, StopRequest
 from ustack.lib.histogram import Log2Histogram
 from ustack.runtime.threaded import ThreadedRuntime

@@ -85,7 +85,7 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         return None
     req = request.req
     req.snt_isn = isn or prot.secure_tcp_seq(seg.daddr, seg.saddr, seg.dport, seg.sport)
-    req.snt_synack_us = request.syn_us = prot.clock.now_us
+    req.snt_synack_us = prot.clock.now_us
     child, cookie = tcp_try_fastopen(request, seg)
     if child is None:
         inet_csk_reqsk_queue_hash_add(request)
@@ -138,7 +138,7 @@ def _take_options(request: RequestSock, seg: Segment, config: TcpConfig) -> None
     if seg.tsval is not None and config.tcp_timestamps:
         req.tstamp_ok = 1
         req.ts_recent = seg.tsval
-        request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
+        req.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     req.ecn_ok = tcp_ecn_create_request(request.lsk, seg)
     if seg.wscale is not None and config.tcp_window_scaling:
