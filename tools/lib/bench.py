@@ -100,7 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=5, help="samples of bulk (5); twice as many of frames"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a bulk sample")
+    parser.add_argument("--seconds", type=float, help="length of a bulk sample (2; --quick: 0.5)")
     parser.add_argument("--frames", type=int, default=4000, help="frames of a sample, to 10000")
     parser.add_argument("--json", metavar="FILE", help="write all samples to FILE (- : stdout)")
     parser.add_argument(
@@ -118,7 +118,8 @@ def arguments() -> argparse.Namespace:
     chosen.plan = chosen.plan or ["A", "B"]
     chosen.connections = chosen.connections or (3000 if chosen.quick else 1_000_000)
     if chosen.quick:
-        chosen.rounds, chosen.seconds, chosen.frames = 1, 0.5, 500
+        chosen.rounds, chosen.frames = 1, 500
+    chosen.seconds = chosen.seconds or (0.5 if chosen.quick else 2.0)
     chosen.count_rounds = 2 * chosen.rounds + 1
     return chosen
 
