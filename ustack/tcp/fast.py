@@ -146,6 +146,10 @@ class TcpFast:
             self.hold(rt)
             lib.us_tcp_dst_link(self.ptr, dst)
 
+    def route_of(self, dst: Any) -> Route | None:
+        """Return the route that is held by this name, which may be NULL."""
+        return self._held.get(dst)
+
     def let_go(self, tp: Any) -> Route:
         """A control block that C has made or kept has an object now: return its route."""
         tp.dst.refs -= 1

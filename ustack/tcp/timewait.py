@@ -225,5 +225,7 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     if tw.md5_key is not None:
         options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    header = IpHeader(tos=rec.tos)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)
+    header = IpHeader(tos=rec.tos, ident=0)  # ip_select_ident: what is never cut needs none
+    rt = prot.fast.route_of(rec.dst)
+    key = tw.md5_key
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, key, header, rt)
