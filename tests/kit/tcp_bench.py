@@ -11,7 +11,7 @@ from typing import Any
 
 from kit.host import Host
 from kit.segment import ACK, FIN, MASK, PSH, RST, SYN, URG, Segment, build_ip, pattern
-from kit.tcp_invariants import check_stack, leftovers, pages_to_spare
+from kit.tcp_invariants import check_stack, connection_at, connections, leftovers, pages_to_spare
 from ustack.lib.seqnum import seq_add, seq_diff
 from ustack.tcp.states import TCP_SYN_SENT
 
@@ -86,7 +86,7 @@ class Bench:
         """The host's port and the peer's: two of the listener, one of the latest connect()."""
         if which < 2:
             return 80, 40_000 + which
-        for _, sport, _, dport in reversed(list(self.tcp.ehash)):
+        for _, sport, _, dport in reversed([sk.key for sk in connections(self.tcp)]):
             if dport >= 9000 and sport != 80:
                 return sport, dport
         return 80, 40_002
@@ -117,7 +117,7 @@ class Bench:
             ), "a reset was answered with a reset"
 
     def _numbers(self, key: tuple[int, int, int, int], which: int) -> tuple[int, int, int, int]:
-        sk = self.tcp.ehash.get(key)
+        sk = connection_at(self.tcp, key)
         if sk is not None:
             tp = sk.tp
             return tp.rcv_nxt, tp.snd_una, tp.snd_nxt, tp.ts_recent
@@ -157,7 +157,7 @@ class Bench:
             options = options[:2] + options[3:]
         if which < 2 and (key in self.tcp.ehash or key in self.tcp.twhash):
             return
-        sk = self.tcp.ehash.get(key)
+        sk = connection_at(self.tcp, key)
         self.peer_isn[dport, sport] = self.irs[which]
         kind_flags, ack = (SYN, 0) if sk is None else (SYN | ACK, sk.tp.snd_nxt)
         self._peer_sends(sport, dport, self.irs[which], ack, kind_flags, options)
@@ -237,7 +237,7 @@ class Bench:
     def do_icmp(self, which: int, code: int) -> None:
         """An ICMP unreachable about the oldest segment in flight."""
         dport, sport = self.ports(which)
-        sk = self.tcp.ehash.get((self.server.addr, dport, PEER, sport))
+        sk = connection_at(self.tcp, (self.server.addr, dport, PEER, sport))
         seq = sk.tp.snd_una if sk is not None else 0
         quoted = struct.pack(">HHI", dport, sport, seq)
         _, err = self.stack.ip.inet_protos[6]

@@ -33,6 +33,33 @@ NO_MEMORY = -1
 """Where ``edges`` remembers how often text was refused: only then may a window be closed."""
 
 
+class Bare:
+    """A connection without an object, seen without having one made."""
+
+    ofo = urg = rtx = recovery = None
+
+    def __init__(self, tcp: Any, handle: int) -> None:
+        self.prot = tcp
+        self.handle = handle
+        tp = self.tp = lib.us_tcp_sock_at(tcp.fast.ptr, handle)
+        self.key = (tp.saddr, tp.sport, tp.daddr, tp.dport)
+        self.dead = self.orphaned = bool(tp.dead)
+        self.done = bool(tp.done)
+        self.bind_bucket = tcp.bhash[tp.sport]
+        assert tcp.fast.ptr.shares[tp.bind_share].count > 0
+
+
+def connections(tcp: Any) -> list[Any]:
+    """Return every connection, oldest first."""
+    return [tcp.socks.get(handle) or Bare(tcp, handle) for handle in tcp.ehash.handles()]
+
+
+def connection_at(tcp: Any, key: tuple[int, int, int, int]) -> Any:
+    """Return the connection with this four-tuple, None if there is none."""
+    handle = lib.us_tcp_lookup(tcp.fast.ptr, *key)
+    return (tcp.socks.get(handle) or Bare(tcp, handle)) if handle else None
+
+
 def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
     """Hold every invariant against every connection.
 
@@ -40,9 +67,10 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         edges: right edge of each connection's window by handle and IRS; kept between calls.
     """
     tcp = stack.tcp
-    for key, sk in tcp.ehash.items():
+    socks = connections(tcp)
+    for sk in socks:
         assert sk.tp is not None, "a freed connection is still in the table"
-        assert sk.key == key
+        assert lib.us_tcp_lookup(tcp.fast.ptr, *sk.key) == sk.handle
         assert sk.tp.state not in (TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT)
         assert sk.bind_bucket is tcp.bhash[sk.tp.sport]
         _send_side(sk)
@@ -63,7 +91,6 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
     edges[NO_MEMORY] = tcp.mib_ext.TCPRcvQDrop
-    socks = list(tcp.ehash.values())
     assert stack.net.mib.tcp.CurrEstab == sum(
         s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
     )
@@ -192,7 +219,7 @@ def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
     """
     tcp = stack.tcp
     left: dict[str, Any] = {
-        "ehash": list(tcp.ehash),
+        "ehash": [sk.key for sk in connections(tcp)],
         "twhash": list(tcp.twhash),
         "listeners": list(tcp.listening_hash)[listening:],
         "ports": list(tcp.bhash)[listening:],
