@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
@@ -41,6 +42,9 @@ NOTHING = (
 """Attributes that must be false: whoever has them keeps its object."""
 
 
+_options = attrgetter(*OPTIONS)
+
+
 class ParkingLot:
     """What a stack remembers of its parked connections beside their control blocks."""
 
@@ -48,6 +52,9 @@ class ParkingLot:
         self._prot = prot
         self._combinations: list[tuple[Any, ...]] = []
         self._numbers: dict[tuple[Any, ...], int] = {}
+        self._last: tuple[Any, ...] = ()
+        """The combination that was asked for last, which saves its hash."""
+        self._last_number = 0
         self.ca_priv: dict[int, Any] = {}
         """What congestion control remembers of them, by handle, where it does."""
         self._timer = Timer(self._look)
@@ -116,11 +123,15 @@ class ParkingLot:
 
     def number_of(self, sk: TcpSock) -> int | None:
         """Return the number of ``sk``'s combination of options; None: there are too many."""
-        combination = tuple([getattr(sk, name) for name in OPTIONS])
+        combination = _options(sk)
+        if combination == self._last:
+            return self._last_number
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
             self._combinations.append(combination)
             number = self._numbers[combination] = len(self._combinations)
+        if number is not None:
+            self._last, self._last_number = combination, number
         return number
 
     def options_of(self, tp: Any) -> tuple[Any, ...]:

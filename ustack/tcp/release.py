@@ -6,6 +6,7 @@ data; the orphan goes on by itself, and once only waiting is left it becomes a m
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ustack.native.lib import lib
@@ -36,6 +37,9 @@ from ustack.tcp.transmit import tcp_send_active_reset
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
+
+
+_of_its_own = attrgetter(*NOTHING)
 
 
 def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
@@ -72,10 +76,10 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     prot = sk.prot
     fast = prot.fast
     dst = sk.dst
-    if not fast.on or dst is None or not dst.fast or any([getattr(sk, name) for name in NOTHING]):
+    if not fast.on or dst is None or not dst.fast or any(_of_its_own(sk)):
         return False
     tp = sk.tp
-    if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us < 0 or sk.ca_priv is not None:
+    if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us or sk.ca_priv is not None:
         return False
     if not tp.bind_share or sk in prot.tsq:
         return False
@@ -86,7 +90,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
         return False
     fast.hold(dst)
     fast.ring_doorbells()
-    del prot.socks[sk.handle]
+    del prot.socks[lib.us_tcp_handle(tp)]
     if sk.keepalive_timer is not None:
         sk.keepalive_timer.arg = None
     sk.dead = True
