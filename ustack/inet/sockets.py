@@ -52,6 +52,7 @@ from ustack.tcp.urgent import tcp_at_mark, tcp_recv_urg, tcp_urgent_waits
 from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
+    from ustack.tcp.inbox import TextReader
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
@@ -127,6 +128,22 @@ class InetSocket:
         """
         prot = self._prot
         self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+
+    def set_reader(self, reader: TextReader | None) -> None:
+        """Have ``reader`` be handed the text as it comes, by ``Stack.deliver_text``; None: no longer.
+
+        What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
+        received as ever; it lies behind what was handed over before.
+        """
+        sk = self._live()
+        if reader is None:
+            self._prot.inbox.remove(sk)
+        else:
+            self._prot.inbox.add(sk, reader)
+
+    def pause_reader(self, paused: bool) -> None:
+        """Leave the text in the receive queue for a while, whose window then closes."""
+        self._live().tp.inbox = not paused
 
     # Opening.
 

@@ -296,7 +296,16 @@ class us_tcp_fast:
     batch: int
     nevents: int
     events: Any
+    inbox: Any
+    inbox_size: int
+    nletters: int
+    letters: Any
     mib: us_tcp_mib
+
+class us_tcp_letter:
+    generation: int
+    start: int
+    end: int
 
 class us_tcp_mib:
     InReceives: int
@@ -375,6 +384,7 @@ class us_tcp_sock:
     rcvbuf_locked: int
     sndbuf_locked: int
     nospace: int
+    inbox: int
     ca_kind: int
     syn_fastopen: int
     srtt_us: int
@@ -628,6 +638,7 @@ class Lib:
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
     US_TCP_EV_XMIT: int
+    US_TCP_LETTERS: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
     US_TCP_SLOW_MTUP: int

@@ -51,7 +51,8 @@ class InlineRuntime:
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         """Scratch space that transports receive into; its content lasts until they return."""
         self._ready: deque[Callable[[], None]] = deque()
-        self._running = False
+        self.is_running = False
+        """A poll, or what follows it, is under way: calls into the core need no ``call``."""
         self._scheduled = False
         self._timer: TimerHandle | None = None
         self._timer_us = NEVER_US
@@ -83,7 +84,7 @@ class InlineRuntime:
         Raises:
             OSError: whatever ``fn`` raises.
         """
-        if self._running:
+        if self.is_running:
             return fn(*args)
         self.stack.clock.now_us = monotonic_us()
         try:
@@ -97,7 +98,7 @@ class InlineRuntime:
         This is what a wait queue entry does when it is woken in the middle of the softirq.
         """
         self._ready.append(callback)
-        if not self._running and not self._scheduled:
+        if not self.is_running and not self._scheduled:
             self._schedule()
 
     def close(self) -> None:
@@ -133,22 +134,24 @@ class InlineRuntime:
     def _run(self) -> None:
         """Poll and deliver until the stack is idle or the loop's other work has waited enough."""
         self._scheduled = False
-        if self.closed or self._running:
+        if self.closed or self.is_running:
             return
-        self._running = True
+        self.is_running = True
         try:
             self._poll_and_deliver()
         finally:
-            self._running = False
+            self.is_running = False
             self._rearm()  # also after a bug: the loop reports it, other connections go on
 
     def _poll_and_deliver(self) -> None:
         stack, clock, ready = self.stack, self.stack.clock, self._ready
+        deliver = stack.deliver_text
         now_us = monotonic_us()
         limit_us = now_us + RUN_LIMIT_US
         while True:
             clock.now_us = now_us
             more = stack.poll(now_us)
+            deliver()
             for _ in range(len(ready)):
                 ready.popleft()()
             if self.closed:

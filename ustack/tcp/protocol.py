@@ -19,6 +19,7 @@ from ustack.tcp.diag import tcp_diag
 from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.inbox import Inbox
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
@@ -98,6 +99,7 @@ class TcpProt:
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.fast = TcpFast(self)
+        self.inbox = Inbox(self.fast)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0

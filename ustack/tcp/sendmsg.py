@@ -75,37 +75,35 @@ def tcp_push_written(sk: TcpSock, flags: int) -> None:
 def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
     """Take as much of ``data`` as the send buffer has room for; return how many bytes.
 
+    The usual case is C's, all of it in one call.
+
     Raises:
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
     length = len(data)
-    if not flags and sk.prot.fast.on:
-        taken = _send_in_c(sk, data, length)
-        if taken:
+    if not flags and not sk.sk_err and sk.duplicate_sack is None:
+        prot = sk.prot
+        ptr = prot.fast.ptr
+        taken: int = lib.us_tcp_sendmsg(
+            ptr,
+            sk.tp,
+            data if type(data) is bytes else ffi.from_buffer(data),
+            length if length < SEND_MAX else SEND_MAX,
+            prot.clock.now_us,
+            prot.ip.fib.genid,
+        )
+        if taken > 0:
+            prot.copied_bytes += taken
+            if ptr.doorbell or ptr.nevents:
+                run_events(prot.fast)
             return taken
+        if taken == -errno.EAGAIN:
+            raise socket_error(errno.EAGAIN)
     sk_stream_check(sk)
     if not length:
         return 0
     return _sendmsg(sk, data, length, flags)
-
-
-def _send_in_c(sk: TcpSock, data: bytes | bytearray | memoryview, length: int) -> int:
-    """Let C do it all, the usual case; 0: it is out of the ordinary."""
-    prot, fast = sk.prot, sk.prot.fast
-    if sk.sk_err or sk.duplicate_sack is not None:
-        return 0
-    source = data if type(data) is bytes else ffi.from_buffer(data)
-    taken: int = lib.us_tcp_sendmsg(
-        fast.ptr, sk.tp, source, min(length, SEND_MAX), prot.clock.now_us, prot.ip.fib.genid
-    )
-    if taken < 0:
-        if taken == -errno.EAGAIN:
-            raise socket_error(errno.EAGAIN)
-        return 0
-    prot.copied_bytes += taken
-    run_events(fast)
-    return taken
 
 
 def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, flags: int) -> int:

@@ -47,6 +47,15 @@ struct us_tcp_event {
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
+#define US_TCP_LETTERS 256	/* at most in one turn */
+
+/* Text that was taken out of its receive queue at once: bytes [start, end) of the inbox. */
+struct us_tcp_letter {
+	uint32_t generation;	/* of the connection */
+	uint32_t start;
+	uint32_t end;
+};
+
 /* The transmit queue of a device that C may send through. */
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
@@ -139,6 +148,10 @@ struct us_tcp_fast {
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[64];
+	uint8_t *inbox;		/* the text of letters; NULL: there are none */
+	uint32_t inbox_size;
+	uint32_t nletters;	/* until Python has read them */
+	struct us_tcp_letter letters[US_TCP_LETTERS];
 	struct us_tcp_mib mib;
 };
 

@@ -115,6 +115,8 @@ struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
+void us_tcp_fill_inbox(struct us_tcp_fast *fast);
+
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
 uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
