@@ -291,10 +291,12 @@ class StackTransport(asyncio.Transport):
             return
         if not self._unsent:
             try:
-                if self._runtime.is_running:
+                runtime = self._runtime
+                if runtime.is_running:
+                    runtime.answered = True
                     n = sock.send(data)
                 else:
-                    n = self._runtime.call(sock.send, data)
+                    n = runtime.call(sock.send, data)
             except BlockingIOError:
                 n = 0
             except OSError as exc:

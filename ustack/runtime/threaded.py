@@ -21,7 +21,7 @@ from ustack.runtime.clock import monotonic_us
 from ustack.runtime.hostfiles import HostFile, HostFiles
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
-from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
+from ustack.runtime.wires import SPINS_PER_US, Doorbell, Spin, WireSet
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -77,7 +77,7 @@ class ThreadedRuntime:
         self._wires = WireSet(stack.filenos())
         self._host: HostFiles | None = None
         """The kernel's descriptors that eventpolls watch, once one does."""
-        self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
+        self._bell = Doorbell(Spin(least=busy_poll_us * SPINS_PER_US))
         self._background = BackgroundThread(self)
         self._background.start()
         guard(self)

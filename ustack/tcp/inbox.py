@@ -35,6 +35,7 @@ class Inbox:
 
     def __init__(self, fast: TcpFast) -> None:
         self._ptr = fast.ptr
+        self._fast = fast
         self._letters = ffi.buffer(fast.ptr.letters)
         self._memory: Any = None
         self._text: Any = None
@@ -64,7 +65,12 @@ class Inbox:
         letters = self._letters[: count * _LETTER.size]
         ptr.nletters = 0
         text, readers = self._text, self._readers
-        for generation, start, end in _LETTER.iter_unpack(letters):
-            reader = readers.get(generation)
-            if reader is not None:
-                reader.text_received(text[start:end])
+        ptr.hold = count > 1  # the answers leave together: whom they wake has more to do
+        try:
+            for generation, start, end in _LETTER.iter_unpack(letters):
+                reader = readers.get(generation)
+                if reader is not None:
+                    reader.text_received(text[start:end])
+        finally:
+            ptr.hold = 0
+            self._fast.ring_doorbells()

@@ -95,7 +95,7 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         )
         if taken > 0:
             prot.copied_bytes += taken
-            if ptr.doorbell or ptr.nevents:
+            if ptr.nevents or (ptr.doorbell and not ptr.hold):
                 run_events(prot.fast)
             return taken
         if taken == -errno.EAGAIN:

@@ -144,6 +144,7 @@ struct us_tcp_fast {
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
+	uint32_t hold;		/* more will follow in a moment: doorbells wait for it */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;

@@ -119,6 +119,11 @@ static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue 
 {
 	struct us_igb_tx_ring *ring = queue->ring;
 
+	if (fast->hold && us_igb_tx_room(ring) >= ring->count / 2) {
+		queue->doorbell = 1;
+		fast->doorbell = 1;
+		return;
+	}
 	if (queue->nic)
 		us_nic_write_tdt(queue->nic, queue->index, ring->next_to_use);
 	if (queue->nic && !ring->stopped && us_igb_tx_room(ring) < ring->count / 2)
