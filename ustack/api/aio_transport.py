@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ustack.api.aio_socket import TransportSocket
 from ustack.api.names import api_address
 from ustack.api.zerocopy import send_chunk
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
-    from ustack.inet.dgram import DgramSocket
     from ustack.inet.sockets import InetSocket
     from ustack.runtime.inline import InlineRuntime
 
@@ -27,48 +27,6 @@ HIGH_WATER_BYTES = 64 * 1024
 """asyncio's own default for pause_writing."""
 READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
 WRITABLE = EPOLLOUT | EPOLLERR | EPOLLHUP
-
-
-class TransportSocket:
-    """What ``get_extra_info("socket")`` hands out: names and options, no data."""
-
-    __slots__ = ("_runtime", "_sock")
-
-    family = _socket.AF_INET
-
-    def __init__(self, runtime: InlineRuntime, sock: InetSocket | DgramSocket) -> None:
-        self._runtime = runtime
-        self._sock = sock
-
-    @property
-    def type(self) -> _socket.SocketKind:
-        """SOCK_STREAM or SOCK_DGRAM."""
-        return _socket.SocketKind(self._sock.type)
-
-    @property
-    def proto(self) -> int:
-        """The protocol number."""
-        return self._sock.protocol
-
-    def getsockname(self) -> tuple[str, int]:
-        """Return the local address."""
-        return api_address(self._sock.getsockname())
-
-    def getpeername(self) -> tuple[str, int]:
-        """Return the remote address."""
-        return api_address(self._sock.getpeername())
-
-    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
-        """Set an option of the core socket."""
-        self._runtime.call(self._sock.setsockopt, level, optname, value)
-
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
-        """Return an option of the core socket."""
-        return self._runtime.call(self._sock.getsockopt, level, optname, buflen)
-
-    def ioctl(self, request: int) -> int:
-        """Answer SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK."""
-        return self._runtime.call(self._sock.ioctl, request)
 
 
 class StackTransport(asyncio.Transport):

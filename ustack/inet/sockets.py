@@ -130,7 +130,7 @@ class InetSocket:
         self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
 
     def set_reader(self, reader: TextReader | None) -> None:
-        """Have ``reader`` be handed the text as it comes, by ``Stack.deliver_text``; None: no longer.
+        """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
 
         What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
         received as ever; it lies behind what was handed over before.

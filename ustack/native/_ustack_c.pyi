@@ -292,6 +292,7 @@ class us_tcp_fast:
     min_rtt_wlen_us: int
     genid: int
     gro: int
+    hold: int
     doorbell: int
     batch: int
     nevents: int
