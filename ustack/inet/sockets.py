@@ -246,7 +246,7 @@ class InetSocket:
         if flags & ~SEND_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
         sk = self._live()
-        if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+        if self.connecting and sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
 
