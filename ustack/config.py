@@ -238,6 +238,9 @@ class TcpConfig:
     """Receive buffer in bytes: least, first, largest by autotuning."""
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
+    tcp_mem: tuple[int, int, int] = (0, 0, 0)
+    """Pages of all connections' data: below the first no pressure, above the second pressure,
+    above the third no more. All 0: by the size of the arena (``tcp_init_mem``)."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
     ip_local_reserved_ports: PortSet = NO_PORTS
     """Ports of that range which are only for those who name them."""

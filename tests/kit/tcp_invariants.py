@@ -33,11 +33,11 @@ NO_MEMORY = -1
 """Where ``edges`` remembers how often text was refused: only then may a window be closed."""
 
 
-def check_stack(stack: Stack, edges: dict[int, int]) -> None:
+def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
     """Hold every invariant against every connection.
 
     Args:
-        edges: right edge of each connection's window by generation; kept between calls.
+        edges: right edge of each connection's window by handle and IRS; kept between calls.
     """
     tcp = stack.tcp
     for key, sk in tcp.ehash.items():
@@ -79,7 +79,7 @@ def _send_side(sk: Any) -> None:
     assert 0 < tp.rto_us <= TCP_RTO_MAX_US
 
 
-def _receive_side(sk: Any, edges: dict[int, int]) -> None:
+def _receive_side(sk: Any, edges: dict[Any, int]) -> None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return
@@ -91,10 +91,11 @@ def _receive_side(sk: Any, edges: dict[int, int]) -> None:
     else:
         assert tp.receive_queue.len == 0 or sk.orphaned
     edge = tp.rcv_wup + tp.rcv_wnd & SEQ_MASK
-    before = edges.get(tp.generation, edge)
+    connection = (sk.handle, tp.irs)
+    before = edges.get(connection, edge)
     starved = sk.prot.mib_ext.TCPRcvQDrop != edges.get(NO_MEMORY, 0)
     assert seq_diff(edge, before) >= 0 or starved, "the window has shrunk"
-    edges[tp.generation] = edge
+    edges[connection] = edge
     if sk.ofo is not None:
         entries = sk.ofo._entries
         assert entries, "an out-of-order queue with nothing in it"

@@ -1,4 +1,4 @@
-"""``ustack.socket.socket`` when the stack is a running ustackd's: a real descriptor.
+"""``ustack.socket.socket`` of TCP when the stack is a running ustackd's: a real descriptor.
 
 The descriptor is one end of a socketpair whose other end the daemon has joined to the TCP
 socket. So reading, writing, waiting and closing are the standard library's and the kernel's
@@ -22,7 +22,6 @@ from ustack.api.names import api_address, core_address
 from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
 
 SOL_SOCKET = int(_socket.SOL_SOCKET)
-SOCK_TYPE_MASK = 0xF
 RIGHTS_BYTES = _socket.CMSG_SPACE(4)
 OWN_OPTIONS = frozenset(map(int, (20, 21)))
 """SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
@@ -34,32 +33,14 @@ BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
 
 class RemoteSocket(_socket.socket):
-    """A TCP socket of the daemon that ``link`` leads to.
-
-    Args:
-        fileno: a descriptor that is such a socket already.
-    """
+    """A socket of the daemon that ``link`` leads to; see ``remote_socket``."""
 
     is_ustack_socket = True
     """``isinstance(sock, ustack.socket.socket)`` holds, whatever the sockets are made of."""
 
-    def __init__(
-        self,
-        link: DaemonLink,
-        family: int = -1,
-        type: int = -1,
-        proto: int = -1,
-        fileno: int | None = None,
-    ) -> None:
+    def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
-        nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
-        kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
-        if fileno is None:
-            domain = int(_socket.AF_INET) if family == -1 else int(family)
-            fileno = link.socket(Call(protocol.SOCKET, domain, kind, max(proto, 0)))
-        super().__init__(_socket.AF_INET, kind, max(proto, 0), fileno)
-        if nonblocking:
-            self.setblocking(False)
+        super().__init__(_socket.AF_INET, type, proto, fileno)
 
     def _call(self, op: int, **values: Any) -> Answer:
         fd = self.fileno()
@@ -71,13 +52,13 @@ class RemoteSocket(_socket.socket):
         """Let multiprocessing pass the socket on, as it does the standard library's."""
         from multiprocessing.reduction import DupFd
 
-        return _rebuild, (self._link.path, DupFd(self.fileno()), int(self.type), self.proto)
+        kind = type(self), int(self.type), self.proto
+        return _rebuild, (self._link.path, DupFd(self.fileno()), *kind)
 
     def dup(self) -> RemoteSocket:
         """Return a second socket object with a descriptor of its own."""
-        sock = RemoteSocket(
-            self._link, self.family, self.type, self.proto, fileno=_socket.dup(self.fileno())
-        )
+        fd = _socket.dup(self.fileno())
+        sock = self.__class__(self._link, self.type, self.proto, fd)
         sock.settimeout(self.gettimeout())
         return sock
 
@@ -102,7 +83,7 @@ class RemoteSocket(_socket.socket):
         if not fds:
             self._raise(errno.EMFILE if data else errno.EINVAL)
         peer_addr, _, peer_port, _ = ACCEPTED.unpack(data)
-        conn = RemoteSocket(self._link, self.family, self.type, self.proto, fileno=fds[0])
+        conn = RemoteSocket(self._link, self.type, self.proto, fds[0])
         if _socket.getdefaulttimeout() is None and self.gettimeout():
             conn.setblocking(True)
         return conn, api_address(unpack_address(peer_addr, peer_port))
@@ -215,6 +196,21 @@ class RemoteSocket(_socket.socket):
         """Receive into a buffer; a stream has no address of origin."""
         return self.recv_into(buffer, nbytes, flags), None
 
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> Any:
+        """Receive; a stream has neither ancillary data nor an address of origin."""
+        return self.recv(bufsize, flags), [], 0, None
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0) -> Any:
+        """Receive into several buffers; see ``recvmsg``."""
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        try:
+            count = super().recvmsg_into(views, 0, flags)[0]
+        except OSError as exc:
+            self._explain(exc)
+        if not count and any(view.nbytes for view in views):
+            self._check_end()
+        return count, [], 0, None
+
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken."""
         if flags & MSG_OOB:
@@ -274,9 +270,10 @@ class RemoteSocket(_socket.socket):
         raise OSError(error, os.strerror(error))
 
 
-def _rebuild(path: str, passed: Any, type: int, proto: int) -> RemoteSocket:
+def _rebuild(
+    path: str, passed: Any, cls: type[RemoteSocket], type: int, proto: int
+) -> RemoteSocket:
     """Make a socket that another process has passed on."""
     from ustack.api.stacks import daemon_link
 
-    link = daemon_link() or DaemonLink(path)
-    return RemoteSocket(link, -1, type, proto, fileno=passed.detach())
+    return cls(daemon_link() or DaemonLink(path), type, proto, passed.detach())

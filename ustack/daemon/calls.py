@@ -19,6 +19,8 @@ from typing import NamedTuple
 from ustack.api.protocol import (
     BIND,
     CONNECT,
+    DATAGRAM,
+    DISCONNECT,
     GETPEERNAME,
     GETSOCKNAME,
     GETSOCKOPT,
@@ -27,6 +29,8 @@ from ustack.api.protocol import (
     LISTEN,
     MAX_DATA,
     MAX_REQUEST_BYTES,
+    RECVERR,
+    SENDMSG,
     SENDOOB,
     SETSOCKOPT,
     SHUTDOWN,
@@ -39,7 +43,7 @@ from ustack.api.protocol import (
     rights,
     rights_in,
 )
-from ustack.daemon.join import Join
+from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join_hub import JoinHub, Owner
 
 REQUESTS_PER_TURN = 16
@@ -67,7 +71,7 @@ class CallServer:
         self.hub = hub
         self._ports = ports
         self._owners: dict[int, Owner] = {}
-        self._handlers: Mapping[int, Callable[[Call, Join, int, Owner], Answer | None]] = {
+        self._handlers: Mapping[int, Callable[[Call, ClientEnd, int, Owner], Answer | None]] = {
             BIND: self._bind,
             LISTEN: _listen,
             CONNECT: _connect,
@@ -78,6 +82,9 @@ class CallServer:
             GETSOCKOPT: _getsockopt,
             IOCTL: _ioctl,
             SENDOOB: _sendoob,
+            DISCONNECT: _disconnect,
+            SENDMSG: _sendmsg,
+            RECVERR: _recverr,
         }
 
     def owner(self, pid: int, uid: int, gid: int) -> Owner:
@@ -114,13 +121,14 @@ class CallServer:
     def _socket(self, call: Call, owner: Owner) -> socket.socket:
         if call.level != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        if call.name != socket.SOCK_STREAM:
-            raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
-        if call.value not in (0, socket.IPPROTO_TCP):
-            raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+        if call.name == socket.SOCK_RAW and owner.uid not in (0, os.geteuid()):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self.hub.check_room(owner)
         runtime = self.hub.runtime
-        return self.hub.join(runtime.call(runtime.stack.socket, call.name), owner)[1]
+        core = runtime.call(runtime.stack.socket, call.name, call.value, (owner.gid,))
+        if call.name == socket.SOCK_STREAM:
+            return self.hub.join(core, owner)[1]
+        return runtime.call(self.hub.join_dgram, core, owner)
 
     def _after_the_end(self, call: Call, fd: int) -> Answer:
         """Answer for a connection that is over, while its descriptor is still open."""
@@ -132,50 +140,66 @@ class CallServer:
             return Answer()
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
-    def _bind(self, call: Call, join: Join, fd: int, owner: Owner) -> None:
+    def _bind(self, call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
         if not self._ports.permits(owner.uid, call.port):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         join.core.bind(call.addr, call.port)
 
 
-def _listen(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _listen(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.listen(max(call.value, 0))
 
 
-def _connect(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _connect(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.connect(call.addr, call.port, fd)
 
 
-def _shutdown(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _shutdown(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.shutdown(call.value)
 
 
-def _getsockname(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _getsockname(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(0, *join.core.getsockname())
 
 
-def _getpeername(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _getpeername(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(0, *join.core.getpeername())
 
 
-def _setsockopt(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _setsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     if (call.level, call.name) == (socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT):
         # The SYN would wait for the first write, which we learn of only after connect().
         raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
     join.core.setsockopt(call.level, call.name, call.data)
 
 
-def _ioctl(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _ioctl(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(join.core.ioctl(call.name))
 
 
-def _sendoob(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _sendoob(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(join.send_oob(call.data))
 
 
-def _getsockopt(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _disconnect(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
+    join.disconnect()
+
+
+def _sendmsg(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    if len(call.data) < DATAGRAM.size:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return Answer(join.send_datagram(memoryview(call.data)))
+
+
+def _recverr(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return join.receive_error()
+
+
+def _getsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     room = min(max(call.value, 0), MAX_DATA)
     value = join.core.getsockopt(call.level, call.name, room)
+    if (call.level, call.name) == (SOL_SOCKET, SO_ERROR):
+        join.refresh()
     data = value if isinstance(value, bytes) else struct.pack("i", value)[:room]
     return Answer(data=data)
 

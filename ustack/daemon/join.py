@@ -1,31 +1,24 @@
-"""A client's descriptor joined to a socket of the stack.
+"""A client's descriptor joined to a TCP socket.
 
-The client holds one end of a socketpair, a ``Join`` the other. Bytes move in C between that
-end and TCP's queues (``tcp.splice``), as far as each side has room. When the last reference to
-the client's end is gone, by close(), exit or kill, the kernel says so (EPOLLHUP), and that is
-the close() of the socket; so references over dup, fork and passing need no counting here.
-A pair that is shut down in both directions looks the same, and nothing is left to do for it.
+Bytes move in C between the daemon's end of the pair and TCP's queues (``tcp.splice``), as far
+as each side has room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import select
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 from ustack.api.protocol import ACCEPTED, pack_address, rights
-from ustack.sock.wait import WaitEntry
+from ustack.daemon.client_end import HUP, IN, OUT, ClientEnd, outq
 
 if TYPE_CHECKING:
     from ustack.daemon.join_hub import JoinHub, Owner
     from ustack.inet.sockets import InetSocket
 
-IN, OUT, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
-SIOCOUTQ = 0x5411
 PLUG = bytes(64 * 1024)
 """Enough to make a descriptor whose connection is not there yet unwritable."""
 LISTENER_SNDBUF = 8192
@@ -36,40 +29,30 @@ MSG_TRUNC = int(socket.MSG_TRUNC)
 IDLE, CONNECTING, LISTENING, STREAM, HUNG_UP = range(5)
 
 
-class Join:
-    """One socket of a client; ``inode`` is that of the client's end."""
+class Join(ClientEnd):
+    """One TCP socket of a client."""
 
     __slots__ = (
-        "_blocked", "_entry", "_error", "_fin_given", "_hub", "_leftover", "_mask", "_mode",
-        "_plug", "_read_shut", "_scheduled", "_sock", "_unit", "_unread", "core", "fd", "inode",
-        "owner",
+        "_blocked", "_error", "_fin_given", "_leftover", "_mode", "_plug", "_read_shut", "_unit",
+        "_unread",
     )  # fmt: skip
 
     def __init__(
         self, hub: JoinHub, core: InetSocket, end: socket.socket, inode: int, owner: Owner
     ) -> None:
-        self._hub = hub
-        self.core = core
-        self._sock = end
-        self.fd = end.fileno()
-        self.inode = inode
-        self.owner = owner
+        super().__init__(hub, core, end, inode, owner)
         self._mode = IDLE
-        self._mask = 0
         self._plug = 0
         self._unit = 0
         """Bytes that one connection in a listener's pair counts for (SIOCOUTQ)."""
         self._leftover = b""
         """Read from the client when the stack was out of memory."""
         self._blocked = False
-        self._scheduled = False
         self._fin_given = False
         self._read_shut = False
         self._error = 0
         self._unread = False
         """The client's end was closed before all that it had been given was read."""
-        self._entry = WaitEntry(self._wake)
-        core.wq.add(self._entry)
 
     # What the client asks for.
 
@@ -126,28 +109,9 @@ class Join:
         waiting = outq(self.fd)
         return -(-waiting // self._unit) if self._unit else 0
 
-    def close(self, *, unread: bool = False) -> None:
-        """Let go of both sides; ``unread`` as ``InetSocket.close``."""
-        if self.core.closed:
-            return
-        self.core.wq.remove(self._entry)
-        self.core.close(unread=unread)
-        self._hub.forget(self)
-        self._sock.close()
-
     # Events.
 
-    def _wake(self, events: int) -> bool:
-        """The socket's wait queue: look at it once the stack has done with this batch."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._hub.runtime.defer(self._changed)
-        return True
-
     def _changed(self) -> None:
-        self._scheduled = False
-        if self.core.closed:
-            return
         if self._mode == STREAM:
             self._to_client()
         elif self._mode == LISTENING:
@@ -164,14 +128,13 @@ class Join:
             return
         if events & OUT:
             self._watch(self._mask & ~OUT)
-            self._changed()
+            self._look()
         if events & IN and not self.core.closed:
             self._from_client()
 
     def _watch(self, mask: int) -> None:
-        if mask != self._mask and self._mode != HUNG_UP:
-            self._mask = mask
-            self._hub.watch(self.fd, mask)
+        if self._mode != HUNG_UP:
+            super()._watch(mask)
 
     # Connecting and accepting.
 
@@ -218,7 +181,7 @@ class Join:
             except OSError:
                 return
             self._hand_over_one(child, join, client_end)
-        self._hub.when_there_is_room(self._changed)
+        self._hub.when_there_is_room(self._look)
 
     def _hand_over_one(self, child: InetSocket, join: Join, client_end: socket.socket) -> None:
         try:
@@ -325,7 +288,7 @@ class Join:
     def _changed_in_time(self) -> None:
         if self._leftover and not self.core.closed:
             self._from_client()
-            self._changed()
+            self._look()
 
     # Ends.
 
@@ -360,8 +323,3 @@ class Join:
                 while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):
                     pass
         self.close(unread=self._unread)
-
-
-def outq(fd: int) -> int:
-    """Return what a socket's send buffer holds, as the kernel counts it (SIOCOUTQ)."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, SIOCOUTQ, b"\0\0\0\0"))[0])

@@ -166,6 +166,7 @@ class TcpExtMib:
     TCPLossProbeRecovery: int = 0
     TCPRenoRecoveryFail: int = 0
     TCPSackRecoveryFail: int = 0
+    TCPRcvCollapsed: int = 0
     TCPDSACKOldSent: int = 0
     TCPDSACKOfoSent: int = 0
     TCPDSACKRecv: int = 0
@@ -183,6 +184,8 @@ class TcpExtMib:
     TCPMD5Failure: int = 0
     TCPSackMerged: int = 0
     TCPAbortOnLinger: int = 0
+    TCPMemoryPressures: int = 0
+    TCPMemoryPressuresChrono: int = 0
     TCPFastOpenActive: int = 0
     TCPFastOpenActiveFail: int = 0
     TCPTimeWaitOverflow: int = 0

@@ -205,5 +205,5 @@ def _make_child(request: RequestSock, seg: Segment) -> TcpSock | DropReason:
         req.acked = 1
         return child
     reqsk_drop(request)
-    queues.accept_queue.append(child.tp.handle)
+    queues.accept_queue.append(child.handle)
     return child

@@ -102,7 +102,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     tp.state = TCP_SYN_RECV
     tp.inet_id = prot.rng.getrandbits(16)
     prot.ehash.insert(child)
-    child.bind_bucket = bind_bucket_share(prot, child, tp.sport)
+    child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))

@@ -69,7 +69,7 @@ def _tcp_get_cookie_sock(
         return DropReason.IP_OUTNOROUTES
     child = tcp_v4_syn_recv_sock(request, seg)
     if not isinstance(child, DropReason):
-        lsk.listen.accept_queue.append(child.tp.handle)
+        lsk.listen.accept_queue.append(child.handle)
     return child
 
 

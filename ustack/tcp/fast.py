@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.config import LINUX_6
 from ustack.ipv4.fib import RTN_UNICAST
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.native.siphash import KEY_BYTES
 
@@ -60,6 +61,7 @@ class TcpFast:
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
+        self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6

@@ -18,6 +18,7 @@ from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.input import is_over
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.sndbuf import tcp_check_space
+from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT
 from ustack.tcp.transmit import tcp_send_ack
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
     from ustack.tcp.sock import TcpSock
 
-_EVENT = Struct("=IIIII4xq")
-"""struct us_tcp_event: handle, generation, what, pkts_acked, prior_packets, rtt_us."""
+_EVENT = Struct("=QIII4xq")
+"""struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+UNCONNECTED = (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT)
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
@@ -88,10 +90,10 @@ def run_events(fast: TcpFast) -> None:
     if not ptr.nevents:
         return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
-    for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
+    for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = socks.get(handle)
-        if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
-            continue  # closed by whoever was woken before it
+        if sk is None or sk.tp.state in UNCONNECTED:
+            continue  # by whoever was woken before it
         if what & (EV_ACKED | EV_XMIT):
             _acked(sk, what, pkts, prior_packets, rtt_us)
             continue

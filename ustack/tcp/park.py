@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
-from ustack.lib.errors import StateError
 from ustack.native.lib import ffi, lib
 from ustack.tcp.sock import CURR_ESTAB, TcpSock
 
@@ -110,11 +109,11 @@ class ParkingLot:
         tp.slow |= lib.US_TCP_SLOW_PARKED
         tp.dst = ffi.NULL
         if sk.ca_priv is not None:
-            self.ca_priv[tp.handle] = sk.ca_priv
+            self.ca_priv[sk.handle] = sk.ca_priv
         lib.us_tcp_forget_timers(sk.prot.fast.ptr, tp)
         if sk.keepalive_timer is not None:
             sk.keepalive_timer.arg = None  # its entry may stay in the heap: not so the socket
-        del sk.prot.socks[tp.handle]
+        del sk.prot.socks[sk.handle]
         return True
 
     def _number_of(self, combination: tuple[Any, ...]) -> int | None:
@@ -141,7 +140,7 @@ def tcp_may_park(sk: TcpSock) -> bool:
         return False
     if any(getattr(sk, name) for name in NOTHING):
         return False
-    if sk.bind_bucket is None or sk in sk.bind_bucket.owners:
+    if not tp.bind_share:
         return False
     if tp.icsk_timeout_us or tp.icsk_ack_timeout_us:
         return False
@@ -152,11 +151,11 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     """Make the object of a parked connection again.
 
     Raises:
-        StateError: it is over: a bug of ours.
+        KeyError: it is over.
     """
     tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
     if not tp or not tp.slow & lib.US_TCP_SLOW_PARKED:
-        raise StateError(f"no parked connection {handle}")
+        raise KeyError(handle)
     sk = TcpSock(prot, prot.congestion.default, tp)
     lot = prot.parking
     for name, value in zip(OPTIONS, lot.options_of(tp), strict=True):

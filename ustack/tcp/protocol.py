@@ -21,6 +21,7 @@ from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.inbox import Inbox
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
@@ -91,6 +92,7 @@ class TcpProt:
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
         self.orphan_count = 0
+        self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
@@ -116,7 +118,11 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
 
     def set_config(self, config: StackConfig) -> None:
@@ -163,7 +169,7 @@ class TcpProt:
     def put_port(self, sk: TcpSock) -> None:
         """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
-            bind_bucket_remove(self, sk, sk.bind_bucket)
+            bind_bucket_remove(self, sk, sk.tp, sk.bind_bucket)
             sk.bind_bucket = None
             sk.by_connect = False
 

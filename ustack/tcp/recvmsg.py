@@ -75,6 +75,7 @@ def tcp_bytes_read(sk: TcpSock, length: int) -> None:
     """Account for bytes that have left the receive queue for the application."""
     tp = sk.tp
     tp.copied_seq = tp.copied_seq + length & SEQ_MASK
+    sk.prot.pressure.reclaim()
     if sk.opts.peek_off >= 0:
         sk.opts = replace(sk.opts, peek_off=max(sk.opts.peek_off - length, 0))
     if sk.urg is not None:

@@ -13,10 +13,10 @@ from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
+    tcp_check_oom,
     tcp_destroy,
     tcp_done,
     tcp_shutdown_write,
-    tcp_too_many_orphans,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
@@ -53,7 +53,7 @@ def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
     sk.prot.orphan_count += 1
     if sk.tp.state == TCP_FIN_WAIT2 and _limit_fin_wait2(sk):
         return
-    if sk.tp.state != TCP_CLOSE and tcp_too_many_orphans(sk.prot):
+    if sk.tp.state != TCP_CLOSE and tcp_check_oom(sk):
         _abort_orphan(sk)
         sk.prot.mib_ext.TCPAbortOnMemory += 1
     if sk.tp.state == TCP_CLOSE:

@@ -15,6 +15,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
+from ustack.tcp.mem import sk_page_frag_failed, tcp_wmem_schedule
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_push
 from ustack.tcp.sndbuf import sk_stream_room
@@ -62,6 +63,10 @@ def sk_stream_wait_room(sk: TcpSock) -> int:
     room = sk_stream_room(sk, tcp_size_goal(sk, tcp_current_mss(sk)))
     if room <= 0:
         sk.nospace = True
+        raise socket_error(errno.EAGAIN)
+    room = tcp_wmem_schedule(sk, room)
+    if not room:
+        sk.prot.pressure.sk_stream_wait_memory(sk)
         raise socket_error(errno.EAGAIN)
     return room
 
@@ -113,10 +118,16 @@ def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, fla
     taken = 0
     while taken < length:
         room = sk_stream_room(sk, goal)
-        if room > 0:
-            n = _append(sk, data, taken, min(length - taken, room), goal)
-            taken += n
-        if room <= 0 or (n < room and taken < length):
+        if room <= 0:
+            break
+        want = tcp_wmem_schedule(sk, min(length - taken, room))
+        n = _append(sk, data, taken, want, goal) if want else 0
+        taken += n
+        if not want:
+            sk.prot.pressure.sk_stream_wait_memory(sk)
+            break
+        if n < want:
+            sk_page_frag_failed(sk)
             break
         if taken < length:
             tcp_push(sk, goal, TCP_NAGLE_PUSH, more=False)  # perhaps that makes room
@@ -145,7 +156,11 @@ def _append(
         source = ffi.from_buffer(memoryview(data)[start : start + count])
     else:
         source = data if type(data) is bytes else ffi.from_buffer(data)
+    is_first = not tp.write_queue.len
     taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
+    if is_first and not taken:  # nothing of his own would wake him (sk_forced_mem_schedule)
+        few = min(count, sk.prot.config.tcp_wmem[0])
+        taken = lib.us_bq_append_forced(sk.prot.mem.ptr, sk.sndq, source, few)
     sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
     return taken

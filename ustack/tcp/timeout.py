@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
-from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
+from ustack.tcp.close import tcp_check_oom, tcp_done, tcp_write_err
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.delack import tcp_delack_timer
@@ -276,7 +276,7 @@ def tcp_out_of_resources(sk: TcpSock, *, do_reset: bool) -> bool:
     prot = sk.prot
     silent_us = prot.clock.now_us - tp.lsndtime_us
     shift = int(silent_us > 2 * tp.icsk_rto_max_us or not do_reset) + bool(sk.sk_err_soft)
-    if not tcp_too_many_orphans(prot, shift):
+    if not tcp_check_oom(sk, shift):
         return False
     window_closed = not tp.snd_wnd and tp.snd_una == tp.snd_nxt
     if do_reset or silent_us <= TCP_TIMEWAIT_LEN_US or window_closed:

@@ -122,7 +122,7 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
-    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw.sport)
+    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw, tw.tw.sport)
     if substate == TCP_TIME_WAIT:
         timeout_us = TCP_TIMEWAIT_LEN_US
     timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
@@ -167,7 +167,7 @@ def tw_kill(tw: TimewaitSock) -> None:
     if prot.twhash.get(tw.key) is tw:
         del prot.twhash[tw.key]
     if tw.bind_bucket is not None:
-        bind_bucket_remove(prot, tw, tw.bind_bucket)
+        bind_bucket_remove(prot, tw, tw.tw, tw.bind_bucket)
         tw.bind_bucket = None
     prot.tw_cache.free(tw.tw)
     tw.tw = None

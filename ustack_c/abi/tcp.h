@@ -60,7 +60,7 @@ struct us_tcp_sock {
 	uint32_t daddr;
 	uint16_t sport;
 	uint16_t dport;
-	uint32_t generation;		/* changes whenever the slab object is reused */
+	uint32_t generation;		/* tells this use of its place from the earlier ones */
 
 	/* What a sender needs for each segment. */
 	uint32_t write_seq;		/* one past the last byte the application wrote */
@@ -173,8 +173,8 @@ struct us_tcp_sock {
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
-	uint32_t hash;
-	uint32_t handle;		/* number of its place, see us_tcp_handle */
+	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
+	uint32_t place;			/* number of its place in the arena, see us_tcp_place */
 
 	/* What tcp_info shows. */
 	uint32_t segs_in;
@@ -239,6 +239,7 @@ struct us_timewait_sock {
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
 	uint8_t tos;
+	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif

@@ -38,12 +38,10 @@
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
-	uint32_t handle;
-	uint32_t generation;
+	uint64_t handle;
 	uint32_t what;
 	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
 	uint32_t prior_packets;	/* segments in flight before */
-	uint32_t unused;
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
@@ -120,6 +118,14 @@ struct us_tcp_mib {
 	uint64_t fast_tx;	/* packets that it sent */
 };
 
+/* The connections of one kind on a local port; see ustack/tcp/ports.py. */
+struct us_bind_share {
+	uint32_t count;
+	uint32_t next;		/* on the list of free places, or of emptied counters */
+	uint16_t port;
+	uint8_t is_emptied;	/* the count was 0 since Python last looked */
+};
+
 struct us_tcp_ehash;
 
 /* The fast path of one stack. */
@@ -127,6 +133,10 @@ struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_bind_share *shares;
+	uint32_t nshares;
+	uint32_t free_shares;
+	uint32_t emptied_shares;
 	uint64_t now_us;
 	uint32_t on;		/* C may receive and send now */
 	uint32_t may_xmit;	/* ... and decide what to send */
@@ -141,6 +151,9 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
+	uint32_t memory_pressure;	/* TCP holds too much of the arena */
+	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
 	uint32_t gro;		/* the receiving device's GRO is on */
@@ -162,14 +175,26 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 /* Connections by four-tuple, from the SYN on. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
-uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport);
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
-uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max);
 
-/* A control block's place in the arena, as a number that is never 0. */
-uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
-struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+/* Pages that all connections' data occupies (tcp_memory_allocated). */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
+
+/* A control block's place in the arena, and with its generation above that its handle: never 0,
+ * and nobody's when the block has been given back, whoever has the place then. */
+uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint64_t us_tcp_handle(const struct us_tcp_sock *tp);
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint64_t handle);
+
+/* Who shares a port: connections take a share when they come and give it back when they go. */
+uint32_t us_bind_share_alloc(struct us_tcp_fast *fast, uint16_t port);
+void us_bind_share_free(struct us_tcp_fast *fast, uint32_t index);
+void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
+void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
+uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 
 /* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
 void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,

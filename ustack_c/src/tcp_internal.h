@@ -11,6 +11,9 @@
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
 
+#define US_LARGE_ORDER 4	/* of the buffers that hold a super-frame */
+#define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
+
 #define US_TCP_FIN 0x01
 #define US_TCP_PSH 0x08
 #define US_TCP_ACK 0x10
@@ -60,6 +63,7 @@ struct us_tcp_seg {
 	uint32_t gso_size;
 	uint32_t ip_len;
 	const uint8_t *iph;
+	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
 	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
@@ -113,6 +117,8 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
+bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
+
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
 void us_tcp_fill_inbox(struct us_tcp_fast *fast);
@@ -120,7 +126,7 @@ void us_tcp_fill_inbox(struct us_tcp_fast *fast);
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
 uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
-uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
+uint32_t us_tcp_new_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
 void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t len);

@@ -33,7 +33,7 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 		return false;	/* cwnd shrinks after idle time */
 	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
 		return false;	/* and what was not used of it */
-	return us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST;
+	return us_tcp_memory_abounds(fast);
 }
 
 /* sk_gso_max_size: how much payload a super-frame may have, 0 if the device takes none */
@@ -59,7 +59,7 @@ uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 	return us_max32(goal - goal % mss, mss);
 }
 
-/* tcp_tso_segs: how many segments a super-frame may have now */
+/* tcp_tso_segs: how many segments a super-frame may have now, never more than a packet holds */
 static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const uint32_t most = us_tcp_gso_max_size(tp);
@@ -71,7 +71,8 @@ static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_
 		size += most >> (tp->rtt_min_us >> fast->tso_rtt_log);
 	if (size > most)
 		size = most;
-	return us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	size = us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	return us_min32((uint32_t)size, us_max32(most / tp->mss_cache, 1));
 }
 
 /* Whether the ACK of what has been out longest is due in a moment. */
@@ -198,6 +199,7 @@ void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	if (!tp->nospace)
 		return;
 	if (!tp->sndbuf_locked && !tp->snd_shutdown &&
+	    us_tcp_memory_allocated(fast) < fast->mem_limits[0] &&
 	    tp->snd_nxt - tp->snd_una < (uint64_t)tp->snd_cwnd * tp->mss_cache) {
 		us_tcp_sndbuf_expand(fast, tp);
 		tp->snd_cwnd_stamp_us = fast->now_us;

@@ -62,6 +62,7 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 		return false;
 	seg->gso_size = frame->gso_size;
 	seg->iph = iph;
+	seg->large = frame->large;
 	seg->ip_len = tot_len;
 	if (frame->ip_summed)
 		return true;
@@ -235,7 +236,7 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 		struct us_tcp_seg seg = {0};
 
 		n = 1;
-		if (us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST &&
+		if (us_tcp_memory_abounds(fast) &&
 		    us_tcp_parse(fast, mac, &frames[i], &seg) && us_tcp_is_predicted(fast, &seg)) {
 			n = us_tcp_gro(fast, mac, &frames[i], count - i, &seg);
 			if (n > 0) {

@@ -171,15 +171,15 @@ static bool us_tcp_read_makes_ack(const struct us_tcp_fast *fast, struct us_tcp_
 	window = us_tcp_receive_window(tp);
 	if (2ULL * window > tp->window_clamp)
 		return false;
-	offer = us_tcp_new_window(tp);
+	offer = us_tcp_new_window(fast, tp);
 	return offer && offer >= 2 * window;
 }
 
 /* Whether the receive queue may be read here: nothing but its length is to be looked at. */
 static bool us_tcp_may_read(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	return tp->receive_queue.len && fast->on && fast->may_xmit && !tp->slow &&
-	       tp->state == US_TCP_ESTABLISHED && !(tp->ack_pending & US_ACK_NOMEM);
+	return tp->receive_queue.len && fast->on && fast->may_xmit && !fast->memory_pressure &&
+	       !tp->slow && tp->state == US_TCP_ESTABLISHED && !(tp->ack_pending & US_ACK_NOMEM);
 }
 
 static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,

@@ -189,7 +189,7 @@ int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event)
 		struct us_tcp_sock *tp = us_tcp_of_timer(timer);
 
 		event->what = 0;
-		event->handle = tp->handle;
+		event->handle = us_tcp_handle(tp);
 		if (tp->icsk_ack_timeout_us && tp->icsk_ack_timeout_us <= now_us) {
 			tp->icsk_ack_timeout_us = 0;
 			if (!us_tcp_delack_timer(fast, tp))

@@ -24,6 +24,7 @@ from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
 from ustack.lib.drop_reason import DropReason
+from ustack.sock.wait import EPOLLIN
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
 from ustack.tcp.md5 import TCP_MD5SIG
@@ -506,6 +507,24 @@ def text_without_memory(h: Host) -> None:
     peer.send("P. 1:6(5) ack 1")
 
 
+def runs_low_on_memory(h: Host) -> None:
+    """Unread text is more than tcp_mem likes; it is read after seven milliseconds."""
+    sk, peer = h.established()
+    for at in range(1, 30_001, 1000):
+        peer.send(f"P. {at}:{at + 1000}(1000) ack 1")
+    h.advance_us(7_000)
+    while sk.poll() & EPOLLIN:
+        sk.recv(100_000)
+    h.settle()
+
+
+def holes_next_to_each_other(h: Host) -> None:
+    """Single bytes beyond a hole, the last one first, until the buffer is full of them."""
+    _, peer = h.established()
+    for at in range(70, 2, -1):
+        peer.send(f". {at}:{at + 1}(1) ack 1")
+
+
 def syn_without_memory(h: Host) -> None:
     """A SYN arrives and there is no page for the request."""
     h.listen()
@@ -914,6 +933,9 @@ TCP_EXT = {
         syn_data_is_swallowed, tcp_fastopen=5, tcp_fastopen_blackhole_timeout_us=SECOND
     ),
     "TCPAbortOnLinger": case(closes_without_lingering),
+    "TCPMemoryPressures": case(runs_low_on_memory, tcp_mem=(4, 5, 1000)),
+    "TCPMemoryPressuresChrono": case(runs_low_on_memory, 7, tcp_mem=(4, 5, 1000)),
+    "TCPRcvCollapsed": case(holes_next_to_each_other, 63, tcp_rmem=(4096, 16_384, 16_384)),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
     "TCPTimeWaitOverflow": case(time_wait, tcp_max_tw_buckets=0),

@@ -10,8 +10,9 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from ustack.config import UstackConfig
+from ustack.inet.sockets import InetSocket
 from ustack.sock.sock import Sock
-from ustack.sock.wait import EPOLLIN, WaitEntry
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, WaitEntry
 from ustack.tcp.park import NOTHING, OPTIONS
 from ustack.tcp.sock import TcpSock
 
@@ -70,6 +71,58 @@ def test_what_the_application_sends_goes_out():
     _, _, peers, socks = parked(3)
     socks[2].send(b"x" * 10)
     peers[2].expect("P. 1:11(10) ack 1")
+
+
+def other_object(h: Host, sk: Any) -> InetSocket:
+    """Another object for the connection of ``sk``, as an upcall brings one each time."""
+    return InetSocket(h.stack.tcp, sk._sk)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_object_whose_connection_was_closed_through_another_is_closed(idle):
+    h, _, peers, socks = parked()
+    kept = other_object(h, socks[0])
+    peers[0].send("P. 1:101(100) ack 1")  # unread: the close is a reset, and leaves nothing
+    socks[0].close()
+    assert kept.poll() == EPOLLERR | EPOLLHUP
+    assert not kept.established
+    if idle:
+        h.advance_us(IDLE_US)
+    for call in (lambda: kept.send(b"x"), lambda: kept.recv(1), kept.getpeername):
+        with pytest.raises(OSError) as error:
+            call()
+        assert error.value.errno == errno.EBADF
+    kept.close()
+
+
+def test_an_orphan_cannot_be_reached_through_an_object_that_was_kept():
+    h, _, _, socks = parked()
+    kept = other_object(h, socks[0])
+    socks[0].close()  # FIN_WAIT1: the protocol's socket lives on
+    with pytest.raises(OSError) as error:
+        kept.send(b"x")
+    assert error.value.errno == errno.EBADF
+    kept.close()
+    assert h.stack.tcp.orphan_count == 1
+
+
+def test_an_object_that_was_kept_does_not_reach_who_has_the_memory_now():
+    h, lsk, peers, socks = parked()
+    kept = other_object(h, socks[0])
+    peers[0].send("R. 1:1(0) ack 1")
+    place = socks[0]._sk.tp.place
+    socks[0].close()
+    late = h.peer(port=41_000)
+    late.handshake()
+    heir = lsk.accept()
+    assert heir._sk.tp.place == place
+    assert heir.handle != kept.handle
+    with pytest.raises(OSError) as error:
+        kept.send(b"x")
+    assert error.value.errno == errno.EBADF
+    kept.close()
+    heir.send(b"x")
+    late.expect("P. 1:2(1) ack 1")
 
 
 def test_text_that_waits_for_its_reader_waits_in_c():
