@@ -55,9 +55,10 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         assert lsk.listen is not None
         for key, request in lsk.listen.syn_queue.items():
             assert request.key == key
-            timer = request.timer or lsk.listen.table.timer
-            assert timer.pending
-            assert request.timer is None or tcp.reqsk_hash[key] is request
+            if request.req.in_table:
+                assert lsk.listen.table.timer.pending
+            else:
+                assert request.req.timer.pprev and tcp.reqsk_hash[key] == request
         young = sum(not r.req.num_timeout for r in lsk.listen.syn_queue.values())
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1

@@ -62,7 +62,7 @@ def _tcp_get_cookie_sock(
 ) -> TcpSock | DropReason | None:
     lsk = request.lsk
     assert lsk.listen is not None
-    request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
+    request.req.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     if not cookie_timestamp_decode(request, seg):
         return None
     if not _cookie_request_init(request, seg, mss):

@@ -25,6 +25,7 @@ from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -68,7 +69,7 @@ class TcpProt:
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
-        self.reqsk_hash: dict[FlowKey, RequestSock] = {}
+        self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
         """Fast Open connections whose handshake is not over, and their requests."""
@@ -107,7 +108,6 @@ class TcpProt:
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
         self.trace_set_state = TracePoint("tcp_set_state")
-        self._generation = 0
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -151,8 +151,9 @@ class TcpProt:
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""
-        self._generation = (self._generation + 1) & SEQ_MASK
-        return self._generation
+        ptr = self.fast.ptr
+        ptr.generation = (ptr.generation + 1) & SEQ_MASK
+        return int(ptr.generation)
 
     def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
         """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""

@@ -6,6 +6,7 @@
 #include "txlog.h"
 
 struct us_tcp_dst;
+struct us_tcp_listen;
 
 /* What CUBIC remembers of a connection (struct bictcp); see ustack/tcp/cong/cubic.py. */
 struct us_bictcp {
@@ -219,8 +220,15 @@ struct us_request_sock {
 	uint8_t num_timeout;		/* of those, because the peer was silent */
 	uint8_t syn_tos;		/* type of service of the SYN */
 	uint8_t acked;			/* third ACK seen, but the child has to wait */
+	uint8_t in_table;		/* linux-3.10: the listener's table has it, and its timer */
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint32_t generation;		/* tells its age */
 	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
-	uint64_t expires_us;		/* linux-3.10: when the SYN-ACK's time is over */
+	uint64_t expires_us;		/* when the SYN-ACK's time is over */
+	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
+	struct us_timer timer;
+	struct us_request_sock *hash_next;
+	struct us_tcp_listen *listen;	/* whose SYN queue it is on, NULL: nobody's */
 };
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */

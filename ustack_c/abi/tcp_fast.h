@@ -126,13 +126,28 @@ struct us_bind_share {
 	uint8_t is_emptied;	/* the count was 0 since Python last looked */
 };
 
+/* The queues of a listener (struct request_sock_queue). */
+struct us_tcp_listen {
+	struct us_tcp_sock *tp;		/* whose they are */
+	uint32_t max_ack_backlog;	/* what listen() asked for */
+	uint32_t qlen;			/* requests on the SYN queue */
+	uint32_t young;			/* of those, how many SYN-ACKs have not been repeated */
+	uint32_t accept_len;		/* children that wait for accept() */
+	uint32_t accept_head;
+	uint32_t accept_size;
+	uint64_t *accept_queue;		/* their handles, a ring */
+};
+
 struct us_tcp_ehash;
+struct us_reqsk_hash;
 
 /* The fast path of one stack. */
 struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_reqsk_hash *requests;	/* on all SYN queues */
+	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
 	uint32_t nshares;
 	uint32_t free_shares;
@@ -156,6 +171,7 @@ struct us_tcp_fast {
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t genid;		/* of the routing table */
+	uint32_t generation;	/* the last that a connection or a request got */
 	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t hold;		/* more will follow in a moment: doorbells wait for it */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
@@ -195,6 +211,22 @@ void us_bind_share_free(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
 uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
+
+/* Listeners and half-open connections. */
+struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
+void us_tcp_listen_destroy(struct us_tcp_listen *listen);
+int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
+uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
+uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
+void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
+			struct us_request_sock *req);
+void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);
+struct us_request_sock *us_reqsk_lookup(const struct us_tcp_fast *fast, uint32_t saddr,
+					uint16_t sport, uint32_t daddr, uint16_t dport);
+uint32_t us_reqsk_list(const struct us_tcp_fast *fast, const struct us_tcp_listen *listen,
+		       struct us_request_sock **out, uint32_t max);
+void us_reqsk_rearm(struct us_tcp_fast *fast, struct us_request_sock *req);
+struct us_request_sock *us_reqsk_expired(struct us_tcp_fast *fast);
 
 /* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
 void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,

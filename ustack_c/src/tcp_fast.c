@@ -26,7 +26,9 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 		fast->mem_limits[i] = UINT32_MAX;
 	fast->ehash = us_tcp_ehash_create(key16);
 	fast->wheel = us_timer_wheel_create(0);
-	if (!fast->ehash || !fast->wheel) {
+	fast->requests = us_reqsk_hash_create(key16);
+	fast->reqsk_timers = us_timer_wheel_create(0);
+	if (!fast->ehash || !fast->wheel || !fast->requests || !fast->reqsk_timers) {
 		us_tcp_fast_destroy(fast);
 		return NULL;
 	}
@@ -42,6 +44,8 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
+		us_reqsk_hash_destroy(fast->requests);
+		us_timer_wheel_destroy(fast->reqsk_timers);
 		free(fast->shares);
 	}
 	free(fast);

@@ -115,6 +115,9 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
+struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
+void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
