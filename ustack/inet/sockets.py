@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
 from ustack.sock.wait import (
     EPOLLERR,
@@ -35,9 +36,9 @@ from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_now, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_send_now, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
@@ -261,6 +262,11 @@ class InetSocket:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
 
+    def send_now(self, data: bytes) -> int:
+        """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
+        sk = self._prot.socks.get(self._handle)
+        return 0 if sk is None else tcp_send_now(sk, data)
+
     def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
         """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).
 
@@ -388,6 +394,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
+    def recv_now(self, n: int) -> bytes:
+        """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
+        sk = self._prot.socks.get(self._handle)
+        return b"" if sk is None else tcp_recv_now(sk, n)
+
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
@@ -466,7 +477,15 @@ class InetSocket:
 
     def poll(self) -> int:
         """Return the poll events that are true now (tcp_poll)."""
-        sk = self._open()
+        sk = self._prot.socks.get(self._handle) or self._open()
+        if sk is not None and not sk.sk_err:
+            plain: int = lib.us_tcp_poll(sk.prot.fast.ptr, sk.tp)
+            if plain >= 0:
+                return plain
+        return self._poll(self._open())
+
+    def _poll(self, sk: TcpSock | None) -> int:
+        """Do without C what ``poll`` does; None: it is closed."""
         if sk is None:
             return EPOLLERR | EPOLLHUP
         tp = sk.tp

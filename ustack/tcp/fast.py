@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 
+SCRATCH_BYTES = 256 * 1024
+
+
 class TcpFast:
     """The C side of one stack's TCP (``struct us_tcp_fast``)."""
 
@@ -36,6 +39,9 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        self.scratch: Any = ffi.new("uint8_t[]", SCRATCH_BYTES)
+        self.scratch_text = ffi.buffer(self.scratch)
+        """What ``tcp_recv_now`` reads into: how much there is is only known then."""
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []

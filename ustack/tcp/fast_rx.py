@@ -103,7 +103,7 @@ def run_events(fast: TcpFast) -> None:
             sk.sk_write_space()
         if what & EV_READABLE:
             sk.duplicate_sack = None
-            tcp_data_ready(sk)
+            sk.sk_data_ready()  # C takes text only for those who want any
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:

@@ -80,35 +80,42 @@ def tcp_push_written(sk: TcpSock, flags: int) -> None:
 def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -> int:
     """Take as much of ``data`` as the send buffer has room for; return how many bytes.
 
-    The usual case is C's, all of it in one call.
-
     Raises:
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
-    length = len(data)
-    if not flags and not sk.sk_err and sk.duplicate_sack is None:
-        prot = sk.prot
-        ptr = prot.fast.ptr
-        taken: int = lib.us_tcp_sendmsg(
-            ptr,
-            sk.tp,
-            data if type(data) is bytes else ffi.from_buffer(data),
-            length if length < SEND_MAX else SEND_MAX,
-            prot.clock.now_us,
-            prot.ip.fib.genid,
-        )
-        if taken > 0:
-            prot.copied_bytes += taken
-            if ptr.nevents or (ptr.doorbell and not ptr.hold):
-                run_events(prot.fast)
-            return taken
-        if taken == -errno.EAGAIN:
-            raise socket_error(errno.EAGAIN)
+    if not flags and (taken := tcp_send_now(sk, data)):
+        return taken
     sk_stream_check(sk)
-    if not length:
+    length = len(data)
+    return _sendmsg(sk, data, length, flags) if length else 0
+
+
+def tcp_send_now(sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
+    """Let C do it all, the usual case.
+
+    Returns:
+        How many bytes were taken; 0, and nothing has changed: there is no room, or it is out
+        of the ordinary.
+    """
+    if sk.sk_err or sk.duplicate_sack is not None:
         return 0
-    return _sendmsg(sk, data, length, flags)
+    prot = sk.prot
+    ptr = prot.fast.ptr
+    taken: int = lib.us_tcp_sendmsg(
+        ptr,
+        sk.tp,
+        data if type(data) is bytes else ffi.from_buffer(data),
+        min(len(data), SEND_MAX),
+        prot.clock.now_us,
+        prot.ip.fib.genid,
+    )
+    if taken <= 0:
+        return 0
+    prot.copied_bytes += taken
+    if ptr.nevents or (ptr.doorbell and not ptr.hold):
+        run_events(prot.fast)
+    return taken
 
 
 def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, flags: int) -> int:

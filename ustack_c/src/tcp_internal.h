@@ -156,6 +156,7 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
