@@ -64,7 +64,9 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
     edges[NO_MEMORY] = tcp.mib_ext.TCPRcvQDrop
     socks = list(tcp.ehash.values())
-    assert tcp.mib.CurrEstab == sum(s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks)
+    assert stack.net.mib.tcp.CurrEstab == sum(
+        s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
+    )
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
 
 
@@ -195,7 +197,7 @@ def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
         "listeners": list(tcp.listening_hash)[listening:],
         "ports": list(tcp.bhash)[listening:],
         "orphans": tcp.orphan_count,
-        "CurrEstab": tcp.mib.CurrEstab,
+        "CurrEstab": stack.net.mib.tcp.CurrEstab,
         "waiting for the device": list(tcp.tsq),
         "timers": [t for _, _, t in stack.net.timers._heap if t.pending and _is_tcp(t)],
     }

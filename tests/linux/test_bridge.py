@@ -122,7 +122,7 @@ def test_a_static_neighbour_is_believed_until_it_is_deleted(pair: Pair):
     )
     assert "1 packets transmitted, 0 received, 100% packet loss" in lost.stdout
     again = one.ns.run(script("ustack"), "--socket", str(one.socket_path), *neigh, "add", *wrong)
-    assert (again.returncode, again.stderr) == (1, "ustack: RTNETLINK answers: File exists\n")
+    assert (again.returncode, again.stderr) == (2, "ustack: RTNETLINK answers: File exists\n")
     one.cli(*neigh, "del", two.address, "dev", "eth0")
     assert "PERMANENT" not in one.cli(*neigh)
     assert " 0% packet loss" in ping(one, two.address, "-c", "1")

@@ -8,6 +8,7 @@ EPIPE that it shows for any failure is turned into the error that it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -26,9 +27,12 @@ RIGHTS_BYTES = _socket.CMSG_SPACE(4)
 OWN_OPTIONS = frozenset(map(int, (20, 21)))
 """SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
+SO_LINGER = int(_socket.SO_LINGER)
 SO_ERROR = int(_socket.SO_ERROR)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 MSG_OOB = int(_socket.MSG_OOB)
+MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
+LINGER_GRACE_S = 1.0
 BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
 
@@ -96,6 +100,10 @@ class RemoteSocket(_socket.socket):
         if error:
             raise OSError(error, os.strerror(error))
 
+    def disconnect(self) -> None:
+        """End the connection, or be connected to nobody; be a new socket again."""
+        self._call(protocol.DISCONNECT)
+
     def connect_ex(self, address: Any) -> int:
         """Connect as connect() does, but return the error number, 0 if there is none."""
         return self._connect(core_address(address, "connect_ex"))
@@ -107,6 +115,9 @@ class RemoteSocket(_socket.socket):
             return error
         if error == errno.EALREADY and timeout is not None:
             return error
+        return self._await_connect(address, timeout)
+
+    def _await_connect(self, address: tuple[int, int], timeout: float | None) -> int:
         if not self._wait(select.POLLOUT, timeout):
             return errno.EAGAIN
         return self._attempt(address)
@@ -162,6 +173,8 @@ class RemoteSocket(_socket.socket):
             super().setsockopt(level, optname, value)
             return
         data = struct.pack("i", value) if isinstance(value, int) else bytes(value)
+        if (level, optname) == (SOL_SOCKET, SO_LINGER):
+            self._link.lingers = True
         self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
         if (level, optname) == (SOL_SOCKET, SO_RCVLOWAT):
             super().setsockopt(level, optname, data)
@@ -170,6 +183,8 @@ class RemoteSocket(_socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if flags & MSG_TRUNC:
+            return bytes(self.recv_into(bytearray(bufsize), 0, flags))
         try:
             data = super().recv(bufsize, flags)
         except OSError as exc:
@@ -180,6 +195,8 @@ class RemoteSocket(_socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; return how many bytes came."""
+        if flags & MSG_TRUNC:  # bytes that nobody wants
+            buffer, flags = bytearray(nbytes or memoryview(buffer).nbytes), flags & ~MSG_TRUNC
         try:
             count = super().recv_into(buffer, nbytes, flags)
         except OSError as exc:
@@ -231,8 +248,28 @@ class RemoteSocket(_socket.socket):
             self._explain(exc)
 
     def sendto(self, data: Any, *args: Any) -> int:
-        """Send; the address is ignored, as for any connected stream."""
-        return self.send(data, args[0] if len(args) > 1 else 0)
+        """Send; the address is ignored, as for any connected stream, but for MSG_FASTOPEN."""
+        flags = args[0] if len(args) > 1 else 0
+        if flags & MSG_FASTOPEN:
+            return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
+        return self.send(data, flags)
+
+    def _send_fastopen(self, data: Any, flags: int, address: Any) -> int:
+        """Connect with data in the SYN; what does not fit follows once there is a connection."""
+        addr, port = core_address(address, "sendto")
+        with memoryview(data) as whole, whole.cast("B") as view:
+            try:
+                first = bytes(view[: protocol.MAX_DATA])
+                sent = self._call(protocol.FASTOPEN, addr=addr, port=port, data=first).value
+            except BlockingIOError:
+                if self.gettimeout() == 0:
+                    raise
+                sent = 0
+            if sent == len(view) or self.gettimeout() == 0:
+                return sent
+            if error := self._await_connect((addr, port), self.gettimeout()):
+                raise OSError(error, os.strerror(error))
+            return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several buffers as one."""
@@ -240,6 +277,28 @@ class RemoteSocket(_socket.socket):
             return super().sendmsg(buffers, ancdata, flags)
         except OSError as exc:
             self._explain(exc)
+
+    # The end.
+
+    def _real_close(self, *args: Any) -> None:
+        """Close the descriptor; with SO_LINGER wait, if it was the last one."""
+        line, seconds = self._linger_line() if self._link.lingers else (None, 0)
+        super()._real_close(*args)  # type: ignore[misc]
+        if line is None:
+            return
+        with line:
+            line.settimeout(seconds + LINGER_GRACE_S)
+            with contextlib.suppress(OSError):
+                line.send(b"x")
+                line.recv(1)
+
+    def _linger_line(self) -> tuple[_socket.socket | None, int]:
+        """Return what tells when close() may return, and how long that may take."""
+        try:
+            answer, fds = self._link.exchange(Call(protocol.LINGER), self.fileno())
+        except OSError:
+            return None, 0
+        return (_socket.socket(fileno=fds[0]) if fds else None), answer.value
 
     # Failures.
 

@@ -22,6 +22,7 @@ from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.inet.dgram import Message
+from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -291,10 +292,13 @@ class socket(metaclass=_SocketType):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
-        if not flags and self._kind == SOCK_STREAM and type(bufsize) is int and bufsize > 0:
+        if not flags and type(bufsize) is int and bufsize > 0:
             file = self._open_file()
-            if text := file.runtime.call_now(file.core.recv_now, bufsize):
-                return text
+            core = file.core
+            if isinstance(core, InetSocket):
+                text = file.runtime.call_now(core.recv_now, bufsize)
+                if text:
+                    return text
         return self._recv(bufsize, flags)
 
     def _recv(self, bufsize: int, flags: int) -> bytes:
@@ -404,10 +408,11 @@ class socket(metaclass=_SocketType):
 
     def _send_now(self, data: Any, flags: int) -> int:
         """Return how many bytes could be sent without further ado."""
-        if flags or type(data) is not bytes or self._kind != SOCK_STREAM:
-            return 0
         file = self._open_file()
-        return file.runtime.call_now(file.core.send_now, data) or 0
+        core = file.core
+        if flags or type(data) is not bytes or not isinstance(core, InetSocket):
+            return 0
+        return file.runtime.call_now(core.send_now, data) or 0
 
     def _send(self, data: Any, flags: int) -> int:
         file = self._open_file()

@@ -21,11 +21,13 @@ from ustack.api.protocol import (
     CONNECT,
     DATAGRAM,
     DISCONNECT,
+    FASTOPEN,
     GETPEERNAME,
     GETSOCKNAME,
     GETSOCKOPT,
     HELLO,
     IOCTL,
+    LINGER,
     LISTEN,
     MAX_DATA,
     MAX_REQUEST_BYTES,
@@ -49,7 +51,6 @@ from ustack.daemon.join_hub import JoinHub, Owner
 REQUESTS_PER_TURN = 16
 RIGHTS_BYTES = socket.CMSG_SPACE(4)
 RECV_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_CMSG_CLOEXEC)
-TCP_FASTOPEN_CONNECT = 30
 SOL_SOCKET, SO_ERROR = int(socket.SOL_SOCKET), int(socket.SO_ERROR)
 
 
@@ -85,6 +86,7 @@ class CallServer:
             DISCONNECT: _disconnect,
             SENDMSG: _sendmsg,
             RECVERR: _recverr,
+            FASTOPEN: _fastopen,
         }
 
     def owner(self, pid: int, uid: int, gid: int) -> Owner:
@@ -111,11 +113,14 @@ class CallServer:
         if call.op == SOCKET:
             return Answer(), self._socket(call, owner)
         handler = self._handlers.get(call.op)
-        if handler is None:
+        if handler is None and call.op != LINGER:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         join = self.hub.find(fd) if fd >= 0 else None
         if join is None:
             return self._after_the_end(call, fd), None
+        if handler is None:
+            seconds, line = self.hub.runtime.call(join.linger)
+            return Answer(seconds), line
         return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
 
     def _socket(self, call: Call, owner: Owner) -> socket.socket:
@@ -136,7 +141,7 @@ class CallServer:
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         if (call.op, call.level, call.name) == (GETSOCKOPT, SOL_SOCKET, SO_ERROR):
             return Answer(data=struct.pack("i", self.hub.exhume(fd)))
-        if call.op == SETSOCKOPT:
+        if call.op in (SETSOCKOPT, LINGER):
             return Answer()
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
@@ -167,9 +172,6 @@ def _getpeername(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
 
 
 def _setsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
-    if (call.level, call.name) == (socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT):
-        # The SYN would wait for the first write, which we learn of only after connect().
-        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
     join.core.setsockopt(call.level, call.name, call.data)
 
 
@@ -189,6 +191,10 @@ def _sendmsg(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     if len(call.data) < DATAGRAM.size:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return Answer(join.send_datagram(memoryview(call.data)))
+
+
+def _fastopen(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return Answer(join.send_fastopen(call.data, call.addr, call.port, fd))
 
 
 def _recverr(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:

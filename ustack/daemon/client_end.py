@@ -75,6 +75,14 @@ class ClientEnd:
         """Send a datagram behind its header; return its length."""
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
+    def send_fastopen(self, data: bytes, addr: int, port: int, client_end: int) -> int:
+        """Connect with data in the SYN; return how much of it was taken."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def linger(self) -> tuple[int, socket.socket | None]:
+        """Say how many seconds close() waits, and give what the client can wait with."""
+        return 0, None
+
     def send_oob(self, data: bytes) -> int:
         """Send urgent data."""
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

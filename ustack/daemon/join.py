@@ -10,10 +10,12 @@ import contextlib
 import errno
 import select
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ustack.api.attempts import close_gracefully
 from ustack.api.protocol import ACCEPTED, pack_address, rights
 from ustack.daemon.client_end import HUP, IN, OUT, ClientEnd, outq
+from ustack.daemon.lingering import Lingerers
 
 if TYPE_CHECKING:
     from ustack.daemon.join_hub import JoinHub, Owner
@@ -26,15 +28,16 @@ LISTENER_SNDBUF = 8192
 MSG_OOB = int(socket.MSG_OOB)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 
-IDLE, CONNECTING, LISTENING, STREAM, HUNG_UP = range(5)
+IDLE, DEFERRED, CONNECTING, LISTENING, STREAM, HUNG_UP = range(6)
+FIRST_WRITE_BYTES = 64 * 1024
 
 
 class Join(ClientEnd):
     """One TCP socket of a client."""
 
     __slots__ = (
-        "_blocked", "_error", "_fin_given", "_leftover", "_mode", "_plug", "_read_shut", "_unit",
-        "_unread",
+        "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers", "_mode", "_plug",
+        "_promised", "_read_shut", "_unit", "_unread",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +54,11 @@ class Join(ClientEnd):
         self._fin_given = False
         self._read_shut = False
         self._error = 0
+        self._promised = False
+        """The client was told that it is connected (TCP_FASTOPEN_CONNECT)."""
+        self._hung = False
+        """The client is gone, though its attempt to connect goes on."""
+        self._lingerers: Lingerers | None = None
         self._unread = False
         """The client's end was closed before all that it had been given was read."""
 
@@ -65,6 +73,30 @@ class Join(ClientEnd):
                 self._stop_up(client_end)
                 self._mode = CONNECTING
             raise
+        if self._mode == IDLE:
+            self._promised = True
+            self._mode = DEFERRED
+            self._watch(IN)
+
+    def send_fastopen(self, data: bytes, addr: int, port: int, client_end: int) -> int:
+        """Connect as ``InetSocket.send_fastopen``; goes on as ``connect`` does."""
+        try:
+            return self.core.send_fastopen(data, addr, port)
+        finally:
+            if self._mode in (IDLE, DEFERRED) and self.core.connecting:
+                if self._mode == IDLE:
+                    self._stop_up(client_end)
+                self._watch(0)
+                self._mode = CONNECTING
+
+    def linger(self) -> tuple[int, socket.socket | None]:
+        """Give a client what it can wait with in close(), if SO_LINGER wants that."""
+        seconds = self.core.linger_s
+        if not seconds:
+            return 0, None
+        if self._lingerers is None:
+            self._lingerers = Lingerers(self._hub.runtime.loop, self._is_closing)
+        return seconds, self._lingerers.line()
 
     def listen(self, backlog: int) -> None:
         """Listen; connections go into the pair as ``struct ustack_accepted``."""
@@ -82,7 +114,7 @@ class Join(ClientEnd):
         """
         if self._mode == LISTENING:
             self.core.shutdown(how)
-        elif self._mode == STREAM:
+        elif self._mode == STREAM or self._promised:
             self._read_shut = self._read_shut or how != socket.SHUT_WR
         else:
             self.core.shutdown(how)
@@ -97,6 +129,8 @@ class Join(ClientEnd):
         """The connection is there: let bytes flow."""
         self._mode = STREAM
         self._watch(IN)
+        if self._leftover:
+            self._from_client()
         self._to_client()
 
     @property
@@ -130,10 +164,13 @@ class Join(ClientEnd):
             self._watch(self._mask & ~OUT)
             self._look()
         if events & IN and not self.core.closed:
-            self._from_client()
+            if self._mode == DEFERRED:
+                self._first_write()
+            else:
+                self._from_client()
 
     def _watch(self, mask: int) -> None:
-        if self._mode != HUNG_UP:
+        if self._mode != HUNG_UP and not self._hung:
             super()._watch(mask)
 
     # Connecting and accepting.
@@ -166,8 +203,33 @@ class Join(ClientEnd):
             self.core.getpeername()
         except OSError:
             self._mode = IDLE
+            if self._promised:
+                self._fail()
         else:
-            self.begin_stream()
+            if self._hung:
+                self._mode = HUNG_UP
+                self._finish()
+            else:
+                self.begin_stream()
+
+    def _first_write(self) -> None:
+        """What the client writes first goes with the SYN, as much of it as fits."""
+        try:
+            data = self._sock.recv(FIRST_WRITE_BYTES)
+        except OSError:
+            return
+        self._mode = CONNECTING
+        self._watch(0)
+        taken = 0
+        try:
+            taken = self.core.send(data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._error = error.errno or errno.EIO
+            self._fail()
+            return
+        self._leftover = data[taken:]
 
     def _hand_over(self) -> None:
         """Put waiting connections into the pair, a few ahead of the client's accept()."""
@@ -300,12 +362,23 @@ class Join(ClientEnd):
 
     def _hang_up(self) -> None:
         """Nobody holds the client's end any more; what it has written still goes out."""
+        if self._mode == DEFERRED:
+            self._first_write()
+            if self.core.closed:
+                return
         streaming = self._mode == STREAM
         self._hub.unwatch(self.fd)
         if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
+        if self._mode == CONNECTING and self._promised:
+            self._hung = True
+            return
         self._mode = HUNG_UP
         if streaming:
+            if self._lingerers and self.core.linger_s:
+                self._hub.runtime.loop.call_later(
+                    self.core.linger_s, self._hub.runtime.call, self._linger_is_over
+                )
             self._finish()
         else:
             self.close()
@@ -322,4 +395,28 @@ class Join(ClientEnd):
             with contextlib.suppress(OSError):
                 while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):
                     pass
-        self.close(unread=self._unread)
+        if not self._lingers():
+            self.close(unread=self._unread)
+
+    def close(self, **how: Any) -> None:
+        """Let go of both sides, and of who waits for that."""
+        super().close(**how)
+        if self._lingerers is not None:
+            self._lingerers.let_go()
+
+    def _is_closing(self) -> bool:
+        """Whether the client that has just closed its end held the last one (SO_LINGER)."""
+        self._hub.runtime.call(self._hub.settle)
+        return self._mode == HUNG_UP and not self.core.closed
+
+    def _lingers(self) -> bool:
+        """Whether somebody waits for the FIN's acknowledgement; sends the FIN."""
+        if not self._lingerers or self._unread or not self.core.linger_s:
+            return False
+        return close_gracefully(self.core) and not self.core.send_queue_empty()
+
+    def _linger_is_over(self) -> None:
+        """SO_LINGER's time is up: who waits is let go, and the rest happens in the background."""
+        if self._lingerers is not None:
+            self._lingerers.let_go()
+        self._look()

@@ -275,6 +275,8 @@ class us_tcp_dst:
     mtu: int
     gso_max_size: int
     ttl: int
+    refs: int
+    metrics: us_tcp_metrics
 
 class us_tcp_ehash: ...
 
@@ -289,6 +291,8 @@ class us_tcp_fast:
     mem: us_mem
     ehash: us_tcp_ehash
     wheel: us_timer_wheel
+    tcp_cache: us_kmem_cache
+    bictcp_cache: us_kmem_cache
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
     shares: us_bind_share
@@ -313,6 +317,10 @@ class us_tcp_fast:
     memory_pressure: int
     ofo_pages: int
     min_rtt_wlen_us: int
+    orphans: int
+    max_orphans: int
+    no_metrics_save: int
+    no_ssthresh_metrics_save: int
     genid: int
     generation: int
     gro: int
@@ -342,6 +350,17 @@ class us_tcp_listen:
     accept_size: int
     accept_queue: Any
 
+class us_tcp_metrics:
+    stamp_us: int
+    saddr: int
+    daddr: int
+    rtt: int
+    rttvar: int
+    ssthresh: int
+    cwnd: int
+    reordering: int
+    forgotten: int
+
 class us_tcp_mib:
     InReceives: int
     InOctets: int
@@ -360,6 +379,7 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
@@ -464,6 +484,8 @@ class us_tcp_sock:
     tos: int
     ttl: int
     is_hashed: int
+    done: int
+    dead: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -671,6 +693,7 @@ class Lib:
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
+    US_TCP_EV_FIN: int
     US_TCP_EV_READABLE: int
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
@@ -787,6 +810,7 @@ class Lib:
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
+    def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...

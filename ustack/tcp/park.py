@@ -29,7 +29,7 @@ LOOKS_AT_ONCE = 256
 COMBINATIONS_MAX = 1024
 
 OPTIONS = (
-    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "done", "keepopen",
+    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "keepopen",
     "linger_s", "oobinline", "opts", "port_locked", "rcvlowat", "reuse",
     "reuseport", "upcall", "user_timeout_us",
 )  # fmt: skip
@@ -99,9 +99,7 @@ class ParkingLot:
 
     def park(self, sk: TcpSock) -> bool:
         """Let go of the object of ``sk`` if that loses nothing; return whether it is gone."""
-        if not tcp_may_park(sk):
-            return False
-        number = self._number_of(tuple(getattr(sk, name) for name in OPTIONS))
+        number = self.number_of(sk) if tcp_may_park(sk) else None
         if number is None:
             return False
         tp = sk.tp
@@ -116,7 +114,9 @@ class ParkingLot:
         del sk.prot.socks[sk.handle]
         return True
 
-    def _number_of(self, combination: tuple[Any, ...]) -> int | None:
+    def number_of(self, sk: TcpSock) -> int | None:
+        """Return the number of ``sk``'s combination of options; None: there are too many."""
+        combination = tuple([getattr(sk, name) for name in OPTIONS])
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
             number = self._numbers[combination] = len(self._combinations)
@@ -163,5 +163,10 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     sk.bind_bucket = prot.bhash.get(tp.sport)
     sk.ca_priv = lot.ca_priv.pop(handle, None)
     tp.slow &= ~lib.US_TCP_SLOW_PARKED
-    sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    if tp.dead:
+        tp.dead = 0
+        sk.dead = sk.orphaned = True
+        sk.set_dst(prot.fast.let_go(tp))
+    else:
+        sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk

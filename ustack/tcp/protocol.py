@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -61,6 +62,7 @@ class TcpProt:
         self.mib_ext = net.mib.tcp_ext
         self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
+        self.bictcp_cache = KmemCache(net.mem, "tcp_bictcp", "struct us_bictcp")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
         self.socks: dict[int, TcpSock] = {}
@@ -92,7 +94,6 @@ class TcpProt:
         """The shortcut between local sockets, while it is switched on."""
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
-        self.orphan_count = 0
         self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
@@ -101,13 +102,22 @@ class TcpProt:
         self.congestion.configure(self.config)
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
         self.fast = TcpFast(self)
         self.inbox = Inbox(self.fast)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
-        self.trace_set_state = TracePoint("tcp_set_state")
+
+    @property
+    def orphan_count(self) -> int:
+        """Connections that no application holds any more."""
+        return self.fast.ptr.orphans
+
+    @orphan_count.setter
+    def orphan_count(self, count: int) -> None:
+        self.fast.ptr.orphans = count
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -124,6 +134,13 @@ class TcpProt:
             KeyError: it is over.
         """
         return self.socks.get(handle) or tcp_unpark(self, handle)
+
+    def sock_of_event(self, handle: int) -> TcpSock | None:
+        """Return the socket that C has left something to do for; None: it is over by now."""
+        sk = self.socks.get(handle)
+        if sk is None and lib.us_tcp_sock_at(self.fast.ptr, handle):
+            return tcp_unpark(self, handle)
+        return sk
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.

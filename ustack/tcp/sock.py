@@ -104,7 +104,6 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
@@ -173,8 +172,6 @@ class TcpSock(Sock):
         """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
-        self.done = False
-        """The peer's FIN has come: the stream has an end, whatever happens later (SOCK_DONE)."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
@@ -201,6 +198,11 @@ class TcpSock(Sock):
     def nospace(self, waits: bool) -> None:
         if self.tp is not None:
             self.tp.nospace = waits
+
+    @property
+    def done(self) -> bool:
+        """Whether the peer's FIN has come: the stream has an end, whatever happens later."""
+        return bool(self.tp.done)
 
     @property
     def state(self) -> int:
@@ -269,7 +271,6 @@ class TcpSock(Sock):
         self._purge()
         ffi.memmove(old, bytes(ffi.sizeof("struct us_tcp_sock")), ffi.sizeof("struct us_tcp_sock"))
         self._init_tcb(place, generation)
-        self.done = False
         self.duplicate_sack = None
         self.urg = None
         self.mtup = None

@@ -22,6 +22,7 @@ from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import tcp_mtu_probing
 from ustack.tcp.output import tcp_send_new
+from ustack.tcp.ports import bind_buckets_reap
 from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
 from ustack.tcp.request_sock import reqsk_run_timers
 from ustack.tcp.retransmit import tcp_retransmit_skb
@@ -78,6 +79,8 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
             tcp_write_timer(sk)
     fired += reqsk_run_timers(prot, limit)
     fast.ring_doorbells()
+    if ptr.emptied_shares:
+        bind_buckets_reap(prot)
     return fired
 
 

@@ -142,7 +142,9 @@ struct us_tcp_sock {
 	uint16_t sockopts;		/* number of its options while it has no Python object */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
-	uint8_t is_hashed;
+	uint8_t is_hashed : 1;
+	uint8_t done : 1;		/* the peer's FIN has come (SOCK_DONE) */
+	uint8_t dead : 1;		/* an orphan without an object */
 	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;
 
@@ -173,7 +175,7 @@ struct us_tcp_sock {
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
-	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
+	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC, once there is something to remember */
 	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
 	uint32_t place;			/* number of its place in the arena, see us_tcp_place */
 

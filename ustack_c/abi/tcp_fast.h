@@ -35,6 +35,7 @@
 #define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
+#define US_TCP_EV_FIN 128	/* the peer's FIN has come */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
@@ -75,6 +76,19 @@ struct us_hh {
 	uint8_t header[14];
 };
 
+/* What is known about a peer (struct tcp_metrics_block), see ustack/tcp/metrics.py. */
+struct us_tcp_metrics {
+	uint64_t stamp_us;		/* when it was last added to */
+	uint32_t saddr;
+	uint32_t daddr;
+	uint32_t rtt;			/* << 3, 0: nothing is known */
+	uint32_t rttvar;		/* << 2 */
+	uint32_t ssthresh;
+	uint32_t cwnd;
+	uint32_t reordering;
+	uint32_t forgotten;		/* the table has it no longer */
+};
+
 /* One route as TCP uses it: what stands before every TCP header. */
 struct us_tcp_dst {
 	struct us_xmit_queue *queue;
@@ -83,6 +97,8 @@ struct us_tcp_dst {
 	uint32_t mtu;
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint8_t ttl;		/* unless the socket has its own */
+	uint32_t refs;		/* orphans without an object that send by it */
+	struct us_tcp_metrics *metrics;	/* of its peer, or NULL */
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -113,6 +129,7 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -146,6 +163,8 @@ struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_kmem_cache *tcp_cache;
+	struct us_kmem_cache *bictcp_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
@@ -170,6 +189,10 @@ struct us_tcp_fast {
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
+	uint32_t orphans;	/* connections that no application holds any more */
+	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
+	uint32_t no_metrics_save;	/* net.ipv4.tcp_no_metrics_save */
+	uint32_t no_ssthresh_metrics_save;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
 	uint32_t gro;		/* the receiving device's GRO is on */
@@ -249,6 +272,10 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 
 int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+/* close() in the usual case. */
+int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_us, uint32_t genid,
+		 uint32_t sockopts);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

@@ -37,7 +37,7 @@ static void forked(void)
 
 	line.lock = fresh;	/* a thread that is not here may hold the old one */
 	if (line.fd >= 0)
-		close(line.fd);
+		libc_calls.close(line.fd);
 	line.fd = -1;
 }
 
@@ -54,6 +54,7 @@ static void find_libc(void)
 	FIND(getsockopt);
 	FIND(setsockopt);
 	FIND(shutdown);
+	FIND(close);
 	FIND(ioctl);
 	FIND(read);
 	FIND(readv);
@@ -178,7 +179,7 @@ static bool line_is_up(void)
 static void drop_line(void)
 {
 	if (line_is_up())
-		close(line.fd);
+		real()->close(line.fd);
 	line.fd = -1;
 }
 
@@ -198,11 +199,11 @@ static bool open_line(void)
 		return false;
 	high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
 	if (high >= 0) {
-		close(fd);
+		real()->close(fd);
 		fd = high;
 	}
 	if (real()->connect(fd, (struct sockaddr *)&address, sizeof(address)) || fstat(fd, &status)) {
-		close(fd);
+		real()->close(fd);
 		return false;
 	}
 	line.fd = fd;

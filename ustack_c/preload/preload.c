@@ -28,6 +28,8 @@
 
 #define FLAGS_OF_TYPE (SOCK_NONBLOCK | SOCK_CLOEXEC)
 
+static _Atomic bool lingers;	/* somebody has set SO_LINGER: close() has to ask */
+
 /* Ask about a socket, with one value; as a system call returns. */
 static int simple_call(int fd, uint16_t op, int value)
 {
@@ -114,6 +116,39 @@ static int connect_stream(int fd, const struct sockaddr *addr, socklen_t len)
 		error = address_call(fd, USTACK_CONNECT, addr, len);
 	}
 	return error;
+}
+
+/* sendto() with MSG_FASTOPEN: connect, with data in the SYN; what is left is sent after that. */
+static ssize_t send_fastopen(int fd, const void *buf, size_t len, int flags,
+			     const struct sockaddr *addr, socklen_t addrlen)
+{
+	const bool waits = !(fcntl(fd, F_GETFL) & O_NONBLOCK || flags & MSG_DONTWAIT);
+	struct call call = { .fd = fd };
+	struct sockaddr_in in;
+	size_t sent = 0;
+	ssize_t rest;
+	int error;
+
+	if (!addr || addrlen < sizeof(in))
+		return fail(EINVAL);
+	memcpy(&in, addr, sizeof(in));
+	call.request.op = USTACK_FASTOPEN;
+	call.request.addr = in.sin_addr.s_addr;
+	call.request.port = in.sin_port;
+	call.request.len = (uint16_t)(len > USTACK_MAX_DATA ? USTACK_MAX_DATA : len);
+	memcpy(call.data, buf, call.request.len);
+	error = ask(&call);
+	if (error && (error != EINPROGRESS || !waits))
+		return fail(error);
+	if (!error)
+		sent = (size_t)call.reply.value;
+	if (sent == len || !waits)
+		return (ssize_t)sent;
+	error = connect_stream(fd, addr, addrlen);
+	if (error)
+		return fail(error);
+	rest = send(fd, (const char *)buf + sent, len - sent, flags & ~MSG_FASTOPEN);
+	return rest < 0 ? (sent ? (ssize_t)sent : -1) : (ssize_t)sent + rest;
 }
 
 EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -239,6 +274,8 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 		return real()->setsockopt(fd, level, name, value, len);
 	if (len > USTACK_MAX_DATA)
 		return fail(EINVAL);
+	if (level == SOL_SOCKET && name == SO_LINGER)
+		lingers = true;
 	call.request.op = USTACK_SETSOCKOPT;
 	call.request.level = level;
 	call.request.name = name;
@@ -284,6 +321,28 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 		return fail(error);
 	memcpy(arg, &call.reply.value, sizeof(int));
 	return 0;
+}
+
+/* Closing, which waits if SO_LINGER says so and nobody else holds the socket. */
+
+EXPORT int close(int fd)
+{
+	struct call call = { .fd = fd, .received = -1 };
+	struct pollfd waiting = { .events = POLLIN };
+	int result;
+
+	if (!lingers || !is_ours(fd))
+		return real()->close(fd);
+	call.request.op = USTACK_LINGER;
+	if (ask(&call) || call.received < 0)
+		return real()->close(fd);
+	result = real()->close(fd);
+	if (real()->send(call.received, "x", 1, MSG_NOSIGNAL) == 1) {
+		waiting.fd = call.received;
+		poll(&waiting, 1, (call.reply.value + 1) * 1000);
+	}
+	real()->close(call.received);
+	return result;
 }
 
 /* Moving bytes: what a failure is called, and whose address a peer has. */
@@ -338,6 +397,20 @@ static ssize_t one_datagram(int fd, void *buf, size_t len, int flags, struct soc
 	return got;
 }
 
+/* MSG_TRUNC: the bytes of a stream that nobody wants go into the same place again and again. */
+static ssize_t discard(int fd, size_t len, int flags)
+{
+	char scratch[4096];
+	struct iovec iov[16];
+	struct msghdr msg = { .msg_iov = iov };
+	size_t left = len;
+
+	for (; left && msg.msg_iovlen < 16; left -= iov[msg.msg_iovlen++].iov_len)
+		iov[msg.msg_iovlen] = (struct iovec){
+			scratch, left > sizeof(scratch) ? sizeof(scratch) : left };
+	return explain_read(fd, real()->recvmsg(fd, &msg, flags), len);
+}
+
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	if (is_datagram(fd))
@@ -365,6 +438,8 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockadd
 {
 	if (is_datagram(fd))
 		return one_datagram(fd, buf, len, flags, addr, addrlen);
+	if (flags & MSG_TRUNC && is_ours(fd))
+		return discard(fd, len, flags & ~MSG_TRUNC);
 	if (!addr || !is_ours(fd))
 		return explain_read(fd, real()->recvfrom(fd, buf, len, flags, addr, addrlen), len);
 	*addrlen = 0;
@@ -451,6 +526,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 		return explain_write(fd, send_datagram(fd, &msg, flags));
 	if (flags & MSG_OOB && is_ours(fd))
 		return send_urgent(fd, buf, len);
+	if (flags & MSG_FASTOPEN && is_ours(fd))
+		return send_fastopen(fd, buf, len, flags, addr, addrlen);
 	if (addr && is_ours(fd))
 		addr = NULL;	/* a stream has its peer */
 	return explain_write(fd, real()->sendto(fd, buf, len, flags, addr, addr ? addrlen : 0));
@@ -462,6 +539,9 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 	if (is_datagram(fd))
 		return explain_write(fd, send_datagram(fd, msg, flags));
+	if (flags & MSG_FASTOPEN && msg->msg_iovlen == 1 && is_ours(fd))
+		return send_fastopen(fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len, flags,
+				     msg->msg_name, msg->msg_namelen);
 	if (msg->msg_name && is_ours(fd)) {
 		nameless.msg_name = NULL;
 		nameless.msg_namelen = 0;

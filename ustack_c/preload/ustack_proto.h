@@ -19,6 +19,11 @@
  *
  * connect: USTACK_CONNECT answers EINPROGRESS; the descriptor becomes writable when the
  *   attempt is over, and USTACK_CONNECT once more (or SO_ERROR) says how it ended.
+ *   USTACK_FASTOPEN goes on as USTACK_CONNECT does. With TCP_FASTOPEN_CONNECT the answer is 0,
+ *   the first write is the SYN's, and how that ends is known as the end of a stream is.
+ * close with SO_LINGER: ask USTACK_LINGER, close the socket, write a byte to the descriptor
+ *   that came with the answer, and read from it: its end is when close() may return. If others
+ *   hold the socket that is at once.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it.
@@ -59,6 +64,10 @@ enum ustack_op {
 	USTACK_SENDMSG = 13,	/* data: a struct ustack_datagram and a datagram; answers its length */
 	USTACK_RECVERR = 14,	/* answers value: bytes of the datagram, addr, port: where it went,
 				   data: IP_RECVERR's value (32 bytes), then the datagram's start */
+	USTACK_FASTOPEN = 15,	/* addr, port, data: sendto() with MSG_FASTOPEN; answers how much
+				   of it was taken */
+	USTACK_LINGER = 16,	/* answers value: seconds that close() waits at most, and if there
+				   are any a descriptor to wait with */
 };
 
 struct ustack_request {

@@ -123,6 +123,18 @@ void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	us_tcp_event_data_recv(fast, tp, seg);
 }
 
+/* The peer has no more to say (tcp_fin); its FIN stands at RCV.NXT, and ours may carry the ACK. */
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	tp->rcv_nxt++;
+	tp->ack_pending |= US_ACK_SCHED;
+	tp->rcv_shutdown |= US_RCV_SHUTDOWN;
+	tp->done = 1;
+	tp->state = US_TCP_CLOSE_WAIT;
+	tp->ack_pingpong = (uint8_t)fast->pingpong_thresh;
+	us_tcp_event(fast, tp, US_TCP_EV_FIN);
+}
+
 /* tcp_ack_snd_check: whether the ACK that is owed goes out now. */
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {

@@ -10,6 +10,9 @@
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
+#define US_TCP_FIN_WAIT1 4
+#define US_TCP_CLOSE_WAIT 8
+#define US_TCP_LAST_ACK 9
 
 #define US_LARGE_ORDER 4	/* of the buffers that hold a super-frame */
 #define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
@@ -43,6 +46,8 @@
 #define US_ATO_MIN_US 40000
 
 #define US_TCP_CA_OPEN 0
+
+#define US_RCV_SHUTDOWN 1
 
 /* The text of one frame. */
 struct us_tcp_piece {
@@ -136,12 +141,28 @@ void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, 
 void us_tcp_rcv_rtt_update(struct us_tcp_sock *tp, uint64_t sample_us, bool window_based);
 void us_tcp_rcv_rtt_measure(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+/* Whether a connection in this state sends and acknowledges as an open one. */
+static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
+{
+	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
+}
+
+/* What every call on behalf of an application begins with. */
+static inline void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
+{
+	fast->now_us = now_us;
+	fast->genid = genid;
+	fast->nevents = 0;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
 bool us_tcp_is_cwnd_limited(const struct us_tcp_sock *tp);
 void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
@@ -158,6 +179,14 @@ uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
 bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+
+bool us_tcp_has_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+void us_tcp_update_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 
 void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

@@ -9,13 +9,6 @@
 
 #define US_TCP_NAGLE_PUSH 4
 
-static void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
-{
-	fast->now_us = now_us;
-	fast->genid = genid;
-	fast->nevents = 0;
-}
-
 /* sk_stream_room: bytes that a write may add now, packets of @goal bytes until it is full */
 static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
 				  uint32_t goal)
@@ -179,7 +172,7 @@ static bool us_tcp_read_makes_ack(const struct us_tcp_fast *fast, struct us_tcp_
 static bool us_tcp_may_read(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	return tp->receive_queue.len && fast->on && fast->may_xmit && !fast->memory_pressure &&
-	       !tp->slow && tp->state == US_TCP_ESTABLISHED && !(tp->ack_pending & US_ACK_NOMEM);
+	       !tp->slow && us_tcp_can_send(tp) && !(tp->ack_pending & US_ACK_NOMEM);
 }
 
 static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,

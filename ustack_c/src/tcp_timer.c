@@ -161,7 +161,7 @@ static bool us_tcp_delack_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 
 	if (!(tp->ack_pending & US_ACK_TIMER) || !(tp->ack_pending & US_ACK_SCHED))
 		return false;
-	if (!fast->on || tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags ||
+	if (!fast->on || !us_tcp_can_send(tp) || tp->slow || tp->ecn_flags ||
 	    tp->ack_pending & US_ACK_NOMEM)
 		return false;
 	tp->ack_ato_us = pingpong ? US_ATO_MIN_US : us_min32(ato_us << 1, tp->rto_us);

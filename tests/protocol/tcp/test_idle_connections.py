@@ -181,12 +181,11 @@ def test_congestion_control_remembers():
     peers[0].expect("P. 1:11(10) ack 1")
     h.advance_us(20_000)
     peers[0].send(". 1:1(0) ack 11")
-    known = socks[0]._sk.ca_priv
-    assert known is not None
+    known = socks[0]._sk.tp.bictcp.delay_min_us
+    assert known
     h.advance_us(2_000_000)
     assert objects(h) == 1
-    assert socks[0]._sk.ca_priv is known
-    assert not h.stack.tcp.parking.ca_priv
+    assert socks[0]._sk.tp.bictcp.delay_min_us == known
 
 
 def test_who_waits_for_it_is_woken():
