@@ -33,6 +33,7 @@ from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
+from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
@@ -139,7 +140,9 @@ class InetSocket:
         take note of the socket, and come back to it when ``poll`` has returned.
         """
         prot = self._prot
-        self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+        sk = self._live()
+        tcp_withdraw(sk)
+        sk.upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
 
     def set_reader(self, reader: TextReader | None) -> None:
         """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
@@ -196,7 +199,9 @@ class InetSocket:
 
     def count_ahead(self, in_hand: Callable[[], int]) -> None:
         """Have connections that were accepted ahead of their application count as waiting."""
-        listen_queues(self._live()).in_hand = in_hand
+        sk = self._live()
+        tcp_withdraw(sk)
+        listen_queues(sk).in_hand = in_hand
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).

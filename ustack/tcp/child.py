@@ -100,7 +100,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     if lsk.pacing is not None:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
-    tp.inet_id = prot.rng.getrandbits(16)
+    tp.inet_id = prot.secure_ip_id(tp)
     prot.ehash.insert(child)
     child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale

@@ -86,6 +86,7 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     if child is None:
         inet_csk_reqsk_queue_hash_add(request)
     tcp_send_synack(request, fastopen=cookie)
+    prot.fast.begin_by(rt)
     if child is not None:
         queues.accept_queue.append(child.handle)
         lsk.sk_data_ready()

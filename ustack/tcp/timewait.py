@@ -122,6 +122,7 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
+    prot.fast.ptr.tw_count = len(prot.twhash)
     tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw, tw.tw.sport)
     if substate == TCP_TIME_WAIT:
         timeout_us = TCP_TIMEWAIT_LEN_US
@@ -166,6 +167,7 @@ def tw_kill(tw: TimewaitSock) -> None:
     prot.timers.del_timer(tw.timer)
     if prot.twhash.get(tw.key) is tw:
         del prot.twhash[tw.key]
+        prot.fast.ptr.tw_count = len(prot.twhash)
     if tw.bind_bucket is not None:
         bind_bucket_remove(prot, tw, tw.tw, tw.bind_bucket)
         tw.bind_bucket = None

@@ -139,7 +139,7 @@ struct us_tcp_sock {
 	uint16_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t mss_cache;		/* payload bytes of a full segment, options taken off */
 	uint16_t inet_id;		/* IP identification of the next packet */
-	uint16_t sockopts;		/* number of its options while it has no Python object */
+	uint16_t sockopts;		/* number of its options while it has no Python object, or 0 */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
 	uint8_t is_hashed : 1;

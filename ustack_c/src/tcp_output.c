@@ -177,7 +177,7 @@ bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_soc
 }
 
 /* tcp_sndbuf_expand, of a congestion control that wants two windows in the buffer */
-static void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const uint32_t payload = us_max32(tp->rx_opt_mss, tp->mss_cache);
 	const uint32_t segs = us_max32(tp->snd_cwnd, US_INIT_CWND);

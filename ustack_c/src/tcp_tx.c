@@ -106,12 +106,15 @@ static void us_tcp_put_checksum(const struct us_tcp_fast *fast, const struct us_
  */
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	const struct us_tcp_dst *dst = tp->dst;
-	const struct us_xmit_queue *queue;
+	return tp->dst && us_tcp_dst_can_transmit(fast, tp->dst);
+}
 
-	if (!dst || dst->genid != fast->genid || !dst->hh || !dst->hh->usable)
-		return 0;
-	queue = dst->queue;
+bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst)
+{
+	const struct us_xmit_queue *queue = dst->queue;
+
+	if (dst->genid != fast->genid || !dst->hh || !dst->hh->usable)
+		return false;
 	return queue->ring && !queue->qlen && !queue->ring->stopped;
 }
 
@@ -148,6 +151,25 @@ static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue 
 		queue->doorbell = 1;
 		fast->doorbell = 1;
 	}
+}
+
+/* A frame that is complete but for its checksum, and short, into the ring; not 0: it is full. */
+int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, const uint8_t *frame,
+		      uint32_t len)
+{
+	const int err = us_igb_xmit_frame(queue->ring, frame, len, 0,
+					  queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16, 0);
+
+	if (err < 0)
+		return err;
+	us_tcp_ring_doorbell(fast, queue);
+	queue->packets++;
+	queue->bytes += len;
+	fast->mib.fast_tx++;
+	fast->mib.OutRequests++;
+	fast->mib.OutTransmits++;
+	fast->mib.OutOctets += len - US_ETH_HLEN;
+	return 0;
 }
 
 /* One frame into the ring: what is to be sent, cut by the device into @segs if there are several. */
