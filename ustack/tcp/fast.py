@@ -101,7 +101,8 @@ class TcpFast:
     def update(self) -> None:
         """Taps see each packet in Python, and a trace each change of a state."""
         prot = self.prot
-        self.on = self._wanted and not prot.net.ptype_all and not prot.trace_set_state.on
+        traced = prot.trace_set_state.on or prot.trace_handshake.on
+        self.on = self._wanted and not prot.net.ptype_all and not traced
         self.ptr.on = self.on
         self.update_xmit()
 

@@ -84,7 +84,7 @@ struct us_tcp_seg {
 	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
-	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
+	struct us_tcp_piece *pieces;	/* room for US_IGB_RX_BUDGET */
 	bool psh;
 	bool fin;
 };

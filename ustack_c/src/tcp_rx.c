@@ -295,13 +295,14 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count)
 {
+	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
 	int left = 0;
 	int n;
 
 	fast->nevents = 0;
 	fast->batch++;
 	for (int i = 0; i < count; i += n) {
-		struct us_tcp_seg seg = {0};
+		struct us_tcp_seg seg = {.pieces = pieces};
 
 		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
 		if (n > 0) {
