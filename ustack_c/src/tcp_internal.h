@@ -84,7 +84,7 @@ struct us_tcp_seg {
 	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
-	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
+	struct us_tcp_piece *pieces;	/* room for US_IGB_RX_BUDGET */
 	bool psh;
 	bool fin;
 };
@@ -150,6 +150,7 @@ bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
+void us_tcp_fill_inbox(struct us_tcp_fast *fast);
 /* Tell Python that there is something to read; without an object nobody can wait for it. */
 static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				      uint32_t what)
@@ -209,6 +210,7 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

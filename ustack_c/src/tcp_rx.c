@@ -287,20 +287,22 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
  * @frames: what the driver found; those that are left for Python are moved to the front
  * @count:  their number, US_IGB_RX_BUDGET at most
  *
- * fast->events then says what Python has to do for the connections that took some.
+ * fast->events then says what Python has to do for the connections that took some, and
+ * fast->letters has the text of those whose readers want it at once.
  *
  * Return: frames that are left.
  */
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count)
 {
+	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
 	int left = 0;
 	int n;
 
 	fast->nevents = 0;
 	fast->batch++;
 	for (int i = 0; i < count; i += n) {
-		struct us_tcp_seg seg = {0};
+		struct us_tcp_seg seg = {.pieces = pieces};
 
 		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
 		if (n > 0) {
@@ -313,6 +315,7 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 		for (int k = i; k < i + n; k++)
 			frames[left++] = frames[k];
 	}
+	us_tcp_fill_inbox(fast);
 	fast->mib.punted += (uint64_t)left;
 	return left;
 }
