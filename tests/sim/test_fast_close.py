@@ -76,6 +76,19 @@ class End:
         return False
 
 
+class Silent(End):
+    """It ends some seconds after it was last heard: cwnd has shrunk meanwhile."""
+
+    def __init__(self, *how: Any) -> None:
+        super().__init__(*how)
+        self.until_us = 0
+
+    def _end(self) -> bool:
+        now_us = self.sock._prot.clock.now_us
+        self.until_us = self.until_us or now_us + 2_000_000
+        return now_us >= self.until_us and super()._end()
+
+
 class Farewell:
     """Both ends of one connection."""
 
@@ -87,7 +100,8 @@ class Farewell:
         return all(end.closed for end in self.ends)
 
     def next_deadline_us(self) -> int | None:
-        return None
+        waits = [end.until_us for end in self.ends if isinstance(end, Silent) and not end.closed]
+        return min(waits, default=0) or None
 
     def pump(self, now_us: int) -> bool:
         del now_us
@@ -102,6 +116,7 @@ ORDERS = {
     "a long answer": (End, (3000, "sent", "shutdown"), (200_000, "eof")),
     "much and the end": (End, (300_000, "sent"), (0, "eof")),
     "both at once": (End, (0, "sent"), (0, "sent")),
+    "after a long silence": (Silent, (64, "acked"), (0, "eof")),
     "both behind messages": (End, (100, "sent", "shutdown"), (100, "sent", "shutdown")),
     "an answer that nobody reads": (End, (64, "sent"), (64, "eof")),
 }

@@ -321,6 +321,7 @@ class us_tcp_fast:
     moderate_rcvbuf: int
     rmem_max: int
     pingpong_thresh: int
+    slow_start_after_idle: int
     timestamps: int
     sack: int
     window_scaling: int

@@ -210,6 +210,7 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t slow_start_after_idle;	/* net.ipv4.tcp_slow_start_after_idle */
 	uint32_t timestamps;	/* net.ipv4.tcp_timestamps */
 	uint32_t sack;		/* net.ipv4.tcp_sack */
 	uint32_t window_scaling;	/* net.ipv4.tcp_window_scaling */

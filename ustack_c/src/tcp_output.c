@@ -29,10 +29,6 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 		return false;
 	if (!us_tcp_can_transmit(fast, tp) || tp->dst->mtu != tp->pmtu_mss + 40U)
 		return false;
-	if (!tp->packets_out && fast->now_us - tp->lsndtime_us > tp->rto_us)
-		return false;	/* cwnd shrinks after idle time */
-	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
-		return false;	/* and what was not used of it */
 	return us_tcp_memory_abounds(fast);
 }
 
@@ -245,7 +241,45 @@ static int us_tcp_send_new(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uin
 	return 0;
 }
 
-/* tcp_cwnd_validate, but for what us_tcp_may_xmit rules out */
+/* tcp_current_ssthresh, while nothing is in doubt */
+static uint32_t us_tcp_current_ssthresh(const struct us_tcp_sock *tp)
+{
+	return us_max32(tp->snd_ssthresh, (tp->snd_cwnd >> 1) + (tp->snd_cwnd >> 2));
+}
+
+/* Halve cwnd for each RTO of silence (tcp_slow_start_after_idle_check, tcp_cwnd_restart). */
+static void us_tcp_slow_start_after_idle_check(const struct us_tcp_fast *fast,
+					       struct us_tcp_sock *tp)
+{
+	const uint32_t restart = us_min32(fast->init_cwnd, tp->snd_cwnd);
+	int64_t idle_us = (int64_t)(fast->now_us - tp->lsndtime_us);
+
+	if (idle_us <= tp->rto_us || !fast->slow_start_after_idle)
+		return;
+	tp->snd_ssthresh = us_tcp_current_ssthresh(tp);
+	for (idle_us -= tp->rto_us; idle_us > 0 && tp->snd_cwnd > restart; idle_us -= tp->rto_us)
+		tp->snd_cwnd >>= 1;
+	tp->snd_cwnd = us_max32(tp->snd_cwnd, restart);
+	tp->snd_cwnd_stamp_us = fast->now_us;
+	tp->snd_cwnd_used = 0;
+}
+
+/* Let cwnd sink half way to what was used in the last RTO (tcp_cwnd_application_limited). */
+static void us_tcp_cwnd_application_limited(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	const uint32_t win_used = us_max32(tp->snd_cwnd_used, fast->init_cwnd);
+
+	if (!tp->nospace) {
+		if (win_used < tp->snd_cwnd) {
+			tp->snd_ssthresh = us_tcp_current_ssthresh(tp);
+			tp->snd_cwnd = (tp->snd_cwnd + win_used) >> 1;
+		}
+		tp->snd_cwnd_used = 0;
+	}
+	tp->snd_cwnd_stamp_us = fast->now_us;
+}
+
+/* tcp_cwnd_validate */
 static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				 bool cwnd_limited)
 {
@@ -261,9 +295,12 @@ static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_s
 	if (us_tcp_is_cwnd_limited(tp)) {
 		tp->snd_cwnd_used = 0;
 		tp->snd_cwnd_stamp_us = fast->now_us;
-	} else if (in_flight > tp->snd_cwnd_used) {
-		tp->snd_cwnd_used = in_flight;
+		return;
 	}
+	if (in_flight > tp->snd_cwnd_used)
+		tp->snd_cwnd_used = in_flight;
+	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us && fast->slow_start_after_idle)
+		us_tcp_cwnd_application_limited(fast, tp);
 }
 
 /* What follows once segments are out: was cwnd the limit, and when to look again. */
@@ -288,8 +325,10 @@ int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	err = us_tcp_transmit(fast, tp, &xmit);
 	if (err)
 		return err;
-	if (was_idle)
+	if (was_idle) {
+		us_tcp_slow_start_after_idle_check(fast, tp);
 		us_tcp_ca_tx_start(fast, tp);
+	}
 	us_tcp_event_ack_sent(tp);
 	tp->segs_out++;
 	fast->mib.OutSegs++;
@@ -323,6 +362,8 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 	if (!us_tcp_may_xmit(fast, tp))
 		return false;
 	max_segs = us_tcp_tso_segs(fast, tp);
+	if (!prior_packets)
+		us_tcp_slow_start_after_idle_check(fast, tp);
 	while (is_done && tp->snd_nxt != tp->write_seq) {
 		const uint32_t data = tp->write_seq - tp->snd_nxt;
 		const uint32_t quota = us_min32(us_tcp_cwnd_test(tp), max_segs);
