@@ -105,11 +105,21 @@ EXPORT int listen(int fd, int backlog)
 	return is_ours(fd) ? simple_call(fd, USTACK_LISTEN, backlog) : real()->listen(fd, backlog);
 }
 
+/* It is told to connect: from now on reading and writing wait for that. */
+static void begin_connecting(int fd)
+{
+	const int priority = 0;
+
+	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority));
+}
+
 static int connect_stream(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct pollfd waiting = { .fd = fd, .events = POLLOUT };
-	int error = address_call(fd, USTACK_CONNECT, addr, len);
+	int error;
 
+	begin_connecting(fd);
+	error = address_call(fd, USTACK_CONNECT, addr, len);
 	if ((error == EINPROGRESS || error == EALREADY) && !(fcntl(fd, F_GETFL) & O_NONBLOCK)) {
 		if (poll(&waiting, 1, -1) < 0)
 			return errno;
@@ -137,6 +147,7 @@ static ssize_t send_fastopen(int fd, const void *buf, size_t len, int flags,
 	call.request.port = in.sin_port;
 	call.request.len = (uint16_t)(len > USTACK_MAX_DATA ? USTACK_MAX_DATA : len);
 	memcpy(call.data, buf, call.request.len);
+	begin_connecting(fd);
 	error = ask(&call);
 	if (error && (error != EINPROGRESS || !waits))
 		return fail(error);
@@ -357,12 +368,27 @@ int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? ECONNRESET : error;
 }
 
+/* Whether a socket of ours was not told to connect: it is new, or a listener. errno stays. */
+static bool is_idle(int fd)
+{
+	const int saved = errno;
+	int priority = 0;
+	socklen_t len = sizeof(priority);
+	const bool marked = !real()->getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, &len) &&
+			    priority == USTACK_IDLE_PRIORITY;
+
+	errno = saved;
+	return marked && is_ours(fd);
+}
+
 /* @got from a read of @wanted bytes: an end that is none becomes the error that it was. */
 static ssize_t explain_read(int fd, ssize_t got, size_t wanted)
 {
 	struct pollfd state = { .fd = fd };
 	int error;
 
+	if (got < 0 && errno == EAGAIN && is_idle(fd))
+		return fail(ENOTCONN);
 	if (got > 0 || (got == 0 && !wanted) || (got < 0 && errno != ECONNRESET) || !is_ours(fd))
 		return got;
 	if (got == 0 && (poll(&state, 1, 0) <= 0 || !(state.revents & POLLHUP)))
