@@ -25,8 +25,8 @@ from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
 
 SOL_SOCKET = int(_socket.SOL_SOCKET)
 RIGHTS_BYTES = _socket.CMSG_SPACE(4)
-OWN_OPTIONS = frozenset(map(int, (20, 21)))
-"""SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
+OWN_OPTIONS = frozenset((20, 21, 42))
+"""SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF: the descriptor is what one waits for and reads."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
 SO_PRIORITY = int(_socket.SO_PRIORITY)
 SO_LINGER = int(_socket.SO_LINGER)

@@ -267,11 +267,12 @@ EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 			   : real()->getpeername(fd, addr, len);
 }
 
-/* Options of waiting are the descriptor's: it is the one that is waited for. */
+/* Options of waiting and peeking are the descriptor's: that is what is waited for and read. */
 static bool is_own_option(int level, int name)
 {
 	return level == SOL_SOCKET &&
-	       (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67);
+	       (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67 ||
+		name == SO_PEEK_OFF);
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
