@@ -298,6 +298,9 @@ class us_tcp_fast:
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
     request_cache: us_kmem_cache
+    tw_cache: us_kmem_cache
+    timewaits: us_tw_hash
+    tw_timers: us_timer_wheel
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
     shares: us_bind_share
@@ -327,13 +330,14 @@ class us_tcp_fast:
     app_win: int
     reordering: int
     init_cwnd: int
-    tw_count: int
     mem_limits: Any
     memory_pressure: int
     ofo_pages: int
     min_rtt_wlen_us: int
     orphans: int
     max_orphans: int
+    max_tw_buckets: int
+    fin_timeout_us: int
     no_metrics_save: int
     no_ssthresh_metrics_save: int
     genid: int
@@ -389,6 +393,9 @@ class us_tcp_mib:
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
     PassiveOpens: int
+    TW: int
+    TWKilled: int
+    TCPTimeWaitOverflow: int
     CurrEstab: int
     fast_rx: int
     punted: int
@@ -551,6 +558,10 @@ class us_timer:
 class us_timer_wheel: ...
 
 class us_timewait_sock:
+    hash_next: us_timewait_sock
+    timer: us_timer
+    dst: us_tcp_dst
+    ts_recent_stamp_us: int
     saddr: int
     daddr: int
     sport: int
@@ -559,13 +570,17 @@ class us_timewait_sock:
     snd_nxt: int
     rcv_wnd: int
     ts_recent: int
-    ts_recent_stamp_us: int
-    expires_us: int
+    tsoffset: int
+    bind_share: int
+    entry_ms: int
+    last_oow_ack_ms: int
     substate: int
     tstamp_ok: int
+    has_key: int
     rcv_wscale: int
     tos: int
-    bind_share: int
+
+class us_tw_hash: ...
 
 class us_tx_acked:
     first_us: int
@@ -866,6 +881,13 @@ class Lib:
     def us_timer_wheel_destroy(self, wheel: Any, /) -> None: ...
     def us_timers_armed(self, wheel: Any, /) -> int: ...
     def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
+    def us_twsk_alloc(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_timewait_sock: ...
+    def us_twsk_count(self, fast: Any, /) -> int: ...
+    def us_twsk_expire(self, fast: Any, max: int, /) -> int: ...
+    def us_twsk_kill(self, fast: Any, tw: Any, /) -> None: ...
+    def us_twsk_list(self, fast: Any, out: Any, max: int, /) -> int: ...
+    def us_twsk_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_timewait_sock: ...
+    def us_twsk_schedule(self, fast: Any, tw: Any, expires_us: int, /) -> None: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
 
 lib: Lib

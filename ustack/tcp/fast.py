@@ -43,6 +43,7 @@ class TcpFast:
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
         ptr.request_cache = prot.request_cache.ptr
         ptr.secret = prot.secret
+        ptr.tw_cache = prot.tw_cache.ptr
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
@@ -82,6 +83,8 @@ class TcpFast:
         self.ptr.reordering = tcp.tcp_reordering
         self.ptr.init_cwnd = tcp.init_cwnd
         self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.max_tw_buckets = tcp.tcp_max_tw_buckets
+        self.ptr.fin_timeout_us = tcp.tcp_fin_timeout_us
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
@@ -233,5 +236,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
-    "DelayedACKs",
+    "DelayedACKs", "TW", "TWKilled", "TCPTimeWaitOverflow",
 )  # fmt: skip

@@ -144,6 +144,12 @@ bool us_tcp_rcv_listen(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
 bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 		      struct us_request_sock *req, const struct us_tcp_offer *offer);
 
+struct us_tw_hash *us_tw_hash_create(const uint8_t *key16);
+void us_tw_hash_destroy(struct us_tw_hash *hash);
+uint64_t us_tcp_repeat_time_us(const struct us_tcp_sock *tp);
+void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t substate,
+		      uint64_t timeout_us);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
