@@ -301,6 +301,16 @@ class TcpConfig:
 
 
 @dataclass(frozen=True)
+class FsConfig:
+    """Open files: the sockets that ustackd's clients hold (fs.*)."""
+
+    file_max: int = 0
+    """fs.file-max: all of them; root may have more. 0: by the size of the arena."""
+    nr_open: int = 1_048_576
+    """fs.nr_open: those of one process, whatever its RLIMIT_NOFILE."""
+
+
+@dataclass(frozen=True)
 class StackConfig:
     """Everything that a stack is built from."""
 
@@ -308,4 +318,5 @@ class StackConfig:
     core: CoreConfig = field(default_factory=CoreConfig)
     ip: IpConfig = field(default_factory=IpConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    fs: FsConfig = field(default_factory=FsConfig)
     ustack: UstackConfig = field(default_factory=UstackConfig)

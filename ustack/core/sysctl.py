@@ -1,9 +1,9 @@
 """The configuration under its sysctl names: what ``sysctl net.core.somaxconn`` reads and sets.
 
-A field of ``CoreConfig`` is ``net.core.NAME``, of ``IpConfig`` and ``TcpConfig``
-``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in the unit that Linux
-uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfig``, which
-``Stack.set_config`` hands to the layers.
+A field of ``FsConfig`` is ``fs.NAME``, of ``CoreConfig`` ``net.core.NAME``, of ``IpConfig``
+and ``TcpConfig`` ``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in
+the unit that Linux uses. Nothing here changes anything: ``sysctl_write`` returns a new
+``StackConfig``, which ``Stack.set_config`` hands to the layers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
 SECTIONS = (
+    ("fs.", ("fs",)),
     ("net.core.", ("core",)),
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
@@ -42,6 +43,7 @@ MICROSECONDS = frozenset(["tcp_rto_min_us"])
 """Times that Linux counts as we do."""
 
 RENAMED = {
+    "file_max": "file-max",
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
@@ -52,6 +54,7 @@ RENAMED = {
 LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
+    "nr_open": 64,
     "ip_local_port_range": 1,
     "rmem_default": 2304,
     "rmem_max": 2304,
@@ -74,6 +77,8 @@ LEAST = {
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
 MOST = {
+    "file_max": 2**63 - 1,
+    "nr_open": 2**31 - 64,
     "tcp_ecn": 2,
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,

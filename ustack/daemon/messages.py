@@ -160,6 +160,16 @@ class SysctlWriteRequest(Request, tag="sysctl-write", frozen=True):
     value: str
 
 
+class UlimitRequest(Request, tag="ulimit", frozen=True):
+    """RLIMIT_NOFILE of a client; the answer is two values, "soft" and "hard"."""
+
+    pid: int = 0
+    """0: of the clients that have none of their own."""
+    soft: int | None = None
+    """None: as it is."""
+    hard: int | None = None
+
+
 class CaptureRequest(Request, tag="capture", frozen=True):
     """Packets as they pass, until ``StopRequest``, ``count`` or the client goes away."""
 
@@ -226,6 +236,7 @@ AnyRequest = (
     | CatRequest
     | SysctlRequest
     | SysctlWriteRequest
+    | UlimitRequest
     | CaptureRequest
     | TraceRequest
     | PingRequest

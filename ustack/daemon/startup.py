@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import random
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -121,12 +122,15 @@ class Daemon:
         """Open the control socket, last of all: once it is there the daemon is ready."""
         options = self.options
         self._hub = JoinHub(
-            runtime, client_sockets=options.client_sockets, sockets=options.max_sockets
+            runtime,
+            client_sockets=options.client_sockets,
+            sockets=options.max_sockets,
+            log=lambda text: print(f"ustackd: {text}", file=sys.stderr, flush=True),
         )
         ports = PortRule(lambda: stack.config.tcp.ip_unprivileged_port_start, options.port_users)
         self._control = ControlServer(
             options.control_path,
-            Views(stack, runtime.call, self._hub.bytes_in_pairs).answer,
+            Views(stack, runtime.call, self._hub.bytes_in_pairs, self._hub.limits).answer,
             partial(start_stream, stack, runtime),
             calls=CallServer(self._hub, ports),
             access=options.access,

@@ -297,10 +297,10 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
-    request_cache: us_kmem_cache
     tw_cache: us_kmem_cache
     timewaits: us_tw_hash
     tw_timers: us_timer_wheel
+    request_cache: us_kmem_cache
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
     shares: us_bind_share
@@ -392,10 +392,10 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
-    PassiveOpens: int
     TW: int
     TWKilled: int
     TCPTimeWaitOverflow: int
+    PassiveOpens: int
     CurrEstab: int
     fast_rx: int
     punted: int

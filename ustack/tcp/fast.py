@@ -41,9 +41,9 @@ class TcpFast:
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.tw_cache = prot.tw_cache.ptr
         ptr.request_cache = prot.request_cache.ptr
         ptr.secret = prot.secret
-        ptr.tw_cache = prot.tw_cache.ptr
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []

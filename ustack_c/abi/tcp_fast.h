@@ -125,10 +125,10 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
-	uint64_t PassiveOpens;
 	uint64_t TW;
 	uint64_t TWKilled;
 	uint64_t TCPTimeWaitOverflow;
+	uint64_t PassiveOpens;
 	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
@@ -177,10 +177,10 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
 	struct us_kmem_cache *bictcp_cache;
-	struct us_kmem_cache *request_cache;
 	struct us_kmem_cache *tw_cache;
 	struct us_tw_hash *timewaits;
 	struct us_timer_wheel *tw_timers;
+	struct us_kmem_cache *request_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;

@@ -215,8 +215,8 @@ static bool us_tcp_conn_request(struct us_tcp_fast *fast, const struct us_tcp_pk
 	struct us_request_sock *req;
 	struct us_tcp_dst *dst;
 
-	if (hlen != pkt->len ||
-	    us_twsk_lookup(fast, pkt->daddr, pkt->dport, pkt->saddr, pkt->sport) || !us_tcp_listen_has_room(fast, listen) ||
+	if (hlen != pkt->len || !us_tcp_listen_has_room(fast, listen) ||
+	    us_twsk_lookup(fast, pkt->daddr, pkt->dport, pkt->saddr, pkt->sport) ||
 	    !us_syn_parse(pkt->th, hlen, &options))
 		return false;
 	dst = us_tcp_dst_lookup(fast, pkt->daddr, pkt->saddr);
