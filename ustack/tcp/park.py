@@ -158,17 +158,34 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
         raise KeyError(handle)
     sk = TcpSock(prot, prot.congestion.default, tp)
     lot = prot.parking
-    for name, value in zip(OPTIONS, lot.options_of(tp), strict=True):
-        setattr(sk, name, value)
+    (
+        sk.bind_addr,
+        sk.by_connect,
+        sk.ca,
+        sk.ca_initialized,
+        sk.ca_setsockopt,
+        sk.keepopen,
+        sk.linger_s,
+        sk.oobinline,
+        sk.opts,
+        sk.port_locked,
+        sk.rcvlowat,
+        sk.reuse,
+        sk.reuseport,
+        sk.upcall,
+        sk.user_timeout_us,
+    ) = lot.options_of(tp)  # in OPTIONS' order: this is every accept()
     sk.bind_bucket = prot.bhash.get(tp.sport)
-    sk.ca_priv = lot.ca_priv.pop(handle, None)
-    tp.slow &= ~lib.US_TCP_SLOW_PARKED
+    if lot.ca_priv:
+        sk.ca_priv = lot.ca_priv.pop(handle, None)
+    if tp.slow:
+        tp.slow &= ~lib.US_TCP_SLOW_PARKED
     tp.sockopts = 0
     if tp.dead:
         tp.dead = 0
         sk.dead = sk.orphaned = True
     if tp.dst:
-        sk.set_dst(prot.fast.let_go(tp))
+        sk.dst = prot.fast.let_go(tp)
     else:
         sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk
