@@ -134,6 +134,8 @@ PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("tcp", "tcp_tw_reuse"): {LINUX_6: 2, LINUX_310: 0},
 }
 """Defaults that Linux has changed, by profile."""
+ONLY_IN = {"netdev_budget_usecs": LINUX_6, "tcp_tw_recycle": LINUX_310}
+"""Fields that one profile alone knows."""
 
 READ_ONLY = frozenset(["tcp_available_congestion_control"])
 """Fields that show what there is."""
@@ -181,11 +183,14 @@ class Sysctl:
 def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
     """Return every knob by name, in the order of the names."""
     found: dict[str, Sysctl] = {}
+    profile = config.ustack.profile
     for prefix, path in SECTIONS:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str, frozenset)):
+            if field.name in NOT_SYSCTLS or ONLY_IN.get(field.name, profile) != profile:
+                continue
+            if isinstance(value, (int, tuple, str, frozenset)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))

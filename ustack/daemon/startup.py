@@ -24,7 +24,8 @@ from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
 from ustack.daemon.join_hub import JoinHub
-from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
+from ustack.daemon.latency import LatencyStream
+from ustack.daemon.messages import LatencyRequest, PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.ping import PingStream
 from ustack.daemon.privileges import drop_privileges
@@ -193,6 +194,8 @@ def start_stream(
     """
     if isinstance(request, TraceRequest):
         return TraceStream(stack, request, notify)
+    if isinstance(request, LatencyRequest):
+        return LatencyStream(stack, request, notify)
     if isinstance(request, PingRequest):
         return PingStream(stack, runtime.call, request, notify)
     return Capture(stack.net, request, notify)

@@ -214,7 +214,10 @@ class InetSocket:
             raise socket_error(errno.ECONNREFUSED if port == 0 else errno.EINVAL)
         if sk.tp.iss:
             sk.reset()
-        tcp_v4_connect(sk, addr, port)
+        if sk.prot.trace_connect.on:
+            _traced_connect(sk, addr, port)
+        else:
+            tcp_v4_connect(sk, addr, port)
         self.connecting = True
         if sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return
@@ -527,3 +530,12 @@ class InetSocket:
         """Whether the connection is ESTABLISHED."""
         sk = self._open()
         return sk is not None and sk.tp.state == TCP_ESTABLISHED
+
+
+def _traced_connect(sk: TcpSock, addr: int, port: int) -> None:
+    fine_us = sk.prot.clock.fine_us
+    began_us = fine_us()
+    try:
+        tcp_v4_connect(sk, addr, port)
+    finally:
+        sk.prot.trace_connect(fine_us() - began_us)

@@ -345,6 +345,7 @@ class us_tcp_fast:
     gro: int
     doorbell: int
     batch: int
+    tw_punt_batch: int
     nevents: int
     events: Any
     mib: us_tcp_mib

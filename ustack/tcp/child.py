@@ -62,12 +62,15 @@ def tcp_v4_syn_recv_sock(
         prot.mib_ext.ListenDrops += 1
         return DropReason.NOMEM
     if established:
-        if request.req.snt_synack_us:
-            rtt_us = prot.clock.now_us - request.req.snt_synack_us
+        sent_us = request.req.snt_synack_us
+        if sent_us and not request.req.num_retrans:
+            rtt_us = prot.clock.now_us - sent_us
             tcp_ack_update_rtt(child, rtt_us, rtt_us)
         child.tp.delivered = 1  # the SYN-ACK
         child.set_state(TcpEvent.RCV_ACK_OF_SYN)
         tcp_init_transfer(child)
+        if prot.trace_handshake.on and sent_us:
+            prot.trace_handshake(child, sent_us)
     return child
 
 

@@ -99,7 +99,8 @@ class TcpFast:
     def update(self) -> None:
         """Taps see each packet in Python, and a trace each change of a state."""
         prot = self.prot
-        self.on = self._wanted and not prot.net.ptype_all and not prot.trace_set_state.on
+        traced = prot.trace_set_state.on or prot.trace_handshake.on
+        self.on = self._wanted and not prot.net.ptype_all and not traced
         self.ptr.on = self.on
         self.update_xmit()
 
@@ -144,6 +145,10 @@ class TcpFast:
             rt.fast.update(rt)
             self.hold(rt)
             lib.us_tcp_dst_link(self.ptr, dst)
+
+    def route_of(self, dst: Any) -> Route | None:
+        """Return the route that is held by this name, which may be NULL."""
+        return self._held.get(dst)
 
     def let_go(self, tp: Any) -> Route:
         """A control block that C has made or kept has an object now: return its route."""

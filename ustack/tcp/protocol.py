@@ -104,6 +104,10 @@ class TcpProt:
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
+        self.trace_handshake = TracePoint("handshake", lambda: self.fast.update())
+        """A handshake is over: the connection, and when its first SYN went or came."""
+        self.trace_connect = TracePoint("connect")
+        """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""

@@ -233,7 +233,6 @@ def tcp_send_synack(
 def tcp_rtx_synack(request: RequestSock) -> None:
     """Repeat the SYN-ACK (tcp_rtx_synack); its answer measures nothing any more (Karn)."""
     request.req.num_retrans = min(request.req.num_retrans + 1, 255)
-    request.req.snt_synack_us = 0
     request.prot.mib.RetransSegs += 1
     request.prot.mib_ext.TCPSynRetrans += 1
     tcp_send_synack(request)

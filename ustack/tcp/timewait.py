@@ -17,6 +17,7 @@ from ustack.tcp.metrics import tcp_update_metrics
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
+from ustack.tcp.tw_recycle import TCP_PAWS_MSL_US, tcp_recycles, tcp_remember_stamp
 from ustack.wire.tcp import ACK, FIN, MD5SIG_ROOM, RST, SYN, tstamp_option
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ustack.tcp.twhash import TimewaitSock
     from ustack.wire.tcp import Segment
 
-TCP_PAWS_MSL_US = 60_000_000
 TW_KILL_US = 4_000_000
 """Mini-sockets that live no longer count as TWKilled, others as TW (__inet_twsk_schedule)."""
 TCP_TIMEWAIT_LEN_US = 60_000_000
@@ -36,8 +36,9 @@ def tcp_time_wait(
 ) -> None:
     """Put a mini-socket in ``sk``'s place and end ``sk`` (tcp_time_wait).
 
-    It lives at least 3.5 RTOs: the peer's FIN may be lost once and come again. Beyond
-    tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
+    It lives at least 3.5 RTOs: the peer's FIN may be lost once and come again; with
+    tcp_tw_recycle no longer. Beyond tcp_max_tw_buckets the connection is simply gone
+    (TCPTimeWaitOverflow).
     """
     prot = sk.prot
     tcp_update_metrics(sk)
@@ -48,15 +49,27 @@ def tcp_time_wait(
         prot.mib_ext.TCPTimeWaitOverflow += 1
         tcp_done(sk)
         return
+    repeat_us = tcp_repeat_time_us(sk)
+    if _recycled(tw):
+        prot.twhash.shorten(tw.key, repeat_us)
     if substate == TCP_TIME_WAIT:
-        timeout_us = TCP_TIMEWAIT_LEN_US
-    timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
+        timeout_us = tw.timeout_us or TCP_TIMEWAIT_LEN_US
+    timeout_us = max(timeout_us, repeat_us)
     if timeout_us <= TW_KILL_US:
         prot.mib_ext.TWKilled += 1
     else:
         prot.mib_ext.TW += 1
     tw.reschedule(timeout_us)
     tcp_done(sk)
+
+
+def _recycled(tw: TimewaitSock) -> bool:
+    """Whether the peer's timestamp is remembered elsewhere, so that TIME_WAIT may be short."""
+    rec = tw.tw
+    if not rec.tstamp_ok or not tcp_recycles(tw.prot):
+        return False
+    tcp_remember_stamp(tw.prot, rec.saddr, rec.daddr, rec.ts_recent, rec.ts_recent_stamp_us)
+    return True
 
 
 def tcp_repeat_time_us(sk: TcpSock) -> int:
@@ -162,7 +175,8 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
     tw.become(TCP_TIME_WAIT)
     rec.rcv_nxt = seg.end_seq
     _note_timestamp(tw, seg)
-    tw.reschedule(TCP_TIMEWAIT_LEN_US)
+    timeout_us = tw.timeout_us if _recycled(tw) else 0
+    tw.reschedule(timeout_us or TCP_TIMEWAIT_LEN_US)
     tcp_v4_timewait_ack(tw, seg)
     return None
 
@@ -211,5 +225,7 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     if tw.md5_key is not None:
         options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    header = IpHeader(tos=rec.tos)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)
+    header = IpHeader(tos=rec.tos, ident=0)  # ip_select_ident: what is never cut needs none
+    rt = prot.fast.route_of(rec.dst)
+    key = tw.md5_key
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, key, header, rt)

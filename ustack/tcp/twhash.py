@@ -67,6 +67,11 @@ class TimewaitSock:
         """Signs its ACKs."""
         return self.prot.twhash.md5_keys[self.key] if self.tw.has_key else None
 
+    @property
+    def timeout_us(self) -> int:
+        """How long its TIME_WAIT lasts if that is cut short (tcp_tw_recycle), else 0."""
+        return self.prot.twhash.timeouts.get(self.key, 0)
+
     def become(self, substate: int) -> None:
         """Go on in another state, from now on."""
         self.tw.substate = substate
@@ -87,12 +92,14 @@ class TimewaitSock:
 class TimewaitHash:
     """All mini-sockets of one stack; reads like a mapping, who goes first comes first."""
 
-    __slots__ = ("_prot", "md5_keys")
+    __slots__ = ("_prot", "md5_keys", "timeouts")
 
     def __init__(self, prot: TcpProt) -> None:
         self._prot = prot
         self.md5_keys: dict[FlowKey, bytes] = {}
         """Keys of those that sign; some may be gone."""
+        self.timeouts: dict[FlowKey, int] = {}
+        """``timeout_us`` of those that have one; some may be gone."""
 
     def get(self, key: FlowKey) -> TimewaitSock | None:
         """Return the mini-socket with this four-tuple."""
@@ -108,6 +115,7 @@ class TimewaitHash:
         if not rec:
             return None
         tw = TimewaitSock(prot, rec)
+        self.timeouts.pop(tw.key, None)
         rec.rcv_nxt, rec.snd_nxt, rec.rcv_wnd = tp.rcv_nxt, tp.snd_nxt, tcp_receive_window(sk)
         rec.ts_recent, rec.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
         rec.tstamp_ok, rec.rcv_wscale, rec.tos = tp.tstamp_ok, tp.rcv_wscale, tp.tos
@@ -128,13 +136,19 @@ class TimewaitHash:
         md5_key = tcp_md5_do_lookup(sk, tp.daddr)
         if md5_key is not None:
             rec.has_key = 1
-            self._remember(tw.key, md5_key)
+            self._note(self.md5_keys, tw.key, md5_key)
         return tw
 
-    def _remember(self, key: FlowKey, md5_key: bytes) -> None:
-        if len(self.md5_keys) > 2 * len(self) + 16:
-            self.md5_keys = {key: md5 for key, md5 in self.md5_keys.items() if key in self}
-        self.md5_keys[key] = md5_key
+    def shorten(self, key: FlowKey, timeout_us: int) -> None:
+        """Let the TIME_WAIT of this mini-socket last no longer."""
+        self._note(self.timeouts, key, timeout_us)
+
+    def _note(self, table: dict[FlowKey, Any], key: FlowKey, value: Any) -> None:
+        """Remember what few of them have; those that are gone are seen to now and then."""
+        if len(table) > 2 * len(self) + 16:
+            for gone in [old for old in table if old not in self]:
+                del table[gone]
+        table[key] = value
 
     def values(self) -> Iterator[TimewaitSock]:
         """Yield all of them."""

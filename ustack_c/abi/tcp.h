@@ -224,7 +224,7 @@ struct us_request_sock {
 	uint8_t in_table;		/* linux-3.10: the listener's table has it, and its timer */
 	uint32_t tsoffset;		/* added to the clock in TSval */
 	uint32_t generation;		/* tells its age */
-	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
+	uint64_t snt_synack_us;		/* when the first SYN-ACK went, 0: it was a cookie */
 	uint64_t expires_us;		/* when the SYN-ACK's time is over */
 	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
 	struct us_timer timer;

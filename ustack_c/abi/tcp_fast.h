@@ -225,6 +225,7 @@ struct us_tcp_fast {
 	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
+	uint32_t tw_punt_batch;	/* batch in which a segment for a mini-socket went to Python */
 	uint32_t nevents;
 	struct us_tcp_event events[128];	/* a frame's connection, and its listener */
 	struct us_tcp_mib mib;

@@ -234,7 +234,7 @@ static bool us_tcp_conn_request(struct us_tcp_fast *fast, const struct us_tcp_pk
 }
 
 /* Count a packet that came up to TCP. */
-static void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt)
+void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt)
 {
 	fast->mib.InReceives++;
 	fast->mib.InOctets += pkt->frame_len - US_ETH_HLEN;

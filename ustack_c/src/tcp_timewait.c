@@ -270,3 +270,47 @@ void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t
 		fast->mib.TW++;
 	us_twsk_schedule(fast, tw, fast->now_us + timeout_us);
 }
+
+/**
+ * us_tcp_timewait_fin - take the FIN that an orphan waits for in FIN_WAIT2, and acknowledge it
+ * @fast: fast path
+ * @tw:   mini-socket
+ * @seg:  segment; it has no connection
+ *
+ * Return: false, and nothing has changed: it is Python's (tcp_timewait_state_process).
+ */
+bool us_tcp_timewait_fin(struct us_tcp_fast *fast, struct us_timewait_sock *tw,
+			 const struct us_tcp_seg *seg)
+{
+	struct us_tcp_xmit xmit = {.seq = tw->snd_nxt, .flags = US_TCP_ACK};
+	struct us_tcp_sock tp = {0};
+
+	if (tw->substate != US_TCP_FIN_WAIT2 || tw->has_key || !seg->fin || seg->len ||
+	    seg->seq != tw->rcv_nxt || (tw->tstamp_ok && us_before(seg->tsval, tw->ts_recent)))
+		return false;
+	if (!tw->dst || !us_tcp_dst_can_transmit(fast, tw->dst) ||
+	    us_igb_tx_room(tw->dst->queue->ring) < US_ACK_DESCRIPTORS)
+		return false;
+	tw->substate = US_TCP_TIME_WAIT;
+	tw->entry_ms = (uint32_t)(fast->now_us / 1000);
+	tw->rcv_nxt++;
+	if (tw->tstamp_ok) {
+		tw->ts_recent = seg->tsval;
+		tw->ts_recent_stamp_us = fast->now_us;
+	}
+	us_twsk_schedule(fast, tw, fast->now_us + US_TIMEWAIT_LEN_US);
+	tp.saddr = tw->saddr;
+	tp.sport = tw->sport;
+	tp.daddr = tw->daddr;
+	tp.dport = tw->dport;
+	tp.rcv_nxt = tw->rcv_nxt;
+	tp.tstamp_ok = tw->tstamp_ok;
+	tp.ts_recent = tw->ts_recent;
+	tp.tsoffset = tw->tsoffset;
+	tp.tos = tw->tos;
+	tp.dst = tw->dst;
+	xmit.window = us_min32(tw->rcv_wnd >> tw->rcv_wscale, UINT16_MAX);
+	us_tcp_transmit(fast, &tp, &xmit);
+	fast->mib.OutSegs++;
+	return true;
+}

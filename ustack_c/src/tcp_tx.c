@@ -188,6 +188,14 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	return 0;
 }
 
+/* Whether the ring has @want descriptors, with those that its device is done with. */
+static bool us_tcp_make_room(const struct us_xmit_queue *queue, uint32_t want)
+{
+	if (us_igb_tx_room(queue->ring) < want && queue->nic)
+		us_igb_clean_tx_irq(queue->ring, US_IGB_TX_WORK);
+	return us_igb_tx_room(queue->ring) >= want;
+}
+
 /* The same for a device that does not cut: each segment a frame (skb_gso_segment). */
 static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 			   const struct us_tcp_xmit *xmit, uint32_t segs)
@@ -195,7 +203,7 @@ static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	struct us_tcp_xmit part = *xmit;
 	uint32_t left = xmit->len;
 
-	if (us_igb_tx_room(tp->dst->queue->ring) < segs * US_DESC_PER_SEGMENT + 2)
+	if (!us_tcp_make_room(tp->dst->queue, segs * US_DESC_PER_SEGMENT + 2))
 		return -EBUSY;
 	part.flags = (uint8_t)(part.flags & ~(US_TCP_PSH | US_TCP_FIN));
 	for (; left; left -= part.len, part.seq += part.len) {
