@@ -90,7 +90,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if sk.keepalive_timer is not None:
         sk.keepalive_timer.arg = None
     sk.dead = True
-    sk.tp = sk.rcvq = sk.sndq = None
+    sk.tp = None
     return True
 
 
