@@ -352,8 +352,10 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment | None) -> DropReason | None:
     text = text and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt)
     if text or sk.opts.linger2_us < 0:
         return _abort_on_data(sk, seg)
+    if seg.flags & FIN and seg.seq == tp.rcv_nxt:
+        return None  # the eighth check makes it TIME_WAIT at once
     if seg.flags & FIN:
-        tcp_arm_keepalive(sk, tcp_fin_time(sk))  # the eighth check makes it TIME_WAIT at once
+        tcp_arm_keepalive(sk, tcp_fin_time(sk))
     else:
         tcp_fin_wait2_orphan(sk)
     return None

@@ -17,7 +17,9 @@ from ustack.tcp.scoreboard import tcp_recovery, tcp_reordering
 from ustack.wire.tcp import FastopenOption
 
 if TYPE_CHECKING:
+    from ustack.ipv4.route import Route
     from ustack.lib.clock import StackClock
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 TCP_METRICS_MAX = 4096
@@ -170,6 +172,13 @@ def tcp_update_metrics(sk: TcpSock) -> None:
     if block.reordering < reordering != sk.prot.config.tcp_reordering:
         block.reordering = reordering
     block.stamp_us = sk.prot.clock.now_us
+
+
+def tcp_expect_metrics(tp: Any, prot: TcpProt, rt: Route) -> None:
+    """See to it that C finds where to remember what the peer has taught, when ``tp`` is over."""
+    known = rt.fast.dst.metrics
+    if (not known or known.forgotten) and tp.srtt_us and not prot.config.tcp_no_metrics_save:
+        rt.fast.remember(prot.metrics.lookup_or_create(tp.saddr, tp.daddr))
 
 
 def _update_rtt(sk: TcpSock, block: Any) -> None:

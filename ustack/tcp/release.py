@@ -19,6 +19,7 @@ from ustack.tcp.close import (
     tcp_shutdown_write,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
+from ustack.tcp.metrics import tcp_expect_metrics
 from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
 from ustack.tcp.park import tcp_has_more
 from ustack.tcp.states import (
@@ -85,6 +86,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if not lib.us_tcp_close(fast.ptr, tp, prot.clock.now_us, prot.ip.fib.genid, number):
         return False
     fast.hold(dst)
+    tcp_expect_metrics(tp, prot, dst)
     fast.ring_doorbells()
     del prot.socks[lib.us_tcp_handle(tp)]
     if sk.keepalive_timer is not None:
