@@ -12,7 +12,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
-from threading import Lock, current_thread, main_thread
+from threading import Lock, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakMethod
 
@@ -34,6 +34,8 @@ POLL_EVERY_US = 200
 """A thread that calls without ever waiting polls this often, in microseconds."""
 YIELD_US = 50
 """How long a busy leader lets others have the lock, in microseconds."""
+COMES_BACK_US = 200
+"""A thread that waits again so soon, in microseconds, is worth being waited for."""
 FLUSH_POLLS = 16
 """Bounded polls that one call makes for the work it caused; the leader does the rest."""
 
@@ -69,6 +71,10 @@ class ThreadedRuntime:
         """Followers asleep, longest first."""
         self._queueing: deque[None] = deque()
         """One item for each thread that waits for the lock (a deque counts atomically)."""
+        self._leaver, self._left_us = 0, 0
+        """The thread that ended its wait last, and when."""
+        self._comes_back = False
+        """Threads wait again soon after they were woken, as servers of questions do."""
         self._asleep_until_us = NOBODY_SLEEPS_US
         """When the sleeping leader wakes by itself."""
         self._last_poll_us = 0
@@ -311,18 +317,27 @@ class ThreadedRuntime:
 
     def _sleep(self, waiter: Waiter, deadline_us: int | None) -> None:
         """Sleep once, as the leader if there is none but the background thread."""
-        background = self._background.waiter
-        if self._leader is None:
-            self._leader = waiter
-        elif self._leader is background:
-            self._leader = waiter
-            background.rouse()
+        if self._leaver == get_ident():
+            self._comes_back = self._clock.now_us - self._left_us < COMES_BACK_US
+        if not (self.crew.roused and self._comes_back):
+            self._take_lead(waiter)
+        elif self._leader is waiter:
+            self._leader = None  # whoever was woken will be back to lead: its packets come next
         if self._leader is waiter:
             self.lead(waiter, deadline_us)
             return
         self._flush()  # what our attempt left to do may be what we wait for
         if not waiter.fired:
             self._follow(waiter, deadline_us)
+
+    def _take_lead(self, waiter: Waiter) -> None:
+        """Lead if nobody does but the background thread."""
+        background = self._background.waiter
+        if self._leader is background:
+            background.rouse()
+            self._leader = waiter
+        elif self._leader is None:
+            self._leader = waiter
 
     def lead(self, waiter: Waiter, deadline_us: int | None) -> None:
         """Wait for the wires, a timer, a ring or the deadline, then poll once.
@@ -393,13 +408,17 @@ class ThreadedRuntime:
         turn.acquire(timeout=-1 if timeout_us < 0 else timeout_us / 1e6)
 
     def _step_down(self, waiter: Waiter) -> None:
-        """Leave; if nobody leads then, have a follower do it, or the background thread."""
+        """Leave; if nobody leads then, have a follower do it, or the background thread.
+
+        The background thread does for the moment until a thread is back that mostly is at once.
+        """
+        self._leaver, self._left_us = get_ident(), self._clock.now_us
         if self._leader is waiter:
             self._leader = None
         if self.closed:
             self._close_descriptors_if_unused()
         elif self._leader is None and not self.crew.roused:
-            if self._sleepers:
+            if self._sleepers and not self._comes_back:
                 next(iter(self._sleepers)).rouse()
             else:
                 self._background.nudge()
