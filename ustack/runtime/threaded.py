@@ -364,12 +364,14 @@ class ThreadedRuntime:
         waiter.asleep = True
         self._lock.release()
         try:
-            self._sleep_on_wires(waiter.bell, wire_fd, timeout_us, now_us)
+            self._sleep_on_wires(waiter.bell, wire_fd, timeout_us)
         finally:
             self._lock.acquire()
             waiter.asleep = False
-            self._clock.now_us = monotonic_us()
-            waiter.runs(now_us, self._clock.now_us)
+            self._clock.now_us = woken_us = monotonic_us()
+            waiter.bell.slept(woken_us - now_us)
+            if waiter.roused_us:
+                waiter.runs(now_us, woken_us)
             if self._leader is waiter:
                 self._asleep_until_us = NOBODY_SLEEPS_US
 
@@ -393,13 +395,14 @@ class ThreadedRuntime:
             waiter.asleep = False
             waiter.turn = None
             self._clock.now_us = monotonic_us()
-            waiter.runs(now_us, self._clock.now_us)
+            if waiter.roused_us:
+                waiter.runs(now_us, self._clock.now_us)
 
     @exposed
-    def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int) -> None:
+    def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int) -> None:
         if self.interrupted:
             self._raise_interrupt()
-        bell.wait(wire_fd, timeout_us, since_us)
+        bell.wait(wire_fd, timeout_us)
 
     @exposed
     def _sleep_on_turn(self, turn: Lock, timeout_us: int) -> None:
@@ -429,14 +432,16 @@ class ThreadedRuntime:
             return
         if self._deferred:
             self._run_deferred()
-        now_us = self._clock.now_us
-        if self._leader is self._background.waiter and now_us - self._last_call_us < DOZE_US:
+        now_us, called_us = self._clock.now_us, self._last_call_us
+        self._last_call_us = now_us
+        if self._leader is self._background.waiter and now_us - called_us < DOZE_US:
             self._leader = None  # we come often: let it not contend with us
             self._background.waiter.rouse()
-        self._last_call_us = now_us
-        overdue = self._leader is None and now_us - self._last_poll_us >= POLL_EVERY_US
-        if self._leader is None and not overdue and not self.stack.is_pending:
-            return  # nobody sleeps too long, and who leads next looks at the timers
+        overdue = False
+        if self._leader is None:
+            overdue = now_us - self._last_poll_us >= POLL_EVERY_US
+            if not overdue and not self.stack.is_pending:
+                return  # nobody sleeps too long, and who leads next looks at the timers
         next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):
             self._poll()
