@@ -250,11 +250,11 @@ class StackTransport(asyncio.Transport):
         if not self._unsent:
             try:
                 runtime = self._runtime
-                if runtime.is_running:
-                    runtime.answered = True
-                    n = sock.send(data)
-                else:
+                if not runtime.is_running:
                     n = runtime.call(sock.send, data)
+                else:
+                    runtime.answered = True
+                    n = sock.send_now(data) or sock.send(data)
             except BlockingIOError:
                 n = 0
             except OSError as exc:

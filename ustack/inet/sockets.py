@@ -270,7 +270,7 @@ class InetSocket:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
         sk = self._prot.socks.get(self._handle)
         return 0 if sk is None else tcp_send_now(sk, data)

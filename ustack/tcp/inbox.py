@@ -64,13 +64,15 @@ class Inbox:
             return
         letters = self._letters[: count * _LETTER.size]
         ptr.nletters = 0
+        if count > 1:
+            ptr.hold = 1  # the answers leave together: whom they wake has more to do
         text, readers = self._text, self._readers
-        ptr.hold = count > 1  # the answers leave together: whom they wake has more to do
         try:
             for generation, start, end in _LETTER.iter_unpack(letters):
                 reader = readers.get(generation)
                 if reader is not None:
                     reader.text_received(text[start:end])
         finally:
-            ptr.hold = 0
-            self._fast.ring_doorbells()
+            if count > 1:
+                ptr.hold = 0
+                self._fast.ring_doorbells()

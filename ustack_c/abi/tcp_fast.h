@@ -317,6 +317,7 @@ void us_tcp_clear_xmit_timer(struct us_tcp_sock *tp);
 void us_tcp_reset_delack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t expires_us);
 void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast);
+int us_tcp_timers_due(struct us_tcp_fast *fast, uint64_t now_us);
 int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 
 /* Whether us_tcp_transmit could send now. */
