@@ -63,7 +63,8 @@ class StackTransport(asyncio.Transport):
         self._closing = False
         self._queued = False
         self._entry = WaitEntry(self._wake)
-        self.set_protocol(protocol)
+        self._protocol: Any = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         runtime.call(sock.setsockopt, _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         sock.wq.add(self._entry)
         if server is not None:
@@ -82,8 +83,8 @@ class StackTransport(asyncio.Transport):
             return
         sock = self._sock
         if sock is not None and not self._closing:
-            sock.set_reader(self)
-            self._choose_way()
+            self._direct = self._reading and not self._buffered
+            sock.set_reader(self, paused=not self._direct)
             self._queue_service()
 
     # Where it is and what carries it.
@@ -100,7 +101,7 @@ class StackTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand the connection to another protocol (as start_tls does)."""
-        self._protocol: Any = protocol
+        self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._choose_way()
 

@@ -25,11 +25,9 @@ from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
-MSG_OOB = int(_socket.MSG_OOB)
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
-MSG_TRUNC = int(_socket.MSG_TRUNC)
 SOCK_STREAM = int(_socket.SOCK_STREAM)
 KERNEL_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK, _socket.AF_PACKET)
 """Families that have nothing to do with the stack."""
