@@ -69,6 +69,7 @@ class InlineRuntime:
         self._left_us = 0
         """When a turn that answered was over, 0 if the last did not."""
         self._scheduled = False
+        self._settling = False
         self._timer: TimerHandle | None = None
         self._timer_us = NEVER_US
         self._filenos: list[int] = []
@@ -105,7 +106,9 @@ class InlineRuntime:
         try:
             return fn(*args)
         finally:
-            self._rearm(self.stack.next_deadline_us())
+            if not self._settling and not self._scheduled and not self.closed:
+                self._settling = True
+                self.loop.call_soon(self._settle)
 
     def defer(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` run once the present poll is over; it must not raise.
@@ -140,6 +143,17 @@ class InlineRuntime:
     def _schedule(self) -> None:
         self._scheduled = True
         self.loop.call_soon(self._run)
+
+    def _settle(self) -> None:
+        """See to what the calls since the loop's last turn have left."""
+        self._settling = False
+        if self._scheduled or self.closed:
+            return
+        deadline_us = self.stack.next_deadline_us()
+        if deadline_us is not None and deadline_us <= monotonic_us():
+            self._run()
+        else:
+            self._rearm(deadline_us)
 
     def _on_timer(self) -> None:
         self._timer = None
