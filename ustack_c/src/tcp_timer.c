@@ -128,13 +128,14 @@ uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
  * @fast:   fast path
  * @now_us: the present, which it is told
  *
- * Return: 0: no timer of a connection or of a request is due, and nobody waits for a doorbell.
+ * Return: 0: no timer of a connection, a request or a TIME_WAIT is due, and no doorbell waits.
  */
 int us_tcp_timers_due(struct us_tcp_fast *fast, uint64_t now_us)
 {
 	fast->now_us = now_us;
 	return us_timer_next_us(fast->wheel) <= now_us ||
-	       us_timer_next_us(fast->reqsk_timers) <= now_us || fast->doorbell ||
+	       us_timer_next_us(fast->reqsk_timers) <= now_us ||
+	       us_timer_next_us(fast->tw_timers) <= now_us || fast->doorbell ||
 	       fast->emptied_shares;
 }
 
