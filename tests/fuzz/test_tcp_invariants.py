@@ -67,7 +67,8 @@ times = st.tuples(
 )
 others = st.sampled_from(
     [("accept",), ("accept",), ("connect",), ("relisten",), ("starve", 0), ("starve", 2),
-     ("relieve",), ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
+     ("starve", 200), ("squeeze", 1), ("squeeze", 8), ("relieve",),
+     ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
 )  # fmt: skip
 overlaps = st.tuples(
     st.just("overlap"), st.integers(0, 2),

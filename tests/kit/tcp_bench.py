@@ -7,6 +7,7 @@ Data is a pattern by position, so that a byte that is lost, doubled or from else
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 from kit.host import Host
@@ -273,10 +274,17 @@ class Bench:
             except MemoryError:
                 break
 
+    def do_squeeze(self, pages: int) -> None:
+        """Let TCP have only so many pages (tcp_mem)."""
+        config = self.stack.config
+        tcp = replace(config.tcp, tcp_mem=(max(pages // 2, 1), pages, 2 * pages))
+        self.stack.set_config(replace(config, tcp=tcp))
+
     def do_relieve(self) -> None:
         for addr in self.hoard:
             self.stack.net.mem.put_page(addr)
         self.hoard.clear()
+        self.do_squeeze(1 << 20)
 
     def do_call(self, which: int, what: str) -> None:
         live = [s for s in self.sockets if not s.closed]

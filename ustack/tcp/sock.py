@@ -118,6 +118,7 @@ class TcpSock(Sock):
         "pacing",
         "port_locked",
         "prot",
+        "rcv_mwnd_seq",
         "rcvlowat",
         "rcvq",
         "recovery",
@@ -154,6 +155,8 @@ class TcpSock(Sock):
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
+        self.rcv_mwnd_seq: int | None = None
+        """Where the window ended that we have taken back, while it is not offered again."""
         self.oobinline = False
         """SO_OOBINLINE: urgent data stays in the stream."""
         self.urg: UrgentState | None = None
@@ -266,6 +269,7 @@ class TcpSock(Sock):
         self._init_tcb(handle)
         self.done = False
         self.duplicate_sack = None
+        self.rcv_mwnd_seq = None
         self.urg = None
         self.mtup = None
         self.fastopen_req = None

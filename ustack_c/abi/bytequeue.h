@@ -16,7 +16,8 @@ struct us_bq {
 };
 
 uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len);
-uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len);
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len,
+			     uint32_t left);
 int us_bq_alloc_chunk(struct us_mem *mem, uint32_t want, struct us_frag *room);
 int us_bq_append_chunk(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, uint32_t len);
 int us_bq_append_ref(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, uint32_t len);

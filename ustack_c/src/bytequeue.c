@@ -71,12 +71,11 @@ static uint32_t us_chunk_order(uint32_t bytes)
 /* A chunk without bytes, in no queue; of a lower order if memory is in small pieces. */
 static us_dma_addr_t us_chunk_alloc(struct us_mem *mem, uint32_t order)
 {
-	const uint32_t mark = mem->memalloc ? 0 : mem->min_free;
-	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mark);
+	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mem->queue_mark);
 	struct us_chunk *chunk;
 
 	while (addr == US_NO_PAGE && order > 0)
-		addr = us_alloc_pages_wmark(mem, --order, mark);
+		addr = us_alloc_pages_wmark(mem, --order, mem->queue_mark);
 	if (addr == US_NO_PAGE)
 		return US_NO_PAGE;
 	chunk = us_chunk_at(mem, addr);
@@ -162,20 +161,22 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 
 /**
  * us_bq_append_forced - us_bq_append with the pages that are kept back (sk_forced_mem_schedule)
- * @mem: arena
- * @bq:  queue
- * @src: bytes
- * @len: how many
+ * @mem:  arena
+ * @bq:   queue
+ * @src:  bytes
+ * @len:  how many
+ * @left: pages that must be left even so
  *
  * Return: as us_bq_append.
  */
-uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len)
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len,
+			     uint32_t left)
 {
 	uint32_t done;
 
-	mem->memalloc = true;
+	mem->queue_mark = left;
 	done = us_bq_append(mem, bq, src, len);
-	mem->memalloc = false;
+	mem->queue_mark = mem->min_free;
 	return done;
 }
 
