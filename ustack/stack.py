@@ -314,5 +314,8 @@ class Stack:
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""
-        caches = (self.tcp.tcp_cache, self.tcp.request_cache, self.tcp.tw_cache)
-        return {cache.name: cache.info() for cache in caches}
+        return {cache.name: cache.info() for cache in self.tcp.caches}
+
+    def drop_slab(self) -> int:
+        """Give every cache's empty slabs back to the buddy; return how many pages those are."""
+        return sum(cache.shrink() for cache in self.tcp.caches)

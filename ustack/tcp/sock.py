@@ -105,6 +105,7 @@ class TcpSock(Sock):
         "ca_setsockopt",
         "dead",
         "done",
+        "drops",
         "dst",
         "duplicate_sack",
         "fastopen_req",
@@ -178,6 +179,8 @@ class TcpSock(Sock):
         """The application has closed it (SOCK_DEAD)."""
         self.done = False
         """The peer's FIN has come: the stream has an end, whatever happens later (SOCK_DONE)."""
+        self.drops = 0
+        """Segments of it that were dropped (sk_drops), as long as it has had an object."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None

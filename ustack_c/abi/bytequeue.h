@@ -26,6 +26,8 @@ uint32_t us_bq_read(struct us_mem *mem, struct us_bq *bq, void *dst, uint32_t le
 uint32_t us_bq_drop(struct us_mem *mem, struct us_bq *bq, uint32_t len);
 int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32_t len,
 		struct us_frag *frags, int max);
+uint32_t us_bq_room(const struct us_mem *mem, const struct us_bq *bq);
+uint32_t us_bq_lent(const struct us_mem *mem, const struct us_bq *bq);
 void us_bq_purge(struct us_mem *mem, struct us_bq *bq);
 
 #endif

@@ -429,6 +429,41 @@ int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32
 }
 
 /**
+ * us_bq_room - bytes that a queue can take without another page
+ * @mem: arena
+ * @bq:  queue
+ */
+uint32_t us_bq_room(const struct us_mem *mem, const struct us_bq *bq)
+{
+	const struct us_chunk *tail;
+
+	if (bq->tail == US_NO_PAGE)
+		return 0;
+	tail = us_chunk_at(mem, us_addr_of(bq->tail));
+	return tail->size - tail->end;
+}
+
+/**
+ * us_bq_lent - bytes of a queue's chunks that somebody else refers to, a device's ring for one
+ * @mem: arena
+ * @bq:  queue
+ */
+uint32_t us_bq_lent(const struct us_mem *mem, const struct us_bq *bq)
+{
+	us_dma_addr_t addr = us_addr_of(bq->head);
+	uint32_t lent = 0;
+
+	while (addr != US_NO_PAGE) {
+		const struct us_chunk *chunk = us_chunk_at(mem, addr);
+
+		if (us_page_refcount(mem, chunk->data) > 1)
+			lent += chunk->truesize;
+		addr = chunk->next;
+	}
+	return lent;
+}
+
+/**
  * us_bq_purge - drop everything
  * @mem: arena
  * @bq:  queue; empty and without pages afterwards
