@@ -314,5 +314,6 @@ class Stack:
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""
-        caches = (self.tcp.tcp_cache, self.tcp.request_cache, self.tcp.tw_cache)
+        tcp = self.tcp
+        caches = (tcp.tcp_cache, tcp.bictcp_cache, tcp.request_cache, tcp.tw_cache)
         return {cache.name: cache.info() for cache in caches}
