@@ -69,13 +69,12 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
     )
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
-
     _memory(tcp, socks)
 
 
 def _memory(tcp: Any, socks: list[Any]) -> None:
     """What counts against tcp_mem is what the queues hold."""
-    every = {sk.tp.handle: sk for sk in [*tcp.socks.values(), *socks]}.values()
+    every = {*tcp.socks.values(), *socks}
     queues = [queue for sk in every for queue in (sk.tp.write_queue, sk.tp.receive_queue)]
     held = sum(queue.truesize for queue in queues) // PAGE_SIZE
     assert held == lib.us_mem_queue_pages(tcp.mem.ptr), "queues' pages are miscounted"
