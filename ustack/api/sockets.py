@@ -21,6 +21,7 @@ from ustack.api.files import FILES, FIRST_FD, SocketFile, close_quietly
 from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
+from ustack.inet.dgram import Message
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -73,9 +74,9 @@ class socket(metaclass=_SocketType):
         link = daemon_link() if cls is socket else None
         if link is None:
             return super().__new__(cls)
-        from ustack.api.remote import RemoteSocket
+        from ustack.api.remote_kinds import remote_socket
 
-        return RemoteSocket(link, family, *args, **kwargs)
+        return remote_socket(link, family, *args, **kwargs)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -346,13 +347,16 @@ class socket(metaclass=_SocketType):
             raise self._expired(timeout_us)
         return recv_all.copied
 
+    def _receive(self, bufsize: int, flags: int) -> Message:
+        return messages.receive(self, bufsize, flags)
+
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[str, int] | None]:
         """Receive, and tell from whom; a stream has no address of origin."""
         if self._kind == SOCK_STREAM:
             return self.recv(bufsize, flags), None
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
-        message = messages.receive(self, bufsize, flags)
+        message = self._receive(bufsize, flags)
         return message.data, messages.origin(message)
 
     def recvfrom_into(
@@ -361,7 +365,7 @@ class socket(metaclass=_SocketType):
         """Receive into a buffer, and tell from whom; a stream has no address of origin."""
         if self._kind == SOCK_STREAM:
             return self.recv_into(buffer, nbytes, flags), None
-        return messages.recvfrom_into(self, buffer, nbytes, flags)
+        return messages.recvfrom_into(self._receive, buffer, nbytes, flags)
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
@@ -369,13 +373,13 @@ class socket(metaclass=_SocketType):
         """Receive with ancillary data: (data, ancillary data, flags, address)."""
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
-        return messages.recvmsg(self, bufsize, ancbufsize, flags)
+        return messages.recvmsg(self._receive, bufsize, ancbufsize, flags)
 
     def recvmsg_into(
         self, buffers: Any, ancbufsize: int = 0, flags: int = 0
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
         """Receive into several buffers: (bytes, ancillary data, flags, address)."""
-        return messages.recvmsg_into(self, buffers, ancbufsize, flags)
+        return messages.recvmsg_into(self._receive, buffers, ancbufsize, flags)
 
     # Sending.
 

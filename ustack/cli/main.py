@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the console script ``ustack``.
 
     Returns:
-        0; 1 if the daemon cannot be asked or refuses; argparse leaves with 2 by itself.
+        0; 1, or what the original of the command has, if the daemon cannot be asked or refuses;
+        argparse leaves with 2 by itself.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(words).parse_args(words)
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except ClientError as error:
         print(f"ustack: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except BrokenPipeError:
         # The reader of our output is gone, as in `ustack ss | head`: no message, and nothing
         # left for the interpreter to flush.

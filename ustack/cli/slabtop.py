@@ -109,8 +109,9 @@ def format_slabtop(caches: Sequence[Cache]) -> Iterator[str]:
     yield f" {'Active / Total Size (% used)':<34} : {active:.2f}K / {total:.2f}K ({share:.1f}%)"
     sizes = [c.objsize / 1024 for c in caches] or [0.0]
     objects = sum(c.num_objs for c in caches)
-    least, average, most = min(sizes), total / objects if objects else 0.0, max(sizes)
-    yield f" {'Minimum / Average / Maximum Object':<34} : {least:.2f}K / {average:.2f}K / {most:.2f}K"
+    three = (min(sizes), total / objects if objects else 0.0, max(sizes))
+    figures = " / ".join([f"{size:.2f}K" for size in three])
+    yield f" {'Minimum / Average / Maximum Object':<34} : {figures}"
     yield ""
     yield HEADER
     for c in caches:

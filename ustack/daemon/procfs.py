@@ -18,6 +18,7 @@ from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
 from ustack.daemon.sysfs import is_sysfs, sysfs_read
 from ustack.lib.counters import NetMib
+from ustack.sock.dgram import sk_rmem_alloc_get
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -155,7 +156,7 @@ def dgram_lines(stack: Stack, netid: str) -> Iterator[str]:
         remote = f"{socket_hex(sk.daddr)}:{sk.dport:04X}"
         state = 1 if sk.connected else 7
         yield (
-            f"{number:4d}: {local} {remote} {state:02X} {0:08X}:{sk.rmem_alloc:08X} "
+            f"{number:4d}: {local} {remote} {state:02X} {0:08X}:{sk_rmem_alloc_get(sk):08X} "
             f"{0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {0:d} {2:d} {0:016x} {sk.drops:d}"
         )
 
@@ -171,7 +172,7 @@ def sockstat(stack: Stack) -> Iterator[str]:
     inuse = stack.inet.inuse()
     orphans = sum(1 for row in tcp if row.get("orphan"))
     timewaits = sum(1 for row in tcp if row["state"] == "TIME-WAIT")
-    dgram = sum(sk.rmem_alloc for sk in stack.inet.dgram_socks("udp"))
+    dgram = sum(sk_rmem_alloc_get(sk) for sk in stack.inet.dgram_socks("udp"))
     frags = stack.ip.frags
     alloc = stack.tcp.tcp_cache.info().active_objs
     yield f"sockets: used {len(tcp) - timewaits + sum(inuse.values())}"

@@ -227,7 +227,7 @@ class Views:
     def _tcp_metrics_delete(self, request: TcpMetricsDelete) -> Iterator[Row]:
         metrics = self._stack.tcp.metrics
         if not request.address:
-            metrics.blocks.clear()
+            metrics.clear()
         elif not metrics.delete(parse_ipv4(request.address)):
             raise LookupError(os.strerror(errno.ESRCH))
         return iter(())
@@ -373,12 +373,12 @@ def tcp_metrics_row(saddr: int, daddr: int, block: TcpMetricsBlock, now_us: int)
     return TcpMetricsRow(
         format_ipv4(daddr),
         format_ipv4(saddr),
-        now_us - block.stamp_us,
-        ssthresh=block.ssthresh,
-        cwnd=block.cwnd,
-        reordering=block.reordering,
-        rtt_us=block.rtt >> 3,
-        rttvar_us=block.rttvar >> 2,
+        now_us - block.c.stamp_us,
+        ssthresh=block.c.ssthresh,
+        cwnd=block.c.cwnd,
+        reordering=block.c.reordering,
+        rtt_us=block.c.rtt >> 3,
+        rttvar_us=block.c.rttvar >> 2,
         fo_mss=block.fo_mss,
         fo_syn_drops=block.syn_loss,
         fo_syn_drop_age_us=now_us - block.last_syn_loss_us if block.syn_loss else 0,

@@ -84,7 +84,7 @@ class InetSocket:
 
     def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
         self._prot = prot
-        self._handle: int = (sk if sk is not None else prot.create()).tp.handle
+        self._handle: int = (sk if sk is not None else prot.create()).handle
         self.closed = False
         self.connecting = False
         """connect() was called and its outcome not yet reported (SS_CONNECTING)."""
@@ -93,11 +93,11 @@ class InetSocket:
     @property
     def _sk(self) -> TcpSock:
         """The protocol's socket, whose object may not exist while it idles."""
-        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        return self._prot.sock_of(self._handle)
 
     @property
     def handle(self) -> int:
-        """The connection's number: the same in all objects for it, until it is closed."""
+        """The connection's number: the same in all objects for it, and never another's."""
         return self._handle
 
     @property
@@ -113,9 +113,20 @@ class InetSocket:
         return self._on_release
 
     def _live(self) -> TcpSock:
-        if self.closed:
+        sk = self._prot.socks.get(self._handle) or self._open()
+        if sk is None or self.closed or sk.orphaned:
             raise socket_error(errno.EBADF)
-        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        return sk
+
+    def _open(self) -> TcpSock | None:
+        """Return the protocol's socket unless it was closed, perhaps through another object."""
+        if self.closed:
+            return None
+        try:
+            sk = self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        except KeyError:
+            return None
+        return None if sk.orphaned else sk
 
     def set_upcall(self, ready: Callable[[InetSocket, int], None] | None) -> None:
         """Have ``ready(socket, events)`` called when something changes; None: no longer.
@@ -423,10 +434,12 @@ class InetSocket:
         """
         if self.closed:
             return
-        sk = self._sk
         for release in tuple(self._on_release or ()):
             release(self)
+        sk = self._open()
         self.closed = True
+        if sk is None:
+            return
         tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem
         if mem.lent:
@@ -436,9 +449,9 @@ class InetSocket:
 
     def poll(self) -> int:
         """Return the poll events that are true now (tcp_poll)."""
-        if self.closed:
+        sk = self._open()
+        if sk is None:
             return EPOLLERR | EPOLLHUP
-        sk = self._sk
         tp = sk.tp
         state = tp.state
         if state == TCP_LISTEN:
@@ -507,4 +520,5 @@ class InetSocket:
     @property
     def established(self) -> bool:
         """Whether the connection is ESTABLISHED."""
-        return not self.closed and self._sk.tp.state == TCP_ESTABLISHED
+        sk = self._open()
+        return sk is not None and sk.tp.state == TCP_ESTABLISHED

@@ -159,6 +159,7 @@ class us_igb_rx_frame:
     gso_segs: int
     ip_summed: int
     rss: int
+    large: us_igb_rx_buffer
 
 class us_igb_rx_ring:
     mem: us_mem
@@ -223,6 +224,8 @@ class us_mem: ...
 
 class us_nic: ...
 
+class us_reqsk_hash: ...
+
 class us_request_sock:
     loc_addr: int
     rmt_addr: int
@@ -246,8 +249,15 @@ class us_request_sock:
     num_timeout: int
     syn_tos: int
     acked: int
+    in_table: int
+    tsoffset: int
+    generation: int
     snt_synack_us: int
     expires_us: int
+    last_oow_ack_us: int
+    timer: us_timer
+    hash_next: us_request_sock
+    listen: us_tcp_listen
 
 class us_slabinfo:
     active_objs: int
@@ -265,22 +275,26 @@ class us_tcp_dst:
     mtu: int
     gso_max_size: int
     ttl: int
+    refs: int
+    metrics: us_tcp_metrics
 
 class us_tcp_ehash: ...
 
 class us_tcp_event:
     handle: int
-    generation: int
     what: int
     pkts_acked: int
     prior_packets: int
-    unused: int
     rtt_us: int
 
 class us_tcp_fast:
     mem: us_mem
     ehash: us_tcp_ehash
     wheel: us_timer_wheel
+    tcp_cache: us_kmem_cache
+    bictcp_cache: us_kmem_cache
+    requests: us_reqsk_hash
+    reqsk_timers: us_timer_wheel
     shares: us_bind_share
     nshares: int
     free_shares: int
@@ -303,13 +317,39 @@ class us_tcp_fast:
     memory_pressure: int
     ofo_pages: int
     min_rtt_wlen_us: int
+    orphans: int
+    max_orphans: int
+    no_metrics_save: int
+    no_ssthresh_metrics_save: int
     genid: int
+    generation: int
     gro: int
     doorbell: int
     batch: int
     nevents: int
     events: Any
     mib: us_tcp_mib
+
+class us_tcp_listen:
+    tp: us_tcp_sock
+    max_ack_backlog: int
+    qlen: int
+    young: int
+    accept_len: int
+    accept_head: int
+    accept_size: int
+    accept_queue: Any
+
+class us_tcp_metrics:
+    stamp_us: int
+    saddr: int
+    daddr: int
+    rtt: int
+    rttvar: int
+    ssthresh: int
+    cwnd: int
+    reordering: int
+    forgotten: int
 
 class us_tcp_mib:
     InReceives: int
@@ -329,6 +369,7 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
@@ -432,6 +473,8 @@ class us_tcp_sock:
     tos: int
     ttl: int
     is_hashed: int
+    done: int
+    dead: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -458,7 +501,7 @@ class us_tcp_sock:
     dst: us_tcp_dst
     bictcp: us_bictcp
     bind_share: int
-    handle: int
+    place: int
     segs_in: int
     segs_out: int
     data_segs_in: int
@@ -537,6 +580,7 @@ class us_xmit_queue:
     bytes: int
 
 class Lib:
+    US_BQ_HEADER: int
     US_DMA_MAPPED: int
     US_E1000_ADVTXD_DCMD_DEXT: int
     US_E1000_ADVTXD_DCMD_EOP: int
@@ -638,6 +682,7 @@ class Lib:
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
+    US_TCP_EV_FIN: int
     US_TCP_EV_READABLE: int
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
@@ -662,6 +707,9 @@ class Lib:
     US_VNET_HDR_LEN: int
     US_WAIT_FD: int
     US_WAIT_WAKEFD: int
+    def us_acceptq_add(self, listen: Any, handle: int, /) -> int: ...
+    def us_acceptq_at(self, listen: Any, index: int, /) -> int: ...
+    def us_acceptq_remove(self, listen: Any, /) -> int: ...
     def us_alloc_pages(self, mem: Any, order: int, /) -> int: ...
     def us_bind_share_alloc(self, fast: Any, port: int, /) -> int: ...
     def us_bind_share_emptied(self, fast: Any, /) -> int: ...
@@ -670,6 +718,7 @@ class Lib:
     def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
+    def us_bq_append_block(self, mem: Any, bq: Any, block: int, skip: int, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
     def us_bq_append_forced(self, mem: Any, bq: Any, src: Any, len: int, left: int, /) -> int: ...
     def us_bq_append_ref(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
@@ -743,21 +792,31 @@ class Lib:
     def us_nic_write_tdt(self, nic: Any, queue: int, tail: int, /) -> int: ...
     def us_page_refcount(self, mem: Any, addr: int, /) -> int: ...
     def us_put_page(self, mem: Any, addr: int, /) -> int: ...
+    def us_reqsk_expired(self, fast: Any, /) -> us_request_sock: ...
+    def us_reqsk_list(self, fast: Any, listen: Any, out: Any, max: int, /) -> int: ...
+    def us_reqsk_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_request_sock: ...
+    def us_reqsk_queue_add(self, fast: Any, listen: Any, req: Any, /) -> None: ...
+    def us_reqsk_queue_remove(self, fast: Any, req: Any, /) -> None: ...
+    def us_reqsk_rearm(self, fast: Any, req: Any, /) -> None: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
+    def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
     def us_tcp_forget_timers(self, fast: Any, tp: Any, /) -> None: ...
-    def us_tcp_handle(self, fast: Any, tp: Any, /) -> int: ...
+    def us_tcp_handle(self, tp: Any, /) -> int: ...
     def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
     def us_tcp_hashed(self, fast: Any, /) -> int: ...
     def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
+    def us_tcp_listen_create(self, tp: Any, /) -> us_tcp_listen: ...
+    def us_tcp_listen_destroy(self, listen: Any, /) -> None: ...
     def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
     def us_tcp_memory_allocated(self, fast: Any, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
+    def us_tcp_place(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...

@@ -129,7 +129,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.ecn_flags = req.ecn_ok  # TCP_ECN_OK
     tp.ts_recent = req.ts_recent
     tp.ts_recent_stamp_us = request.prot.clock.now_us
-    tp.tsoffset = request.tsoffset
+    tp.tsoffset = req.tsoffset
     tp.total_retrans = req.num_retrans
     tp.segs_in = 1  # the SYN
     tp.ack_lrcvtime_us = tp.ts_recent_stamp_us

@@ -87,7 +87,7 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
         inet_csk_reqsk_queue_hash_add(request)
     tcp_send_synack(request, fastopen=cookie)
     if child is not None:
-        queues.accept_queue.append(child.tp.handle)
+        queues.accept_queue.append(child.handle)
         lsk.sk_data_ready()
     return None
 
@@ -134,7 +134,7 @@ def _take_options(request: RequestSock, seg: Segment, config: TcpConfig) -> None
     if seg.tsval is not None and config.tcp_timestamps:
         req.tstamp_ok = 1
         req.ts_recent = seg.tsval
-        request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
+        req.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     req.ecn_ok = tcp_ecn_create_request(request.lsk, seg)
     if seg.wscale is not None and config.tcp_window_scaling:

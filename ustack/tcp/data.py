@@ -374,14 +374,14 @@ def tcp_fin(sk: TcpSock) -> None:
     One that comes after another is no end of anything.
     """
     tp = sk.tp
-    if sk.done:
+    if tp.done:
         tcp_enter_quickack_mode(sk)
         tp.ack_pending |= ICSK_ACK_SCHED
         return
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
-    sk.done = True
+    tp.done = 1
     new = sk.set_state(TcpEvent.RCV_FIN)
     if new in (TCP_CLOSING, TCP_TIME_WAIT):
         tcp_send_ack(sk)  # our FIN is out: nothing will carry the ACK

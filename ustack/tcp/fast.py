@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.ipv4.route import Route
     from ustack.link.neighbour import Neigh
+    from ustack.tcp.metrics import TcpMetricsBlock
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
+
+
+HELD_MAX = 1024
+"""Routes held for orphans before those are looked for that need not be; or twice as many."""
 
 
 class TcpFast:
@@ -36,14 +41,18 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
+        self._held: dict[Any, Route] = {}
+        """Routes of orphans that have no object, and some that had, by ``tp.dst``."""
+        self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
-        prot.net.taps_changed = self._update
+        prot.net.taps_changed = self.update
         self.configure(prot.net.config)
 
     def configure(self, config: StackConfig) -> None:
@@ -61,6 +70,9 @@ class TcpFast:
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
+        self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
+        self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
         self._wanted = (
             config.ustack.tcp_fastpath
@@ -68,11 +80,12 @@ class TcpFast:
             and not tcp.tcp_shrink_window
             and not tcp.tcp_workaround_signed_windows
         )
-        self._update()
+        self.update()
 
-    def _update(self) -> None:
-        """Taps see each packet in Python."""
-        self.on = self._wanted and not self.prot.net.ptype_all
+    def update(self) -> None:
+        """Taps see each packet in Python, and a trace each change of a state."""
+        prot = self.prot
+        self.on = self._wanted and not prot.net.ptype_all and not prot.trace_set_state.on
         self.ptr.on = self.on
         self.update_xmit()
 
@@ -96,6 +109,19 @@ class TcpFast:
             if rt.fast and rt.dev not in self._devices:
                 self._devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
+
+    def hold(self, rt: Route) -> None:
+        """Keep the route that an orphan's control block refers to until the last has let go."""
+        dst = rt.fast.dst
+        if dst not in self._held and len(self._held) >= self._held_max:
+            self._held = {held: rt for held, rt in self._held.items() if held.refs}
+            self._held_max = max(2 * len(self._held), HELD_MAX)
+        self._held[dst] = rt
+
+    def let_go(self, tp: Any) -> Route:
+        """An orphan's control block has an object again: return its route."""
+        tp.dst.refs -= 1
+        return self._held[tp.dst]
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
@@ -137,11 +163,12 @@ class TcpFast:
 class FastDst:
     """A route for C, and the neighbour whose header it uses."""
 
-    __slots__ = ("dst", "neigh")
+    __slots__ = ("dst", "metrics", "neigh")
 
     def __init__(self, ip: Ipv4, rt: Route) -> None:
         dst = self.dst = ffi.new("struct us_tcp_dst *")
         self.neigh: Neigh | None = None
+        self.metrics: TcpMetricsBlock | None = None
         dst.queue = rt.dev.ndo_xmit_queue(0)
         dst.genid = rt.genid
         dst.mtu = rt.mtu
@@ -154,6 +181,11 @@ class FastDst:
         if rt.neigh is not None and rt.neigh is not self.neigh and rt.genid >= 0:
             self.neigh = rt.neigh
             self.dst.hh = rt.neigh.hh_cache
+
+    def remember(self, block: TcpMetricsBlock) -> None:
+        """Let C add to what is known about the peer."""
+        self.metrics = block
+        self.dst.metrics = block.c
 
 
 def _is_reachable(rt: Route) -> bool:
@@ -169,7 +201,7 @@ def _is_reachable(rt: Route) -> bool:
 
 IP_COUNTERS = ("InReceives", "InDelivers", "OutRequests", "OutTransmits")
 IP_EXT_COUNTERS = ("InOctets", "OutOctets")
-TCP_COUNTERS = ("InSegs", "OutSegs")
+TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",

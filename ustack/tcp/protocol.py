@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -24,6 +25,7 @@ from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -59,16 +61,17 @@ class TcpProt:
         self.mib_ext = net.mib.tcp_ext
         self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
+        self.bictcp_cache = KmemCache(net.mem, "tcp_bictcp", "struct us_bictcp")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
-        self.caches = (self.tcp_cache, self.request_cache, self.tw_cache)
+        self.caches = (self.tcp_cache, self.bictcp_cache, self.request_cache, self.tw_cache)
         self.socks: dict[int, TcpSock] = {}
         """The sockets that have a Python object, by handle."""
         self.live_socks = net.config.ustack.tcp_live_socks
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
-        self.reqsk_hash: dict[FlowKey, RequestSock] = {}
+        self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
         """Fast Open connections whose handshake is not over, and their requests."""
@@ -91,7 +94,6 @@ class TcpProt:
         """The shortcut between local sockets, while it is switched on."""
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
-        self.orphan_count = 0
         self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
@@ -100,13 +102,21 @@ class TcpProt:
         self.congestion.configure(self.config)
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
         self.fast = TcpFast(self)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
-        self.trace_set_state = TracePoint("tcp_set_state")
-        self._generation = 0
+
+    @property
+    def orphan_count(self) -> int:
+        """Connections that no application holds any more."""
+        return self.fast.ptr.orphans
+
+    @orphan_count.setter
+    def orphan_count(self, count: int) -> None:
+        self.fast.ptr.orphans = count
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -117,8 +127,19 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
+
+    def sock_of_event(self, handle: int) -> TcpSock | None:
+        """Return the socket that C has left something to do for; None: it is over by now."""
+        sk = self.socks.get(handle)
+        if sk is None and lib.us_tcp_sock_at(self.fast.ptr, handle):
+            return tcp_unpark(self, handle)
+        return sk
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.
@@ -146,8 +167,9 @@ class TcpProt:
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""
-        self._generation = (self._generation + 1) & SEQ_MASK
-        return self._generation
+        ptr = self.fast.ptr
+        ptr.generation = (ptr.generation + 1) & SEQ_MASK
+        return int(ptr.generation)
 
     def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
         """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""

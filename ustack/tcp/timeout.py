@@ -22,7 +22,9 @@ from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import tcp_mtu_probing
 from ustack.tcp.output import tcp_send_new
+from ustack.tcp.ports import bind_buckets_reap
 from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
+from ustack.tcp.request_sock import reqsk_run_timers
 from ustack.tcp.retransmit import tcp_retransmit_skb
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US, tcp_set_rto
 from ustack.tcp.send_window import tcp_wnd_end
@@ -75,7 +77,10 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
             tcp_delack_timer(sk)
         if what & EV_WRITE_TIMER and sk.tp is not None:
             tcp_write_timer(sk)
+    fired += reqsk_run_timers(prot, limit)
     fast.ring_doorbells()
+    if ptr.emptied_shares:
+        bind_buckets_reap(prot)
     return fired
 
 

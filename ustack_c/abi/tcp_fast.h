@@ -36,15 +36,14 @@
 #define US_TCP_EV_SPACE 64	/* there is room for a writer who waits */
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
+#define US_TCP_EV_FIN 128	/* the peer's FIN has come */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
-	uint32_t handle;
-	uint32_t generation;
+	uint64_t handle;
 	uint32_t what;
 	uint32_t pkts_acked;	/* segments that the batch's ACKs took off the log */
 	uint32_t prior_packets;	/* segments in flight before */
-	uint32_t unused;
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
@@ -69,6 +68,19 @@ struct us_hh {
 	uint8_t header[14];
 };
 
+/* What is known about a peer (struct tcp_metrics_block), see ustack/tcp/metrics.py. */
+struct us_tcp_metrics {
+	uint64_t stamp_us;		/* when it was last added to */
+	uint32_t saddr;
+	uint32_t daddr;
+	uint32_t rtt;			/* << 3, 0: nothing is known */
+	uint32_t rttvar;		/* << 2 */
+	uint32_t ssthresh;
+	uint32_t cwnd;
+	uint32_t reordering;
+	uint32_t forgotten;		/* the table has it no longer */
+};
+
 /* One route as TCP uses it: what stands before every TCP header. */
 struct us_tcp_dst {
 	struct us_xmit_queue *queue;
@@ -77,6 +89,8 @@ struct us_tcp_dst {
 	uint32_t mtu;
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
 	uint8_t ttl;		/* unless the socket has its own */
+	uint32_t refs;		/* orphans without an object that send by it */
+	struct us_tcp_metrics *metrics;	/* of its peer, or NULL */
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -107,6 +121,7 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
 	uint64_t fast_tx;	/* packets that it sent */
@@ -120,13 +135,30 @@ struct us_bind_share {
 	uint8_t is_emptied;	/* the count was 0 since Python last looked */
 };
 
+/* The queues of a listener (struct request_sock_queue). */
+struct us_tcp_listen {
+	struct us_tcp_sock *tp;		/* whose they are */
+	uint32_t max_ack_backlog;	/* what listen() asked for */
+	uint32_t qlen;			/* requests on the SYN queue */
+	uint32_t young;			/* of those, how many SYN-ACKs have not been repeated */
+	uint32_t accept_len;		/* children that wait for accept() */
+	uint32_t accept_head;
+	uint32_t accept_size;
+	uint64_t *accept_queue;		/* their handles, a ring */
+};
+
 struct us_tcp_ehash;
+struct us_reqsk_hash;
 
 /* The fast path of one stack. */
 struct us_tcp_fast {
 	struct us_mem *mem;
 	struct us_tcp_ehash *ehash;
 	struct us_timer_wheel *wheel;
+	struct us_kmem_cache *tcp_cache;
+	struct us_kmem_cache *bictcp_cache;
+	struct us_reqsk_hash *requests;	/* on all SYN queues */
+	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
 	uint32_t nshares;
 	uint32_t free_shares;
@@ -149,7 +181,12 @@ struct us_tcp_fast {
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
+	uint32_t orphans;	/* connections that no application holds any more */
+	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
+	uint32_t no_metrics_save;	/* net.ipv4.tcp_no_metrics_save */
+	uint32_t no_ssthresh_metrics_save;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t genid;		/* of the routing table */
+	uint32_t generation;	/* the last that a connection or a request got */
 	uint32_t gro;		/* the receiving device's GRO is on */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
@@ -164,17 +201,19 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast);
 /* Connections by four-tuple, from the SYN on. */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
-uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport);
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast);
-uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max);
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max);
 
 /* Pages that all connections' data occupies (tcp_memory_allocated). */
 uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
 
-/* A control block's place in the arena, as a number that is never 0. */
-uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
-struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle);
+/* A control block's place in the arena, and with its generation above that its handle: never 0,
+ * and nobody's when the block has been given back, whoever has the place then. */
+uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+uint64_t us_tcp_handle(const struct us_tcp_sock *tp);
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint64_t handle);
 
 /* Who shares a port: connections take a share when they come and give it back when they go. */
 uint32_t us_bind_share_alloc(struct us_tcp_fast *fast, uint16_t port);
@@ -182,6 +221,22 @@ void us_bind_share_free(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
 uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
+
+/* Listeners and half-open connections. */
+struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
+void us_tcp_listen_destroy(struct us_tcp_listen *listen);
+int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
+uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
+uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
+void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
+			struct us_request_sock *req);
+void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);
+struct us_request_sock *us_reqsk_lookup(const struct us_tcp_fast *fast, uint32_t saddr,
+					uint16_t sport, uint32_t daddr, uint16_t dport);
+uint32_t us_reqsk_list(const struct us_tcp_fast *fast, const struct us_tcp_listen *listen,
+		       struct us_request_sock **out, uint32_t max);
+void us_reqsk_rearm(struct us_tcp_fast *fast, struct us_request_sock *req);
+struct us_request_sock *us_reqsk_expired(struct us_tcp_fast *fast);
 
 /* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
 void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,
@@ -202,6 +257,10 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+
+/* close() in the usual case. */
+int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_us, uint32_t genid,
+		 uint32_t sockopts);
 
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count);

@@ -5,6 +5,7 @@
 
 #include "siphash.h"
 #include "tcp_ehash.h"
+#include "tcp_fast.h"
 
 #define US_EHASH_FIRST_BUCKETS 256
 
@@ -123,13 +124,13 @@ uint32_t us_tcp_ehash_count(const struct us_tcp_ehash *ehash)
 }
 
 /* The handles of all connections, @max at most; return how many. */
-uint32_t us_tcp_ehash_list(const struct us_tcp_ehash *ehash, uint32_t *handles, uint32_t max)
+uint32_t us_tcp_ehash_list(const struct us_tcp_ehash *ehash, uint64_t *handles, uint32_t max)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i <= ehash->mask; i++)
 		for (const struct us_tcp_sock *tp = ehash->buckets[i]; tp && n < max;
 		     tp = tp->hash_next)
-			handles[n++] = tp->handle;
+			handles[n++] = us_tcp_handle(tp);
 	return n;
 }

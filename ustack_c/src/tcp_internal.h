@@ -10,6 +10,12 @@
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
+#define US_TCP_FIN_WAIT1 4
+#define US_TCP_CLOSE_WAIT 8
+#define US_TCP_LAST_ACK 9
+
+#define US_LARGE_ORDER 4	/* of the buffers that hold a super-frame */
+#define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
 
 #define US_TCP_FIN 0x01
 #define US_TCP_PSH 0x08
@@ -41,6 +47,8 @@
 
 #define US_TCP_CA_OPEN 0
 
+#define US_RCV_SHUTDOWN 1
+
 /* The text of one frame. */
 struct us_tcp_piece {
 	const uint8_t *bytes;
@@ -60,6 +68,7 @@ struct us_tcp_seg {
 	uint32_t gso_size;
 	uint32_t ip_len;
 	const uint8_t *iph;
+	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
 	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
@@ -111,6 +120,9 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
+struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
+void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
@@ -127,12 +139,28 @@ void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, 
 void us_tcp_rcv_rtt_update(struct us_tcp_sock *tp, uint64_t sample_us, bool window_based);
 void us_tcp_rcv_rtt_measure(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+/* Whether a connection in this state sends and acknowledges as an open one. */
+static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
+{
+	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
+}
+
+/* What every call on behalf of an application begins with. */
+static inline void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
+{
+	fast->now_us = now_us;
+	fast->genid = genid;
+	fast->nevents = 0;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
 bool us_tcp_is_cwnd_limited(const struct us_tcp_sock *tp);
 void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
@@ -148,6 +176,14 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+
+bool us_tcp_has_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+void us_tcp_update_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 
 void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

@@ -62,6 +62,7 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 		return false;
 	seg->gso_size = frame->gso_size;
 	seg->iph = iph;
+	seg->large = frame->large;
 	seg->ip_len = tot_len;
 	if (frame->ip_summed)
 		return true;
@@ -93,10 +94,12 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == (uint16_t)fast->batch ||
-	    tp->rcv_shutdown || tp->ack_pending & US_ACK_NOMEM)
+	if (!us_tcp_can_send(tp) || tp->slow || tp->ecn_flags || tp->fin_queued ||
+	    tp->punt_batch == (uint16_t)fast->batch || tp->ack_pending & US_ACK_NOMEM)
 		return false;
-	if (seg->fin || seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
+	if (tp->rcv_shutdown && (tp->state == US_TCP_ESTABLISHED || seg->len || seg->fin))
+		return false;
+	if (seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
 		return false;
 	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
 		return false;
@@ -126,7 +129,7 @@ static bool us_tcp_gro_joins(const struct us_tcp_seg *seg, const struct us_tcp_s
 /*
  * Join the frames behind the first that GRO would have made one packet with it, as far as
  * the connection has room for all of them. Return the frames that @seg stands for, negative
- * if a FIN is the last of them: then all are Python's.
+ * if they are Python's: the last of them is a FIN, and not a plain one.
  */
 static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		      const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
@@ -137,7 +140,7 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	seg->pieces[0].len = seg->len;
 	if (seg->gso_size || !seg->len || !fast->gro)
 		return 1;
-	while ((int)seg->nframes < count) {
+	while ((int)seg->nframes < count && !seg->fin) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
 		struct us_tcp_seg next = {0};
 
@@ -154,10 +157,9 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		seg->len += next.len;
 		seg->ip_len += next.len;
 		seg->psh = next.psh;
-		if (next.fin)
-			return -(int)seg->nframes;
+		seg->fin = next.fin;
 	}
-	return (int)seg->nframes;
+	return us_tcp_ack_is_plain(seg) ? (int)seg->nframes : -(int)seg->nframes;
 }
 
 /*
@@ -174,12 +176,9 @@ static bool us_tcp_data_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *
 	return true;
 }
 
-/* Take a predicted segment. */
-static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* A segment, or as many as the super-frame stands for, has come in (ip_rcv, tcp_segs_in). */
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
-	struct us_tcp_sock *tp = seg->tp;
-	const bool is_acking = seg->ack != tp->snd_una;
-	bool is_done = true;
 	uint32_t segs = 1;
 
 	fast->mib.InReceives++;
@@ -188,11 +187,23 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	fast->mib.InSegs++;
 	if (seg->gso_size && seg->len)
 		segs = (seg->len + seg->gso_size - 1) / seg->gso_size;
-	tp->segs_in += segs;
+	seg->tp->segs_in += segs;
 	if (seg->len)
-		tp->data_segs_in += segs;
+		seg->tp->data_segs_in += segs;
+}
+
+/* Take a predicted segment. */
+static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+	const bool is_acking = seg->ack != tp->snd_una;
+	bool is_done = true;
+
+	us_tcp_count_segment(fast, seg);
 	if (is_acking)
 		is_done = us_tcp_ack(fast, seg);
+	else if (seg->fin)
+		us_tcp_ack_again(fast, seg);
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;
@@ -201,14 +212,36 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		us_tcp_data_queue(fast, tp, seg);
 		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
 	}
+	if (seg->fin)
+		us_tcp_fin(fast, tp);
 	if (!is_acking) {
-		fast->mib.TCPHPHits++;
+		fast->mib.TCPHPHits += !seg->fin;
 	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
-		if (seg->len)
+		if (seg->len || seg->fin)
 			tp->punt_batch = (uint16_t)fast->batch;	/* what comes behind it has another ACK */
 		return;
 	}
 	us_tcp_ack_snd_check(fast, tp);
+}
+
+/*
+ * Take the first of some frames, and those that GRO makes one with it. Return how many that
+ * were, negative if they are left.
+ */
+static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
+		       const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
+{
+	int n;
+
+	if (!us_tcp_memory_abounds(fast) || !us_tcp_parse(fast, mac, frames, seg))
+		return -1;
+	if (us_tcp_is_predicted(fast, seg)) {
+		n = us_tcp_gro(fast, mac, frames, count, seg);
+		if (n > 0)
+			us_tcp_consume(fast, seg);
+		return n;
+	}
+	return us_tcp_orphan_rcv(fast, seg) ? 1 : -1;
 }
 
 /**
@@ -233,17 +266,12 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 	for (int i = 0; i < count; i += n) {
 		struct us_tcp_seg seg = {0};
 
-		n = 1;
-		if (us_tcp_memory_abounds(fast) &&
-		    us_tcp_parse(fast, mac, &frames[i], &seg) && us_tcp_is_predicted(fast, &seg)) {
-			n = us_tcp_gro(fast, mac, &frames[i], count - i, &seg);
-			if (n > 0) {
-				us_tcp_consume(fast, &seg);
-				fast->mib.fast_rx += (uint64_t)n;
-				continue;
-			}
-			n = -n;
+		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
+		if (n > 0) {
+			fast->mib.fast_rx += (uint64_t)n;
+			continue;
 		}
+		n = -n;
 		if (seg.tp)
 			seg.tp->punt_batch = (uint16_t)fast->batch;
 		for (int k = i; k < i + n; k++)

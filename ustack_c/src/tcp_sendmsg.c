@@ -9,13 +9,6 @@
 
 #define US_TCP_NAGLE_PUSH 4
 
-static void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
-{
-	fast->now_us = now_us;
-	fast->genid = genid;
-	fast->nevents = 0;
-}
-
 /* sk_stream_room: bytes that a write may add now, packets of @goal bytes until it is full */
 static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
 				  uint32_t goal)
@@ -193,7 +186,7 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 {
 	us_tcp_begin_call(fast, now_us, genid);
 	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow || fast->memory_pressure ||
-	    tp->state != US_TCP_ESTABLISHED || tp->ack_pending & US_ACK_NOMEM)
+	    !us_tcp_can_send(tp) || tp->ack_pending & US_ACK_NOMEM)
 		return 0;
 	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
 	tp->copied_seq += len;

@@ -330,7 +330,7 @@ def ack_train(h: Host) -> None:
         clock.advance_us(1000)
         clock.ack()
     clock.advance_us(20_000)
-    while not clock.sk.ca_priv.found:
+    while not clock.tp.bictcp.found:
         clock.advance_us(1000)
         clock.ack()
 
@@ -341,7 +341,7 @@ def rising_delay(h: Host) -> None:
     for _ in range(3):
         clock.ack(10)
         clock.advance_us(80_000)
-    while not clock.sk.ca_priv.found:
+    while not clock.tp.bictcp.found:
         clock.advance_us(3000)
         clock.ack(rtt_us=91_000)
 
