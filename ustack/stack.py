@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from ustack.config import StackConfig
+from ustack.core.files import files_maxfiles_init
 from ustack.core.napi import TIMER_SOFTIRQ
 from ustack.core.net import Net, PacketHandler, PacketTap, Rng
 from ustack.core.softirq import do_softirq
@@ -59,7 +60,7 @@ class Stack:
             rng: the only source of randomness, ``random.Random`` or alike.
             now_us: stack time to begin with.
         """
-        self.config = tcp_init_mem(config or StackConfig())
+        self.config = files_maxfiles_init(tcp_init_mem(config or StackConfig()))
         self.rng = rng
         self.clock = StackClock(now_us)
         mem = Mem(self.config.core.arena_bytes)
@@ -185,7 +186,7 @@ class Stack:
 
         What a socket took over when it was made, its buffer sizes for instance, stays.
         """
-        config = tcp_init_mem(config)
+        config = files_maxfiles_init(tcp_init_mem(config))
         self.tcp.set_config(config)
         self.config = self.net.config = config
         self.arp.table.config = config.ip.neigh

@@ -24,11 +24,13 @@ SUBCOMMANDS = {
     "tcpdump": "packets as they pass",
     "cat": "files of /proc",
     "slabtop": "the caches of the arena (-o: once)",
-    "sysctl": "read and set net.core.* and net.ipv4.*",
+    "sysctl": "read and set fs.*, net.core.* and net.ipv4.*",
+    "ulimit": "-n: open files of a client process",
     "ping": "echo requests from the stack",
     "tc": "queue disciplines (-s: counters)",
     "show": "the stack's inside: softnet, rps, xps; of sockets: rqueue, ofo, wqueue, waitq",
     "ps": "the daemon's threads and tasks, and ksoftirqd",
+    "lat": "how long handshakes, connect() and wake-ups take, as a histogram",
     "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
     "redirect": "short cuts: --sockmap, between local sockets",
@@ -37,8 +39,8 @@ SUBCOMMANDS = {
     "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
-NO_DAEMON = ("help", "run")
-"""Those that ask no daemon: their ``run`` takes the arguments alone."""
+NO_DAEMON = ("help", "lat", "run")
+"""Those that need no daemon, always: their ``run`` takes the arguments alone."""
 
 
 class OneLineParser(argparse.ArgumentParser):

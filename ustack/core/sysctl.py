@@ -1,9 +1,9 @@
 """The configuration under its sysctl names: what ``sysctl net.core.somaxconn`` reads and sets.
 
-A field of ``CoreConfig`` is ``net.core.NAME``, of ``IpConfig`` and ``TcpConfig``
-``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in the unit that Linux
-uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfig``, which
-``Stack.set_config`` hands to the layers.
+A field of ``FsConfig`` is ``fs.NAME``, of ``CoreConfig`` ``net.core.NAME``, of ``IpConfig``
+and ``TcpConfig`` ``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in
+the unit that Linux uses. Nothing here changes anything: ``sysctl_write`` returns a new
+``StackConfig``, which ``Stack.set_config`` hands to the layers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
 SECTIONS = (
+    ("fs.", ("fs",)),
     ("net.core.", ("core",)),
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
@@ -42,6 +43,7 @@ MICROSECONDS = frozenset(["tcp_rto_min_us"])
 """Times that Linux counts as we do."""
 
 RENAMED = {
+    "file_max": "file-max",
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
@@ -52,6 +54,7 @@ RENAMED = {
 LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
+    "nr_open": 64,
     "ip_local_port_range": 1,
     "rmem_default": 2304,
     "rmem_max": 2304,
@@ -74,6 +77,8 @@ LEAST = {
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
 MOST = {
+    "file_max": 2**63 - 1,
+    "nr_open": 2**31 - 64,
     "tcp_ecn": 2,
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
@@ -129,6 +134,8 @@ PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("tcp", "tcp_tw_reuse"): {LINUX_6: 2, LINUX_310: 0},
 }
 """Defaults that Linux has changed, by profile."""
+ONLY_IN = {"netdev_budget_usecs": LINUX_6, "tcp_tw_recycle": LINUX_310}
+"""Fields that one profile alone knows."""
 
 READ_ONLY = frozenset(["tcp_available_congestion_control"])
 """Fields that show what there is."""
@@ -176,11 +183,14 @@ class Sysctl:
 def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
     """Return every knob by name, in the order of the names."""
     found: dict[str, Sysctl] = {}
+    profile = config.ustack.profile
     for prefix, path in SECTIONS:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str, frozenset)):
+            if field.name in NOT_SYSCTLS or ONLY_IN.get(field.name, profile) != profile:
+                continue
+            if isinstance(value, (int, tuple, str, frozenset)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))

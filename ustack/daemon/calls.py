@@ -46,7 +46,8 @@ from ustack.api.protocol import (
     rights_in,
 )
 from ustack.daemon.client_end import ClientEnd
-from ustack.daemon.join_hub import JoinHub, Owner
+from ustack.daemon.join_hub import JoinHub
+from ustack.daemon.limits import Owner
 
 REQUESTS_PER_TURN = 16
 RIGHTS_BYTES = socket.CMSG_SPACE(4)
@@ -71,7 +72,6 @@ class CallServer:
     def __init__(self, hub: JoinHub, ports: PortRule) -> None:
         self.hub = hub
         self._ports = ports
-        self._owners: dict[int, Owner] = {}
         self._handlers: Mapping[int, Callable[[Call, ClientEnd, int, Owner], Answer | None]] = {
             BIND: self._bind,
             LISTEN: _listen,
@@ -88,15 +88,6 @@ class CallServer:
             RECVERR: _recverr,
             FASTOPEN: _fastopen,
         }
-
-    def owner(self, pid: int, uid: int, gid: int) -> Owner:
-        """Return the account of a client process; all its connections share it."""
-        for other in [o for o in self._owners.values() if not o.sockets and o.pid != pid]:
-            del self._owners[other.pid]
-        found = self._owners.get(pid)
-        if found is None or found.uid != uid:
-            found = self._owners[pid] = Owner(pid, uid, gid)
-        return found
 
     def perform(self, call: Call, fd: int, owner: Owner) -> tuple[Answer, socket.socket | None]:
         """Do what is asked; a new socket's client end comes with the answer.
@@ -225,7 +216,7 @@ class CallClient:
         self._server = server
         self._registry = registry
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self._owner = server.owner(*struct.unpack("iII", credentials))
+        self._owner = server.hub.limits.owner(*struct.unpack("iII", credentials))
         registry.add(self)
         loop.add_reader(sock.fileno(), self._readable)
 

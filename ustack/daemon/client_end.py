@@ -20,7 +20,8 @@ from ustack.api.protocol import Answer
 from ustack.sock.wait import WaitEntry
 
 if TYPE_CHECKING:
-    from ustack.daemon.join_hub import JoinHub, Owner
+    from ustack.daemon.join_hub import JoinHub
+    from ustack.daemon.limits import Owner
 
 IN, OUT, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
 SIOCOUTQ = 0x5411

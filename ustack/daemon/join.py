@@ -18,7 +18,8 @@ from ustack.daemon.client_end import HUP, IN, OUT, ClientEnd, outq
 from ustack.daemon.lingering import Lingerers
 
 if TYPE_CHECKING:
-    from ustack.daemon.join_hub import JoinHub, Owner
+    from ustack.daemon.join_hub import JoinHub
+    from ustack.daemon.limits import Owner
     from ustack.inet.sockets import InetSocket
 
 PLUG = bytes(64 * 1024)

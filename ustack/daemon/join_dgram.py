@@ -26,7 +26,8 @@ from ustack.sock.dgram import skb_truesize
 from ustack.sock.sock import SHUTDOWN_MASK
 
 if TYPE_CHECKING:
-    from ustack.daemon.join_hub import JoinHub, Owner
+    from ustack.daemon.join_hub import JoinHub
+    from ustack.daemon.limits import Owner
     from ustack.inet.dgram import Message
 
 PAIR_SNDBUF = 40_000

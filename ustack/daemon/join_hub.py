@@ -21,6 +21,7 @@ from ustack.api.protocol import NAME
 from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join import Join
 from ustack.daemon.join_dgram import DgramJoin
+from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
 from ustack.daemon.unix_diag import unread_bytes
 
 if TYPE_CHECKING:
@@ -40,18 +41,6 @@ PairBytes = dict[tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]
 """By local and peer address: bytes that wait for the client, and bytes that it has written."""
 
 
-class Owner:
-    """A client process that has asked for sockets."""
-
-    __slots__ = ("gid", "pid", "sockets", "uid")
-
-    def __init__(self, pid: int, uid: int, gid: int) -> None:
-        self.pid = pid
-        self.uid = uid
-        self.gid = gid
-        self.sockets = 0
-
-
 class JoinHub:
     """Makes, finds and ends joins.
 
@@ -59,15 +48,23 @@ class JoinHub:
         runtime: Drives the stack and has the loop.
         client_sockets: How many sockets one client process may have.
         sockets: How many all of them may have; at most what the limit of open files allows.
+        log: told of what an administrator should know.
     """
 
     def __init__(
-        self, runtime: InlineRuntime, *, client_sockets: int = 1 << 30, sockets: int = 1 << 30
+        self,
+        runtime: InlineRuntime,
+        *,
+        client_sockets: int = RLIM_INFINITY,
+        sockets: int = RLIM_INFINITY,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.runtime = runtime
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self.client_sockets = client_sockets
-        self.sockets = min(sockets, raise_file_limit() - RESERVED_FILES)
+        capacity = min(sockets, raise_file_limit() - RESERVED_FILES)
+        self.limits = FileLimits(
+            runtime.stack, client_sockets=client_sockets, capacity=capacity, log=log
+        )
         self._epoll = select.epoll()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
             self._device = os.fstat(any_socket.fileno()).st_dev
@@ -94,14 +91,13 @@ class JoinHub:
         Raises:
             OSError: EMFILE, it has as many as it may; ENFILE, all together have.
         """
-        if owner.sockets >= self.client_sockets:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if len(self._joins) >= self.sockets:
-            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        error = self.limits.reason_against(owner)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def is_full(self, owner: Owner) -> bool:
         """Whether a connection must wait in its listener's accept queue for want of room."""
-        return owner.sockets >= self.client_sockets or len(self._joins) >= self.sockets
+        return self.limits.reason_against(owner) != 0
 
     def join(self, core: InetSocket, owner: Owner) -> tuple[Join, socket.socket]:
         """Make a pair for a TCP socket; return our side, and the end that is the client's.
@@ -143,6 +139,7 @@ class JoinHub:
         self._by_inode[join.inode] = join
         self._graves.pop(join.inode, None)
         join.owner.sockets += 1
+        self.limits.nr_files += 1
         self._epoll.register(join.fd, 0)
 
     def find(self, client_end: int) -> ClientEnd | None:
@@ -172,6 +169,7 @@ class JoinHub:
         self.unwatch(join.fd)
         self._by_inode.pop(join.inode, None)
         join.owner.sockets -= 1
+        self.limits.nr_files -= 1
         while self._waiting:
             self.runtime.defer(self._waiting.pop())
 

@@ -32,6 +32,7 @@ from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
+from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
@@ -137,7 +138,9 @@ class InetSocket:
         take note of the socket, and come back to it when ``poll`` has returned.
         """
         prot = self._prot
-        self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+        sk = self._live()
+        tcp_withdraw(sk)
+        sk.upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
 
     # Opening.
 
@@ -178,7 +181,9 @@ class InetSocket:
 
     def count_ahead(self, in_hand: Callable[[], int]) -> None:
         """Have connections that were accepted ahead of their application count as waiting."""
-        listen_queues(self._live()).in_hand = in_hand
+        sk = self._live()
+        tcp_withdraw(sk)
+        listen_queues(sk).in_hand = in_hand
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).
@@ -209,7 +214,10 @@ class InetSocket:
             raise socket_error(errno.ECONNREFUSED if port == 0 else errno.EINVAL)
         if sk.tp.iss:
             sk.reset()
-        tcp_v4_connect(sk, addr, port)
+        if sk.prot.trace_connect.on:
+            _traced_connect(sk, addr, port)
+        else:
+            tcp_v4_connect(sk, addr, port)
         self.connecting = True
         if sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return
@@ -522,3 +530,12 @@ class InetSocket:
         """Whether the connection is ESTABLISHED."""
         sk = self._open()
         return sk is not None and sk.tp.state == TCP_ESTABLISHED
+
+
+def _traced_connect(sk: TcpSock, addr: int, port: int) -> None:
+    fine_us = sk.prot.clock.fine_us
+    began_us = fine_us()
+    try:
+        tcp_v4_connect(sk, addr, port)
+    finally:
+        sk.prot.trace_connect(fine_us() - began_us)

@@ -235,7 +235,10 @@ class TcpExtMib:
 
 @dataclass(slots=True)
 class UstackMib:
-    """What Linux does without counting it; ``ustack nstat`` knows it by the bare name."""
+    """What Linux 6 does not count; ``ustack nstat`` knows it by the bare name."""
+
+    PAWSPassive: int = 0
+    """SYNs that linux-3.10 has refused for their timestamp (tcp_tw_recycle)."""
 
     ConnectPortProbes: int = 0
     """Local ports that connect() has looked at (the loop of __inet_hash_connect)."""

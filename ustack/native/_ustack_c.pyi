@@ -274,9 +274,13 @@ class us_tcp_dst:
     genid: int
     mtu: int
     gso_max_size: int
+    saddr: int
+    daddr: int
     ttl: int
     refs: int
     metrics: us_tcp_metrics
+    is_linked: int
+    next: us_tcp_dst
 
 class us_tcp_ehash: ...
 
@@ -293,6 +297,7 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
+    request_cache: us_kmem_cache
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
     shares: us_bind_share
@@ -313,6 +318,16 @@ class us_tcp_fast:
     moderate_rcvbuf: int
     rmem_max: int
     pingpong_thresh: int
+    timestamps: int
+    sack: int
+    window_scaling: int
+    syncookies: int
+    max_syn_backlog: int
+    min_snd_mss: int
+    app_win: int
+    reordering: int
+    init_cwnd: int
+    tw_count: int
     mem_limits: Any
     memory_pressure: int
     ofo_pages: int
@@ -329,6 +344,9 @@ class us_tcp_fast:
     nevents: int
     events: Any
     mib: us_tcp_mib
+    secret: Any
+    dsts: Any
+    offers: Any
 
 class us_tcp_listen:
     tp: us_tcp_sock
@@ -339,6 +357,7 @@ class us_tcp_listen:
     accept_head: int
     accept_size: int
     accept_queue: Any
+    punt_batch: int
 
 class us_tcp_metrics:
     stamp_us: int
@@ -369,10 +388,16 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    PassiveOpens: int
     CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
+
+class us_tcp_offer:
+    child: us_tcp_sock
+    listen: us_tcp_listen
+    next: us_tcp_offer
 
 class us_tcp_sock:
     rcv_nxt: int
@@ -679,6 +704,8 @@ class Lib:
     US_TCP_CA_CUBIC: int
     US_TCP_CA_PYTHON: int
     US_TCP_CA_RENO: int
+    US_TCP_DST_BUCKETS: int
+    US_TCP_EV_ACCEPT: int
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
@@ -687,6 +714,7 @@ class Lib:
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
     US_TCP_EV_XMIT: int
+    US_TCP_OFFER_BUCKETS: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
     US_TCP_SLOW_MTUP: int
@@ -803,6 +831,9 @@ class Lib:
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
     def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
+    def us_tcp_dst_link(self, fast: Any, dst: Any, /) -> None: ...
+    def us_tcp_dst_lookup(self, fast: Any, saddr: int, daddr: int, /) -> us_tcp_dst: ...
+    def us_tcp_dst_unlink(self, fast: Any, dst: Any, /) -> None: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
@@ -816,6 +847,9 @@ class Lib:
     def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
     def us_tcp_memory_allocated(self, fast: Any, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
+    def us_tcp_offer_add(self, fast: Any, offer: Any, /) -> None: ...
+    def us_tcp_offer_lookup(self, fast: Any, saddr: int, sport: int, /) -> us_tcp_offer: ...
+    def us_tcp_offer_remove(self, fast: Any, offer: Any, /) -> None: ...
     def us_tcp_place(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...

@@ -332,6 +332,7 @@ class ThreadedRuntime:
             self._lock.acquire()
             waiter.asleep = False
             self._clock.now_us = monotonic_us()
+            waiter.runs(now_us, self._clock.now_us)
             if self._leader is waiter:
                 self._asleep_until_us = NOBODY_SLEEPS_US
 
@@ -341,7 +342,8 @@ class ThreadedRuntime:
         turn.acquire()
         waiter.asleep = True
         self._sleepers[waiter] = None
-        timeout_us = -1 if deadline_us is None else max(0, deadline_us - self._clock.now_us)
+        now_us = self._clock.now_us
+        timeout_us = -1 if deadline_us is None else max(0, deadline_us - now_us)
         self._lock.release()
         try:
             self._sleep_on_turn(turn, timeout_us)
@@ -354,6 +356,7 @@ class ThreadedRuntime:
             waiter.asleep = False
             waiter.turn = None
             self._clock.now_us = monotonic_us()
+            waiter.runs(now_us, self._clock.now_us)
 
     @exposed
     def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int) -> None:

@@ -16,6 +16,7 @@ from ustack.tcp.child import tcp_v4_syn_recv_sock
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.fastopen import reqsk_fastopen_remove
 from ustack.tcp.md5 import tcp_md5_do_lookup
+from ustack.tcp.offer import tcp_offer
 from ustack.tcp.request_sock import (
     RequestSock,
     reqsk_drop,
@@ -205,4 +206,5 @@ def _make_child(request: RequestSock, seg: Segment) -> TcpSock | DropReason:
         return child
     reqsk_drop(request)
     queues.accept_queue.append(child.handle)
+    tcp_offer(request.lsk, child)
     return child

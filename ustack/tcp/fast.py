@@ -19,7 +19,6 @@ from ustack.native.siphash import KEY_BYTES
 if TYPE_CHECKING:
     from ustack.config import StackConfig
     from ustack.core.netdevice import NetDevice
-    from ustack.ipv4.protocol import Ipv4
     from ustack.ipv4.route import Route
     from ustack.link.neighbour import Neigh
     from ustack.tcp.metrics import TcpMetricsBlock
@@ -42,12 +41,15 @@ class TcpFast:
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.request_cache = prot.request_cache.ptr
+        ptr.secret = prot.secret
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
         self._held: dict[Any, Route] = {}
-        """Routes of orphans that have no object, and some that had, by ``tp.dst``."""
+        """Routes that C may send by: those of connections that have no object, by ``tp.dst``,
+        and those that it may begin one with."""
         self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
@@ -70,6 +72,15 @@ class TcpFast:
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
+        self.ptr.timestamps = tcp.tcp_timestamps
+        self.ptr.sack = tcp.tcp_sack
+        self.ptr.window_scaling = tcp.tcp_window_scaling
+        self.ptr.syncookies = tcp.tcp_syncookies
+        self.ptr.max_syn_backlog = tcp.tcp_max_syn_backlog
+        self.ptr.min_snd_mss = tcp.tcp_min_snd_mss
+        self.ptr.app_win = tcp.tcp_app_win
+        self.ptr.reordering = tcp.tcp_reordering
+        self.ptr.init_cwnd = tcp.init_cwnd
         self.ptr.max_orphans = tcp.tcp_max_orphans
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
@@ -85,7 +96,8 @@ class TcpFast:
     def update(self) -> None:
         """Taps see each packet in Python, and a trace each change of a state."""
         prot = self.prot
-        self.on = self._wanted and not prot.net.ptype_all and not prot.trace_set_state.on
+        traced = prot.trace_set_state.on or prot.trace_handshake.on
+        self.on = self._wanted and not prot.net.ptype_all and not traced
         self.ptr.on = self.on
         self.update_xmit()
 
@@ -105,21 +117,34 @@ class TcpFast:
             return ffi.NULL
         self.ptr.genid = self.prot.ip.fib.genid
         if rt.fast is None:
-            rt.fast = FastDst(self.prot.ip, rt) if _is_reachable(rt) else False
+            rt.fast = FastDst(self.prot, rt) if _is_reachable(rt) else False
             if rt.fast and rt.dev not in self._devices:
                 self._devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
 
     def hold(self, rt: Route) -> None:
-        """Keep the route that an orphan's control block refers to until the last has let go."""
+        """Keep a route that control blocks without an object refer to, until all have let go."""
         dst = rt.fast.dst
         if dst not in self._held and len(self._held) >= self._held_max:
-            self._held = {held: rt for held, rt in self._held.items() if held.refs}
-            self._held_max = max(2 * len(self._held), HELD_MAX)
+            self._forget_routes()
         self._held[dst] = rt
 
+    def _forget_routes(self) -> None:
+        for held in [held for held in self._held if not held.refs]:
+            lib.us_tcp_dst_unlink(self.ptr, held)
+            del self._held[held]
+        self._held_max = max(2 * len(self._held), HELD_MAX)
+
+    def begin_by(self, rt: Route) -> None:
+        """Let C answer SYNs that come along ``rt``, and make connections of them."""
+        dst = self.dst_of(rt)
+        if dst:
+            rt.fast.update(rt)
+            self.hold(rt)
+            lib.us_tcp_dst_link(self.ptr, dst)
+
     def let_go(self, tp: Any) -> Route:
-        """An orphan's control block has an object again: return its route."""
+        """A control block that C has made or kept has an object now: return its route."""
         tp.dst.refs -= 1
         return self._held[tp.dst]
 
@@ -165,7 +190,7 @@ class FastDst:
 
     __slots__ = ("dst", "metrics", "neigh")
 
-    def __init__(self, ip: Ipv4, rt: Route) -> None:
+    def __init__(self, prot: TcpProt, rt: Route) -> None:
         dst = self.dst = ffi.new("struct us_tcp_dst *")
         self.neigh: Neigh | None = None
         self.metrics: TcpMetricsBlock | None = None
@@ -173,7 +198,11 @@ class FastDst:
         dst.genid = rt.genid
         dst.mtu = rt.mtu
         dst.gso_max_size = rt.dev.gso_max_size
-        dst.ttl = ip.config.ip_default_ttl
+        dst.ttl = prot.ip.config.ip_default_ttl
+        dst.saddr, dst.daddr = rt.saddr, rt.daddr
+        known = prot.metrics.lookup(rt.saddr, rt.daddr)
+        if known is not None:
+            self.remember(known)
         self.update(rt)
 
     def update(self, rt: Route) -> None:
@@ -201,7 +230,7 @@ def _is_reachable(rt: Route) -> bool:
 
 IP_COUNTERS = ("InReceives", "InDelivers", "OutRequests", "OutTransmits")
 IP_EXT_COUNTERS = ("InOctets", "OutOctets")
-TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab")
+TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",

@@ -35,6 +35,7 @@ EV_ACK: int = lib.US_TCP_EV_ACK
 EV_XMIT: int = lib.US_TCP_EV_XMIT
 EV_SPACE: int = lib.US_TCP_EV_SPACE
 EV_FIN: int = lib.US_TCP_EV_FIN
+EV_ACCEPT: int = lib.US_TCP_EV_ACCEPT
 
 
 class TcpFastRx:
@@ -93,6 +94,8 @@ def run_events(fast: TcpFast) -> None:
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
     for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = prot.sock_of_event(handle)
+        if what & EV_ACCEPT and sk is not None and sk.tp.state == TCP_LISTEN:
+            sk.sk_data_ready()
         if sk is None or sk.tp.state in UNCONNECTED:
             continue  # by whoever was woken before it
         if what & (EV_ACKED | EV_XMIT):

@@ -315,7 +315,7 @@ def tcp_ack_of_fin(sk: TcpSock, seg: Segment | None = None) -> DropReason | None
 def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
     """The third ACK for a connection that exists since its SYN (RFC 7413 §4.2.2)."""
     tp = sk.tp
-    if not tp.srtt_us and request.req.snt_synack_us:
+    if not tp.srtt_us and not request.req.num_retrans:
         rtt_us = sk.prot.clock.now_us - request.req.snt_synack_us
         tcp_ack_update_rtt(sk, rtt_us, rtt_us)
     tcp_rcv_synrecv_state_fastopen(sk, request)

@@ -22,6 +22,7 @@ from ustack.tcp.fastopen import (
     FastopenQueue,
     reqsk_fastopen_remove,
 )
+from ustack.tcp.offer import tcp_withdraw, tcp_withdraw_all
 from ustack.tcp.ports import inet_csk_listen_port
 from ustack.tcp.request_sock import RequestHash, reqsk_drop
 from ustack.tcp.reuseport import inet_hash, inet_unhash, reuseport_can_join
@@ -94,6 +95,7 @@ class ListenQueues:
         "defer_accept",
         "fastopen",
         "in_hand",
+        "offers",
         "syn_queue",
         "synq_overflow_us",
         "table",
@@ -105,6 +107,8 @@ class ListenQueues:
             raise MemoryError("no memory for a listener's queues")
         self.c: Any = ffi.gc(c, lib.us_tcp_listen_destroy)
         """struct us_tcp_listen: both queues."""
+        self.offers: dict[int, Any] = {}
+        """By own address, what C knows of the children there: ``offer.py``."""
         self.syn_queue = RequestHash(sk.prot, self.c)
         self.accept_queue = AcceptQueue(self.c)
         self.table: ListenTable | None = None
@@ -192,6 +196,7 @@ def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
         queues.fastopen = FastopenQueue(limit)
     sk.set_state(TcpEvent.LISTEN)
     inet_hash(sk)
+    tcp_withdraw_all(prot, sk.tp.sport)  # it may be nearer than who had all addresses
 
 
 def inet_csk_accept(sk: TcpSock) -> TcpSock:
@@ -216,6 +221,7 @@ def inet_csk_listen_stop(sk: TcpSock) -> None:
     queues = sk.listen
     if queues is None:
         return
+    tcp_withdraw(sk)
     inet_unhash(sk)
     for request in list(queues.syn_queue.values()):
         reqsk_drop(request)

@@ -34,6 +34,7 @@ class TcpMetricsBlock:
 
     __slots__ = (
         "c", "cookie", "fo_mss", "last_syn_loss_us", "placed_us", "syn_loss", "try_exp",
+        "ts", "ts_stamp_us",
     )  # fmt: skip
 
     def __init__(self, saddr: int, daddr: int, now_us: int) -> None:
@@ -49,6 +50,8 @@ class TcpMetricsBlock:
         self.syn_loss = 0
         """Fast Open's SYNs in a row that seem to have been dropped, and when the last was."""
         self.last_syn_loss_us = 0
+        self.ts = self.ts_stamp_us = 0
+        """linux-3.10 with tcp_tw_recycle: its last timestamp, and when it came."""
         self.forget(now_us)
 
     def forget(self, now_us: int) -> None:

@@ -119,13 +119,13 @@ class ParkingLot:
         combination = tuple([getattr(sk, name) for name in OPTIONS])
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
-            number = self._numbers[combination] = len(self._combinations)
             self._combinations.append(combination)
+            number = self._numbers[combination] = len(self._combinations)
         return number
 
     def options_of(self, tp: Any) -> tuple[Any, ...]:
-        """Return the values of ``OPTIONS`` of a parked connection."""
-        return self._combinations[tp.sockopts]
+        """Return the values of ``OPTIONS`` of a connection without an object."""
+        return self._combinations[tp.sockopts - 1]
 
 
 def tcp_may_park(sk: TcpSock) -> bool:
@@ -148,13 +148,13 @@ def tcp_may_park(sk: TcpSock) -> bool:
 
 
 def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
-    """Make the object of a parked connection again.
+    """Make the object of a parked connection again, or of one that C has made.
 
     Raises:
         KeyError: it is over.
     """
     tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
-    if not tp or not tp.slow & lib.US_TCP_SLOW_PARKED:
+    if not tp or not tp.sockopts:
         raise KeyError(handle)
     sk = TcpSock(prot, prot.congestion.default, tp)
     lot = prot.parking
@@ -163,9 +163,11 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     sk.bind_bucket = prot.bhash.get(tp.sport)
     sk.ca_priv = lot.ca_priv.pop(handle, None)
     tp.slow &= ~lib.US_TCP_SLOW_PARKED
+    tp.sockopts = 0
     if tp.dead:
         tp.dead = 0
         sk.dead = sk.orphaned = True
+    if tp.dst:
         sk.set_dst(prot.fast.let_go(tp))
     else:
         sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))

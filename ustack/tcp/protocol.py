@@ -23,6 +23,7 @@ from ustack.tcp.fastopen import FastopenContext
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
+from ustack.tcp.offer import tcp_withdraw_all
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.request_sock import RequestHash
@@ -103,6 +104,10 @@ class TcpProt:
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
         self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
+        self.trace_handshake = TracePoint("handshake", lambda: self.fast.update())
+        """A handshake is over: the connection, and when its first SYN went or came."""
+        self.trace_connect = TracePoint("connect")
+        """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
@@ -160,6 +165,7 @@ class TcpProt:
         self.profile = config.ustack.profile
         self.live_socks = config.ustack.tcp_live_socks
         self.fast.configure(config)
+        tcp_withdraw_all(self)
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
@@ -201,6 +207,13 @@ class TcpProt:
         """Return an initial sequence number: RFC 6528 §3, F(four-tuple, secret) + clock/64 ns."""
         digest = siphash_2u64(self.secret, saddr << 32 | daddr, sport << 16 | dport)
         return (digest + (self.clock.now_us * 1000 >> 6)) & SEQ_MASK
+
+    def secure_ip_id(self, tp: Any) -> int:
+        """Return the first identification of a connection's packets, which nobody can guess."""
+        digest = siphash_2u64(
+            self.secret, tp.saddr << 32 | tp.daddr, tp.iss << 32 | tp.sport << 16 | tp.dport
+        )
+        return digest & 0xFFFF
 
     def secure_ts_offset(self, saddr: int, daddr: int) -> int:
         """Return what is added to this pair's timestamp clock (RFC 7323 §5.4).

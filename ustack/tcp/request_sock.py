@@ -224,14 +224,15 @@ def tcp_send_synack(
     )
     flags = SYN | ACK | (ECE if req.ecn_ok else 0)
     lsk = request.lsk
-    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, ip_dont_fragment(lsk))
+    df = ip_dont_fragment(lsk)
+    ident = 0 if df else -1  # ip_build_and_send_pkt: what is never cut needs none
+    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, df, ident)
     tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options, key, header)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:
     """Repeat the SYN-ACK (tcp_rtx_synack); its answer measures nothing any more (Karn)."""
     request.req.num_retrans = min(request.req.num_retrans + 1, 255)
-    request.req.snt_synack_us = 0
     request.prot.mib.RetransSegs += 1
     request.prot.mib_ext.TCPSynRetrans += 1
     tcp_send_synack(request)

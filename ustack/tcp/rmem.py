@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.native.lib import lib
 from ustack.tcp.mem import sk_mem_pages, sk_rmem_schedule
 from ustack.tcp.window import tcp_adjust_rcv_ssthresh
 
 if TYPE_CHECKING:
+    from ustack.tcp.ofo import OutOfOrderQueue
     from ustack.tcp.sock import TcpSock
 
 
@@ -88,28 +90,36 @@ def tcp_collapse_ofo_queue(sk: TcpSock) -> None:
 def tcp_prune_ofo_queue(sk: TcpSock, seq: int, length: int) -> bool:
     """Drop segments from the end of the out-of-order queue, an eighth of the buffer at a time.
 
-    The SACK blocks are forgotten with them: a peer must keep what it sent until it is
-    acknowledged (RFC 2018 §8).
+    linux-3.10, whose queue is a list, drops all of it. The SACK blocks are forgotten with
+    them: a peer must keep what it sent until it is acknowledged (RFC 2018 §8).
     """
     ofo = sk.ofo
     if ofo is None:
         return False
-    tp = sk.tp
-    pruned = False
-    goal = tp.sk_rcvbuf >> 3
-    while (freed := ofo.prune_last(seq)) > 0:
-        pruned = True
-        goal -= freed
-        if goal <= 0 or not len(ofo):
-            if tcp_can_ingest(sk, length):
-                break
-            goal = tp.sk_rcvbuf >> 3
+    if sk.prot.profile == LINUX_310:
+        sk.prot.mib_ext.OfoPruned += 1
+        tcp_ofo_purge(sk)
+        return True
+    pruned = _prune_from_the_end(sk, ofo, seq, length)
     if pruned:
         sk.prot.mib_ext.OfoPruned += 1
         ofo.sacks = []
         tcp_ofo_charge(sk)
         if not len(ofo):
             tcp_ofo_purge(sk)
+    return pruned
+
+
+def _prune_from_the_end(sk: TcpSock, ofo: OutOfOrderQueue, seq: int, length: int) -> bool:
+    pruned = False
+    goal = sk.tp.sk_rcvbuf >> 3
+    while (freed := ofo.prune_last(seq)) > 0:
+        pruned = True
+        goal -= freed
+        if goal <= 0 or not len(ofo):
+            if tcp_can_ingest(sk, length):
+                break
+            goal = sk.tp.sk_rcvbuf >> 3
     return pruned
 
 

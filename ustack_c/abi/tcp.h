@@ -138,7 +138,7 @@ struct us_tcp_sock {
 	uint16_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t mss_cache;		/* payload bytes of a full segment, options taken off */
 	uint16_t inet_id;		/* IP identification of the next packet */
-	uint16_t sockopts;		/* number of its options while it has no Python object */
+	uint16_t sockopts;		/* number of its options while it has no Python object, or 0 */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
 	uint8_t is_hashed : 1;
@@ -224,7 +224,7 @@ struct us_request_sock {
 	uint8_t in_table;		/* linux-3.10: the listener's table has it, and its timer */
 	uint32_t tsoffset;		/* added to the clock in TSval */
 	uint32_t generation;		/* tells its age */
-	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
+	uint64_t snt_synack_us;		/* when the first SYN-ACK went, 0: it was a cookie */
 	uint64_t expires_us;		/* when the SYN-ACK's time is over */
 	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
 	struct us_timer timer;

@@ -37,6 +37,7 @@
 #define US_TCP_EV_WRITE_TIMER 8	/* the retransmission or probe timer has expired */
 #define US_TCP_EV_DELACK_TIMER 16	/* the delayed ACK's has */
 #define US_TCP_EV_FIN 128	/* the peer's FIN has come */
+#define US_TCP_EV_ACCEPT 256	/* a listener has children to accept */
 
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
@@ -88,9 +89,13 @@ struct us_tcp_dst {
 	uint32_t genid;		/* it holds as long as this is us_tcp_fast.genid */
 	uint32_t mtu;
 	uint32_t gso_max_size;	/* bytes of the largest packet that the device is given */
+	uint32_t saddr;		/* our address */
+	uint32_t daddr;		/* the peer's */
 	uint8_t ttl;		/* unless the socket has its own */
-	uint32_t refs;		/* orphans without an object that send by it */
+	uint32_t refs;		/* connections without an object that send by it */
 	struct us_tcp_metrics *metrics;	/* of its peer, or NULL */
+	uint32_t is_linked;	/* us_tcp_dst_lookup finds it */
+	struct us_tcp_dst *next;
 };
 
 /* One segment to be sent, @len bytes of the send queue from @seq on. */
@@ -121,6 +126,7 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	uint64_t PassiveOpens;
 	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
 	uint64_t punted;	/* and that it left */
@@ -145,7 +151,18 @@ struct us_tcp_listen {
 	uint32_t accept_head;
 	uint32_t accept_size;
 	uint64_t *accept_queue;		/* their handles, a ring */
+	uint16_t punt_batch;		/* batch in which a segment for it went to Python */
 };
+
+/* How C makes a listener's children at one of our addresses: there is nothing to ask Python. */
+struct us_tcp_offer {
+	struct us_tcp_sock child;	/* one that Python has made */
+	struct us_tcp_listen *listen;
+	struct us_tcp_offer *next;
+};
+
+#define US_TCP_DST_BUCKETS 1024
+#define US_TCP_OFFER_BUCKETS 256
 
 struct us_tcp_ehash;
 struct us_reqsk_hash;
@@ -157,6 +174,7 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
 	struct us_kmem_cache *bictcp_cache;
+	struct us_kmem_cache *request_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
@@ -177,6 +195,16 @@ struct us_tcp_fast {
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */
 	uint32_t pingpong_thresh;	/* net.ipv4.tcp_pingpong_thresh */
+	uint32_t timestamps;	/* net.ipv4.tcp_timestamps */
+	uint32_t sack;		/* net.ipv4.tcp_sack */
+	uint32_t window_scaling;	/* net.ipv4.tcp_window_scaling */
+	uint32_t syncookies;	/* net.ipv4.tcp_syncookies */
+	uint32_t max_syn_backlog;	/* net.ipv4.tcp_max_syn_backlog */
+	uint32_t min_snd_mss;	/* net.ipv4.tcp_min_snd_mss */
+	uint32_t app_win;	/* net.ipv4.tcp_app_win */
+	uint32_t reordering;	/* net.ipv4.tcp_reordering */
+	uint32_t init_cwnd;	/* segments */
+	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
@@ -191,8 +219,11 @@ struct us_tcp_fast {
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;
-	struct us_tcp_event events[64];
+	struct us_tcp_event events[128];	/* a frame's connection, and its listener */
 	struct us_tcp_mib mib;
+	uint8_t secret[16];	/* of initial sequence numbers and the like */
+	struct us_tcp_dst *dsts[US_TCP_DST_BUCKETS];
+	struct us_tcp_offer *offers[US_TCP_OFFER_BUCKETS];
 };
 
 struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16);
@@ -222,7 +253,15 @@ void us_bind_share_get(struct us_tcp_fast *fast, uint32_t index);
 void us_bind_share_put(struct us_tcp_fast *fast, uint32_t index);
 uint32_t us_bind_share_emptied(struct us_tcp_fast *fast);
 
+/* Routes by both addresses, those that a connection may begin with. */
+void us_tcp_dst_link(struct us_tcp_fast *fast, struct us_tcp_dst *dst);
+void us_tcp_dst_unlink(struct us_tcp_fast *fast, struct us_tcp_dst *dst);
+struct us_tcp_dst *us_tcp_dst_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint32_t daddr);
+
 /* Listeners and half-open connections. */
+struct us_tcp_offer *us_tcp_offer_lookup(struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport);
+void us_tcp_offer_add(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
+void us_tcp_offer_remove(struct us_tcp_fast *fast, struct us_tcp_offer *offer);
 struct us_tcp_listen *us_tcp_listen_create(struct us_tcp_sock *tp);
 void us_tcp_listen_destroy(struct us_tcp_listen *listen);
 int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);

@@ -91,8 +91,8 @@ static void us_tcp_rtt_estimator(struct us_tcp_sock *tp, uint32_t rtt_us)
 }
 
 /* tcp_ack_update_rtt and tcp_set_rto */
-static void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
-				  uint32_t sample_us, uint32_t newest_us)
+void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   uint32_t sample_us, uint32_t newest_us)
 {
 	us_tcp_update_rtt_min(fast, tp, newest_us);
 	us_tcp_rtt_estimator(tp, sample_us);
@@ -117,7 +117,7 @@ static int64_t us_tcp_tsecr_rtt(const struct us_tcp_fast *fast, const struct us_
 }
 
 /* A time since @then, as far as 32 bits of microseconds go. */
-static uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then)
+uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then)
 {
 	const uint64_t elapsed_us = fast->now_us - then;
 

@@ -177,7 +177,7 @@ void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock
 }
 
 /* tcp_update_pacing_rate */
-static void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const bool slow_start = tp->snd_cwnd < tp->snd_ssthresh >> 1;
 	const uint32_t ratio = slow_start ? fast->pacing_ss_ratio : fast->pacing_ca_ratio;

@@ -132,7 +132,7 @@ void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	tp->done = 1;
 	tp->state = US_TCP_CLOSE_WAIT;
 	tp->ack_pingpong = (uint8_t)fast->pingpong_thresh;
-	us_tcp_event(fast, tp, US_TCP_EV_FIN);
+	us_tcp_wake_reader(fast, tp, US_TCP_EV_FIN);
 }
 
 /* tcp_ack_snd_check: whether the ACK that is owed goes out now. */

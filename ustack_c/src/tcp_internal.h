@@ -18,6 +18,7 @@
 #define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
 
 #define US_TCP_FIN 0x01
+#define US_TCP_SYN 0x02
 #define US_TCP_PSH 0x08
 #define US_TCP_ACK 0x10
 
@@ -49,6 +50,18 @@
 
 #define US_RCV_SHUTDOWN 1
 
+/* A frame whose IP header is in order, and which has a whole TCP header. */
+struct us_tcp_pkt {
+	const uint8_t *iph;
+	const uint8_t *th;
+	uint32_t frame_len;
+	uint32_t len;		/* from the TCP header on */
+	uint32_t saddr;		/* the peer's address */
+	uint32_t daddr;		/* ours */
+	uint16_t sport;
+	uint16_t dport;
+};
+
 /* The text of one frame. */
 struct us_tcp_piece {
 	const uint8_t *bytes;
@@ -71,7 +84,7 @@ struct us_tcp_seg {
 	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
-	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
+	struct us_tcp_piece *pieces;	/* room for US_IGB_RX_BUDGET */
 	bool psh;
 	bool fin;
 };
@@ -122,12 +135,28 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 
 struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
 void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
+bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst);
+int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, const uint8_t *frame,
+		      uint32_t len);
+int us_tcp_send_synack(struct us_tcp_fast *fast, struct us_request_sock *req,
+		       const struct us_tcp_dst *dst);
+bool us_tcp_rcv_listen(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
+bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
+		      struct us_request_sock *req, const struct us_tcp_offer *offer);
 
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
+
+/* Tell Python that there is something to read; without an object nobody can wait for it. */
+static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+				      uint32_t what)
+{
+	if (!tp->sockopts)
+		us_tcp_event(fast, tp, what);
+}
 
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
@@ -144,6 +173,11 @@ void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then);
+void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   uint32_t sample_us, uint32_t newest_us);
+void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 /* Whether a connection in this state sends and acknowledges as an open one. */
 static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
 {

@@ -178,7 +178,7 @@ static bool us_tcp_memory_free(const struct us_tcp_fast *fast, const struct us_t
 }
 
 /* tcp_sndbuf_expand, of a congestion control that wants two windows in the buffer */
-static void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const uint32_t payload = us_max32(tp->rx_opt_mss, tp->mss_cache);
 	const uint32_t segs = us_max32(tp->snd_cwnd, US_INIT_CWND);

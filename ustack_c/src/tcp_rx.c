@@ -37,14 +37,14 @@ static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, struct us_tcp_s
 	return true;
 }
 
-/* Whose segment this is, if every header is in order and it is the usual kind; else false. */
-static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
-			 const struct us_igb_rx_frame *frame, struct us_tcp_seg *seg)
+/* Look at the headers that every packet for TCP has; false: not all is in order, or unusual. */
+static bool us_tcp_parse_ip(const struct us_tcp_fast *fast, const uint8_t *mac,
+			    const struct us_igb_rx_frame *frame, struct us_tcp_pkt *pkt)
 {
 	const uint8_t *eth = fast->mem->base + frame->addr;
 	const uint8_t *iph = eth + US_ETH_HLEN;
 	const uint8_t *th = iph + US_IP_HLEN;
-	uint32_t tot_len, saddr, daddr;
+	uint32_t tot_len;
 
 	if (frame->len < US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN)
 		return false;
@@ -54,20 +54,52 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 	    tot_len < US_IP_HLEN + US_TCP_HLEN || tot_len + US_ETH_HLEN > frame->len ||
 	    us_ip_fast_csum(iph, US_IP_HLEN))
 		return false;
-	saddr = us_get32(iph + 12);
-	daddr = us_get32(iph + 16);
-	seg->tp = us_tcp_ehash_lookup(fast->ehash, daddr, saddr, (uint16_t)us_get16(th + 2),
-				      (uint16_t)us_get16(th));
-	if (!seg->tp || !us_tcp_parse_header(th, tot_len - US_IP_HLEN, seg))
+	pkt->iph = iph;
+	pkt->th = th;
+	pkt->frame_len = frame->len;
+	pkt->len = tot_len - US_IP_HLEN;
+	pkt->saddr = us_get32(iph + 12);
+	pkt->daddr = us_get32(iph + 16);
+	pkt->sport = (uint16_t)us_get16(th);
+	pkt->dport = (uint16_t)us_get16(th + 2);
+	return true;
+}
+
+static bool us_tcp_checksum_is_right(const struct us_igb_rx_frame *frame,
+				     const struct us_tcp_pkt *pkt)
+{
+	return frame->ip_summed || !us_csum_tcpudp_magic(pkt->saddr, pkt->daddr, pkt->len,
+							 US_IPPROTO_TCP,
+							 us_csum_partial(pkt->th, pkt->len, 0));
+}
+
+/* Whose segment this is, if every header is in order and it is the usual kind; else false. */
+static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
+			 const struct us_igb_rx_frame *frame, struct us_tcp_pkt *pkt,
+			 struct us_tcp_seg *seg)
+{
+	if (!us_tcp_parse_ip(fast, mac, frame, pkt))
+		return false;
+	seg->tp = us_tcp_ehash_lookup(fast->ehash, pkt->daddr, pkt->saddr, pkt->dport, pkt->sport);
+	if (!seg->tp || !us_tcp_parse_header(pkt->th, pkt->len, seg))
 		return false;
 	seg->gso_size = frame->gso_size;
-	seg->iph = iph;
+	seg->iph = pkt->iph;
 	seg->large = frame->large;
-	seg->ip_len = tot_len;
-	if (frame->ip_summed)
-		return true;
-	return !us_csum_tcpudp_magic(saddr, daddr, tot_len - US_IP_HLEN, US_IPPROTO_TCP,
-				     us_csum_partial(th, tot_len - US_IP_HLEN, 0));
+	seg->ip_len = pkt->len + US_IP_HLEN;
+	return us_tcp_checksum_is_right(frame, pkt);
+}
+
+/* Whether a frame that is for no connection is a plain part of a handshake, and was taken. */
+static bool us_tcp_rcv_handshake(struct us_tcp_fast *fast, const struct us_igb_rx_frame *frame,
+				 const struct us_tcp_pkt *pkt)
+{
+	const uint32_t hlen = (uint32_t)(pkt->th[12] >> 4) * 4U;
+
+	if (!fast->on || frame->gso_size || (pkt->th[12] & 15) || hlen < US_TCP_HLEN ||
+	    hlen > pkt->len || !us_tcp_checksum_is_right(frame, pkt))
+		return false;
+	return us_tcp_rcv_listen(fast, pkt);
 }
 
 static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
@@ -143,8 +175,9 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	while ((int)seg->nframes < count && !seg->fin) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
 		struct us_tcp_seg next = {0};
+		struct us_tcp_pkt pkt;
 
-		if (!us_tcp_parse(fast, mac, &frames[seg->nframes], &next) ||
+		if (!us_tcp_parse(fast, mac, &frames[seg->nframes], &pkt, &next) ||
 		    !us_tcp_gro_joins(seg, &next) || !us_tcp_has_room(seg->tp, seg->len + next.len))
 			break;
 		if (us_get16(next.iph + 4) == us_get16(seg->iph + 4))
@@ -210,7 +243,7 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	}
 	if (seg->len) {
 		us_tcp_data_queue(fast, tp, seg);
-		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+		us_tcp_wake_reader(fast, tp, US_TCP_EV_READABLE);
 	}
 	if (seg->fin)
 		us_tcp_fin(fast, tp);
@@ -231,10 +264,13 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
 		       const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
 {
+	struct us_tcp_pkt pkt = {0};
 	int n;
 
-	if (!us_tcp_memory_abounds(fast) || !us_tcp_parse(fast, mac, frames, seg))
+	if (!us_tcp_memory_abounds(fast))
 		return -1;
+	if (!us_tcp_parse(fast, mac, frames, &pkt, seg))
+		return pkt.th && !seg->tp && us_tcp_rcv_handshake(fast, frames, &pkt) ? 1 : -1;
 	if (us_tcp_is_predicted(fast, seg)) {
 		n = us_tcp_gro(fast, mac, frames, count, seg);
 		if (n > 0)
@@ -258,13 +294,14 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count)
 {
+	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
 	int left = 0;
 	int n;
 
 	fast->nevents = 0;
 	fast->batch++;
 	for (int i = 0; i < count; i += n) {
-		struct us_tcp_seg seg = {0};
+		struct us_tcp_seg seg = {.pieces = pieces};
 
 		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
 		if (n > 0) {

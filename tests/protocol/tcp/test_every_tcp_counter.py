@@ -19,7 +19,7 @@ from kit.host import TEST_CONFIG, Host, host
 from kit.md5 import tcp_md5sig
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
-from ustack.config import TcpConfig
+from ustack.config import LINUX_310, TcpConfig
 from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
@@ -679,6 +679,17 @@ def polled(h: Host) -> None:
     half_open(h)
 
 
+def syn_of_long_ago(h: Host) -> None:
+    """In Linux 3.10, from a host whose last connection had a later timestamp."""
+    h.stack.set_config(sysctl_write(h.stack.config, "net.ustack.profile", LINUX_310))
+    lsk = h.listen()
+    peer = h.peer()
+    peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
+    lsk.accept().close()
+    peer.send("F. 1:1(0) ack 2 <nop,nop,TS val 1000 ecr *>")
+    h.peer().send("S 0:0(0) <mss 1460,sackOK,TS val 5 ecr 0>")
+
+
 @dataclass(frozen=True)
 class Case:
     """What raises one counter or reason, and by how much in all."""
@@ -979,6 +990,7 @@ TCP_EXT = {
     "BeyondWindow": case(ends_beyond_the_window),
 }
 USTACK = {
+    "PAWSPassive": case(syn_of_long_ago, tcp_tw_recycle=True),
     "ConnectPortProbes": case(connects),
     "SockmapRedirects": case(sends_to_itself),
     "SockmapBytes": Case(sends_to_itself, times=5),

@@ -12,8 +12,8 @@ import pytest
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
 from kit.segment import RST, pattern
-from ustack.config import TcpConfig
-from ustack.core.sysctl import sysctl_read
+from ustack.config import LINUX_6, LINUX_310, TcpConfig
+from ustack.core.sysctl import sysctl_read, with_profile
 from ustack.lib.drop_reason import DropReason
 from ustack.sock.wait import EPOLLOUT, WaitEntry
 
@@ -297,6 +297,19 @@ def test_what_fills_the_hole_is_worth_what_lies_far_beyond_it():
     tell(peer, 1_001, 1_000)
     assert h.mib.OfoPruned == 1
     assert sk.recv(3_000) == pattern(0, 2_000)
+
+
+@pytest.mark.linux("tcp_prune_ofo_queue, of a tree and of 3.10's list")
+@pytest.mark.parametrize(("profile", "left"), [(LINUX_6, True), (LINUX_310, False)])
+def test_of_what_lies_beyond_a_hole_the_last_goes_or_in_310_all(profile, left):
+    h = host(with_profile(TEST_CONFIG, profile), tcp=TcpConfig(tcp_rmem=(4096, 16_384, 16_384)))
+    sk, peer = h.established("mss 1460,sackOK")
+    for at in range(1001, 1001 + 2 * (sk._sk.tp.sk_rcvbuf // 257), 2):
+        peer.send(f". {at}:{at + 1}(1) ack 1")
+    peer.send(". 1:701(700) ack 1")
+    assert h.mib.OfoPruned == 1
+    assert (sk._sk.ofo is not None) == left
+    assert sk.recv(1000) == pattern(0, 700)
 
 
 @pytest.mark.linux("__sk_mem_raise_allocated: sk_get_rmem0")

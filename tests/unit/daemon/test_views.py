@@ -17,6 +17,7 @@ from ustack.daemon.messages import (
     Done,
     DropsRequest,
     EthtoolRequest,
+    LatencyRequest,
     LinkRow,
     LinksRequest,
     NeighbourChange,
@@ -194,7 +195,7 @@ def test_the_status_page_names_what_has_counted(stack: Stack):
 
 def test_every_request_has_a_view():
     answered = set(Views(Stack(rng=random.Random(1)), call)._views)
-    streams = (CaptureRequest, TraceRequest, PingRequest, StopRequest)
+    streams = (CaptureRequest, TraceRequest, PingRequest, LatencyRequest, StopRequest)
     named = {t for t in AnyRequest.__args__ if t not in streams}
     assert answered == named
 

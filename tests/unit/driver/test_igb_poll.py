@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kit.tcp_invariants import pages_to_spare
-from ustack.config import StackConfig, UstackConfig
+from ustack.config import NicConfig, StackConfig, UstackConfig
 from ustack.core.napi import NET_RX_SOFTIRQ
 from ustack.lib.addresses import Ipv4Interface
 from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
@@ -65,8 +65,8 @@ class Pair:
         return self.stacks[1].adapters[0]
 
 
-def pair_of(fastpath: bool) -> Pair:
-    config = StackConfig(ustack=UstackConfig(tcp_fastpath=fastpath))
+def pair_of(fastpath: bool, **nic: bool) -> Pair:
+    config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
     pair = Pair([])
     for end, addr in zip(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (NEAR, FAR),
                          strict=True):  # fmt: skip
@@ -116,6 +116,17 @@ def test_bytes_arrive_and_c_has_taken_the_frames(pair):
     transfer(pair, 3_000_000)
     assert pair.stacks[1].tcp.fast.ptr.mib.fast_rx > 40
     assert pair.stacks[0].tcp.fast.ptr.mib.fast_tx > 40
+
+
+def test_super_frames_are_cut_in_c_one_after_the_other():
+    pair = pair_of(True, tx_checksum=False, tso=False, large_receive=False)
+    tcp = pair.stacks[0].tcp
+    try:
+        transfer(pair, 3_000_000)
+        in_python = tcp.net.mib.ip.OutRequests - tcp.fast.ptr.mib.fast_tx
+    finally:
+        pair.close()
+    assert tcp.fast.ptr.mib.fast_tx > 40 > in_python
 
 
 def test_its_interrupts_and_packets_are_counted(pair):
