@@ -12,7 +12,7 @@ from typing import Any
 
 from kit.host import Host
 from kit.segment import ACK, FIN, MASK, PSH, RST, SYN, URG, Segment, build_ip, pattern
-from kit.tcp_invariants import check_stack, leftovers, pages_to_spare
+from kit.tcp_invariants import check_stack, leftovers
 from ustack.lib.seqnum import seq_add, seq_diff
 from ustack.tcp.states import TCP_SYN_SENT
 
@@ -355,8 +355,12 @@ class Bench:
         self.read[id(sk)] = here
 
 
-def finish(bench: Bench, pages: int) -> None:
-    """Close everything, let every timer run out, and look for what is left."""
+def finish(bench: Bench, free_blocks: list[int]) -> None:
+    """Close everything, let every timer run out, and look for what is left.
+
+    Args:
+        free_blocks: the arena's, by order, before there was any socket.
+    """
     bench.do_relieve()
     bench.lsk.close()
     for sk in bench.sockets:
@@ -365,4 +369,5 @@ def finish(bench: Bench, pages: int) -> None:
     bench.watch()
     bench.server.advance_us(3_000_000_000)
     assert leftovers(bench.stack) == {}
-    assert pages_to_spare(bench.stack) == pages
+    bench.stack.drop_slab()
+    assert bench.stack.net.mem.buddyinfo() == free_blocks

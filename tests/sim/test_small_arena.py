@@ -15,7 +15,7 @@ import pytest
 from kit.host import PLAIN_NIC, TEST_CONFIG, Host, Impairment, host, two_hosts
 from kit.peer import Peer
 from kit.segment import MASK, pattern
-from kit.tcp_invariants import check_stack, pages_to_spare
+from kit.tcp_invariants import check_stack
 from kit.transfer import Transfer
 from ustack.config import CoreConfig, StackConfig, TcpConfig, UstackConfig
 from ustack.sock.wait import EPOLLOUT
@@ -139,7 +139,7 @@ def exchange(config: StackConfig, rng: random.Random) -> tuple[list[Transfer], i
     """Six connections both ways over a bad wire, at any pace; all memory is back at the end."""
     wire = Impairment(loss=0.01, reorder=0.01, delay_us=3000)
     a, b = two_hosts(config, impair=wire, seed=rng.randrange(1000))
-    spare = [pages_to_spare(one.stack) for one in (a, b)]
+    first = [one.stack.net.mem.buddyinfo() for one in (a, b)]
     lsk = b.listen()
     ends = []
     for _ in range(6):
@@ -168,9 +168,10 @@ def exchange(config: StackConfig, rng: random.Random) -> tuple[list[Transfer], i
         far.close()
     lsk.close()
     a.advance_us(200_000_000)
-    for one, pages in zip((a, b), spare, strict=True):
+    for one, free_blocks in zip((a, b), first, strict=True):
         assert one.stack.tcp.pressure.allocated == 0
-        assert pages_to_spare(one.stack) == pages
+        one.stack.drop_slab()
+        assert one.stack.net.mem.buddyinfo() == free_blocks
     return transfers, a.mib.TCPMemoryPressures + b.mib.TCPMemoryPressures
 
 
