@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 
+SCRATCH_BYTES = 256 * 1024
+"""The most that ``tcp_recv_now`` returns."""
 HELD_MAX = 1024
 """Routes held for orphans before those are looked for that need not be; or twice as many."""
 
@@ -40,7 +42,11 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        self.scratch: Any = ffi.new("uint8_t[]", SCRATCH_BYTES)
+        self.scratch_text = ffi.buffer(self.scratch)
+        """What ``tcp_recv_now`` reads into: how much there is is only known then."""
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.tw_cache = prot.tw_cache.ptr
         ptr.request_cache = prot.request_cache.ptr
         ptr.secret = prot.secret
         self.on = False
@@ -82,6 +88,8 @@ class TcpFast:
         self.ptr.reordering = tcp.tcp_reordering
         self.ptr.init_cwnd = tcp.init_cwnd
         self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.max_tw_buckets = tcp.tcp_max_tw_buckets
+        self.ptr.fin_timeout_us = tcp.tcp_fin_timeout_us
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
@@ -142,6 +150,10 @@ class TcpFast:
             rt.fast.update(rt)
             self.hold(rt)
             lib.us_tcp_dst_link(self.ptr, dst)
+
+    def route_of(self, dst: Any) -> Route | None:
+        """Return the route that is held by this name, which may be NULL."""
+        return self._held.get(dst)
 
     def let_go(self, tp: Any) -> Route:
         """A control block that C has made or kept has an object now: return its route."""
@@ -234,5 +246,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
-    "DelayedACKs",
+    "DelayedACKs", "TW", "TWKilled", "TCPTimeWaitOverflow",
 )  # fmt: skip

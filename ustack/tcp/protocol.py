@@ -20,6 +20,7 @@ from ustack.tcp.diag import tcp_diag
 from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.inbox import Inbox
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
@@ -30,6 +31,7 @@ from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
+from ustack.tcp.twhash import TimewaitHash
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
-    from ustack.tcp.timewait import TimewaitSock
+    from ustack.tcp.twhash import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -71,7 +73,7 @@ class TcpProt:
         self.live_socks = net.config.ustack.tcp_live_socks
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
-        self.twhash: dict[FlowKey, TimewaitSock] = {}
+        self.twhash = TimewaitHash(self)
         self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
@@ -109,6 +111,7 @@ class TcpProt:
         self.trace_connect = TracePoint("connect")
         """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
+        self.inbox = Inbox(self.fast)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0

@@ -93,7 +93,8 @@ struct us_tcp_sock {
 	uint8_t probes_out;
 	uint8_t rcvbuf_locked;		/* SO_RCVBUF was set: no autotuning */
 	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
-	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t nospace : 1;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t inbox : 1;		/* received text goes to the inbox, see tcp_fast.h */
 	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
 	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
@@ -234,6 +235,10 @@ struct us_request_sock {
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */
 struct us_timewait_sock {
+	struct us_timewait_sock *hash_next;
+	struct us_timer timer;
+	struct us_tcp_dst *dst;		/* how C may answer, NULL: only Python may */
+	uint64_t ts_recent_stamp_us;
 	uint32_t saddr;
 	uint32_t daddr;
 	uint16_t sport;
@@ -242,13 +247,15 @@ struct us_timewait_sock {
 	uint32_t snd_nxt;
 	uint32_t rcv_wnd;
 	uint32_t ts_recent;
-	uint64_t ts_recent_stamp_us;
-	uint64_t expires_us;
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint32_t bind_share;		/* of its port */
+	uint32_t entry_ms;		/* when it became what it is */
+	uint32_t last_oow_ack_ms;	/* last ACK of an unacceptable segment, 0: none */
 	uint8_t substate;		/* TCP_FIN_WAIT2 or TCP_TIME_WAIT */
-	uint8_t tstamp_ok;
+	uint8_t tstamp_ok : 1;
+	uint8_t has_key : 1;		/* its ACKs are signed */
 	uint8_t rcv_wscale;
 	uint8_t tos;
-	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif
