@@ -157,8 +157,9 @@ class TcpFast:
 
     def let_go(self, tp: Any) -> Route:
         """A control block that C has made or kept has an object now: return its route."""
-        tp.dst.refs -= 1
-        return self._held[tp.dst]
+        dst = tp.dst
+        dst.refs -= 1
+        return self._held[dst]
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
