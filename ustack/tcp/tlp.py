@@ -65,7 +65,6 @@ def _probe_with_new_data(sk: TcpSock) -> bool:
 
 def _probe_with_the_last(sk: TcpSock) -> bool:
     """Send the last segment again."""
-    tp = sk.tp
     mss = tcp_current_mss(sk)
     if tcp_small_queue_check(sk):
         return False

@@ -115,3 +115,21 @@ def test_a_timeout_in_the_middle_of_recovery_is_not_doubted():
     assert f.mib.TCPTimeouts == 1
     assert f.tp.ca_state == TCP_CA_LOSS
     assert not f.recovery.frto
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_duplicates_of_what_was_out_at_the_timeout_count_for_nothing():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.dup(3)
+    assert f.tp.sacked_out == 0
+    assert f.segs() == []
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_a_partial_ack_forgets_the_duplicates_of_new_data():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.ack(1)
+    f.dup(2, segments=1)
+    assert f.tp.sacked_out == 2
+    f.ack(2)
+    assert f.tp.sacked_out == 0

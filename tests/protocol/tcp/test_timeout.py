@@ -203,3 +203,14 @@ def test_the_user_timeout_ends_a_connection_when_it_is_over_not_at_the_next_repe
     f.wait(SECOND * 13 // 10)
     assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
     assert f.host.mib.TCPTimeouts == 3
+
+
+@pytest.mark.linux("tcp_rtx_probe0_timed_out")
+def test_the_user_timeout_of_a_closed_window_counts_from_the_first_transmission():
+    f = Flight(host(tcp=NO_PROBES))
+    f.sk.setsockopt(6, 18, 150)
+    f.peer.send(". 1:1(0) ack 1 win 0")
+    f.wait(SECOND // 2)
+    assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
+    assert f.host.mib.TCPTimeouts == 1
+    assert f.segs() == []

@@ -269,6 +269,15 @@ def test_a_bare_ack_does_not_make_it_live_longer(server):
     assert states(server) == []
 
 
+@pytest.mark.linux("tcp_timewait_state_process: if (!th->ack ...) return TCP_TW_SUCCESS")
+@pytest.mark.parametrize("line", ["F 1:1(0)", "P 1:11(10)"])
+def test_what_has_no_ack_changes_nothing(server, line):
+    peer = fin_wait_2(server)
+    peer.send(line)
+    peer.expect_nothing()
+    assert states(server) == ["FIN-WAIT-2"]
+
+
 @pytest.mark.linux("net.ipv4.tcp_fin_timeout")
 def test_it_waits_for_tcp_fin_timeout():
     h = with_tcp(tcp_fin_timeout_us=20 * SECOND)
