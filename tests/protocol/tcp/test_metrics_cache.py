@@ -62,6 +62,8 @@ def test_a_connection_that_ends_leaves_its_figures(server):
     block = exactly(server)
     assert (block.rtt >> 3, block.cwnd, block.ssthresh, block.reordering) == (80_000, 10, 0, 0)
     assert block.rttvar == block.rtt >> 1
+    following, _ = connection(server)
+    assert tcp_reordering(following._sk) == 3
 
 
 @pytest.mark.linux("tcp_time_wait")

@@ -152,6 +152,21 @@ def test_a_peer_that_began_with_timestamp_zero_is_never_old(server):
     assert len(sk.recv(20)) == 10
 
 
+@pytest.mark.linux("tcp_check_req: paws_reject")
+def test_a_third_ack_with_an_old_timestamp_opens_nothing(server):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460,sackOK,TS val 10000 ecr 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send(". 1:1(0) ack 1 <nop,nop,TS val 9000 ecr *>")
+    peer.expect(". 1:1(0) ack 1")
+    assert server.mib.PAWSEstab == 1
+    with pytest.raises(BlockingIOError):
+        lsk.accept()
+    peer.send("R 1:1(0) <nop,nop,TS val 9000 ecr *>")  # a reset is not looked at so closely
+    assert server.mib.EmbryonicRsts == 1
+
+
 @pytest.mark.rfc("7323", "3.2")
 def test_a_segment_without_the_option_is_taken_all_the_same(server):
     """Linux is that liberal; RFC 7323 would have it dropped."""

@@ -71,6 +71,20 @@ def test_below_ssthresh_an_ack_that_advances_lets_one_more_go_than_arrived(f):
 
 
 @pytest.mark.rfc("6937", "3")
+def test_below_ssthresh_what_was_not_sent_before_is_made_up_for(f):
+    f.ack(0, (1, 4))
+    assert f.segs() == [0, 10]  # three have arrived, above ssthresh two may go for them
+    f.ack(0, (1, 4), (9, 10))
+    assert f.segs() == [4, 5]
+
+
+def test_a_reduction_begins_to_count_anew(f):
+    f.tp.snd_cwnd_cnt = 7
+    f.ack(0, (1, 4))
+    assert f.tp.snd_cwnd_cnt == 0
+
+
+@pytest.mark.rfc("6937", "3")
 def test_below_ssthresh_a_d_sack_lets_one_go_and_the_timer_alone(f):
     f.ack(0, (1, 2), (8, 10))
     assert f.segs() == [0, 2, 3]
