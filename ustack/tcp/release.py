@@ -19,7 +19,6 @@ from ustack.tcp.close import (
     tcp_too_many_orphans,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
-from ustack.tcp.output import TCP_NAGLE_OFF
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -95,7 +94,6 @@ def _close_connection(sk: TcpSock, unread: bool) -> None:
     elif tp.state == TCP_SYN_SENT:
         tcp_abort_connect(sk)
     elif tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
-        tp.nonagle |= TCP_NAGLE_OFF
         tcp_shutdown_write(sk)
 
 

@@ -126,6 +126,15 @@ def test_duplicates_of_what_was_out_at_the_timeout_count_for_nothing():
 
 
 @pytest.mark.linux("tcp_process_loss")
+def test_text_of_the_peer_leaves_the_count_of_duplicates():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.ack(1)
+    f.dup(2, segments=1)
+    f.peer.send("P. 1:11(10) ack 1001")
+    assert f.tp.sacked_out == 2
+
+
+@pytest.mark.linux("tcp_process_loss")
 def test_a_partial_ack_forgets_the_duplicates_of_new_data():
     f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
     f.ack(1)

@@ -70,6 +70,14 @@ def test_below_ssthresh_an_ack_that_advances_lets_one_more_go_than_arrived(f):
     assert f.segs() == [4, 5]
 
 
+@pytest.mark.linux("tcp_cwnd_reduction: FLAG_SND_UNA_ADVANCED && !newly_lost")
+def test_below_ssthresh_an_ack_that_shows_more_losses_lets_go_what_arrived(f):
+    f.ack(0, (1, 2), (5, 7))
+    assert f.segs() == [0, 2]
+    f.ack(2, (5, 7), (9, 10))
+    assert f.segs() == [3, 4, 7]
+
+
 @pytest.mark.rfc("6937", "3")
 def test_below_ssthresh_what_was_not_sent_before_is_made_up_for(f):
     f.ack(0, (1, 4))
