@@ -55,6 +55,7 @@ def test_a_single_segment_gives_the_delayed_ack_its_time(server):
     f.wait(20_000)
     assert f.segs() == [0]
     assert f.mib.TCPLossProbes == 1
+    assert [rec.pcount for rec in f.sk._sk.rtx] == [1]
 
 
 @pytest.mark.rfc("8985", "7.2")
