@@ -69,7 +69,7 @@ class CoreConfig:
     """net.core.netdev_budget: packets one net_rx_action may take."""
     netdev_budget_usecs: int = 8000
     """net.core.netdev_budget_usecs: how long one net_rx_action may take, in microseconds (two
-    jiffies: 8000 at HZ=250, 2000 at HZ=1000)."""
+    jiffies: 8000 at HZ=250, 2000 at HZ=1000). linux-3.10: two jiffies, without a knob."""
     dev_weight: int = 64
     """net.core.dev_weight: packets one poll of the backlog or one qdisc_run may take."""
     netdev_max_backlog: int = 1000
@@ -169,6 +169,8 @@ class TcpConfig:
     """connect() may take the place of a TIME_WAIT: 0 never, 1 anywhere, 2 on loopback."""
     tcp_tw_reuse_delay_us: int = 1_000_000
     """net.ipv4.tcp_tw_reuse_delay: how old the TIME_WAIT must be for that."""
+    tcp_tw_recycle: bool = False
+    """linux-3.10: TIME_WAIT lasts 3.5 RTOs where timestamps are on, see ``tcp/tw_recycle.py``."""
     tcp_rfc1337: bool = False
     """A reset does not end a TIME_WAIT."""
     tcp_max_syn_backlog: int = 2048
@@ -238,6 +240,9 @@ class TcpConfig:
     """Receive buffer in bytes: least, first, largest by autotuning."""
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
+    tcp_mem: tuple[int, int, int] = (0, 0, 0)
+    """Pages of all connections' data: below the first no pressure, above the second pressure,
+    above the third no more. All 0: by the size of the arena (``tcp_init_mem``)."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
     ip_local_reserved_ports: PortSet = NO_PORTS
     """Ports of that range which are only for those who name them."""
@@ -298,6 +303,16 @@ class TcpConfig:
 
 
 @dataclass(frozen=True)
+class FsConfig:
+    """Open files: the sockets that ustackd's clients hold (fs.*)."""
+
+    file_max: int = 0
+    """fs.file-max: all of them; root may have more. 0: by the size of the arena."""
+    nr_open: int = 1_048_576
+    """fs.nr_open: those of one process, whatever its RLIMIT_NOFILE."""
+
+
+@dataclass(frozen=True)
 class StackConfig:
     """Everything that a stack is built from."""
 
@@ -305,4 +320,5 @@ class StackConfig:
     core: CoreConfig = field(default_factory=CoreConfig)
     ip: IpConfig = field(default_factory=IpConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    fs: FsConfig = field(default_factory=FsConfig)
     ustack: UstackConfig = field(default_factory=UstackConfig)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from ustack.config import StackConfig
+from ustack.core.files import files_maxfiles_init
 from ustack.core.napi import TIMER_SOFTIRQ
 from ustack.core.net import Net, PacketHandler, PacketTap, Rng
 from ustack.core.softirq import do_softirq
@@ -24,10 +25,11 @@ from ustack.lib.addresses import INADDR_LOOPBACK, Ipv4Interface
 from ustack.lib.clock import StackClock
 from ustack.link.arp import Arp
 from ustack.native.lib import lib
-from ustack.native.mem import Mem
+from ustack.native.mem import Mem, min_free_pages
 from ustack.nic.wrapped import earlier
 from ustack.tcp.demux import tcp_v4_err, tcp_v4_rcv
 from ustack.tcp.fast_rx import TcpFastRx
+from ustack.tcp.mem import tcp_init_mem
 from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
@@ -58,10 +60,12 @@ class Stack:
             rng: the only source of randomness, ``random.Random`` or alike.
             now_us: stack time to begin with.
         """
-        self.config = config or StackConfig()
+        self.config = files_maxfiles_init(tcp_init_mem(config or StackConfig()))
         self.rng = rng
         self.clock = StackClock(now_us)
-        self.net = Net(self.clock, rng, self.config, Mem(self.config.core.arena_bytes))
+        mem = Mem(self.config.core.arena_bytes)
+        mem.min_free = min_free_pages(self.config.core.arena_bytes)
+        self.net = Net(self.clock, rng, self.config, mem)
         self.arp = Arp(self.net, self.config.ip.neigh)
         self.ip = Ipv4(self.net, self.arp)
         self.tcp = TcpProt(self.net, self.ip)
@@ -147,11 +151,17 @@ class Stack:
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
+        if self.tcp.pressure.since_us:
+            self.tcp.pressure.reclaim()
         if self.net.mem.lent:
             self.net.mem.reap_lent()
         if self.net.softirq_frozen:
             return moved > 0
         return pending or moved > 0
+
+    def deliver_text(self) -> None:
+        """Hand the text that the last poll has brought to those who read it as it comes."""
+        self.tcp.inbox.deliver()
 
     @property
     def is_pending(self) -> bool:
@@ -180,6 +190,7 @@ class Stack:
 
         What a socket took over when it was made, its buffer sizes for instance, stays.
         """
+        config = files_maxfiles_init(tcp_init_mem(config))
         self.tcp.set_config(config)
         self.config = self.net.config = config
         self.arp.table.config = config.ip.neigh
@@ -308,5 +319,6 @@ class Stack:
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""
-        caches = (self.tcp.tcp_cache, self.tcp.request_cache, self.tcp.tw_cache)
+        tcp = self.tcp
+        caches = (tcp.tcp_cache, tcp.bictcp_cache, tcp.request_cache, tcp.tw_cache)
         return {cache.name: cache.info() for cache in caches}

@@ -124,9 +124,9 @@ def build_preload(target: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="ustack-build-") as folder:
         made = Path(folder) / PRELOAD
-        source = C_FOLDER / "preload" / "preload.c"
+        sources = sorted(map(str, (C_FOLDER / "preload").glob("*.c")))
         flags = [*COMPILE_FLAGS, *WARNING_FLAGS]
-        _run([*_compiler(), *flags, "-shared", "-o", str(made), str(source), "-ldl"])
+        _run([*_compiler(), *flags, "-shared", "-o", str(made), *sources, "-ldl"])
         install(made, target)
 
 

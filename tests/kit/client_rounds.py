@@ -5,7 +5,8 @@ Run as a program in a process of its own (it forks):
     client_rounds.py FOLDER --rounds 20 --clients 50 [--tap NAME] [--seed N]
 
 With ``--tap`` the daemon is ustackd itself, else its sockets on loopback alone. A leak of a
-descriptor, process, file or device, or anything that takes too long, ends it with status 1.
+descriptor, process, file, device, page or socket, or anything that takes too long, ends it
+with status 1.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from kit.calls_daemon import CallsDaemon
 from ustack import socket
 from ustack.cli.client import is_alive
 from ustack.daemon import main as ustackd
+from ustack.stack import Stack
 
 PATIENCE_S = 60.0
+STEPS, STEP_US = 40, 30_000_000
+"""Twenty minutes: more than the timers of a connection that nobody holds."""
 GROUP = 5
 """Clients to a group: one listens, the others connect to it."""
 
@@ -69,9 +73,36 @@ def daemon(path: Path, tap: str | None) -> int:
         net = ("--address", "10.0.0.2/24", "--host-address", "10.0.0.1/24")
         return ustackd.main(["--tap", tap, *net, "--socket", str(path)])
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    with CallsDaemon(path):
+    with CallsDaemon(path) as running:
+        before = running.ask(lambda: memory_in_use(running.stack))
         signal.sigwait([signal.SIGTERM])
+        running.ask(lambda: let_time_pass(running.stack))
+        after = running.ask(lambda: memory_in_use(running.stack))
+    lost = before["free pages"] - after["free pages"]
+    if lost > 0 or after["objects"] or after["connections"]:
+        raise LeakError(f"the stack keeps memory: {after}, {lost} pages less than at first")
     return 0
+
+
+def memory_in_use(stack: Stack) -> dict[str, int]:
+    """Return what the arena and the slabs have given out; empty slabs may stay with a cache."""
+    tcp = stack.tcp
+    slabs = [cache.info() for cache in (tcp.tcp_cache, tcp.request_cache, tcp.tw_cache)]
+    held = sum(slab.num_slabs * slab.pagesperslab for slab in slabs)
+    return {
+        "free pages": stack.net.mem.free_pages + held,
+        "objects": sum(slab.active_objs for slab in slabs),
+        "connections": len(tcp.diag()),
+    }
+
+
+def let_time_pass(stack: Stack) -> None:
+    """Bring every connection to its end: TIME_WAIT, retransmissions of orphans, tables."""
+    now_us = stack.clock.now_us
+    for _ in range(STEPS):
+        now_us += STEP_US
+        while stack.poll(now_us):
+            pass
 
 
 def client(path: Path, number: int, rng: random.Random, stop: int) -> int:
@@ -117,27 +148,46 @@ def talk(address: tuple[str, int], rng: random.Random, stop: int) -> None:
             for _ in range(rng.randrange(20)):
                 sock.sendall(bytes(rng.randrange(1, 50_000)))
                 sock.recv(rng.randrange(1, 50_000))
+        send_datagrams(address, rng)
+
+
+def send_datagrams(address: tuple[str, int], rng: random.Random) -> None:
+    """To a port where nobody is, and to ourselves, who do not read."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        for target in (sock.getsockname(), address):
+            sock.connect(target)
+            with contextlib.suppress(ConnectionRefusedError):
+                for _ in range(rng.randrange(10)):
+                    sock.send(bytes(rng.randrange(5000)))
 
 
 def descriptors(pid: int | str) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def one_round(path: Path, tap: str | None, clients: int, rng: random.Random) -> None:
-    """Play one round.
+def resident_kb(pid: int | str) -> int:
+    """Return the memory that a process occupies."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def one_round(path: Path, tap: str | None, clients: int, rng: random.Random) -> int:
+    """Play one round; return the memory in KB that the daemon occupied at its end.
 
     Raises:
         LeakError: something is wrong; the round's processes are gone all the same.
     """
     daemon_pid = forked(lambda: daemon(path, tap))
     try:
-        play(path, tap, daemon_pid, clients, rng)
+        return play(path, tap, daemon_pid, clients, rng)
     except BaseException:
-        os.kill(daemon_pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon_pid, signal.SIGKILL)
         raise
 
 
-def play(path: Path, tap: str | None, daemon_pid: int, clients: int, rng: random.Random) -> None:
+def play(path: Path, tap: str | None, daemon_pid: int, clients: int, rng: random.Random) -> int:
     until(lambda: is_alive(path), "the daemon does not start")
     before = descriptors(daemon_pid)
     stop, stop_writer = os.pipe()
@@ -164,11 +214,13 @@ def play(path: Path, tap: str | None, daemon_pid: int, clients: int, rng: random
         if status != 0 and not (pid in victims and status == signal.SIGKILL):
             raise LeakError(f"client {pid} ended with {status}")
     until(lambda: descriptors(daemon_pid) <= before, "the daemon keeps descriptors")
+    resident = resident_kb(daemon_pid)
     os.kill(daemon_pid, signal.SIGTERM)
     if wait(daemon_pid):
         raise LeakError("the daemon did not end well")
     if path.exists() or (tap is not None and Path(f"/sys/class/net/{tap}").exists()):
         raise LeakError("the control socket or the TAP stayed")
+    return resident
 
 
 def wait(pid: int) -> int:
@@ -195,15 +247,22 @@ def main() -> int:
     rng = random.Random(args.seed)
     started = time.monotonic()
     before = descriptors("self")
+    sizes = []
     try:
         for number in range(args.rounds):
-            one_round(args.folder / f"{number}.sock", args.tap, args.clients, rng)
+            path = args.folder / f"{number}.sock"
+            sizes.append(one_round(path, args.tap, args.clients, rng))
             if descriptors("self") != before:
                 raise LeakError("the parent keeps descriptors")
+            if sizes[-1] > 2 * sizes[0]:
+                raise LeakError(f"the daemon has grown: {sizes[-1]} KB, {sizes[0]} at first")
     except LeakError as leak:
         print(f"round {number} of seed {args.seed}: {leak}")
         return 1
-    print(f"{args.rounds} rounds of {args.clients} in {time.monotonic() - started:.1f} s")
+    print(
+        f"{args.rounds} rounds of {args.clients} in {time.monotonic() - started:.1f} s; the"
+        f" daemon occupied {min(sizes)} to {max(sizes)} KB, {sizes[-1]} in the last round"
+    )
     return 0
 
 

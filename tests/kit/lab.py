@@ -8,6 +8,7 @@ congestion control; ours say which one they use (``RENO`` unless told otherwise)
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -20,10 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ustack.cli.main import main as ustack_main
+
 HOST_ADDRESS = "10.0.0.1"
 STACK_ADDRESS = "10.0.0.2"
 CONGESTION_CONTROL = "reno"
 CI = os.environ.get("CI") == "true"
+INTERRUPTED = 130
+"""What ``ustack`` says after Ctrl-C."""
 PATIENCE_S = 60.0
 """How long anything may take before it counts as hanging, on a machine however busy."""
 
@@ -140,13 +145,10 @@ class Namespace:
     def nstat(self) -> dict[str, int]:
         """Return the kernel's counters in here, as ``TcpInCsumErrors``."""
         values: dict[str, int] = {}
-        for path in ("/proc/net/snmp", "/proc/net/netstat"):
-            lines = self.output("cat", path).splitlines()
-            for names, numbers in zip(lines[::2], lines[1::2], strict=True):
-                table, *keys = names.replace(":", "").split()
-                values |= {
-                    table + k: int(v) for k, v in zip(keys, numbers.split()[1:], strict=True)
-                }
+        lines = self.output("cat", "/proc/net/snmp", "/proc/net/netstat").splitlines()
+        for names, numbers in zip(lines[::2], lines[1::2], strict=True):
+            table, *keys = names.replace(":", "").split()
+            values |= {table + k: int(v) for k, v in zip(keys, numbers.split()[1:], strict=True)}
         return values
 
     def ping(self, address: str, *options: str, count: int = 1) -> str:
@@ -163,10 +165,11 @@ class Namespace:
     def flood(self, address: str, count: int, *options: str) -> int:
         """Have Linux's ping -f send ``count`` requests; return how many replies have come.
 
-        The kernel counts: ping's own socket may be full while ping waits for a processor.
+        Up to 50 are on their way at a time, so that nobody has to wait for a turn with each. The
+        kernel counts: ping's own socket may be full while ping waits for a processor.
         """
         before = self.nstat()["IcmpInEchoReps"]
-        text = self.output("ping", "-f", "-q", "-c", str(count), *options, address)
+        text = self.output("ping", "-f", "-l", "50", "-q", "-c", str(count), *options, address)
         if f"{count} packets transmitted" not in text:
             raise LabError(text)
         wait_for(lambda: self.nstat()["IcmpInEchoReps"] - before >= count, "the last reply")
@@ -277,15 +280,19 @@ class Daemon:
         """Return what the daemon has printed so far."""
         return self.log_path.read_text().strip() if self.log_path.exists() else ""
 
-    def cli(self, *arguments: str, timeout_s: float = PATIENCE_S) -> str:
-        """Return what ``ustack ARGUMENTS`` prints; it must succeed."""
-        run = self.ns.run(
-            script("ustack"), *arguments, timeout_s=timeout_s,
-            env={**os.environ, "USTACK_SOCKET": str(self.socket_path)},
-        )  # fmt: skip
-        if run.returncode:
-            raise LabError(f"ustack {' '.join(arguments)}: exit {run.returncode}: {run.stderr}")
-        return str(run.stdout)
+    def cli(self, *arguments: str) -> str:
+        """Return what ``ustack ARGUMENTS`` prints; it must succeed.
+
+        It runs in this process: a Python of its own for each would take most of the time.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = ustack_main(["--socket", str(self.socket_path), *arguments])
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status:
+            raise LabError(f"ustack {' '.join(arguments)}: exit {status}: {err.getvalue()}")
+        return out.getvalue()
 
     def connections(self) -> list[str]:
         """Return ``ustack ss -ant`` without its head and without listeners and TIME-WAIT."""

@@ -1,10 +1,11 @@
 """Run as a program: echo, discard and chargen for many clients at once, in one of four styles.
 
-``services.py STACK STYLE ADDRESS PORT [TAP HOST_ADDRESS]`` with STACK ``linux`` or ``ustack``
-(in process, on TAP) and STYLE ``thread`` (one for each connection), ``epoll``, ``protocol`` or
-``streams`` (asyncio on uvloop). Echo is on PORT, discard on PORT + 1, chargen on PORT + 2. It
-prints "ready" and serves until killed. The styles know nothing of the stack: what ``socket``,
-``select`` and the server's maker are decides.
+``services.py STACK STYLE ADDRESS PORT [TAP HOST_ADDRESS [SETTING ...]]`` with STACK
+``linux`` or ``ustack`` (in process, on TAP), STYLE ``thread`` (one for each connection),
+``epoll``, ``protocol`` or ``streams`` (asyncio on uvloop), and SETTING ``tcp_fastpath=0``,
+``offloads=off`` or ``busy_poll_us=N``. Echo is on PORT, discard on PORT + 1, chargen on
+PORT + 2. It prints "ready" and serves until killed. The styles know nothing of the stack:
+what ``socket``, ``select`` and the server's maker are decides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kit.traffic import pin
 from ustack import aio
 from ustack import select as ustack_select
 from ustack import socket as ustack_socket
+from ustack.config import NicConfig, StackConfig, UstackConfig
 
 CHUNK = 1 << 18
 NOTHING = bytes(CHUNK)
@@ -143,12 +145,21 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.close()
 
 
+def options(settings: list[str]) -> dict[str, Any]:
+    """Return what ``up`` is to be given for the command line's settings."""
+    given = dict(setting.split("=") for setting in settings)
+    on = given.pop("offloads", "on") == "on"
+    nic = NicConfig(rx_checksum=on, tx_checksum=on, tso=on, large_receive=on)
+    fast = UstackConfig(tcp_fastpath=given.pop("tcp_fastpath", "1") == "1")
+    return {"config": StackConfig(nic=nic, ustack=fast), **{k: int(v) for k, v in given.items()}}
+
+
 async def serve_asyncio(stack: str, style: str, address: str, port: int, rest: list[str]) -> None:
     """Echo on the loop's own sockets, or on a stack that the loop drives."""
     loop = asyncio.get_running_loop()
     if stack == "ustack":
-        tap, host_address = rest
-        aio.up(tap, f"{address}/24", host_address=f"{host_address}/24")
+        tap, host_address, *settings = rest
+        aio.up(tap, f"{address}/24", host_address=f"{host_address}/24", **options(settings))
     if style == "streams":
         start = aio.start_server if stack == "ustack" else asyncio.start_server
         server = await start(echo_stream, address, port, backlog=4096)
@@ -166,8 +177,8 @@ def main(stack: str, style: str, address: str, port: str, *rest: str) -> None:
         uvloop.run(serve_asyncio(stack, style, address, int(port), list(rest)))
     serve = {"thread": serve_thread, "epoll": serve_epoll}[style]
     if stack == "ustack":
-        tap, host_address = rest
-        ustack.up(tap=tap, address=f"{address}/24", host_address=f"{host_address}/24")
+        tap, host_address, *settings = rest
+        ustack.up(tap, f"{address}/24", host_address=f"{host_address}/24", **options(settings))
         serve(ustack_socket, ustack_select, address, int(port))
     import select  # the standard one
 

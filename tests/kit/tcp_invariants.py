@@ -33,11 +33,11 @@ NO_MEMORY = -1
 """Where ``edges`` remembers how often text was refused: only then may a window be closed."""
 
 
-def check_stack(stack: Stack, edges: dict[int, int]) -> None:
+def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
     """Hold every invariant against every connection.
 
     Args:
-        edges: right edge of each connection's window by generation; kept between calls.
+        edges: right edge of each connection's window by handle and IRS; kept between calls.
     """
     tcp = stack.tcp
     for key, sk in tcp.ehash.items():
@@ -55,15 +55,18 @@ def check_stack(stack: Stack, edges: dict[int, int]) -> None:
         assert lsk.listen is not None
         for key, request in lsk.listen.syn_queue.items():
             assert request.key == key
-            timer = request.timer or lsk.listen.table.timer
-            assert timer.pending
-            assert request.timer is None or tcp.reqsk_hash[key] is request
+            if request.req.in_table:
+                assert lsk.listen.table.timer.pending
+            else:
+                assert request.req.timer.pprev and tcp.reqsk_hash[key] == request
         young = sum(not r.req.num_timeout for r in lsk.listen.syn_queue.values())
         assert lsk.listen.qlen_young == young
         assert len(lsk.listen.accept_queue) <= lsk.listen.max_ack_backlog + 1
     edges[NO_MEMORY] = tcp.mib_ext.TCPRcvQDrop
     socks = list(tcp.ehash.values())
-    assert tcp.mib.CurrEstab == sum(s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks)
+    assert stack.net.mib.tcp.CurrEstab == sum(
+        s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
+    )
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
 
 
@@ -79,7 +82,7 @@ def _send_side(sk: Any) -> None:
     assert 0 < tp.rto_us <= TCP_RTO_MAX_US
 
 
-def _receive_side(sk: Any, edges: dict[int, int]) -> None:
+def _receive_side(sk: Any, edges: dict[Any, int]) -> None:
     tp = sk.tp
     if tp.state == TCP_SYN_SENT:
         return
@@ -91,10 +94,11 @@ def _receive_side(sk: Any, edges: dict[int, int]) -> None:
     else:
         assert tp.receive_queue.len == 0 or sk.orphaned
     edge = tp.rcv_wup + tp.rcv_wnd & SEQ_MASK
-    before = edges.get(tp.generation, edge)
+    connection = (sk.handle, tp.irs)
+    before = edges.get(connection, edge)
     starved = sk.prot.mib_ext.TCPRcvQDrop != edges.get(NO_MEMORY, 0)
     assert seq_diff(edge, before) >= 0 or starved, "the window has shrunk"
-    edges[tp.generation] = edge
+    edges[connection] = edge
     if sk.ofo is not None:
         entries = sk.ofo._entries
         assert entries, "an out-of-order queue with nothing in it"
@@ -193,7 +197,7 @@ def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
         "listeners": list(tcp.listening_hash)[listening:],
         "ports": list(tcp.bhash)[listening:],
         "orphans": tcp.orphan_count,
-        "CurrEstab": tcp.mib.CurrEstab,
+        "CurrEstab": stack.net.mib.tcp.CurrEstab,
         "waiting for the device": list(tcp.tsq),
         "timers": [t for _, _, t in stack.net.timers._heap if t.pending and _is_tcp(t)],
     }

@@ -82,6 +82,28 @@ class AgainstBytearray(RuleBasedStateMachine):
         assert not lib.us_bq_append_chunk(queue.mem.ptr, queue.bq, room.addr, len(data))
         self.plain += data
 
+    @rule(
+        order=st.integers(0, 4),
+        skip=st.integers(HEADER, 80) | st.integers(0, 70_000),
+        length=st.integers(0, 70_000),
+        shift=st.integers(0, 250),
+    )
+    def append_block(self, order: int, skip: int, length: int, shift: int) -> None:
+        mem = self.queue.mem
+        block = lib.us_alloc_pages(mem.ptr, order)
+        if not block:
+            assert not any(mem.buddyinfo()[order:])
+            return
+        data = PATTERN[shift : shift + length]
+        fits = skip >= HEADER and length and skip + length <= PAGE_SIZE << order
+        if fits:
+            mem.view[block + skip : block + skip + length] = data
+            self.plain += data
+        refused = lib.us_bq_append_block(mem.ptr, self.queue.bq, block, skip, length)
+        assert bool(refused) == (not fits)
+        if refused:
+            mem.put_page(block)
+
     @rule(length=st.integers(1, 70_000), shift=st.integers(0, 250))
     def append_ref(self, length: int, shift: int) -> None:
         mem = self.queue.mem

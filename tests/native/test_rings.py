@@ -40,7 +40,7 @@ def offsets(name: str) -> list[tuple[str, int, int]]:
 
 def test_the_records_are_laid_out_as_python_reads_them():
     assert igb_rx._FRAME.size == ffi.sizeof("struct us_igb_rx_frame")
-    assert [at for _, at, _ in offsets("struct us_igb_rx_frame")] == [0, 8, 12, 14, 16, 20]
+    assert [at for _, at, _ in offsets("struct us_igb_rx_frame")] == [0, 8, 12, 14, 16, 20, 24]
     assert igb_tx._FRAG.size == ffi.sizeof("struct us_frag")
     assert [at for _, at, _ in offsets("struct us_frag")] == [0, 8]
 

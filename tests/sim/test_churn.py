@@ -67,7 +67,9 @@ def figures(crowd: Crowd) -> tuple[Any, ...]:
     slabs = {name: info.active_objs for name, info in crowd.stack.memory_info().items()}
     tables = [len(tcp.ehash), len(tcp.twhash), len(tcp.reqsk_hash), len(tcp.socks), len(tcp.bhash)]
     port = tcp.bhash[80]
-    left = [port.bound, len(port.sharers), len(tcp.parking.ca_priv), tcp.orphan_count]
+    shares = tcp.fast.ptr.shares
+    sharers = [shares[index].count for index in port.shares.values()]
+    left = [sum(sharers), len(sharers), len(tcp.parking.ca_priv), tcp.orphan_count]
     return slabs, tables, left, crowd.stack.net.mem.free_pages
 
 

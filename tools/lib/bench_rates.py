@@ -32,6 +32,10 @@ SIZE = "64"
 PORT = 5001
 
 
+BULK = ("send", "receive", "both")
+"""The client's modes that discard and chargen serve."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One row: the client's mode, its arguments behind the address, and what of it is shown."""
@@ -54,15 +58,22 @@ MEASURES = [
 
 @dataclass(frozen=True)
 class Subject:
-    """One column: which stack, and the style of its server."""
+    """One column: which stack, the style of its server, and what is peculiar about it."""
 
     title: str
     stack: str
     style: str
+    settings: tuple[str, ...] = ()
+    """For kit.services; "offloads=off" is for veth, too."""
+
+    @property
+    def offloads(self) -> str:
+        """Whether its device takes super-frames and checksums: "on" or "off"."""
+        return "off" if "offloads=off" in self.settings else "on"
 
     def measures(self, measure: Measure) -> bool:
         """Whether its server can do it: only epoll and threads discard and generate."""
-        return measure.mode != "both" or self.style in ("thread", "epoll", "services")
+        return measure.mode not in BULK or self.style in ("thread", "epoll", "services")
 
 
 SUBJECTS = [
@@ -76,6 +87,20 @@ SUBJECTS = [
     Subject("ustackd's own", "daemon", "services"),
 ]
 QUICK_SUBJECTS = SUBJECTS[:3]
+WAYS = [
+    Subject("Linux veth", "linux", "epoll"),
+    Subject("ustack", "ustack", "epoll"),
+    Subject("busy polling", "ustack", "epoll", ("busy_poll_us=50",)),
+    Subject("Python alone", "ustack", "epoll", ("tcp_fastpath=0",)),
+    Subject("Linux, offloads off", "linux", "epoll", ("offloads=off",)),
+    Subject("ustack, offloads off", "ustack", "epoll", ("offloads=off",)),
+]
+"""For the ways part: the same server, and what its segments pass."""
+WAYS_MEASURES = [
+    Measure("bulk, Linux to server, 1 connection", "send", 1, "gbit", "Gbit/s"),
+    Measure("bulk, server to Linux, 1 connection", "receive", 1, "gbit", "Gbit/s"),
+    *MEASURES[:3],
+]
 THROUGH_DAEMON = [
     SUBJECTS[0],
     Subject("C through ustackd", "preload", "C"),
@@ -112,8 +137,9 @@ class Rates:
     def sample(self, measure: Measure, subject: Subject) -> dict[str, float]:
         """Start the subject's server and load it once."""
         with self._server(subject) as (address, ports):
-            where = [address, *ports[1:]] if measure.mode == "both" else [address, ports[0]]
-            size = [] if measure.mode == "both" else [SIZE]
+            bulk = measure.mode in BULK
+            where = [address, *ports[1:]] if bulk else [address, ports[0]]
+            size = [] if bulk else [SIZE]
             got = json.loads(
                 self.client.output(
                     self.load, measure.mode, *where, self.seconds, str(measure.connections), *size
@@ -149,17 +175,25 @@ class Rates:
             children = [self._start(self.server, self.load, "serve", address, ports[0])]
         elif subject.stack == "linux":
             address = "10.0.9.2"
+            self._set_offloads(subject.offloads)
             children = [self._start(self.server, sys.executable, SERVICES, "linux", subject.style,
                                     address, ports[0])]  # fmt: skip
         else:
             address = "10.0.8.2"
             children = [self._start(self.client, sys.executable, SERVICES, "ustack", subject.style,
-                                    address, ports[0], "tap8", "10.0.8.1")]  # fmt: skip
+                                    address, ports[0], "tap8", "10.0.8.1",
+                                    *subject.settings)]  # fmt: skip
         try:
             yield address, ports
         finally:
             for child in children:
                 stop(child)
+
+    def _set_offloads(self, state: str) -> None:
+        """Switch veth's super-frames and checksums on or off."""
+        for ns, device in (self.client, "veth0"), (self.server, "veth1"):
+            kinds = [word for kind in ("tx", "tso", "gso", "gro") for word in (kind, state)]
+            ns.output("ethtool", "-K", device, *kinds)
 
     def _start(
         self, ns: Namespace, *command: str, env: dict[str, str] | None = None
@@ -185,13 +219,15 @@ def compile_load(program: str) -> None:
         raise LabError(f"gcc load.c: {run.stderr}")
 
 
-def run(chosen: argparse.Namespace, subjects: list[Subject]) -> Samples:
+def run(
+    chosen: argparse.Namespace, subjects: list[Subject], measures: list[Measure] = MEASURES
+) -> Samples:
     """Measure ``subjects``, round by round; measures of one mode share their samples."""
     samples: Samples = {}
     cases = [
         (measure, subject)
         for _ in range(chosen.rounds)
-        for measure in MEASURES
+        for measure in measures
         for subject in subjects
         if measure.figure != "jain" and subject.measures(measure)
     ]
@@ -200,25 +236,36 @@ def run(chosen: argparse.Namespace, subjects: list[Subject]) -> Samples:
         console = Console(stderr=True)
         for measure, subject in track(cases, "measuring", console=console, transient=True):
             figures = rates.sample(measure, subject)
-            for row in MEASURES:
+            for row in measures:
                 if (row.mode, row.connections) == (measure.mode, measure.connections):
                     key = row.title, subject.title
                     samples.setdefault(key, []).append(figures[row.figure])
     return samples
 
 
-def table(samples: Samples, chosen: argparse.Namespace, subjects: list[Subject]) -> Table:
-    """Lay the medians out, with each subject's ratio to the first and the spread."""
-    title = f"rates: median of {chosen.rounds} x {chosen.seconds:g} s"
+def table(
+    samples: Samples,
+    chosen: argparse.Namespace,
+    subjects: list[Subject],
+    measures: list[Measure] = MEASURES,
+    name: str = "rates",
+) -> Table:
+    """Lay the medians out, with the ratio to the first with the same offloads and the spread."""
+    title = f"{name}: median of {chosen.rounds} x {chosen.seconds:g} s"
     out = Table("", title=title, title_justify="left")
     measured = [s for s in subjects if any(subject == s.title for _, subject in samples)]
     for subject in measured:
         out.add_column(subject.title, justify="right")
-    for measure in MEASURES:
-        base = statistics.median(
-            next(v for s in measured if (v := samples.get((measure.title, s.title))))
+    for measure in measures:
+        bases = {
+            subject.offloads: statistics.median(values)
+            for subject in reversed(measured)
+            if (values := samples.get((measure.title, subject.title)))
+        }
+        out.add_row(
+            measure.title,
+            *(_cell(samples, measure, s.title, bases[s.offloads]) for s in measured),
         )
-        out.add_row(measure.title, *(_cell(samples, measure, s.title, base) for s in measured))
     return out
 
 

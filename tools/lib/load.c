@@ -4,7 +4,7 @@
  *
  * load pingpong ADDRESS PORT SECONDS CONNECTIONS SIZE	bounce SIZE bytes on each connection
  * load connect ADDRESS PORT SECONDS PARALLEL SIZE	connect, send, be answered, close
- * load both ADDRESS DISCARD_PORT CHARGEN_PORT SECONDS CONNECTIONS	half send, half receive
+ * load send|receive|both ADDRESS DISCARD_PORT CHARGEN_PORT SECONDS CONNECTIONS	both: half, half
  * load serve ADDRESS PORT				echo what comes
  *
  * Clients run on the second processor and print one JSON object; the server runs on the first
@@ -232,7 +232,7 @@ static void connect_loop(char **argv)
 	print_rate(count, begin);
 }
 
-/* Jain's index over one direction: 1 if all got the same. */
+/* Jain's index over one direction: 1 if all got the same, or there is none. */
 static double fairness(int n, int direction)
 {
 	double sum = 0, squares = 0, m = 0;
@@ -246,11 +246,12 @@ static double fairness(int n, int direction)
 		squares += x * x;
 		m++;
 	}
-	return squares > 0 ? sum * sum / (m * squares) : 0;
+	return squares > 0 ? sum * sum / (m * squares) : m == 0;
 }
 
-static void both(char **argv)
+static void bulk(char **argv)
 {
+	const int sends = strcmp(argv[1], "receive"), receives = strcmp(argv[1], "send");
 	struct epoll_event events[MAX_EVENTS];
 	int n = atoi(argv[6]), epfd = epoll_create1(0);
 	uint64_t begin, end, bytes = 0;
@@ -260,7 +261,7 @@ static void both(char **argv)
 		struct connection *c = &connections[i];
 		struct sockaddr_in sin;
 
-		c->direction = i & 1;
+		c->direction = sends && receives ? i & 1 : receives != 0;
 		sin = address_of(argv[2], argv[3 + c->direction]);
 		c->fd = stream_socket(0);
 		if (connect(c->fd, (struct sockaddr *)&sin, sizeof(sin)))
@@ -280,7 +281,7 @@ static void both(char **argv)
 				send(c->fd, buffer, sizeof(buffer), flags);
 
 			if (moved < 0 && errno != EAGAIN)
-				die("both");
+				die(argv[1]);
 			c->bytes += moved > 0 ? (uint64_t)moved : 0;
 		}
 	}
@@ -340,7 +341,9 @@ int main(int argc, char **argv)
 	} modes[] = {
 		{ "pingpong", 7, 1, pingpong },
 		{ "connect", 7, 1, connect_loop },
-		{ "both", 7, 1, both },
+		{ "send", 7, 1, bulk },
+		{ "receive", 7, 1, bulk },
+		{ "both", 7, 1, bulk },
 		{ "serve", 4, 0, serve },
 	};
 

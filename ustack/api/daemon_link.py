@@ -41,7 +41,8 @@ class DaemonLink:
         self.path = str(path)
         self._lock = Lock()
         self._sock: socket.socket | None = None
-        self._pid = 0
+        self.lingers = False
+        """SO_LINGER was set on some socket: close() has to ask."""
         with self._lock:
             self._open()
         os.register_at_fork(after_in_child=self._forked)
@@ -75,7 +76,7 @@ class DaemonLink:
         Raises:
             OSError: what the call gives; ENETDOWN: no daemon is there.
         """
-        return self._exchange(call, fd)[0]
+        return self.exchange(call, fd)[0]
 
     def socket(self, call: Call) -> int:
         """Have the daemon make a socket; return its descriptor.
@@ -83,12 +84,13 @@ class DaemonLink:
         Raises:
             OSError: as ``call``; EMFILE: this process may have no more descriptors.
         """
-        fds = self._exchange(call, -1)[1]
+        fds = self.exchange(call, -1)[1]
         if not fds:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return fds[0]
 
-    def _exchange(self, call: Call, fd: int) -> tuple[Answer, list[int]]:
+    def exchange(self, call: Call, fd: int) -> tuple[Answer, list[int]]:
+        """Do as ``call``; return the descriptors as well that come with the answer."""
         message = pack_call(call)
         with self._lock:
             for _attempt in range(2):

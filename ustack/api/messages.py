@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket as _socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ustack.api import attempts
@@ -30,6 +31,8 @@ IGNORED_CMSGS = (1, 2)
 
 Address = tuple[str, int]
 Ancillary = tuple[int, int, bytes]
+Receive = Callable[[int, int], Message]
+"""What waits for a message, given room and flags."""
 
 
 def receive(sock: socket, bufsize: int, flags: int) -> Message:
@@ -89,30 +92,32 @@ def writable(buffer: Any, caller: str) -> memoryview:
     return view
 
 
-def recvfrom_into(sock: socket, buffer: Any, nbytes: int, flags: int) -> tuple[int, Address | None]:
+def recvfrom_into(
+    receive: Receive, buffer: Any, nbytes: int, flags: int
+) -> tuple[int, Address | None]:
     """Do ``socket.recvfrom_into`` for a datagram."""
     with writable(buffer, "recvfrom_into") as whole, whole.cast("B") as view:
         if nbytes < 0:
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > view.nbytes:
             raise ValueError("nbytes is greater than the length of the buffer")
-        message = receive(sock, nbytes or view.nbytes, flags)
+        message = receive(nbytes or view.nbytes, flags)
         view[: len(message.data)] = message.data
     return message.length if flags & MSG_TRUNC else len(message.data), origin(message)
 
 
 def recvmsg(
-    sock: socket, bufsize: int, ancbufsize: int, flags: int
+    receive: Receive, bufsize: int, ancbufsize: int, flags: int
 ) -> tuple[bytes, list[Ancillary], int, Address | None]:
     """Do ``socket.recvmsg``."""
     room = _control_room(ancbufsize)
-    message = receive(sock, bufsize, flags)
+    message = receive(bufsize, flags)
     ancillary, truncated = _fit_control(message.ancillary, room)
     return message.data, ancillary, message.flags | truncated, origin(message)
 
 
 def recvmsg_into(
-    sock: socket, buffers: Any, ancbufsize: int, flags: int
+    receive: Receive, buffers: Any, ancbufsize: int, flags: int
 ) -> tuple[int, list[Ancillary], int, Address | None]:
     """Do ``socket.recvmsg_into``: one message, spread over ``buffers``."""
     room = _control_room(ancbufsize)
@@ -121,7 +126,7 @@ def recvmsg_into(
         raise TypeError(
             "recvmsg_into() argument 1 must be an iterable of single-segment read-write buffers"
         )
-    message = receive(sock, sum(view.nbytes for view in views), flags)
+    message = receive(sum(view.nbytes for view in views), flags)
     at = 0
     for view in views:
         part = message.data[at : at + view.nbytes]

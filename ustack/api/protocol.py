@@ -11,22 +11,33 @@ import errno
 import os
 import socket
 import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 MAGIC = 0x75
 VERSION = 1
-MAX_DATA = 1024
+MAX_DATA = 2048
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
+IDLE_PRIORITY = 1
+"""SO_PRIORITY of a descriptor that has not been told to connect."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")
 ACCEPTED = struct.Struct("=4s4s2s2s")
-MAX_REQUEST_BYTES = REQUEST.size + MAX_DATA
+DATAGRAM = struct.Struct("=4s2sBBI12s")
+MAX_REQUEST_BYTES = REQUEST.size + 0xFFFF
 
 (
     HELLO, SOCKET, BIND, LISTEN, CONNECT, SHUTDOWN,
     GETSOCKNAME, GETPEERNAME, SETSOCKOPT, GETSOCKOPT, IOCTL, SENDOOB,
-) = range(12)  # fmt: skip
+    DISCONNECT, SENDMSG, RECVERR, FASTOPEN, LINGER,
+) = range(17)  # fmt: skip
+HAS_ADDRESS, HAS_PKTINFO, HAS_TTL, HAS_TOS, HAS_MORE = 1, 2, 4, 8, 16
+HAS_ERROR = 128
+IPPROTO_IP, IP_TOS, IP_TTL, IP_PKTINFO = 0, 1, 2, 8
+
+Address = tuple[int, int]
+Ancillary = tuple[int, int, bytes]
 
 
 class Call(NamedTuple):
@@ -101,6 +112,53 @@ def pack_address(addr: int, port: int) -> tuple[bytes, bytes]:
 def unpack_address(addr: bytes, port: bytes) -> tuple[int, int]:
     """Return what ``pack_address`` packed."""
     return int.from_bytes(addr, "big"), int.from_bytes(port, "big")
+
+
+class DatagramHeader(NamedTuple):
+    """What stands before a datagram in the pair."""
+
+    address: Address | None = None
+    """From whom, or to whom it is; None: to the peer."""
+    ancillary: Sequence[Ancillary] = ()
+    """IP_PKTINFO, IP_TTL and IP_TOS, as recvmsg() gives and sendmsg() takes them."""
+    has: int = 0
+    """HAS_MORE; HAS_ERROR: it is no datagram, but a hint to ask for SO_ERROR."""
+
+
+ERROR_HINT = DATAGRAM.pack(b"", b"", HAS_ERROR, 0, 0, b"")
+
+
+def pack_datagram(header: DatagramHeader) -> bytes:
+    """Return the bytes that stand before a datagram."""
+    has, tos, ttl, pktinfo = header.has, 0, 0, b""
+    for _, kind, value in header.ancillary:
+        if kind == IP_PKTINFO:
+            has, pktinfo = has | HAS_PKTINFO, value
+        elif kind == IP_TTL:
+            has, ttl = has | HAS_TTL, int.from_bytes(value, "little")
+        elif kind == IP_TOS:
+            has, tos = has | HAS_TOS, value[0]
+    if header.address is not None:
+        has |= HAS_ADDRESS
+    return DATAGRAM.pack(*pack_address(*header.address or (0, 0)), has, tos, ttl, pktinfo)
+
+
+def parse_datagram(message: Any) -> DatagramHeader:
+    """Read what stands before a datagram.
+
+    Raises:
+        struct.error: the message is too short for it.
+    """
+    addr, port, has, tos, ttl, pktinfo = DATAGRAM.unpack_from(message)
+    ancillary = []
+    if has & HAS_PKTINFO:
+        ancillary.append((IPPROTO_IP, IP_PKTINFO, pktinfo))
+    if has & HAS_TTL:
+        ancillary.append((IPPROTO_IP, IP_TTL, struct.pack("I", ttl)))
+    if has & HAS_TOS:
+        ancillary.append((IPPROTO_IP, IP_TOS, bytes([tos])))
+    address = unpack_address(addr, port) if has & HAS_ADDRESS else None
+    return DatagramHeader(address, ancillary, has)
 
 
 def rights(fd: int) -> list[tuple[int, int, bytes]]:

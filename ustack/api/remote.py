@@ -1,4 +1,4 @@
-"""``ustack.socket.socket`` when the stack is a running ustackd's: a real descriptor.
+"""``ustack.socket.socket`` of TCP when the stack is a running ustackd's: a real descriptor.
 
 The descriptor is one end of a socketpair whose other end the daemon has joined to the TCP
 socket. So reading, writing, waiting and closing are the standard library's and the kernel's
@@ -8,6 +8,7 @@ EPIPE that it shows for any failure is turned into the error that it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -22,44 +23,28 @@ from ustack.api.names import api_address, core_address
 from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
 
 SOL_SOCKET = int(_socket.SOL_SOCKET)
-SOCK_TYPE_MASK = 0xF
 RIGHTS_BYTES = _socket.CMSG_SPACE(4)
 OWN_OPTIONS = frozenset(map(int, (20, 21)))
 """SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
+SO_LINGER = int(_socket.SO_LINGER)
 SO_ERROR = int(_socket.SO_ERROR)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 MSG_OOB = int(_socket.MSG_OOB)
+MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
+LINGER_GRACE_S = 1.0
 BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
 
 class RemoteSocket(_socket.socket):
-    """A TCP socket of the daemon that ``link`` leads to.
-
-    Args:
-        fileno: a descriptor that is such a socket already.
-    """
+    """A socket of the daemon that ``link`` leads to; see ``remote_socket``."""
 
     is_ustack_socket = True
     """``isinstance(sock, ustack.socket.socket)`` holds, whatever the sockets are made of."""
 
-    def __init__(
-        self,
-        link: DaemonLink,
-        family: int = -1,
-        type: int = -1,
-        proto: int = -1,
-        fileno: int | None = None,
-    ) -> None:
+    def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
-        nonblocking = type != -1 and bool(type & _socket.SOCK_NONBLOCK)
-        kind = int(_socket.SOCK_STREAM) if type == -1 else type & SOCK_TYPE_MASK
-        if fileno is None:
-            domain = int(_socket.AF_INET) if family == -1 else int(family)
-            fileno = link.socket(Call(protocol.SOCKET, domain, kind, max(proto, 0)))
-        super().__init__(_socket.AF_INET, kind, max(proto, 0), fileno)
-        if nonblocking:
-            self.setblocking(False)
+        super().__init__(_socket.AF_INET, type, proto, fileno)
 
     def _call(self, op: int, **values: Any) -> Answer:
         fd = self.fileno()
@@ -71,13 +56,13 @@ class RemoteSocket(_socket.socket):
         """Let multiprocessing pass the socket on, as it does the standard library's."""
         from multiprocessing.reduction import DupFd
 
-        return _rebuild, (self._link.path, DupFd(self.fileno()), int(self.type), self.proto)
+        kind = type(self), int(self.type), self.proto
+        return _rebuild, (self._link.path, DupFd(self.fileno()), *kind)
 
     def dup(self) -> RemoteSocket:
         """Return a second socket object with a descriptor of its own."""
-        sock = RemoteSocket(
-            self._link, self.family, self.type, self.proto, fileno=_socket.dup(self.fileno())
-        )
+        fd = _socket.dup(self.fileno())
+        sock = self.__class__(self._link, self.type, self.proto, fd)
         sock.settimeout(self.gettimeout())
         return sock
 
@@ -102,7 +87,7 @@ class RemoteSocket(_socket.socket):
         if not fds:
             self._raise(errno.EMFILE if data else errno.EINVAL)
         peer_addr, _, peer_port, _ = ACCEPTED.unpack(data)
-        conn = RemoteSocket(self._link, self.family, self.type, self.proto, fileno=fds[0])
+        conn = RemoteSocket(self._link, self.type, self.proto, fds[0])
         if _socket.getdefaulttimeout() is None and self.gettimeout():
             conn.setblocking(True)
         return conn, api_address(unpack_address(peer_addr, peer_port))
@@ -115,6 +100,10 @@ class RemoteSocket(_socket.socket):
         if error:
             raise OSError(error, os.strerror(error))
 
+    def disconnect(self) -> None:
+        """End the connection, or be connected to nobody; be a new socket again."""
+        self._call(protocol.DISCONNECT)
+
     def connect_ex(self, address: Any) -> int:
         """Connect as connect() does, but return the error number, 0 if there is none."""
         return self._connect(core_address(address, "connect_ex"))
@@ -126,11 +115,15 @@ class RemoteSocket(_socket.socket):
             return error
         if error == errno.EALREADY and timeout is not None:
             return error
+        return self._await_connect(address, timeout)
+
+    def _await_connect(self, address: tuple[int, int], timeout: float | None) -> int:
         if not self._wait(select.POLLOUT, timeout):
             return errno.EAGAIN
         return self._attempt(address)
 
     def _attempt(self, address: tuple[int, int]) -> int:
+        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
         try:
             self._call(protocol.CONNECT, addr=address[0], port=address[1])
         except OSError as exc:
@@ -181,6 +174,8 @@ class RemoteSocket(_socket.socket):
             super().setsockopt(level, optname, value)
             return
         data = struct.pack("i", value) if isinstance(value, int) else bytes(value)
+        if (level, optname) == (SOL_SOCKET, SO_LINGER):
+            self._link.lingers = True
         self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
         if (level, optname) == (SOL_SOCKET, SO_RCVLOWAT):
             super().setsockopt(level, optname, data)
@@ -189,6 +184,8 @@ class RemoteSocket(_socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if flags & MSG_TRUNC:
+            return bytes(self.recv_into(bytearray(bufsize), 0, flags))
         try:
             data = super().recv(bufsize, flags)
         except OSError as exc:
@@ -199,6 +196,8 @@ class RemoteSocket(_socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; return how many bytes came."""
+        if flags & MSG_TRUNC:  # bytes that nobody wants
+            buffer, flags = bytearray(nbytes or memoryview(buffer).nbytes), flags & ~MSG_TRUNC
         try:
             count = super().recv_into(buffer, nbytes, flags)
         except OSError as exc:
@@ -214,6 +213,21 @@ class RemoteSocket(_socket.socket):
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
         """Receive into a buffer; a stream has no address of origin."""
         return self.recv_into(buffer, nbytes, flags), None
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> Any:
+        """Receive; a stream has neither ancillary data nor an address of origin."""
+        return self.recv(bufsize, flags), [], 0, None
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0) -> Any:
+        """Receive into several buffers; see ``recvmsg``."""
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        try:
+            count = super().recvmsg_into(views, 0, flags)[0]
+        except OSError as exc:
+            self._explain(exc)
+        if not count and any(view.nbytes for view in views):
+            self._check_end()
+        return count, [], 0, None
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken."""
@@ -235,8 +249,28 @@ class RemoteSocket(_socket.socket):
             self._explain(exc)
 
     def sendto(self, data: Any, *args: Any) -> int:
-        """Send; the address is ignored, as for any connected stream."""
-        return self.send(data, args[0] if len(args) > 1 else 0)
+        """Send; the address is ignored, as for any connected stream, but for MSG_FASTOPEN."""
+        flags = args[0] if len(args) > 1 else 0
+        if flags & MSG_FASTOPEN:
+            return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
+        return self.send(data, flags)
+
+    def _send_fastopen(self, data: Any, flags: int, address: Any) -> int:
+        """Connect with data in the SYN; what does not fit follows once there is a connection."""
+        addr, port = core_address(address, "sendto")
+        with memoryview(data) as whole, whole.cast("B") as view:
+            try:
+                first = bytes(view[: protocol.MAX_DATA])
+                sent = self._call(protocol.FASTOPEN, addr=addr, port=port, data=first).value
+            except BlockingIOError:
+                if self.gettimeout() == 0:
+                    raise
+                sent = 0
+            if sent == len(view) or self.gettimeout() == 0:
+                return sent
+            if error := self._await_connect((addr, port), self.gettimeout()):
+                raise OSError(error, os.strerror(error))
+            return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several buffers as one."""
@@ -244,6 +278,28 @@ class RemoteSocket(_socket.socket):
             return super().sendmsg(buffers, ancdata, flags)
         except OSError as exc:
             self._explain(exc)
+
+    # The end.
+
+    def _real_close(self, *args: Any) -> None:
+        """Close the descriptor; with SO_LINGER wait, if it was the last one."""
+        line, seconds = self._linger_line() if self._link.lingers else (None, 0)
+        super()._real_close(*args)  # type: ignore[misc]
+        if line is None:
+            return
+        with line:
+            line.settimeout(seconds + LINGER_GRACE_S)
+            with contextlib.suppress(OSError):
+                line.send(b"x")
+                line.recv(1)
+
+    def _linger_line(self) -> tuple[_socket.socket | None, int]:
+        """Return what tells when close() may return, and how long that may take."""
+        try:
+            answer, fds = self._link.exchange(Call(protocol.LINGER), self.fileno())
+        except OSError:
+            return None, 0
+        return (_socket.socket(fileno=fds[0]) if fds else None), answer.value
 
     # Failures.
 
@@ -265,18 +321,26 @@ class RemoteSocket(_socket.socket):
 
     def _explain(self, exc: OSError) -> NoReturn:
         """Raise ``exc``, or the error that it stands for."""
+        if exc.errno == errno.EAGAIN and self._is_idle():
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from None
         if exc.errno not in BROKEN:
             raise exc
         error = self._pending_error() or exc.errno
         raise OSError(error, os.strerror(error)) from None
 
+    def _is_idle(self) -> bool:
+        """Whether nobody has told it to connect: it is new, or a listener."""
+        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
+        return priority == protocol.IDLE_PRIORITY
+
     def _raise(self, error: int) -> NoReturn:
         raise OSError(error, os.strerror(error))
 
 
-def _rebuild(path: str, passed: Any, type: int, proto: int) -> RemoteSocket:
+def _rebuild(
+    path: str, passed: Any, cls: type[RemoteSocket], type: int, proto: int
+) -> RemoteSocket:
     """Make a socket that another process has passed on."""
     from ustack.api.stacks import daemon_link
 
-    link = daemon_link() or DaemonLink(path)
-    return RemoteSocket(link, -1, type, proto, fileno=passed.detach())
+    return cls(daemon_link() or DaemonLink(path), type, proto, passed.detach())

@@ -21,6 +21,8 @@ from ustack.api.files import FILES, FIRST_FD, SocketFile, close_quietly
 from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
+from ustack.inet.dgram import Message
+from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -73,9 +75,9 @@ class socket(metaclass=_SocketType):
         link = daemon_link() if cls is socket else None
         if link is None:
             return super().__new__(cls)
-        from ustack.api.remote import RemoteSocket
+        from ustack.api.remote_kinds import remote_socket
 
-        return RemoteSocket(link, family, *args, **kwargs)
+        return remote_socket(link, family, *args, **kwargs)
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -290,6 +292,16 @@ class socket(metaclass=_SocketType):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if not flags and type(bufsize) is int and bufsize > 0:
+            file = self._open_file()
+            core = file.core
+            if isinstance(core, InetSocket):
+                text = file.runtime.call_now(core.recv_now, bufsize)
+                if text:
+                    return text
+        return self._recv(bufsize, flags)
+
+    def _recv(self, bufsize: int, flags: int) -> bytes:
         bufsize = index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
@@ -346,13 +358,16 @@ class socket(metaclass=_SocketType):
             raise self._expired(timeout_us)
         return recv_all.copied
 
+    def _receive(self, bufsize: int, flags: int) -> Message:
+        return messages.receive(self, bufsize, flags)
+
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[str, int] | None]:
         """Receive, and tell from whom; a stream has no address of origin."""
         if self._kind == SOCK_STREAM:
             return self.recv(bufsize, flags), None
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
-        message = messages.receive(self, bufsize, flags)
+        message = self._receive(bufsize, flags)
         return message.data, messages.origin(message)
 
     def recvfrom_into(
@@ -361,7 +376,7 @@ class socket(metaclass=_SocketType):
         """Receive into a buffer, and tell from whom; a stream has no address of origin."""
         if self._kind == SOCK_STREAM:
             return self.recv_into(buffer, nbytes, flags), None
-        return messages.recvfrom_into(self, buffer, nbytes, flags)
+        return messages.recvfrom_into(self._receive, buffer, nbytes, flags)
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
@@ -369,18 +384,37 @@ class socket(metaclass=_SocketType):
         """Receive with ancillary data: (data, ancillary data, flags, address)."""
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
-        return messages.recvmsg(self, bufsize, ancbufsize, flags)
+        return messages.recvmsg(self._receive, bufsize, ancbufsize, flags)
 
     def recvmsg_into(
         self, buffers: Any, ancbufsize: int = 0, flags: int = 0
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int] | None]:
         """Receive into several buffers: (bytes, ancillary data, flags, address)."""
-        return messages.recvmsg_into(self, buffers, ancbufsize, flags)
+        return messages.recvmsg_into(self._receive, buffers, ancbufsize, flags)
 
     # Sending.
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken: all of them if the socket blocks for ever."""
+        sent = self._send_now(data, flags)
+        if not sent:
+            return self._send(data, flags)
+        if sent == len(data) or self._timeout_us is not None:
+            return sent
+        try:
+            return sent + self._send(memoryview(data)[sent:], flags)
+        except OSError:
+            return sent  # the next call tells
+
+    def _send_now(self, data: Any, flags: int) -> int:
+        """Return how many bytes could be sent without further ado."""
+        file = self._open_file()
+        core = file.core
+        if flags or type(data) is not bytes or not isinstance(core, InetSocket):
+            return 0
+        return file.runtime.call_now(core.send_now, data) or 0
+
+    def _send(self, data: Any, flags: int) -> int:
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
         if self._timeout_us is None and timeout_us != 0:
@@ -394,6 +428,13 @@ class socket(metaclass=_SocketType):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
+        sent = self._send_now(data, flags)
+        if not sent:
+            self._sendall(data, flags)
+        elif sent < len(data):
+            self._sendall(memoryview(data)[sent:], flags)
+
+    def _sendall(self, data: Any, flags: int) -> None:
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
         if type(data) is bytes and len(data) <= SHORT_BYTES:

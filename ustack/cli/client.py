@@ -34,6 +34,11 @@ RowT = TypeVar("RowT", bound=msgspec.Struct)
 class ClientError(Exception):
     """The daemon cannot be asked, or refused; the text is one line for the user."""
 
+    def __init__(self, text: str, status: int = 1) -> None:
+        """Say what is wrong, and the exit status that the original of the command has for it."""
+        super().__init__(text)
+        self.status = status
+
 
 def find_socket(option: str | None, folder: Path = CONTROL_FOLDER) -> Path:
     """Choose the daemon: ``--socket``, else USTACK_SOCKET, else the only one running.

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ustack.cli.client import Client, ClientError
 from ustack.cli.route_get import print_route
-from ustack.cli.tcp_metrics import run_tcp_metrics
+from ustack.cli.tcp_metrics import RTNETLINK_REFUSED, run_tcp_metrics
 from ustack.daemon.messages import (
     AddressRow,
     EthtoolSetRequest,
@@ -182,7 +182,7 @@ def change_neighbour(client: Client, change: NeighbourChange) -> None:
         for _ in client.rows(change, NeighbourRow):
             pass
     except ClientError as error:
-        raise ClientError(f"RTNETLINK answers: {error}") from None
+        raise ClientError(f"RTNETLINK answers: {error}", RTNETLINK_REFUSED) from None
 
 
 def neighbour_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:

@@ -23,11 +23,13 @@ SUBCOMMANDS = {
     "ip": "neighbours (show, add, replace, del), routes, addresses, links",
     "tcpdump": "packets as they pass",
     "cat": "files of /proc",
-    "sysctl": "read and set net.core.* and net.ipv4.*",
+    "sysctl": "read and set fs.*, net.core.* and net.ipv4.*",
+    "ulimit": "-n: open files of a client process",
     "ping": "echo requests from the stack",
     "tc": "queue disciplines (-s: counters)",
     "show": "the stack's inside: softnet, rps, xps; of sockets: rqueue, ofo, wqueue, waitq",
     "ps": "the daemon's threads and tasks, and ksoftirqd",
+    "lat": "how long handshakes, connect() and wake-ups take, as a histogram",
     "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
     "redirect": "short cuts: --sockmap, between local sockets",
@@ -36,8 +38,8 @@ SUBCOMMANDS = {
     "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
-NO_DAEMON = ("help", "run")
-"""Those that ask no daemon: their ``run`` takes the arguments alone."""
+NO_DAEMON = ("help", "lat", "run")
+"""Those that need no daemon, always: their ``run`` takes the arguments alone."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -83,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the console script ``ustack``.
 
     Returns:
-        0; 1 if the daemon cannot be asked or refuses; argparse leaves with 2 by itself.
+        0; 1, or what the original of the command has, if the daemon cannot be asked or refuses;
+        argparse leaves with 2 by itself.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(words).parse_args(words)
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except ClientError as error:
         print(f"ustack: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except BrokenPipeError:
         # The reader of our output is gone, as in `ustack ss | head`: no message, and nothing
         # left for the interpreter to flush.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ustack.cli.client import Client, ClientError
-from ustack.cli.tcpdump import stop_signals
+from ustack.cli.streaming import stop_signals
 from ustack.daemon.messages import Done, PingRequest, PingResult, PingSummary
 from ustack.lib.addresses import format_ipv4, parse_ipv4
 

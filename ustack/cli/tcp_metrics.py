@@ -9,48 +9,57 @@ from ustack.daemon.messages import TcpMetricsDelete, TcpMetricsRequest, TcpMetri
 from ustack.lib.addresses import format_ipv4, parse_ipv4
 
 VERBS = ("show", "list", "lst", "delete", "flush")
+RTNETLINK_REFUSED = 2
+"""iproute2's exit status when the kernel says no; 255: it does not understand its own words."""
+USAGE = 255
 
 
 def run_tcp_metrics(client: Client, words: list[str]) -> Iterator[str]:
     """Do ``show|flush [[address] ADDR]`` or ``delete [address] ADDR``; yield what to print.
 
     Raises:
-        ClientError: another word, no address, or no such peer, in rtnetlink's words.
+        ClientError: another word, no address, or no such peer, with iproute2's words and status.
     """
-    rest = list(words)
-    verb = "show"
-    if rest and (found := next((v for v in VERBS if v.startswith(rest[0])), None)):
-        verb = found
-        rest.pop(0)
-    address = _address(rest)
-    if verb == "delete" and not address:
-        raise ClientError("Error: a specific IP address is required.")
-    if verb in ("delete", "flush"):
-        _forget(client, address, missing_ok=verb == "flush")
-        return
-    for row in client.rows(TcpMetricsRequest(), TcpMetricsRow):
-        if address in ("", row.address):
-            yield format_metrics(row)
+    verb, rest = words[0] if words else "show", words[1:]
+    found = next((known for known in VERBS if known.startswith(verb)), None)
+    if found is None:
+        raise ClientError(f'Command "{verb}" is unknown, try "ip tcp_metrics help".', USAGE)
+    address = _address(rest, specific=found == "delete")
+    if found == "delete" or (found == "flush" and address):
+        _delete(client, address)
+    elif found == "flush":
+        client.ask(TcpMetricsDelete(address))
+    else:
+        rows = client.rows(TcpMetricsRequest(), TcpMetricsRow)
+        chosen = [row for row in rows if address in ("", row.address)]
+        if address and not chosen:
+            raise ClientError("RTNETLINK answers: No such process", RTNETLINK_REFUSED)
+        yield from map(format_metrics, chosen)
 
 
-def _address(words: list[str]) -> str:
-    rest = words[1:] if words[:1] == ["address"] else words
-    if len(rest) > 1:
-        raise ClientError(f'ip tcp_metrics: "{rest[1]}" is not supported')
-    if not rest or rest[0] in ("all", "any"):
+def _address(rest: list[str], *, specific: bool) -> str:
+    """Return the address that ``rest`` names, "" for all of them."""
+    names = rest[1:] if rest[:1] == ["address"] else rest
+    if len(names) > 1:
+        raise ClientError(f'ip tcp_metrics: "{names[1]}" is not supported')
+    if specific and not names:
+        raise ClientError('Error: argument "address" is required', USAGE)
+    if specific and names[0] in ("all", "any"):
+        raise ClientError(f'Error: a specific IP address is expected rather than "{names[0]}"')
+    if not names or names[0] in ("all", "any"):
         return ""
     try:
-        return format_ipv4(parse_ipv4(rest[0]))
-    except ValueError as error:
-        raise ClientError(f"ip tcp_metrics: {error}") from None
+        return format_ipv4(parse_ipv4(names[0]))
+    except ValueError:
+        text = f'Error: any valid prefix is expected rather than "{names[0]}".'
+        raise ClientError(text) from None
 
 
-def _forget(client: Client, address: str, *, missing_ok: bool) -> None:
+def _delete(client: Client, address: str) -> None:
     try:
         client.ask(TcpMetricsDelete(address))
     except ClientError as error:
-        if not missing_ok:
-            raise ClientError(f"RTNETLINK answers: {error}") from None
+        raise ClientError(f"RTNETLINK answers: {error}", RTNETLINK_REFUSED) from None
 
 
 def format_metrics(row: TcpMetricsRow) -> str:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from ustack.cli.client import Client, ClientError
 from ustack.cli.decode import Decoder, format_time
+from ustack.cli.streaming import note, stop_signals
 from ustack.daemon.bpf import compile_filter
 from ustack.daemon.messages import (
     CaptureRequest,
     Done,
     PacketPiece,
     Started,
-    StopRequest,
-    StreamRequest,
 )
 from ustack.wire.pcap import PcapngWriter, PcapWriter
 
@@ -144,46 +142,6 @@ def capture(client: Client, sink: Sink, device: str, snaplen: int) -> None:
     note(f"{captured} packet{'' if captured == 1 else 's'} captured")
     note(f"{reply.received} packet{'' if reply.received == 1 else 's'} received by filter")
     note(f"{reply.dropped} packet{'' if reply.dropped == 1 else 's'} dropped by kernel")
-
-
-def note(text: str) -> None:
-    """Say something about the capture."""
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def stop_signals(client: Client, request: StreamRequest) -> Iterator[None]:
-    """Send ``request``; let the first SIGINT or SIGTERM end what it asks for, the second at once.
-
-    One that comes while the request goes out counts: the daemon is told behind the request.
-    """
-    sent = too_soon = False
-
-    def stop(signum: int, frame: object) -> None:
-        nonlocal too_soon
-        for number in previous:
-            signal.signal(number, signal.default_int_handler)
-        if sent:
-            tell()
-        else:
-            too_soon = True
-
-    def tell() -> None:
-        with contextlib.suppress(ClientError):
-            client.send(StopRequest())
-
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, stop)
-    try:
-        client.send(request)
-        sent = True
-        if too_soon:
-            tell()
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ustack.cli.client import Client
 from ustack.cli.decode import Decoder
-from ustack.cli.tcpdump import note, stop_signals
+from ustack.cli.streaming import note, stop_signals
 from ustack.daemon.messages import Done, PacketTrace, Started, TraceRequest
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.core.gro import napi_gro_flush
 from ustack.core.napi import (
     NET_RX_BIT,
@@ -27,11 +28,14 @@ from ustack.core.skb import Skb
 from ustack.core.transmit import net_tx_action
 
 if TYPE_CHECKING:
+    from ustack.config import StackConfig
     from ustack.core.net import Net
     from ustack.core.qdisc import Qdisc
 
 MAX_SOFTIRQ_RESTART = 10
 """Rounds of one do_softirq before ksoftirqd is woken for the rest."""
+TWO_JIFFIES_US = 8000
+"""At HZ=250."""
 MAX_SOFTIRQ_TIME_US = 2000
 """Microseconds of one do_softirq after which no further round begins (2 ms)."""
 SOFTIRQ_NAMES = (
@@ -149,6 +153,13 @@ def wakeup_softirqd(softnet: SoftnetData) -> None:
         softnet.ksoftirqd_wakeups += 1
 
 
+def net_rx_time_us(config: StackConfig) -> int:
+    """How long one net_rx_action may take: netdev_budget_usecs; before 4.12 two jiffies."""
+    if config.ustack.profile == LINUX_310:
+        return TWO_JIFFIES_US
+    return config.core.netdev_budget_usecs
+
+
 def net_rx_action(net: Net, start_us: int) -> None:
     """Poll each scheduled device once, until the budget or the time is spent.
 
@@ -176,7 +187,7 @@ def net_rx_action(net: Net, start_us: int) -> None:
             repoll.append(napi)
         budget -= work
         if budget <= 0 or (
-            (poll_list or repoll) and net.clock.fine_us() - start_us >= core.netdev_budget_usecs
+            (poll_list or repoll) and net.clock.fine_us() - start_us >= net_rx_time_us(net.config)
         ):
             softnet.time_squeeze += 1
             break

@@ -1,16 +1,17 @@
 """The configuration under its sysctl names: what ``sysctl net.core.somaxconn`` reads and sets.
 
-A field of ``CoreConfig`` is ``net.core.NAME``, of ``IpConfig`` and ``TcpConfig``
-``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in the unit that Linux
-uses. Nothing here changes anything: ``sysctl_write`` returns a new ``StackConfig``, which
-``Stack.set_config`` hands to the layers.
+A field of ``FsConfig`` is ``fs.NAME``, of ``CoreConfig`` ``net.core.NAME``, of ``IpConfig``
+and ``TcpConfig`` ``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in
+the unit that Linux uses. Nothing here changes anything: ``sysctl_write`` returns a new
+``StackConfig``, which ``Stack.set_config`` hands to the layers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
@@ -18,6 +19,7 @@ from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
 SECTIONS = (
+    ("fs.", ("fs",)),
     ("net.core.", ("core",)),
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
@@ -42,6 +44,7 @@ MICROSECONDS = frozenset(["tcp_rto_min_us"])
 """Times that Linux counts as we do."""
 
 RENAMED = {
+    "file_max": "file-max",
     "min_pmtu": "route.min_pmtu",
     "mtu_expires_us": "route.mtu_expires",
     "promote_secondaries": "conf.all.promote_secondaries",
@@ -52,6 +55,7 @@ RENAMED = {
 LEAST = {
     "dev_weight": 1,
     "ip_default_ttl": 1,
+    "nr_open": 64,
     "ip_local_port_range": 1,
     "rmem_default": 2304,
     "rmem_max": 2304,
@@ -74,6 +78,8 @@ LEAST = {
 }
 """Smallest value of each field that does not begin at 0 (.extra1)."""
 MOST = {
+    "file_max": 2**63 - 1,
+    "nr_open": 2**31 - 64,
     "tcp_ecn": 2,
     "tcp_notsent_lowat": 2**32 - 1,
     "ip_default_ttl": 255,
@@ -120,8 +126,9 @@ WORDS = {
     ),
 }
 """Fields that are no numbers, and what they accept."""
-PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+PROFILE_DEFAULTS: dict[tuple[str, ...], dict[str, Any]] = {
     ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+    ("ip", "neigh", "unres_qlen_bytes"): {LINUX_6: 212_992, LINUX_310: 65_536},
     ("tcp", "tcp_max_reordering"): {LINUX_6: 300, LINUX_310: 127},
     ("tcp", "tcp_recovery"): {LINUX_6: 1, LINUX_310: 0},
     ("tcp", "ip_local_port_range"): {LINUX_6: (32_768, 60_999), LINUX_310: (32_768, 61_000)},
@@ -129,6 +136,8 @@ PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("tcp", "tcp_tw_reuse"): {LINUX_6: 2, LINUX_310: 0},
 }
 """Defaults that Linux has changed, by profile."""
+ONLY_IN = {"netdev_budget_usecs": LINUX_6, "tcp_tw_recycle": LINUX_310}
+"""Fields that one profile alone knows."""
 
 READ_ONLY = frozenset(["tcp_available_congestion_control"])
 """Fields that show what there is."""
@@ -147,11 +156,17 @@ def with_profile(config: StackConfig, profile: str) -> StackConfig:
     """
     old = config.ustack.profile
     changed = replace(config, ustack=replace(config.ustack, profile=profile))
-    for (section, name), defaults in PROFILE_DEFAULTS.items():
-        owner = getattr(changed, section)
-        if getattr(owner, name) == defaults[old]:
-            changed = replace(changed, **{section: replace(owner, **{name: defaults[profile]})})
+    for path, defaults in PROFILE_DEFAULTS.items():
+        if attrgetter(".".join(path))(changed) == defaults[old]:
+            changed = _replaced(changed, path, defaults[profile])
     return changed
+
+
+def _replaced(config: Any, path: Sequence[str], value: Any) -> Any:
+    """Return ``config`` with the field at the end of ``path`` replaced."""
+    first, *rest = path
+    new = _replaced(getattr(config, first), rest, value) if rest else value
+    return replace(config, **{first: new})
 
 
 @dataclass(frozen=True)
@@ -176,11 +191,14 @@ class Sysctl:
 def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
     """Return every knob by name, in the order of the names."""
     found: dict[str, Sysctl] = {}
+    profile = config.ustack.profile
     for prefix, path in SECTIONS:
         owner = Sysctl("", path, "", 1).owner(config)
         for field in fields(owner):
             value = getattr(owner, field.name)
-            if field.name not in NOT_SYSCTLS and isinstance(value, (int, tuple, str, frozenset)):
+            if field.name in NOT_SYSCTLS or ONLY_IN.get(field.name, profile) != profile:
+                continue
+            if isinstance(value, (int, tuple, str, frozenset)):
                 knob = _sysctl(prefix, path, field)
                 found[knob.name] = knob
     return dict(sorted(found.items()))
@@ -218,11 +236,7 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
     parsed = _parse_names(knob, owner, text) if knob.field in CHOICES else _parse(knob, old, text)
     if knob.field == "profile":
         return with_profile(config, parsed)
-    new: Any = replace(owner, **{knob.field: parsed})
-    for depth in range(len(knob.path) - 1, -1, -1):
-        owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
-        new = replace(owner, **{knob.path[depth]: new})
-    changed: StackConfig = new
+    changed: StackConfig = _replaced(config, (*knob.path, knob.field), parsed)
     return changed
 
 

@@ -19,14 +19,21 @@ from typing import NamedTuple
 from ustack.api.protocol import (
     BIND,
     CONNECT,
+    DATAGRAM,
+    DISCONNECT,
+    FASTOPEN,
     GETPEERNAME,
     GETSOCKNAME,
     GETSOCKOPT,
     HELLO,
+    IDLE_PRIORITY,
     IOCTL,
+    LINGER,
     LISTEN,
     MAX_DATA,
     MAX_REQUEST_BYTES,
+    RECVERR,
+    SENDMSG,
     SENDOOB,
     SETSOCKOPT,
     SHUTDOWN,
@@ -39,13 +46,13 @@ from ustack.api.protocol import (
     rights,
     rights_in,
 )
-from ustack.daemon.join import Join
-from ustack.daemon.join_hub import JoinHub, Owner
+from ustack.daemon.client_end import ClientEnd
+from ustack.daemon.join_hub import JoinHub
+from ustack.daemon.limits import Owner
 
 REQUESTS_PER_TURN = 16
 RIGHTS_BYTES = socket.CMSG_SPACE(4)
 RECV_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_CMSG_CLOEXEC)
-TCP_FASTOPEN_CONNECT = 30
 SOL_SOCKET, SO_ERROR = int(socket.SOL_SOCKET), int(socket.SO_ERROR)
 
 
@@ -66,8 +73,7 @@ class CallServer:
     def __init__(self, hub: JoinHub, ports: PortRule) -> None:
         self.hub = hub
         self._ports = ports
-        self._owners: dict[int, Owner] = {}
-        self._handlers: Mapping[int, Callable[[Call, Join, int, Owner], Answer | None]] = {
+        self._handlers: Mapping[int, Callable[[Call, ClientEnd, int, Owner], Answer | None]] = {
             BIND: self._bind,
             LISTEN: _listen,
             CONNECT: _connect,
@@ -78,16 +84,11 @@ class CallServer:
             GETSOCKOPT: _getsockopt,
             IOCTL: _ioctl,
             SENDOOB: _sendoob,
+            DISCONNECT: _disconnect,
+            SENDMSG: _sendmsg,
+            RECVERR: _recverr,
+            FASTOPEN: _fastopen,
         }
-
-    def owner(self, pid: int, uid: int, gid: int) -> Owner:
-        """Return the account of a client process; all its connections share it."""
-        for other in [o for o in self._owners.values() if not o.sockets and o.pid != pid]:
-            del self._owners[other.pid]
-        found = self._owners.get(pid)
-        if found is None or found.uid != uid:
-            found = self._owners[pid] = Owner(pid, uid, gid)
-        return found
 
     def perform(self, call: Call, fd: int, owner: Owner) -> tuple[Answer, socket.socket | None]:
         """Do what is asked; a new socket's client end comes with the answer.
@@ -104,23 +105,29 @@ class CallServer:
         if call.op == SOCKET:
             return Answer(), self._socket(call, owner)
         handler = self._handlers.get(call.op)
-        if handler is None:
+        if handler is None and call.op != LINGER:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         join = self.hub.find(fd) if fd >= 0 else None
         if join is None:
             return self._after_the_end(call, fd), None
+        if handler is None:
+            seconds, line = self.hub.runtime.call(join.linger)
+            return Answer(seconds), line
         return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
 
     def _socket(self, call: Call, owner: Owner) -> socket.socket:
         if call.level != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        if call.name != socket.SOCK_STREAM:
-            raise OSError(errno.ESOCKTNOSUPPORT, os.strerror(errno.ESOCKTNOSUPPORT))
-        if call.value not in (0, socket.IPPROTO_TCP):
-            raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+        if call.name == socket.SOCK_RAW and owner.uid not in (0, os.geteuid()):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self.hub.check_room(owner)
         runtime = self.hub.runtime
-        return self.hub.join(runtime.call(runtime.stack.socket, call.name), owner)[1]
+        core = runtime.call(runtime.stack.socket, call.name, call.value, (owner.gid,))
+        if call.name == socket.SOCK_STREAM:
+            end = self.hub.join(core, owner)[1]
+            end.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, IDLE_PRIORITY)
+            return end
+        return runtime.call(self.hub.join_dgram, core, owner)
 
     def _after_the_end(self, call: Call, fd: int) -> Answer:
         """Answer for a connection that is over, while its descriptor is still open."""
@@ -128,54 +135,71 @@ class CallServer:
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         if (call.op, call.level, call.name) == (GETSOCKOPT, SOL_SOCKET, SO_ERROR):
             return Answer(data=struct.pack("i", self.hub.exhume(fd)))
-        if call.op == SETSOCKOPT:
+        if call.op in (SETSOCKOPT, LINGER):
             return Answer()
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
-    def _bind(self, call: Call, join: Join, fd: int, owner: Owner) -> None:
+    def _bind(self, call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
         if not self._ports.permits(owner.uid, call.port):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         join.core.bind(call.addr, call.port)
 
 
-def _listen(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _listen(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.listen(max(call.value, 0))
 
 
-def _connect(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _connect(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.connect(call.addr, call.port, fd)
 
 
-def _shutdown(call: Call, join: Join, fd: int, owner: Owner) -> None:
+def _shutdown(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.shutdown(call.value)
 
 
-def _getsockname(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _getsockname(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(0, *join.core.getsockname())
 
 
-def _getpeername(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _getpeername(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(0, *join.core.getpeername())
 
 
-def _setsockopt(call: Call, join: Join, fd: int, owner: Owner) -> None:
-    if (call.level, call.name) == (socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT):
-        # The SYN would wait for the first write, which we learn of only after connect().
-        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+def _setsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.core.setsockopt(call.level, call.name, call.data)
 
 
-def _ioctl(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _ioctl(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(join.core.ioctl(call.name))
 
 
-def _sendoob(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _sendoob(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(join.send_oob(call.data))
 
 
-def _getsockopt(call: Call, join: Join, fd: int, owner: Owner) -> Answer:
+def _disconnect(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
+    join.disconnect()
+
+
+def _sendmsg(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    if len(call.data) < DATAGRAM.size:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return Answer(join.send_datagram(memoryview(call.data)))
+
+
+def _fastopen(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return Answer(join.send_fastopen(call.data, call.addr, call.port, fd))
+
+
+def _recverr(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return join.receive_error()
+
+
+def _getsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     room = min(max(call.value, 0), MAX_DATA)
     value = join.core.getsockopt(call.level, call.name, room)
+    if (call.level, call.name) == (SOL_SOCKET, SO_ERROR):
+        join.refresh()
     data = value if isinstance(value, bytes) else struct.pack("i", value)[:room]
     return Answer(data=data)
 
@@ -195,7 +219,7 @@ class CallClient:
         self._server = server
         self._registry = registry
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self._owner = server.owner(*struct.unpack("iII", credentials))
+        self._owner = server.hub.limits.owner(*struct.unpack("iII", credentials))
         registry.add(self)
         loop.add_reader(sock.fileno(), self._readable)
 

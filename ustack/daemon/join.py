@@ -1,31 +1,27 @@
-"""A client's descriptor joined to a socket of the stack.
+"""A client's descriptor joined to a TCP socket.
 
-The client holds one end of a socketpair, a ``Join`` the other. Bytes move in C between that
-end and TCP's queues (``tcp.splice``), as far as each side has room. When the last reference to
-the client's end is gone, by close(), exit or kill, the kernel says so (EPOLLHUP), and that is
-the close() of the socket; so references over dup, fork and passing need no counting here.
-A pair that is shut down in both directions looks the same, and nothing is left to do for it.
+Bytes move in C between the daemon's end of the pair and TCP's queues (``tcp.splice``), as far
+as each side has room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import select
 import socket
-import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ustack.api.attempts import close_gracefully
 from ustack.api.protocol import ACCEPTED, pack_address, rights
-from ustack.sock.wait import WaitEntry
+from ustack.daemon.client_end import HUP, IN, OUT, ClientEnd, outq
+from ustack.daemon.lingering import Lingerers
 
 if TYPE_CHECKING:
-    from ustack.daemon.join_hub import JoinHub, Owner
+    from ustack.daemon.join_hub import JoinHub
+    from ustack.daemon.limits import Owner
     from ustack.inet.sockets import InetSocket
 
-IN, OUT, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
-SIOCOUTQ = 0x5411
 PLUG = bytes(64 * 1024)
 """Enough to make a descriptor whose connection is not there yet unwritable."""
 LISTENER_SNDBUF = 8192
@@ -33,43 +29,39 @@ LISTENER_SNDBUF = 8192
 MSG_OOB = int(socket.MSG_OOB)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 
-IDLE, CONNECTING, LISTENING, STREAM, HUNG_UP = range(5)
+IDLE, DEFERRED, CONNECTING, LISTENING, STREAM, HUNG_UP = range(6)
+FIRST_WRITE_BYTES = 64 * 1024
 
 
-class Join:
-    """One socket of a client; ``inode`` is that of the client's end."""
+class Join(ClientEnd):
+    """One TCP socket of a client."""
 
     __slots__ = (
-        "_blocked", "_entry", "_error", "_fin_given", "_hub", "_leftover", "_mask", "_mode",
-        "_plug", "_read_shut", "_scheduled", "_sock", "_unit", "_unread", "core", "fd", "inode",
-        "owner",
+        "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers", "_mode", "_plug",
+        "_promised", "_read_shut", "_unit", "_unread",
     )  # fmt: skip
 
     def __init__(
         self, hub: JoinHub, core: InetSocket, end: socket.socket, inode: int, owner: Owner
     ) -> None:
-        self._hub = hub
-        self.core = core
-        self._sock = end
-        self.fd = end.fileno()
-        self.inode = inode
-        self.owner = owner
+        super().__init__(hub, core, end, inode, owner)
         self._mode = IDLE
-        self._mask = 0
         self._plug = 0
         self._unit = 0
         """Bytes that one connection in a listener's pair counts for (SIOCOUTQ)."""
         self._leftover = b""
         """Read from the client when the stack was out of memory."""
         self._blocked = False
-        self._scheduled = False
         self._fin_given = False
         self._read_shut = False
         self._error = 0
+        self._promised = False
+        """The client was told that it is connected (TCP_FASTOPEN_CONNECT)."""
+        self._hung = False
+        """The client is gone, though its attempt to connect goes on."""
+        self._lingerers: Lingerers | None = None
         self._unread = False
         """The client's end was closed before all that it had been given was read."""
-        self._entry = WaitEntry(self._wake)
-        core.wq.add(self._entry)
 
     # What the client asks for.
 
@@ -82,6 +74,30 @@ class Join:
                 self._stop_up(client_end)
                 self._mode = CONNECTING
             raise
+        if self._mode == IDLE:
+            self._promised = True
+            self._mode = DEFERRED
+            self._watch(IN)
+
+    def send_fastopen(self, data: bytes, addr: int, port: int, client_end: int) -> int:
+        """Connect as ``InetSocket.send_fastopen``; goes on as ``connect`` does."""
+        try:
+            return self.core.send_fastopen(data, addr, port)
+        finally:
+            if self._mode in (IDLE, DEFERRED) and self.core.connecting:
+                if self._mode == IDLE:
+                    self._stop_up(client_end)
+                self._watch(0)
+                self._mode = CONNECTING
+
+    def linger(self) -> tuple[int, socket.socket | None]:
+        """Give a client what it can wait with in close(), if SO_LINGER wants that."""
+        seconds = self.core.linger_s
+        if not seconds:
+            return 0, None
+        if self._lingerers is None:
+            self._lingerers = Lingerers(self._hub.runtime.loop, self._is_closing)
+        return seconds, self._lingerers.line()
 
     def listen(self, backlog: int) -> None:
         """Listen; connections go into the pair as ``struct ustack_accepted``."""
@@ -99,7 +115,7 @@ class Join:
         """
         if self._mode == LISTENING:
             self.core.shutdown(how)
-        elif self._mode == STREAM:
+        elif self._mode == STREAM or self._promised:
             self._read_shut = self._read_shut or how != socket.SHUT_WR
         else:
             self.core.shutdown(how)
@@ -114,6 +130,8 @@ class Join:
         """The connection is there: let bytes flow."""
         self._mode = STREAM
         self._watch(IN)
+        if self._leftover:
+            self._from_client()
         self._to_client()
 
     @property
@@ -126,28 +144,9 @@ class Join:
         waiting = outq(self.fd)
         return -(-waiting // self._unit) if self._unit else 0
 
-    def close(self, *, unread: bool = False) -> None:
-        """Let go of both sides; ``unread`` as ``InetSocket.close``."""
-        if self.core.closed:
-            return
-        self.core.wq.remove(self._entry)
-        self.core.close(unread=unread)
-        self._hub.forget(self)
-        self._sock.close()
-
     # Events.
 
-    def _wake(self, events: int) -> bool:
-        """The socket's wait queue: look at it once the stack has done with this batch."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._hub.runtime.defer(self._changed)
-        return True
-
     def _changed(self) -> None:
-        self._scheduled = False
-        if self.core.closed:
-            return
         if self._mode == STREAM:
             self._to_client()
         elif self._mode == LISTENING:
@@ -164,14 +163,16 @@ class Join:
             return
         if events & OUT:
             self._watch(self._mask & ~OUT)
-            self._changed()
+            self._look()
         if events & IN and not self.core.closed:
-            self._from_client()
+            if self._mode == DEFERRED:
+                self._first_write()
+            else:
+                self._from_client()
 
     def _watch(self, mask: int) -> None:
-        if mask != self._mask and self._mode != HUNG_UP:
-            self._mask = mask
-            self._hub.watch(self.fd, mask)
+        if self._mode != HUNG_UP and not self._hung:
+            super()._watch(mask)
 
     # Connecting and accepting.
 
@@ -203,8 +204,33 @@ class Join:
             self.core.getpeername()
         except OSError:
             self._mode = IDLE
+            if self._promised:
+                self._fail()
         else:
-            self.begin_stream()
+            if self._hung:
+                self._mode = HUNG_UP
+                self._finish()
+            else:
+                self.begin_stream()
+
+    def _first_write(self) -> None:
+        """What the client writes first goes with the SYN, as much of it as fits."""
+        try:
+            data = self._sock.recv(FIRST_WRITE_BYTES)
+        except OSError:
+            return
+        self._mode = CONNECTING
+        self._watch(0)
+        taken = 0
+        try:
+            taken = self.core.send(data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._error = error.errno or errno.EIO
+            self._fail()
+            return
+        self._leftover = data[taken:]
 
     def _hand_over(self) -> None:
         """Put waiting connections into the pair, a few ahead of the client's accept()."""
@@ -218,7 +244,7 @@ class Join:
             except OSError:
                 return
             self._hand_over_one(child, join, client_end)
-        self._hub.when_there_is_room(self._changed)
+        self._hub.when_there_is_room(self._look)
 
     def _hand_over_one(self, child: InetSocket, join: Join, client_end: socket.socket) -> None:
         try:
@@ -325,7 +351,7 @@ class Join:
     def _changed_in_time(self) -> None:
         if self._leftover and not self.core.closed:
             self._from_client()
-            self._changed()
+            self._look()
 
     # Ends.
 
@@ -337,12 +363,23 @@ class Join:
 
     def _hang_up(self) -> None:
         """Nobody holds the client's end any more; what it has written still goes out."""
+        if self._mode == DEFERRED:
+            self._first_write()
+            if self.core.closed:
+                return
         streaming = self._mode == STREAM
         self._hub.unwatch(self.fd)
         if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
+        if self._mode == CONNECTING and self._promised:
+            self._hung = True
+            return
         self._mode = HUNG_UP
         if streaming:
+            if self._lingerers and self.core.linger_s:
+                self._hub.runtime.loop.call_later(
+                    self.core.linger_s, self._hub.runtime.call, self._linger_is_over
+                )
             self._finish()
         else:
             self.close()
@@ -359,9 +396,28 @@ class Join:
             with contextlib.suppress(OSError):
                 while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):
                     pass
-        self.close(unread=self._unread)
+        if not self._lingers():
+            self.close(unread=self._unread)
 
+    def close(self, **how: Any) -> None:
+        """Let go of both sides, and of who waits for that."""
+        super().close(**how)
+        if self._lingerers is not None:
+            self._lingerers.let_go()
 
-def outq(fd: int) -> int:
-    """Return what a socket's send buffer holds, as the kernel counts it (SIOCOUTQ)."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, SIOCOUTQ, b"\0\0\0\0"))[0])
+    def _is_closing(self) -> bool:
+        """Whether the client that has just closed its end held the last one (SO_LINGER)."""
+        self._hub.runtime.call(self._hub.settle)
+        return self._mode == HUNG_UP and not self.core.closed
+
+    def _lingers(self) -> bool:
+        """Whether somebody waits for the FIN's acknowledgement; sends the FIN."""
+        if not self._lingerers or self._unread or not self.core.linger_s:
+            return False
+        return close_gracefully(self.core) and not self.core.send_queue_empty()
+
+    def _linger_is_over(self) -> None:
+        """SO_LINGER's time is up: who waits is let go, and the rest happens in the background."""
+        if self._lingerers is not None:
+            self._lingerers.let_go()
+        self._look()

@@ -18,10 +18,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.api.protocol import NAME
+from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join import Join
+from ustack.daemon.join_dgram import DgramJoin
+from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
 from ustack.daemon.unix_diag import unread_bytes
 
 if TYPE_CHECKING:
+    from ustack.inet.dgram import DgramSocket
     from ustack.inet.sockets import InetSocket
     from ustack.runtime.inline import InlineRuntime
 
@@ -37,18 +41,6 @@ PairBytes = dict[tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]
 """By local and peer address: bytes that wait for the client, and bytes that it has written."""
 
 
-class Owner:
-    """A client process that has asked for sockets."""
-
-    __slots__ = ("gid", "pid", "sockets", "uid")
-
-    def __init__(self, pid: int, uid: int, gid: int) -> None:
-        self.pid = pid
-        self.uid = uid
-        self.gid = gid
-        self.sockets = 0
-
-
 class JoinHub:
     """Makes, finds and ends joins.
 
@@ -56,20 +48,28 @@ class JoinHub:
         runtime: Drives the stack and has the loop.
         client_sockets: How many sockets one client process may have.
         sockets: How many all of them may have; at most what the limit of open files allows.
+        log: told of what an administrator should know.
     """
 
     def __init__(
-        self, runtime: InlineRuntime, *, client_sockets: int = 1 << 30, sockets: int = 1 << 30
+        self,
+        runtime: InlineRuntime,
+        *,
+        client_sockets: int = RLIM_INFINITY,
+        sockets: int = RLIM_INFINITY,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.runtime = runtime
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self.client_sockets = client_sockets
-        self.sockets = min(sockets, raise_file_limit() - RESERVED_FILES)
+        capacity = min(sockets, raise_file_limit() - RESERVED_FILES)
+        self.limits = FileLimits(
+            runtime.stack, client_sockets=client_sockets, capacity=capacity, log=log
+        )
         self._epoll = select.epoll()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
             self._device = os.fstat(any_socket.fileno()).st_dev
-        self._joins: dict[int, Join] = {}
-        self._by_inode: dict[int, Join] = {}
+        self._joins: dict[int, ClientEnd] = {}
+        self._by_inode: dict[int, ClientEnd] = {}
         self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
         runtime.loop.add_reader(self._epoll.fileno(), self._ready)
@@ -91,37 +91,58 @@ class JoinHub:
         Raises:
             OSError: EMFILE, it has as many as it may; ENFILE, all together have.
         """
-        if owner.sockets >= self.client_sockets:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if len(self._joins) >= self.sockets:
-            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        error = self.limits.reason_against(owner)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def is_full(self, owner: Owner) -> bool:
         """Whether a connection must wait in its listener's accept queue for want of room."""
-        return owner.sockets >= self.client_sockets or len(self._joins) >= self.sockets
+        return self.limits.reason_against(owner) != 0
 
     def join(self, core: InetSocket, owner: Owner) -> tuple[Join, socket.socket]:
-        """Make a pair for ``core``; return our side, and the end that is the client's.
+        """Make a pair for a TCP socket; return our side, and the end that is the client's.
 
         Raises:
             OSError: no descriptors are left; ``core`` is closed.
         """
+        ours, theirs, inode = self._pair(core, socket.SOCK_STREAM)
+        join = Join(self, core, ours, inode, owner)
+        self._add(join)
+        return join, theirs
+
+    def join_dgram(self, core: DgramSocket, owner: Owner) -> socket.socket:
+        """Make a pair for a datagram socket; return the client's end.
+
+        Raises:
+            OSError: as ``join``.
+        """
+        ours, theirs, inode = self._pair(core, socket.SOCK_SEQPACKET)
+        join = DgramJoin(self, core, ours, inode, owner)
+        self._add(join)
+        join.begin()
+        return theirs
+
+    def _pair(
+        self, core: InetSocket | DgramSocket, kind: int
+    ) -> tuple[socket.socket, socket.socket, int]:
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
             ours.setblocking(False)
             ours.bind(NAME + b"%012x" % random.getrandbits(48))
         except OSError:
             core.close()
             raise
-        join = Join(self, core, ours, os.fstat(theirs.fileno()).st_ino, owner)
+        return ours, theirs, os.fstat(theirs.fileno()).st_ino
+
+    def _add(self, join: ClientEnd) -> None:
         self._joins[join.fd] = join
         self._by_inode[join.inode] = join
         self._graves.pop(join.inode, None)
-        owner.sockets += 1
+        join.owner.sockets += 1
+        self.limits.nr_files += 1
         self._epoll.register(join.fd, 0)
-        return join, theirs
 
-    def find(self, client_end: int) -> Join | None:
+    def find(self, client_end: int) -> ClientEnd | None:
         """Return the join whose client's end this descriptor is: having it is the permission."""
         inode = socket_inode(client_end, self._device)
         return None if inode is None else self._by_inode.get(inode)
@@ -141,13 +162,14 @@ class JoinHub:
                 held[join.core.getsockname(), join.core.getpeername()] = counts
         return held
 
-    def forget(self, join: Join) -> None:
+    def forget(self, join: ClientEnd) -> None:
         """``join`` has ended; called before its descriptor is closed."""
         if self._joins.pop(join.fd, None) is None:
             return
         self.unwatch(join.fd)
         self._by_inode.pop(join.inode, None)
         join.owner.sockets -= 1
+        self.limits.nr_files -= 1
         while self._waiting:
             self.runtime.defer(self._waiting.pop())
 

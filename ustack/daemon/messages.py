@@ -160,6 +160,16 @@ class SysctlWriteRequest(Request, tag="sysctl-write", frozen=True):
     value: str
 
 
+class UlimitRequest(Request, tag="ulimit", frozen=True):
+    """RLIMIT_NOFILE of a client; the answer is two values, "soft" and "hard"."""
+
+    pid: int = 0
+    """0: of the clients that have none of their own."""
+    soft: int | None = None
+    """None: as it is."""
+    hard: int | None = None
+
+
 class CaptureRequest(Request, tag="capture", frozen=True):
     """Packets as they pass, until ``StopRequest``, ``count`` or the client goes away."""
 
@@ -200,8 +210,14 @@ class PingRequest(Request, tag="ping", frozen=True):
     df: bool = False
 
 
+class LatencyRequest(Request, tag="latency", frozen=True):
+    """How long handshakes, or calls of connect(), take from now on, until ``StopRequest``."""
+
+    kind: Literal["handshake", "connect"]
+
+
 class StopRequest(Request, tag="stop", frozen=True):
-    """End a capture, a trace or a ping: the daemon answers with what is queued, then ``Done``."""
+    """End what goes on until it is stopped: what is queued comes, then ``Done``."""
 
 
 AnyRequest = (
@@ -226,14 +242,16 @@ AnyRequest = (
     | CatRequest
     | SysctlRequest
     | SysctlWriteRequest
+    | UlimitRequest
     | CaptureRequest
     | TraceRequest
     | PingRequest
+    | LatencyRequest
     | StopRequest
 )
 
 
-StreamRequest = CaptureRequest | TraceRequest | PingRequest
+StreamRequest = CaptureRequest | TraceRequest | PingRequest | LatencyRequest
 """Requests whose answers go on until they are stopped."""
 
 
@@ -308,8 +326,16 @@ class PingSummary(Reply, tag="ping-summary", frozen=True):
     time_us: int
 
 
+class LatencyResult(Reply, tag="latency", frozen=True):
+    """How many took how long; comes before ``Done``."""
+
+    buckets: list[int]
+    """As ``lib.histogram.Log2Histogram`` has them, of microseconds."""
+    total_us: int
+
+
 class Started(Reply, tag="started", frozen=True):
-    """A capture, a trace or a ping is running; packets from now on are seen."""
+    """What goes on until it is stopped is running; packets from now on are seen."""
 
 
 class Done(Reply, tag="done", frozen=True):
@@ -327,7 +353,17 @@ class Failure(Reply, tag="failure", frozen=True):
     message: str
 
 
-AnyReply = Rows | PacketPiece | PacketTrace | PingResult | PingSummary | Started | Done | Failure
+AnyReply = (
+    Rows
+    | PacketPiece
+    | PacketTrace
+    | PingResult
+    | PingSummary
+    | LatencyResult
+    | Started
+    | Done
+    | Failure
+)
 
 
 class Timer(msgspec.Struct, frozen=True):

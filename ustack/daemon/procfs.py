@@ -17,12 +17,13 @@ from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
 from ustack.daemon.sysfs import is_sysfs, sysfs_read
 from ustack.lib.counters import NetMib
+from ustack.sock.dgram import sk_rmem_alloc_get
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
 
-TCP_METHODS = "y  y  n  y  n  y  y  y  y  y  y  y  y  y  y  y  y  n"
-"""Which of struct proto's operations TCP has: no disconnect, no ioctl, no memory pressure."""
+TCP_METHODS = "y  y  n  y  n  y  y  y  y  y  y  y  y  y  y  y  y  y"
+"""Which of struct proto's operations TCP has: no disconnect, no ioctl."""
 
 
 def proc_lines(stack: Stack, path: str) -> Iterator[str]:
@@ -125,8 +126,10 @@ def protocols(stack: Stack) -> Iterator[str]:
         "cl co di ac io in de sh ss gs se re bi br ha uh gp em"
     )
     cache = stack.tcp.tcp_cache.info()
+    pressure = stack.tcp.pressure
     yield (
-        f"{'TCP':<9} {cache.objsize:4d} {cache.active_objs:6d}  {-1:6d}   {'NI':<3} {192:6d}   "
+        f"{'TCP':<9} {cache.objsize:4d} {cache.active_objs:6d}  {pressure.allocated:6d}   "
+        f"{'yes' if pressure.since_us else 'no':<3} {192:6d}   "
         f"{'yes':<3}  {'kernel':<10}  {TCP_METHODS}"
     )
 
@@ -152,7 +155,7 @@ def dgram_lines(stack: Stack, netid: str) -> Iterator[str]:
         remote = f"{socket_hex(sk.daddr)}:{sk.dport:04X}"
         state = 1 if sk.connected else 7
         yield (
-            f"{number:4d}: {local} {remote} {state:02X} {0:08X}:{sk.rmem_alloc:08X} "
+            f"{number:4d}: {local} {remote} {state:02X} {0:08X}:{sk_rmem_alloc_get(sk):08X} "
             f"{0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {0:d} {2:d} {0:016x} {sk.drops:d}"
         )
 
@@ -168,14 +171,13 @@ def sockstat(stack: Stack) -> Iterator[str]:
     inuse = stack.inet.inuse()
     orphans = sum(1 for row in tcp if row.get("orphan"))
     timewaits = sum(1 for row in tcp if row["state"] == "TIME-WAIT")
-    held = sum(sum(row.get("skmem", {}).get(key, 0) for key in "rt") for row in tcp)
-    dgram = sum(sk.rmem_alloc for sk in stack.inet.dgram_socks("udp"))
+    dgram = sum(sk_rmem_alloc_get(sk) for sk in stack.inet.dgram_socks("udp"))
     frags = stack.ip.frags
     alloc = stack.tcp.tcp_cache.info().active_objs
     yield f"sockets: used {len(tcp) - timewaits + sum(inuse.values())}"
     yield (
         f"TCP: inuse {len(tcp) - timewaits} orphan {orphans} tw {timewaits} alloc {alloc} "
-        f"mem {-(-held // 4096)}"
+        f"mem {stack.tcp.pressure.allocated}"
     )
     yield f"UDP: inuse {inuse['UDP']} mem {-(-dgram // 4096)}"
     yield f"RAW: inuse {inuse['RAW']}"

@@ -17,7 +17,6 @@ from ustack.daemon.impair import ImpairOptions, impaired
 from ustack.lib.clock import StackClock
 from ustack.nic.record import RecordingWire, ReplayWire
 from ustack.nic.wire import Wire
-from ustack.wire.pcap import PcapngWriter, read_received
 
 SNAPLEN = 262_144
 
@@ -27,6 +26,8 @@ class Recorder:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError: the file cannot be written."""
+        from ustack.wire.pcap import PcapngWriter  # dpkt takes its time to load
+
         self._path = path
         self._stream: BinaryIO | None = path.open("wb")
         self._writer = PcapngWriter(self._stream, SNAPLEN)
@@ -102,4 +103,6 @@ def read_capture(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         OSError: the file cannot be opened. ValueError: it is no capture.
     """
+    from ustack.wire.pcap import read_received
+
     return read_received(path.open("rb"), path.open("rb"))

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import random
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,7 +24,8 @@ from ustack.daemon.capture import Capture
 from ustack.daemon.control import ControlError, ControlServer, Stream, claim_path
 from ustack.daemon.faults import FaultLog
 from ustack.daemon.join_hub import JoinHub
-from ustack.daemon.messages import PingRequest, StreamRequest, TraceRequest
+from ustack.daemon.latency import LatencyStream
+from ustack.daemon.messages import LatencyRequest, PingRequest, StreamRequest, TraceRequest
 from ustack.daemon.options import DaemonOptions
 from ustack.daemon.ping import PingStream
 from ustack.daemon.privileges import drop_privileges
@@ -121,12 +123,15 @@ class Daemon:
         """Open the control socket, last of all: once it is there the daemon is ready."""
         options = self.options
         self._hub = JoinHub(
-            runtime, client_sockets=options.client_sockets, sockets=options.max_sockets
+            runtime,
+            client_sockets=options.client_sockets,
+            sockets=options.max_sockets,
+            log=lambda text: print(f"ustackd: {text}", file=sys.stderr, flush=True),
         )
         ports = PortRule(lambda: stack.config.tcp.ip_unprivileged_port_start, options.port_users)
         self._control = ControlServer(
             options.control_path,
-            Views(stack, runtime.call, self._hub.bytes_in_pairs).answer,
+            Views(stack, runtime.call, self._hub.bytes_in_pairs, self._hub.limits).answer,
             partial(start_stream, stack, runtime),
             calls=CallServer(self._hub, ports),
             access=options.access,
@@ -189,6 +194,8 @@ def start_stream(
     """
     if isinstance(request, TraceRequest):
         return TraceStream(stack, request, notify)
+    if isinstance(request, LatencyRequest):
+        return LatencyStream(stack, request, notify)
     if isinstance(request, PingRequest):
         return PingStream(stack, runtime.call, request, notify)
     return Capture(stack.net, request, notify)

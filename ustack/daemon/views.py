@@ -20,6 +20,7 @@ from ustack.core import netdevice
 from ustack.core.sysctl import sysctl_read, sysctl_values, sysctl_write
 from ustack.daemon.ethtool import ethtool_rows, ethtool_set
 from ustack.daemon.irq import AFFINITY_NAME, read_affinity, write_affinity
+from ustack.daemon.limits import FileLimits
 from ustack.daemon.messages import (
     AddressRow,
     AnyRequest,
@@ -53,6 +54,7 @@ from ustack.daemon.messages import (
     TcpMetricsRequest,
     TcpMetricsRow,
     Timer,
+    UlimitRequest,
     ValueRow,
     row_messages,
 )
@@ -101,6 +103,7 @@ FLAG_NAMES = (
 )
 """In iproute2's order."""
 
+FILE_NR, FILE_NR_PATH = "fs.file-nr", "/proc/sys/fs/file-nr"
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
      "syn_queue_limit", "qlen_young", "netid"]
@@ -116,8 +119,10 @@ class Views:
         stack: Stack,
         call: Callable[[Callable[[], Any]], Any],
         bytes_in_pairs: Callable[[], PairBytes] = dict,
+        limits: FileLimits | None = None,
     ) -> None:
         """``call`` runs a function of the stack with fresh time (``InlineRuntime.call``)."""
+        self._limits = limits or FileLimits(stack)
         self._bytes_in_pairs = bytes_in_pairs
         self._stack = stack
         self._call = call
@@ -143,6 +148,7 @@ class Views:
             CatRequest: self._cat,
             SysctlRequest: self._sysctl,
             SysctlWriteRequest: self._sysctl_write,
+            UlimitRequest: self._ulimit,
         }
 
     def answer(self, request: AnyRequest) -> Iterator[bytes]:
@@ -225,7 +231,7 @@ class Views:
     def _tcp_metrics_delete(self, request: TcpMetricsDelete) -> Iterator[Row]:
         metrics = self._stack.tcp.metrics
         if not request.address:
-            metrics.blocks.clear()
+            metrics.clear()
         elif not metrics.delete(parse_ipv4(request.address)):
             raise LookupError(os.strerror(errno.ESRCH))
         return iter(())
@@ -288,18 +294,29 @@ class Views:
             raise LookupError(os.strerror(error.errno or 0)) from None
 
     def _cat(self, request: CatRequest) -> Iterator[Row]:
+        if request.path == FILE_NR_PATH:
+            return iter([LineRow(self._limits.file_nr())])
         return (LineRow(line) for line in proc_lines(self._stack, request.path))
+
+    def _ulimit(self, request: UlimitRequest) -> Iterator[Row]:
+        if request.soft is not None or request.hard is not None:
+            self._limits.set_rlimit(request.pid, request.soft, request.hard)
+        limits = self._limits.rlimit(request.pid)
+        yield from (ValueRow(name, str(value)) for name, value in limits._asdict().items())
 
     def _sysctl(self, request: SysctlRequest) -> Iterator[Row]:
         config = self._stack.config
         affinity = AFFINITY_NAME.fullmatch(request.name)
         if affinity is not None:
             yield ValueRow(request.name, read_affinity(self._stack, int(affinity[1])))
+        elif request.name == FILE_NR:
+            yield ValueRow(FILE_NR, self._limits.file_nr())
         elif is_sysfs(request.name):
             yield ValueRow(request.name, sysfs_read(self._stack, request.name))
         elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
+            yield ValueRow(FILE_NR, self._limits.file_nr())
             yield from (ValueRow(name, value) for name, value in sysctl_values(config))
 
     def _sysctl_write(self, request: SysctlWriteRequest) -> Iterator[Row]:
@@ -358,12 +375,12 @@ def tcp_metrics_row(saddr: int, daddr: int, block: TcpMetricsBlock, now_us: int)
     return TcpMetricsRow(
         format_ipv4(daddr),
         format_ipv4(saddr),
-        now_us - block.stamp_us,
-        ssthresh=block.ssthresh,
-        cwnd=block.cwnd,
-        reordering=block.reordering,
-        rtt_us=block.rtt >> 3,
-        rttvar_us=block.rttvar >> 2,
+        now_us - block.c.stamp_us,
+        ssthresh=block.c.ssthresh,
+        cwnd=block.c.cwnd,
+        reordering=block.c.reordering,
+        rtt_us=block.c.rtt >> 3,
+        rttvar_us=block.c.rttvar >> 2,
         fo_mss=block.fo_mss,
         fo_syn_drops=block.syn_loss,
         fo_syn_drop_age_us=now_us - block.last_syn_loss_us if block.syn_loss else 0,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ustack.driver.igb_vector import IgbQVector
     from ustack.native.mem import Mem
 
-_FRAME = Struct("=QIHHII")
+_FRAME = Struct("=QIHHII8x")
 """struct us_igb_rx_frame: addr, len, gso_size, gso_segs, ip_summed, rss."""
 _VLAN_HLEN = 4
 

@@ -248,6 +248,26 @@ class DgramSocket:
         sk = self._live()
         return bool(sk.receive_queue or sk.sk_err or sk.shutdown & RCV_SHUTDOWN)
 
+    @property
+    def has_datagram(self) -> bool:
+        """Whether there is one to read."""
+        return bool(self._sk.receive_queue)
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the next call reports an error."""
+        return bool(self._sk.sk_err)
+
+    def report_error(self, error: int) -> None:
+        """Have the next call report ``error``."""
+        self._sk.sk_err = error
+        self._sk.sk_error_report()
+
+    def count_ahead(self, in_hand: Callable[[], int]) -> None:
+        """Count memory that ``in_hand`` tells against SO_RCVBUF: of what was taken ahead of
+        the application's reads."""
+        self._sk.rmem_ahead = in_hand
+
     # Closing.
 
     def shutdown(self, how: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
 from ustack.sock.wait import (
     EPOLLERR,
@@ -32,12 +33,13 @@ from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
 from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
+from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_now, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_send_now, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
@@ -52,6 +54,7 @@ from ustack.tcp.urgent import tcp_at_mark, tcp_recv_urg, tcp_urgent_waits
 from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
+    from ustack.tcp.inbox import TextReader
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
@@ -84,7 +87,7 @@ class InetSocket:
 
     def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
         self._prot = prot
-        self._handle: int = (sk if sk is not None else prot.create()).tp.handle
+        self._handle: int = (sk if sk is not None else prot.create()).handle
         self.closed = False
         self.connecting = False
         """connect() was called and its outcome not yet reported (SS_CONNECTING)."""
@@ -93,11 +96,11 @@ class InetSocket:
     @property
     def _sk(self) -> TcpSock:
         """The protocol's socket, whose object may not exist while it idles."""
-        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        return self._prot.sock_of(self._handle)
 
     @property
     def handle(self) -> int:
-        """The connection's number: the same in all objects for it, until it is closed."""
+        """The connection's number: the same in all objects for it, and never another's."""
         return self._handle
 
     @property
@@ -113,9 +116,20 @@ class InetSocket:
         return self._on_release
 
     def _live(self) -> TcpSock:
-        if self.closed:
+        sk = self._prot.socks.get(self._handle) or self._open()
+        if sk is None or self.closed or sk.orphaned:
             raise socket_error(errno.EBADF)
-        return self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        return sk
+
+    def _open(self) -> TcpSock | None:
+        """Return the protocol's socket unless it was closed, perhaps through another object."""
+        if self.closed:
+            return None
+        try:
+            sk = self._prot.socks.get(self._handle) or tcp_unpark(self._prot, self._handle)
+        except KeyError:
+            return None
+        return None if sk.orphaned else sk
 
     def set_upcall(self, ready: Callable[[InetSocket, int], None] | None) -> None:
         """Have ``ready(socket, events)`` called when something changes; None: no longer.
@@ -126,7 +140,25 @@ class InetSocket:
         take note of the socket, and come back to it when ``poll`` has returned.
         """
         prot = self._prot
-        self._live().upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+        sk = self._live()
+        tcp_withdraw(sk)
+        sk.upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+
+    def set_reader(self, reader: TextReader | None) -> None:
+        """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
+
+        What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
+        received as ever; it lies behind what was handed over before.
+        """
+        sk = self._live()
+        if reader is None:
+            self._prot.inbox.remove(sk)
+        else:
+            self._prot.inbox.add(sk, reader)
+
+    def pause_reader(self, paused: bool) -> None:
+        """Leave the text in the receive queue for a while, whose window then closes."""
+        self._live().tp.inbox = not paused
 
     # Opening.
 
@@ -167,7 +199,9 @@ class InetSocket:
 
     def count_ahead(self, in_hand: Callable[[], int]) -> None:
         """Have connections that were accepted ahead of their application count as waiting."""
-        listen_queues(self._live()).in_hand = in_hand
+        sk = self._live()
+        tcp_withdraw(sk)
+        listen_queues(sk).in_hand = in_hand
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).
@@ -198,7 +232,10 @@ class InetSocket:
             raise socket_error(errno.ECONNREFUSED if port == 0 else errno.EINVAL)
         if sk.tp.iss:
             sk.reset()
-        tcp_v4_connect(sk, addr, port)
+        if sk.prot.trace_connect.on:
+            _traced_connect(sk, addr, port)
+        else:
+            tcp_v4_connect(sk, addr, port)
         self.connecting = True
         if sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return
@@ -229,9 +266,14 @@ class InetSocket:
         if flags & ~SEND_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
         sk = self._live()
-        if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+        if self.connecting and sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
+
+    def send_now(self, data: bytes) -> int:
+        """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
+        sk = self._prot.socks.get(self._handle)
+        return 0 if sk is None else tcp_send_now(sk, data)
 
     def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
         """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).
@@ -360,6 +402,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
+    def recv_now(self, n: int) -> bytes:
+        """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
+        sk = self._prot.socks.get(self._handle)
+        return b"" if sk is None else tcp_recv_now(sk, n)
+
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
@@ -423,10 +470,12 @@ class InetSocket:
         """
         if self.closed:
             return
-        sk = self._sk
         for release in tuple(self._on_release or ()):
             release(self)
+        sk = self._open()
         self.closed = True
+        if sk is None:
+            return
         tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem
         if mem.lent:
@@ -436,9 +485,17 @@ class InetSocket:
 
     def poll(self) -> int:
         """Return the poll events that are true now (tcp_poll)."""
-        if self.closed:
+        sk = self._prot.socks.get(self._handle) or self._open()
+        if sk is not None and not sk.sk_err:
+            plain: int = lib.us_tcp_poll(sk.prot.fast.ptr, sk.tp)
+            if plain >= 0:
+                return plain
+        return self._poll(self._open())
+
+    def _poll(self, sk: TcpSock | None) -> int:
+        """Do without C what ``poll`` does; None: it is closed."""
+        if sk is None:
             return EPOLLERR | EPOLLHUP
-        sk = self._sk
         tp = sk.tp
         state = tp.state
         if state == TCP_LISTEN:
@@ -507,4 +564,14 @@ class InetSocket:
     @property
     def established(self) -> bool:
         """Whether the connection is ESTABLISHED."""
-        return not self.closed and self._sk.tp.state == TCP_ESTABLISHED
+        sk = self._open()
+        return sk is not None and sk.tp.state == TCP_ESTABLISHED
+
+
+def _traced_connect(sk: TcpSock, addr: int, port: int) -> None:
+    fine_us = sk.prot.clock.fine_us
+    began_us = fine_us()
+    try:
+        tcp_v4_connect(sk, addr, port)
+    finally:
+        sk.prot.trace_connect(fine_us() - began_us)

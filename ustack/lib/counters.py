@@ -166,6 +166,7 @@ class TcpExtMib:
     TCPLossProbeRecovery: int = 0
     TCPRenoRecoveryFail: int = 0
     TCPSackRecoveryFail: int = 0
+    TCPRcvCollapsed: int = 0
     TCPDSACKOldSent: int = 0
     TCPDSACKOfoSent: int = 0
     TCPDSACKRecv: int = 0
@@ -183,6 +184,8 @@ class TcpExtMib:
     TCPMD5Failure: int = 0
     TCPSackMerged: int = 0
     TCPAbortOnLinger: int = 0
+    TCPMemoryPressures: int = 0
+    TCPMemoryPressuresChrono: int = 0
     TCPFastOpenActive: int = 0
     TCPFastOpenActiveFail: int = 0
     TCPTimeWaitOverflow: int = 0
@@ -232,7 +235,10 @@ class TcpExtMib:
 
 @dataclass(slots=True)
 class UstackMib:
-    """What Linux does without counting it; ``ustack nstat`` knows it by the bare name."""
+    """What Linux 6 does not count; ``ustack nstat`` knows it by the bare name."""
+
+    PAWSPassive: int = 0
+    """SYNs that linux-3.10 has refused for their timestamp (tcp_tw_recycle)."""
 
     ConnectPortProbes: int = 0
     """Local ports that connect() has looked at (the loop of __inet_hash_connect)."""

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 PROBE_NUM = 3
 """RFC 5227 §1.1: probes before an address counts as free."""
-PROBE_INTERVAL_US = 250_000
+PROBE_INTERVAL_US = 100_000
 """Between two probes; the RFC's 1 to 2 s is for links slower than a TAP."""
 DEFEND_INTERVAL_US = 10_000_000
 """RFC 5227 §1.1: least time between two defences of one address."""
-PROBE_WAIT_US = 500_000
+PROBE_WAIT_US = 200_000
 """From the last probe to the verdict."""
 
 

@@ -58,6 +58,12 @@ class us_bictcp:
     curr_rtt_us: int
     sample_cnt: int
 
+class us_bind_share:
+    count: int
+    next: int
+    port: int
+    is_emptied: int
+
 class us_bq:
     head: int
     tail: int
@@ -153,6 +159,7 @@ class us_igb_rx_frame:
     gso_segs: int
     ip_summed: int
     rss: int
+    large: us_igb_rx_buffer
 
 class us_igb_rx_ring:
     mem: us_mem
@@ -217,6 +224,8 @@ class us_mem: ...
 
 class us_nic: ...
 
+class us_reqsk_hash: ...
+
 class us_request_sock:
     loc_addr: int
     rmt_addr: int
@@ -240,8 +249,15 @@ class us_request_sock:
     num_timeout: int
     syn_tos: int
     acked: int
+    in_table: int
+    tsoffset: int
+    generation: int
     snt_synack_us: int
     expires_us: int
+    last_oow_ack_us: int
+    timer: us_timer
+    hash_next: us_request_sock
+    listen: us_tcp_listen
 
 class us_slabinfo:
     active_objs: int
@@ -258,23 +274,36 @@ class us_tcp_dst:
     genid: int
     mtu: int
     gso_max_size: int
+    saddr: int
+    daddr: int
     ttl: int
+    refs: int
+    metrics: us_tcp_metrics
+    is_linked: int
+    next: us_tcp_dst
 
 class us_tcp_ehash: ...
 
 class us_tcp_event:
     handle: int
-    generation: int
     what: int
     pkts_acked: int
     prior_packets: int
-    unused: int
     rtt_us: int
 
 class us_tcp_fast:
     mem: us_mem
     ehash: us_tcp_ehash
     wheel: us_timer_wheel
+    tcp_cache: us_kmem_cache
+    bictcp_cache: us_kmem_cache
+    request_cache: us_kmem_cache
+    requests: us_reqsk_hash
+    reqsk_timers: us_timer_wheel
+    shares: us_bind_share
+    nshares: int
+    free_shares: int
+    emptied_shares: int
     now_us: int
     on: int
     may_xmit: int
@@ -289,14 +318,67 @@ class us_tcp_fast:
     moderate_rcvbuf: int
     rmem_max: int
     pingpong_thresh: int
+    timestamps: int
+    sack: int
+    window_scaling: int
+    syncookies: int
+    max_syn_backlog: int
+    min_snd_mss: int
+    app_win: int
+    reordering: int
+    init_cwnd: int
+    tw_count: int
+    mem_limits: Any
+    memory_pressure: int
+    ofo_pages: int
     min_rtt_wlen_us: int
+    orphans: int
+    max_orphans: int
+    no_metrics_save: int
+    no_ssthresh_metrics_save: int
     genid: int
+    generation: int
     gro: int
+    hold: int
     doorbell: int
     batch: int
     nevents: int
     events: Any
+    inbox: Any
+    inbox_size: int
+    nletters: int
+    letters: Any
     mib: us_tcp_mib
+    secret: Any
+    dsts: Any
+    offers: Any
+
+class us_tcp_letter:
+    generation: int
+    start: int
+    end: int
+
+class us_tcp_listen:
+    tp: us_tcp_sock
+    max_ack_backlog: int
+    qlen: int
+    young: int
+    accept_len: int
+    accept_head: int
+    accept_size: int
+    accept_queue: Any
+    punt_batch: int
+
+class us_tcp_metrics:
+    stamp_us: int
+    saddr: int
+    daddr: int
+    rtt: int
+    rttvar: int
+    ssthresh: int
+    cwnd: int
+    reordering: int
+    forgotten: int
 
 class us_tcp_mib:
     InReceives: int
@@ -316,9 +398,16 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    PassiveOpens: int
+    CurrEstab: int
     fast_rx: int
     punted: int
     fast_tx: int
+
+class us_tcp_offer:
+    child: us_tcp_sock
+    listen: us_tcp_listen
+    next: us_tcp_offer
 
 class us_tcp_sock:
     rcv_nxt: int
@@ -375,6 +464,7 @@ class us_tcp_sock:
     rcvbuf_locked: int
     sndbuf_locked: int
     nospace: int
+    inbox: int
     ca_kind: int
     syn_fastopen: int
     srtt_us: int
@@ -419,6 +509,8 @@ class us_tcp_sock:
     tos: int
     ttl: int
     is_hashed: int
+    done: int
+    dead: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq
@@ -444,8 +536,8 @@ class us_tcp_sock:
     hash_next: us_tcp_sock
     dst: us_tcp_dst
     bictcp: us_bictcp
-    hash: int
-    handle: int
+    bind_share: int
+    place: int
     segs_in: int
     segs_out: int
     data_segs_in: int
@@ -484,6 +576,7 @@ class us_timewait_sock:
     tstamp_ok: int
     rcv_wscale: int
     tos: int
+    bind_share: int
 
 class us_tx_acked:
     first_us: int
@@ -523,6 +616,7 @@ class us_xmit_queue:
     bytes: int
 
 class Lib:
+    US_BQ_HEADER: int
     US_DMA_MAPPED: int
     US_E1000_ADVTXD_DCMD_DEXT: int
     US_E1000_ADVTXD_DCMD_EOP: int
@@ -621,13 +715,18 @@ class Lib:
     US_TCP_CA_CUBIC: int
     US_TCP_CA_PYTHON: int
     US_TCP_CA_RENO: int
+    US_TCP_DST_BUCKETS: int
+    US_TCP_EV_ACCEPT: int
     US_TCP_EV_ACK: int
     US_TCP_EV_ACKED: int
     US_TCP_EV_DELACK_TIMER: int
+    US_TCP_EV_FIN: int
     US_TCP_EV_READABLE: int
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
     US_TCP_EV_XMIT: int
+    US_TCP_LETTERS: int
+    US_TCP_OFFER_BUCKETS: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
     US_TCP_SLOW_MTUP: int
@@ -647,10 +746,20 @@ class Lib:
     US_VNET_HDR_LEN: int
     US_WAIT_FD: int
     US_WAIT_WAKEFD: int
+    def us_acceptq_add(self, listen: Any, handle: int, /) -> int: ...
+    def us_acceptq_at(self, listen: Any, index: int, /) -> int: ...
+    def us_acceptq_remove(self, listen: Any, /) -> int: ...
     def us_alloc_pages(self, mem: Any, order: int, /) -> int: ...
+    def us_bind_share_alloc(self, fast: Any, port: int, /) -> int: ...
+    def us_bind_share_emptied(self, fast: Any, /) -> int: ...
+    def us_bind_share_free(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_get(self, fast: Any, index: int, /) -> None: ...
+    def us_bind_share_put(self, fast: Any, index: int, /) -> None: ...
     def us_bq_alloc_chunk(self, mem: Any, want: int, room: Any, /) -> int: ...
     def us_bq_append(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
+    def us_bq_append_block(self, mem: Any, bq: Any, block: int, skip: int, len: int, /) -> int: ...
     def us_bq_append_chunk(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
+    def us_bq_append_forced(self, mem: Any, bq: Any, src: Any, len: int, /) -> int: ...
     def us_bq_append_ref(self, mem: Any, bq: Any, addr: int, len: int, /) -> int: ...
     def us_bq_drop(self, mem: Any, bq: Any, len: int, /) -> int: ...
     def us_bq_frags(self, mem: Any, bq: Any, off: int, len: int, frags: Any, max: int, /) -> int: ...
@@ -692,6 +801,9 @@ class Lib:
     def us_mem_fail_alloc(self, mem: Any, count: int, /) -> None: ...
     def us_mem_fail_alloc_left(self, mem: Any, /) -> int: ...
     def us_mem_free_pages(self, mem: Any, /) -> int: ...
+    def us_mem_min_free(self, mem: Any, /) -> int: ...
+    def us_mem_queue_pages(self, mem: Any, /) -> int: ...
+    def us_mem_set_min_free(self, mem: Any, pages: int, /) -> None: ...
     def us_mem_size(self, mem: Any, /) -> int: ...
     def us_mod_timer(self, wheel: Any, timer: Any, expires_us: int, /) -> None: ...
     def us_nic_attach(self, nic: Any, fd: int, vnet_hdr_len: int, /) -> None: ...
@@ -716,20 +828,38 @@ class Lib:
     def us_nic_write_tdt(self, nic: Any, queue: int, tail: int, /) -> int: ...
     def us_page_refcount(self, mem: Any, addr: int, /) -> int: ...
     def us_put_page(self, mem: Any, addr: int, /) -> int: ...
+    def us_reqsk_expired(self, fast: Any, /) -> us_request_sock: ...
+    def us_reqsk_list(self, fast: Any, listen: Any, out: Any, max: int, /) -> int: ...
+    def us_reqsk_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_request_sock: ...
+    def us_reqsk_queue_add(self, fast: Any, listen: Any, req: Any, /) -> None: ...
+    def us_reqsk_queue_remove(self, fast: Any, req: Any, /) -> None: ...
+    def us_reqsk_rearm(self, fast: Any, req: Any, /) -> None: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
+    def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...
+    def us_tcp_dst_link(self, fast: Any, dst: Any, /) -> None: ...
+    def us_tcp_dst_lookup(self, fast: Any, saddr: int, daddr: int, /) -> us_tcp_dst: ...
+    def us_tcp_dst_unlink(self, fast: Any, dst: Any, /) -> None: ...
     def us_tcp_fast_create(self, mem: Any, key16: Any, /) -> us_tcp_fast: ...
     def us_tcp_fast_destroy(self, fast: Any, /) -> None: ...
     def us_tcp_fast_rx(self, fast: Any, mac: Any, frames: Any, count: int, /) -> int: ...
     def us_tcp_forget_timers(self, fast: Any, tp: Any, /) -> None: ...
-    def us_tcp_handle(self, fast: Any, tp: Any, /) -> int: ...
+    def us_tcp_handle(self, tp: Any, /) -> int: ...
     def us_tcp_hash(self, fast: Any, tp: Any, /) -> None: ...
     def us_tcp_hashed(self, fast: Any, /) -> int: ...
     def us_tcp_list(self, fast: Any, handles: Any, max: int, /) -> int: ...
+    def us_tcp_listen_create(self, tp: Any, /) -> us_tcp_listen: ...
+    def us_tcp_listen_destroy(self, listen: Any, /) -> None: ...
     def us_tcp_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> int: ...
+    def us_tcp_memory_allocated(self, fast: Any, /) -> int: ...
     def us_tcp_next_timer_us(self, fast: Any, /) -> int: ...
+    def us_tcp_offer_add(self, fast: Any, offer: Any, /) -> None: ...
+    def us_tcp_offer_lookup(self, fast: Any, saddr: int, sport: int, /) -> us_tcp_offer: ...
+    def us_tcp_offer_remove(self, fast: Any, offer: Any, /) -> None: ...
+    def us_tcp_place(self, fast: Any, tp: Any, /) -> int: ...
+    def us_tcp_poll(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...

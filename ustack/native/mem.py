@@ -7,6 +7,7 @@ A buddy allocator (orders 0 to 10) hands out its pages; addresses are offsets in
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 from ustack.native.lib import ffi, lib
@@ -19,6 +20,11 @@ NO_PAGE: int = lib.US_NO_PAGE
 """The address that no page has."""
 DMA_MAPPED: int = lib.US_DMA_MAPPED
 """The bit of addresses of memory that is not the arena's (``Mem.dma_map``)."""
+
+
+def min_free_pages(arena_bytes: int) -> int:
+    """Return how much of an arena is kept back, by Linux's rule (init_per_zone_wmark_min)."""
+    return isqrt(16 * (arena_bytes >> 10)) * 1024 // PAGE_SIZE
 
 
 class Mem:
@@ -123,6 +129,19 @@ class Mem:
         """Pages that are not allocated; page 0 never is."""
         count: int = lib.us_mem_free_pages(self.ptr)
         return count
+
+    @property
+    def min_free(self) -> int:
+        """Pages that byte queues leave free, and slabs half of them (min_free_kbytes).
+
+        Rings, frames on their way and text that its reader has nothing else of may have them.
+        """
+        count: int = lib.us_mem_min_free(self.ptr)
+        return count
+
+    @min_free.setter
+    def min_free(self, pages: int) -> None:
+        lib.us_mem_set_min_free(self.ptr, pages)
 
     def buddyinfo(self) -> list[int]:
         """Return the number of free blocks of each order, as /proc/buddyinfo does."""

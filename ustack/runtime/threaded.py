@@ -21,7 +21,7 @@ from ustack.runtime.clock import monotonic_us
 from ustack.runtime.hostfiles import HostFile, HostFiles
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
-from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
+from ustack.runtime.wires import SPINS_PER_US, Doorbell, Spin, WireSet
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -77,7 +77,7 @@ class ThreadedRuntime:
         self._wires = WireSet(stack.filenos())
         self._host: HostFiles | None = None
         """The kernel's descriptors that eventpolls watch, once one does."""
-        self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
+        self._bell = Doorbell(Spin(least=busy_poll_us * SPINS_PER_US))
         self._background = BackgroundThread(self)
         self._background.start()
         guard(self)
@@ -93,6 +93,28 @@ class ThreadedRuntime:
             OSError: ENETDOWN: the runtime is closed; otherwise whatever ``fn`` raises.
         """
         result: T = self._call_locked(fn, args)
+        if self.interrupted:
+            self._raise_interrupt()
+        return result
+
+    @protected
+    def call_now(self, fn: Callable[[Any], T], arg: Any) -> T | None:
+        """Run a short call into the core, if nobody else is in it: what ``call`` does, but quick.
+
+        Returns:
+            What ``fn`` returns; None: it was not called, and ``call`` or ``wait_for`` will wait
+            for the lock, or tell why not.
+        """
+        if self.closed or not self._lock.acquire(False):
+            return None
+        try:
+            if self.closed:
+                return None
+            self._clock.now_us = monotonic_us()
+            result = fn(arg)
+            self._flush()
+        finally:
+            self._lock.release()
         if self.interrupted:
             self._raise_interrupt()
         return result
@@ -332,6 +354,7 @@ class ThreadedRuntime:
             self._lock.acquire()
             waiter.asleep = False
             self._clock.now_us = monotonic_us()
+            waiter.runs(now_us, self._clock.now_us)
             if self._leader is waiter:
                 self._asleep_until_us = NOBODY_SLEEPS_US
 
@@ -341,7 +364,8 @@ class ThreadedRuntime:
         turn.acquire()
         waiter.asleep = True
         self._sleepers[waiter] = None
-        timeout_us = -1 if deadline_us is None else max(0, deadline_us - self._clock.now_us)
+        now_us = self._clock.now_us
+        timeout_us = -1 if deadline_us is None else max(0, deadline_us - now_us)
         self._lock.release()
         try:
             self._sleep_on_turn(turn, timeout_us)
@@ -354,6 +378,7 @@ class ThreadedRuntime:
             waiter.asleep = False
             waiter.turn = None
             self._clock.now_us = monotonic_us()
+            waiter.runs(now_us, self._clock.now_us)
 
     @exposed
     def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int) -> None:

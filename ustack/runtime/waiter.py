@@ -9,6 +9,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any, Final, Protocol
 
+from ustack.lib.trace import TracePoint
+from ustack.runtime.clock import monotonic_us
 from ustack.runtime.wires import Doorbell
 from ustack.sock.wait import WaitEntry, WaitQueue
 
@@ -41,17 +43,20 @@ class Waitable(Protocol):
 class Crew:
     """What the waiters of one runtime share."""
 
-    __slots__ = ("roused",)
+    __slots__ = ("roused", "trace_wakeup")
 
     def __init__(self) -> None:
         self.roused = 0
         """Followers that were woken and have not come to the lock yet."""
+        self.trace_wakeup = TracePoint("wakeup")
+        """A thread runs that another has woken: microseconds since it went to sleep, and since
+        it was woken."""
 
 
 class Waiter:
     """One thread, for the length of one blocking call."""
 
-    __slots__ = ("asleep", "bell", "crew", "entry", "events", "fired", "turn")
+    __slots__ = ("asleep", "bell", "crew", "entry", "events", "fired", "roused_us", "turn")
 
     def __init__(self, crew: Crew, bell: Doorbell, *, exclusive: bool = False) -> None:
         self.crew = crew
@@ -62,6 +67,8 @@ class Waiter:
         self.fired = False
         """The wait queue has woken it; it has not yet tried again."""
         self.asleep = False
+        self.roused_us = 0
+        """When it was woken, while somebody wants to know."""
         self.turn: Lock | None = None
         """Held while it sleeps as a follower; None while it leads."""
 
@@ -79,8 +86,16 @@ class Waiter:
         if not self.asleep:
             return
         self.asleep = False
+        if self.crew.trace_wakeup.on:
+            self.roused_us = monotonic_us()
         if self.turn is not None:
             self.crew.roused += 1
             self.turn.release()
         else:
             self.bell.ring()
+
+    def runs(self, slept_us: int, now_us: int) -> None:
+        """It sleeps no more, since ``slept_us`` as it did: tell who listens, if it was woken."""
+        if self.roused_us:
+            self.crew.trace_wakeup(now_us - slept_us, now_us - self.roused_us)
+            self.roused_us = 0

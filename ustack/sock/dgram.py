@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ustack.ipv4.datagram import IP_PMTUDISC_WANT, IpCookie
@@ -90,8 +91,8 @@ class DgramSock(Sock):
     __slots__ = (
         "addr_locked", "connected", "daddr", "dport", "drops", "error_queue", "hdrincl", "ip",
         "net", "no_check_tx", "pktinfo", "pmtudisc", "port_locked", "protocol", "rcv_saddr",
-        "rcvbuf", "rcvlowat", "receive_queue", "recverr", "recvtos", "recvttl", "rmem_alloc",
-        "saddr", "shutdown", "sk_broadcast", "sndbuf", "sport", "tos", "ttl",
+        "rcvbuf", "rcvlowat", "receive_queue", "recverr", "recvtos", "recvttl", "rmem_ahead",
+        "rmem_alloc", "saddr", "shutdown", "sk_broadcast", "sndbuf", "sport", "tos", "ttl",
     )  # fmt: skip
 
     def __init__(self, net: Net, ip: Ipv4, protocol: int) -> None:
@@ -116,6 +117,8 @@ class DgramSock(Sock):
         self.receive_queue: deque[Datagram] = deque()
         self.rmem_alloc = 0
         """Bytes that the receive queue occupies."""
+        self.rmem_ahead: Callable[[], int] | None = None
+        """Tells what datagrams occupy that are no longer in the queue, but not read either."""
         self.rcvbuf = net.config.core.rmem_default
         self.sndbuf = net.config.core.wmem_default
         self.rcvlowat = 1
@@ -168,12 +171,18 @@ class DgramSock(Sock):
         return IpCookie(self.saddr, self.tos, self.ttl, self.pmtudisc, self.sk_broadcast)
 
 
+def sk_rmem_alloc_get(sk: DgramSock) -> int:
+    """Return the bytes that count against SO_RCVBUF."""
+    return sk.rmem_alloc + (sk.rmem_ahead() if sk.rmem_ahead is not None else 0)
+
+
 def sock_queue_rcv_skb(sk: DgramSock, datagram: Datagram) -> bool:
     """Queue what has come; return whether there was room (__udp_enqueue_schedule_skb).
 
     An empty queue takes one datagram, however small the buffer is.
     """
-    if sk.rmem_alloc and sk.rmem_alloc + datagram.truesize > sk.rcvbuf:
+    rmem = sk.rmem_alloc if sk.rmem_ahead is None else sk_rmem_alloc_get(sk)
+    if rmem and rmem + datagram.truesize > sk.rcvbuf:
         sk.drops += 1
         return False
     sk.rmem_alloc += datagram.truesize

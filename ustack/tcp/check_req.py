@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_add, seq_diff
+from ustack.native.lib import lib
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.child import tcp_v4_syn_recv_sock
 from ustack.tcp.close import tcp_reset
 from ustack.tcp.fastopen import reqsk_fastopen_remove
 from ustack.tcp.md5 import tcp_md5_do_lookup
+from ustack.tcp.offer import tcp_offer
 from ustack.tcp.request_sock import (
     RequestSock,
     reqsk_drop,
@@ -50,7 +52,7 @@ def tcp_check_req(request: RequestSock, seg: Segment) -> TcpSock | DropReason | 
     reason = _out_of_window(request, seg)
     if reason is not None:
         return reason
-    if seg.flags & RST and seg.seq != req.rcv_nxt and request.chain is None:
+    if seg.flags & RST and seg.seq != req.rcv_nxt and not req.in_table:
         if not _answered_lately(request, seg):
             _send_request_ack(request, seg)  # RFC 5961 §3.2; 3.10 believes it
         return DropReason.TCP_RESET
@@ -103,10 +105,8 @@ def _repeated_syn(request: RequestSock, seg: Segment) -> DropReason | None:
         return None
     if not _answered_lately(request, seg):
         tcp_rtx_synack(request)
-        expires_us = prot.clock.now_us + reqsk_timeout_us(req)
-        req.expires_us = expires_us
-        if request.timer is not None and request.timer.pending:
-            prot.timers.mod_timer(request.timer, expires_us)
+        req.expires_us = prot.clock.now_us + reqsk_timeout_us(req)
+        lib.us_reqsk_rearm(prot.fast.ptr, req)
     return DropReason.TCP_INVALID_SYN
 
 
@@ -132,7 +132,7 @@ def _out_of_window(request: RequestSock, seg: Segment) -> DropReason | None:
 def _tsecr_reject(request: RequestSock, seg: Segment) -> bool:
     """Whether the segment echoes a timestamp that no SYN-ACK had (linux-6, since 6.14)."""
     req = request.req
-    if request.sk is not None or request.chain is not None:
+    if request.sk is not None or request.req.in_table:
         return False
     if not req.tstamp_ok or seg.tsval is None or not seg.tsecr:
         return False
@@ -162,7 +162,7 @@ def _answered_lately(request: RequestSock, seg: Segment) -> bool:
     """Limit answers to segments that do not fit, and count what goes without."""
     prot = request.prot
     limit_us = prot.config.tcp_invalid_ratelimit_us
-    limited = tcp_oow_rate_limited(request, prot.clock.now_us, seg, limit_us)
+    limited = tcp_oow_rate_limited(request.req, prot.clock.now_us, seg, limit_us)
     prot.mib_ext.TCPACKSkippedSynRecv += limited
     return limited
 
@@ -172,7 +172,7 @@ def _send_request_ack(request: RequestSock, seg: Segment) -> None:
     req = request.req
     options = b""
     if req.tstamp_ok:
-        tsval = request.prot.tcp_time_stamp() + request.tsoffset & SEQ_MASK
+        tsval = request.prot.tcp_time_stamp() + req.tsoffset & SEQ_MASK
         options = tstamp_option(tsval, req.ts_recent)
     key = tcp_md5_do_lookup(request.lsk, seg.saddr)
     if key is not None:
@@ -205,5 +205,6 @@ def _make_child(request: RequestSock, seg: Segment) -> TcpSock | DropReason:
         req.acked = 1
         return child
     reqsk_drop(request)
-    queues.accept_queue.append(child.tp.handle)
+    queues.accept_queue.append(child.handle)
+    tcp_offer(request.lsk, child)
     return child

@@ -62,12 +62,15 @@ def tcp_v4_syn_recv_sock(
         prot.mib_ext.ListenDrops += 1
         return DropReason.NOMEM
     if established:
-        if request.req.snt_synack_us:
-            rtt_us = prot.clock.now_us - request.req.snt_synack_us
+        sent_us = request.req.snt_synack_us
+        if sent_us and not request.req.num_retrans:
+            rtt_us = prot.clock.now_us - sent_us
             tcp_ack_update_rtt(child, rtt_us, rtt_us)
         child.tp.delivered = 1  # the SYN-ACK
         child.set_state(TcpEvent.RCV_ACK_OF_SYN)
         tcp_init_transfer(child)
+        if prot.trace_handshake.on and sent_us:
+            prot.trace_handshake(child, sent_us)
     return child
 
 
@@ -100,9 +103,9 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     if lsk.pacing is not None:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
-    tp.inet_id = prot.rng.getrandbits(16)
+    tp.inet_id = prot.secure_ip_id(tp)
     prot.ehash.insert(child)
-    child.bind_bucket = bind_bucket_share(prot, child, tp.sport)
+    child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
@@ -129,7 +132,7 @@ def _copy_request(child: TcpSock, request: RequestSock) -> None:
     tp.ecn_flags = req.ecn_ok  # TCP_ECN_OK
     tp.ts_recent = req.ts_recent
     tp.ts_recent_stamp_us = request.prot.clock.now_us
-    tp.tsoffset = request.tsoffset
+    tp.tsoffset = req.tsoffset
     tp.total_retrans = req.num_retrans
     tp.segs_in = 1  # the SYN
     tp.ack_lrcvtime_us = tp.ts_recent_stamp_us

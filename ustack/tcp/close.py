@@ -14,6 +14,7 @@ from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.fastopen import reqsk_fastopen_remove, tcp_fastopen_request
 from ustack.tcp.fastopen_blackhole import tcp_fastopen_active_disable_ofo_check
+from ustack.tcp.mem import tcp_out_of_memory
 from ustack.tcp.output import tcp_send_fin
 from ustack.tcp.rmem import tcp_ofo_purge
 from ustack.tcp.states import (
@@ -31,7 +32,6 @@ from ustack.tcp.timer import tcp_clear_xmit_timers
 from ustack.tcp.transmit import tcp_send_active_reset
 
 if TYPE_CHECKING:
-    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 
@@ -89,9 +89,14 @@ def tcp_write_err(sk: TcpSock) -> None:
     tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
 
 
-def tcp_too_many_orphans(prot: TcpProt, shift: int = 0) -> bool:
-    """Whether orphans are more than tcp_max_orphans, each counted ``1 << shift`` times."""
-    return prot.orphan_count << shift > prot.config.tcp_max_orphans
+def tcp_check_oom(sk: TcpSock, shift: int = 0) -> bool:
+    """Whether an orphan must give way (tcp_check_oom).
+
+    Orphans are more than tcp_max_orphans, each counted ``1 << shift`` times, or TCP holds more
+    than tcp_mem lets it and this one has its part in that.
+    """
+    prot = sk.prot
+    return prot.orphan_count << shift > prot.config.tcp_max_orphans or tcp_out_of_memory(sk)
 
 
 def tcp_reset(sk: TcpSock) -> None:

@@ -21,6 +21,7 @@ from ustack.tcp.request_sock import (
     tcp_openreq_init_rwin,
     tcp_send_synack,
 )
+from ustack.tcp.tw_recycle import tcp_recycles, tcp_syn_is_old
 from ustack.wire.tcp import TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def tcp_conn_request(lsk: TcpSock, seg: Segment, isn: int = 0) -> DropReason | N
 
     Returns:
         None, or why the SYN was dropped: TCP_REQQ_FULL, TCP_LISTEN_OVERFLOW (ListenOverflows
-        counts it), NOMEM, IP_OUTNOROUTES. ListenDrops counts each of them.
+        counts it), NOMEM, IP_OUTNOROUTES, TCP_RFC7323_PAWS. ListenDrops counts each of them.
     """
     reason = _conn_request(lsk, seg, isn)
     if reason is not None:
@@ -63,6 +64,9 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
     if rt is None:
         return DropReason.IP_OUTNOROUTES
+    if not (isn or want_cookie) and tcp_recycles(prot) and tcp_syn_is_old(prot, seg):
+        prot.mib_ustack.PAWSPassive += 1
+        return DropReason.TCP_RFC7323_PAWS
     if (
         not (isn or want_cookie)
         and _last_quarter_is_left(prot, len(queues.syn_queue))
@@ -86,8 +90,9 @@ def _conn_request(lsk: TcpSock, seg: Segment, isn: int) -> DropReason | None:
     if child is None:
         inet_csk_reqsk_queue_hash_add(request)
     tcp_send_synack(request, fastopen=cookie)
+    prot.fast.begin_by(rt)
     if child is not None:
-        queues.accept_queue.append(child.tp.handle)
+        queues.accept_queue.append(child.handle)
         lsk.sk_data_ready()
     return None
 
@@ -134,7 +139,7 @@ def _take_options(request: RequestSock, seg: Segment, config: TcpConfig) -> None
     if seg.tsval is not None and config.tcp_timestamps:
         req.tstamp_ok = 1
         req.ts_recent = seg.tsval
-        request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
+        req.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     req.sack_ok = seg.sack_ok and config.tcp_sack
     req.ecn_ok = tcp_ecn_create_request(request.lsk, seg)
     if seg.wscale is not None and config.tcp_window_scaling:

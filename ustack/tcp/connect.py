@@ -45,6 +45,7 @@ from ustack.tcp.transmit import (
     tcp_transmit_skb,
     tcp_v4_send_reset,
 )
+from ustack.tcp.tw_recycle import tcp_fetch_timewait_stamp, tcp_recycles
 from ustack.tcp.window import tcp_initial_clamp, tcp_select_initial_window
 from ustack.wire.tcp import ACK, ECE, IPV4_TCP_HEADERS, RST, SYN, syn_options
 
@@ -82,6 +83,8 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
         tp.saddr = tp.daddr = tp.dport = 0
         raise
     sk.set_dst(rt)
+    if tcp_recycles(prot):
+        tcp_fetch_timewait_stamp(sk)
     tp.inet_id = prot.rng.getrandbits(16)
     tp.iss = tp.write_seq or prot.secure_tcp_seq(tp.saddr, daddr, tp.sport, dport)
     tp.tsoffset = prot.secure_ts_offset(tp.saddr, daddr)
@@ -270,6 +273,8 @@ def _take_syn(sk: TcpSock, seg: Segment) -> None:
 def tcp_finish_connect(sk: TcpSock) -> None:
     """SYN_SENT is over: ESTABLISHED, writers may write (tcp_finish_connect)."""
     sk.set_state(TcpEvent.RCV_SYN_ACK)
+    if sk.prot.trace_handshake.on:
+        sk.prot.trace_handshake(sk, sk.tp.retrans_stamp_us)
     sk.tp.ack_lrcvtime_us = sk.prot.clock.now_us
     tcp_init_transfer(sk)
     sk.sk_state_change()

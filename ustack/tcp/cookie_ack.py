@@ -62,14 +62,14 @@ def _tcp_get_cookie_sock(
 ) -> TcpSock | DropReason | None:
     lsk = request.lsk
     assert lsk.listen is not None
-    request.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
+    request.req.tsoffset = request.prot.secure_ts_offset(seg.daddr, seg.saddr)
     if not cookie_timestamp_decode(request, seg):
         return None
     if not _cookie_request_init(request, seg, mss):
         return DropReason.IP_OUTNOROUTES
     child = tcp_v4_syn_recv_sock(request, seg)
     if not isinstance(child, DropReason):
-        lsk.listen.accept_queue.append(child.tp.handle)
+        lsk.listen.accept_queue.append(child.handle)
     return child
 
 

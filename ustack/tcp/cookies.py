@@ -112,7 +112,7 @@ def cookie_timestamp_decode(request: RequestSock, seg: Segment) -> bool:
     config = request.prot.config
     if not config.tcp_timestamps:
         return False
-    options = seg.tsecr - (request.tsoffset if seg.tsecr else 0) & SEQ_MASK
+    options = seg.tsecr - (request.req.tsoffset if seg.tsecr else 0) & SEQ_MASK
     req.tstamp_ok = 1
     req.ts_recent = seg.tsval
     req.ecn_ok = bool(options & TS_OPT_ECN)

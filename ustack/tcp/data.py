@@ -17,7 +17,7 @@ from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, tcp_sack_compress_send_ack
 from ustack.tcp.ecn import tcp_ecn_accept_cwr, tcp_ecn_check_ce
 from ustack.tcp.ofo import OutOfOrderQueue, extend
-from ustack.tcp.rmem import tcp_ofo_purge, tcp_try_rmem_schedule
+from ustack.tcp.rmem import tcp_ofo_charge, tcp_ofo_purge, tcp_try_rmem_schedule
 from ustack.tcp.states import TCP_CLOSING, TCP_TIME_WAIT, TcpEvent
 from ustack.tcp.timer import (
     ICSK_ACK_NOMEM,
@@ -149,30 +149,38 @@ def tcp_dsack_extend(sk: TcpSock, seq: int, end_seq: int) -> None:
 def tcp_queue_rcv(sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces) -> bool:
     """Append bytes to the receive queue and advance RCV.NXT; False if there was no room.
 
-    The buffer's size is the limit, and the arena's. Without room the window is closed at once
-    (tcp_select_window) and the reader, who can make some, learns it.
+    The buffer's size is the limit, tcp_mem's and the arena's. Without room the window is closed
+    at once (tcp_select_window) and the reader, who can make some, learns it. One who has nothing
+    to read gets the text all the same, from the pages that are kept back.
     """
     tp = sk.tp
     n = len(payload)
     took = 0
     if tcp_try_rmem_schedule(sk, tp.rcv_nxt, n):
         took = _append(sk, payload)
-        tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
-        tp.bytes_received += took
+    is_short = took < n
+    if is_short:
+        tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOMEM | ICSK_ACK_NOW
+        if not tp.receive_queue.len:
+            took = _append(sk, payload, forced=True)
+    tp.rcv_nxt = tp.rcv_nxt + took & SEQ_MASK
+    tp.bytes_received += took
+    if is_short and not sk.dead:
+        sk.sk_data_ready()
     if took == n:
         return True
     sk.prot.mib_ext.TCPRcvQDrop += 1
-    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOMEM | ICSK_ACK_NOW
-    if not sk.dead:
-        sk.sk_data_ready()
     return False
 
 
-def _append(sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces) -> int:
+def _append(
+    sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces, *, forced: bool = False
+) -> int:
     """Copy into the receive queue; return how many bytes the arena had room for."""
+    append = lib.us_bq_append_forced if forced else lib.us_bq_append
     took = 0
     for piece in payload.pieces if type(payload) is Pieces else (payload,):
-        got = lib.us_bq_append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(piece), len(piece))
+        got = append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(piece), len(piece))
         took += got
         if got != len(piece):
             break
@@ -314,6 +322,7 @@ def tcp_data_queue_ofo(sk: TcpSock, seg: Segment) -> DropReason | None:
         tcp_sack_new_ofo_skb(sk, seg.seq, seg.end_seq)
     if not result.kept:
         return DropReason.TCP_OFOMERGE
+    tcp_ofo_charge(sk)
     if tp.sack_ok:
         tcp_grow_window(sk, len(payload))  # without SACK a changed window is no duplicate ACK
     if not sk.dead:
@@ -343,6 +352,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
             continue
         skip = seq_diff(tp.rcv_nxt, seq)
         data = memoryview(entry.data)[skip:]
+        tcp_ofo_charge(sk)
         if data and not tcp_queue_rcv(sk, data):
             tcp_ofo_purge(sk)  # reneged on (RFC 2018 §8): what was taken out is lost
             return
@@ -360,14 +370,14 @@ def tcp_fin(sk: TcpSock) -> None:
     One that comes after another is no end of anything.
     """
     tp = sk.tp
-    if sk.done:
+    if tp.done:
         tcp_enter_quickack_mode(sk)
         tp.ack_pending |= ICSK_ACK_SCHED
         return
     tp.rcv_nxt = tp.rcv_nxt + 1 & SEQ_MASK
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.rcv_shutdown |= RCV_SHUTDOWN
-    sk.done = True
+    tp.done = 1
     new = sk.set_state(TcpEvent.RCV_FIN)
     if new in (TCP_CLOSING, TCP_TIME_WAIT):
         tcp_send_ack(sk)  # our FIN is out: nothing will carry the ACK

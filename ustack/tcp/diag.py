@@ -80,7 +80,7 @@ def _request(request: RequestSock) -> dict[str, Any]:
         "send_q": 0,
         "local": (req.loc_addr, req.loc_port),
         "peer": (req.rmt_addr, req.rmt_port),
-        "timer": ("on", max(request.expires_us - request.prot.clock.now_us, 0), req.num_timeout),
+        "timer": ("on", max(req.expires_us - request.prot.clock.now_us, 0), req.num_timeout),
     }
 
 

@@ -43,9 +43,9 @@ class EstablishedHash:
         """Return every connection's handle, for ``TcpProt.sock_of``."""
         ptr = self._prot.fast.ptr
         count = lib.us_tcp_hashed(ptr)
-        found = ffi.new("uint32_t[]", count)
+        found = ffi.new("uint64_t[]", count)
         lib.us_tcp_list(ptr, found, count)
-        return sorted(found, key=lambda handle: lib.us_tcp_sock_at(ptr, handle).generation)
+        return sorted(found)
 
     def values(self) -> Iterator[TcpSock]:
         """Yield every connection, oldest first."""

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.config import LINUX_6
 from ustack.ipv4.fib import RTN_UNICAST
+from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import ffi, lib
 from ustack.native.siphash import KEY_BYTES
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
     from ustack.core.netdevice import NetDevice
-    from ustack.ipv4.protocol import Ipv4
     from ustack.ipv4.route import Route
     from ustack.link.neighbour import Neigh
+    from ustack.tcp.metrics import TcpMetricsBlock
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
+
+
+SCRATCH_BYTES = 256 * 1024
+"""The most that ``tcp_recv_now`` returns."""
+HELD_MAX = 1024
+"""Routes held for orphans before those are looked for that need not be; or twice as many."""
 
 
 class TcpFast:
@@ -35,14 +42,24 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        self.scratch: Any = ffi.new("uint8_t[]", SCRATCH_BYTES)
+        self.scratch_text = ffi.buffer(self.scratch)
+        """What ``tcp_recv_now`` reads into: how much there is is only known then."""
+        ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.request_cache = prot.request_cache.ptr
+        ptr.secret = prot.secret
         self.on = False
         """Whether C may send and receive now."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
+        self._held: dict[Any, Route] = {}
+        """Routes that C may send by: those of connections that have no object, by ``tp.dst``,
+        and those that it may begin one with."""
+        self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         prot.net.mib_folds.append(self._fold_mib)
-        prot.net.taps_changed = self._update
+        prot.net.taps_changed = self.update
         self.configure(prot.net.config)
 
     def configure(self, config: StackConfig) -> None:
@@ -60,17 +77,32 @@ class TcpFast:
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
         self.ptr.wmem_max = tcp.tcp_wmem[2]
+        self.ptr.timestamps = tcp.tcp_timestamps
+        self.ptr.sack = tcp.tcp_sack
+        self.ptr.window_scaling = tcp.tcp_window_scaling
+        self.ptr.syncookies = tcp.tcp_syncookies
+        self.ptr.max_syn_backlog = tcp.tcp_max_syn_backlog
+        self.ptr.min_snd_mss = tcp.tcp_min_snd_mss
+        self.ptr.app_win = tcp.tcp_app_win
+        self.ptr.reordering = tcp.tcp_reordering
+        self.ptr.init_cwnd = tcp.init_cwnd
+        self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
+        self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
+        self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
         self._wanted = (
             config.ustack.tcp_fastpath
             and config.ustack.profile == LINUX_6
             and not tcp.tcp_shrink_window
             and not tcp.tcp_workaround_signed_windows
         )
-        self._update()
+        self.update()
 
-    def _update(self) -> None:
-        """Taps see each packet in Python."""
-        self.on = self._wanted and not self.prot.net.ptype_all
+    def update(self) -> None:
+        """Taps see each packet in Python, and a trace each change of a state."""
+        prot = self.prot
+        traced = prot.trace_set_state.on or prot.trace_handshake.on
+        self.on = self._wanted and not prot.net.ptype_all and not traced
         self.ptr.on = self.on
         self.update_xmit()
 
@@ -90,10 +122,36 @@ class TcpFast:
             return ffi.NULL
         self.ptr.genid = self.prot.ip.fib.genid
         if rt.fast is None:
-            rt.fast = FastDst(self.prot.ip, rt) if _is_reachable(rt) else False
+            rt.fast = FastDst(self.prot, rt) if _is_reachable(rt) else False
             if rt.fast and rt.dev not in self._devices:
                 self._devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
+
+    def hold(self, rt: Route) -> None:
+        """Keep a route that control blocks without an object refer to, until all have let go."""
+        dst = rt.fast.dst
+        if dst not in self._held and len(self._held) >= self._held_max:
+            self._forget_routes()
+        self._held[dst] = rt
+
+    def _forget_routes(self) -> None:
+        for held in [held for held in self._held if not held.refs]:
+            lib.us_tcp_dst_unlink(self.ptr, held)
+            del self._held[held]
+        self._held_max = max(2 * len(self._held), HELD_MAX)
+
+    def begin_by(self, rt: Route) -> None:
+        """Let C answer SYNs that come along ``rt``, and make connections of them."""
+        dst = self.dst_of(rt)
+        if dst:
+            rt.fast.update(rt)
+            self.hold(rt)
+            lib.us_tcp_dst_link(self.ptr, dst)
+
+    def let_go(self, tp: Any) -> Route:
+        """A control block that C has made or kept has an object now: return its route."""
+        tp.dst.refs -= 1
+        return self._held[tp.dst]
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
@@ -135,16 +193,21 @@ class TcpFast:
 class FastDst:
     """A route for C, and the neighbour whose header it uses."""
 
-    __slots__ = ("dst", "neigh")
+    __slots__ = ("dst", "metrics", "neigh")
 
-    def __init__(self, ip: Ipv4, rt: Route) -> None:
+    def __init__(self, prot: TcpProt, rt: Route) -> None:
         dst = self.dst = ffi.new("struct us_tcp_dst *")
         self.neigh: Neigh | None = None
+        self.metrics: TcpMetricsBlock | None = None
         dst.queue = rt.dev.ndo_xmit_queue(0)
         dst.genid = rt.genid
         dst.mtu = rt.mtu
         dst.gso_max_size = rt.dev.gso_max_size
-        dst.ttl = ip.config.ip_default_ttl
+        dst.ttl = prot.ip.config.ip_default_ttl
+        dst.saddr, dst.daddr = rt.saddr, rt.daddr
+        known = prot.metrics.lookup(rt.saddr, rt.daddr)
+        if known is not None:
+            self.remember(known)
         self.update(rt)
 
     def update(self, rt: Route) -> None:
@@ -152,6 +215,11 @@ class FastDst:
         if rt.neigh is not None and rt.neigh is not self.neigh and rt.genid >= 0:
             self.neigh = rt.neigh
             self.dst.hh = rt.neigh.hh_cache
+
+    def remember(self, block: TcpMetricsBlock) -> None:
+        """Let C add to what is known about the peer."""
+        self.metrics = block
+        self.dst.metrics = block.c
 
 
 def _is_reachable(rt: Route) -> bool:
@@ -167,7 +235,7 @@ def _is_reachable(rt: Route) -> bool:
 
 IP_COUNTERS = ("InReceives", "InDelivers", "OutRequests", "OutTransmits")
 IP_EXT_COUNTERS = ("InOctets", "OutOctets")
-TCP_COUNTERS = ("InSegs", "OutSegs")
+TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",

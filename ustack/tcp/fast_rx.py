@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.netdevice import NETIF_F_GRO
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_acked_in_order
-from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import tcp_ack_snd_check
-from ustack.tcp.input import is_over
+from ustack.tcp.input import is_over, tcp_ack_of_fin
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.sndbuf import tcp_check_space
+from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT
 from ustack.tcp.transmit import tcp_send_ack
 
 if TYPE_CHECKING:
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
     from ustack.tcp.sock import TcpSock
 
-_EVENT = Struct("=IIIII4xq")
-"""struct us_tcp_event: handle, generation, what, pkts_acked, prior_packets, rtt_us."""
+_EVENT = Struct("=QIII4xq")
+"""struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+UNCONNECTED = (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT)
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
 EV_ACK: int = lib.US_TCP_EV_ACK
 EV_XMIT: int = lib.US_TCP_EV_XMIT
 EV_SPACE: int = lib.US_TCP_EV_SPACE
+EV_FIN: int = lib.US_TCP_EV_FIN
+EV_ACCEPT: int = lib.US_TCP_EV_ACCEPT
 
 
 class TcpFastRx:
@@ -83,15 +86,17 @@ class TcpFastRx:
 
 def run_events(fast: TcpFast) -> None:
     """Do for each connection what C has left, then send what C has put into rings."""
-    ptr, socks = fast.ptr, fast.prot.socks
+    ptr, prot = fast.ptr, fast.prot
     fast.ring_doorbells()
     if not ptr.nevents:
         return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
-    for handle, generation, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
-        sk = socks.get(handle)
-        if sk is None or sk.tp.generation != generation or not sk.tp.is_hashed:
-            continue  # closed by whoever was woken before it
+    for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
+        sk = prot.sock_of_event(handle)
+        if what & EV_ACCEPT and sk is not None and sk.tp.state == TCP_LISTEN:
+            sk.sk_data_ready()
+        if sk is None or sk.tp.state in UNCONNECTED:
+            continue  # by whoever was woken before it
         if what & (EV_ACKED | EV_XMIT):
             _acked(sk, what, pkts, prior_packets, rtt_us)
             continue
@@ -99,22 +104,32 @@ def run_events(fast: TcpFast) -> None:
             tcp_send_ack(sk)
         if what & EV_SPACE:
             sk.sk_write_space()
-        if what & EV_READABLE:
-            sk.duplicate_sack = None
-            tcp_data_ready(sk)
+        _text(sk, what)
+
+
+def _text(sk: TcpSock, what: int) -> None:
+    """Text has come, or the end of it: wake whoever reads."""
+    if what & (EV_READABLE | EV_FIN):
+        sk.duplicate_sack = None
+    if what & EV_FIN:
+        sk.sk_state_change()
+    elif what & EV_READABLE:
+        sk.sk_data_ready()  # C takes text only for those who want any
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:
     """New data was acknowledged, perhaps by text: the end of tcp_rcv_state_process."""
     if pkts:
         tcp_acked_in_order(sk, pkts, rtt_us, prior_packets)
-    if what & EV_READABLE:
-        sk.duplicate_sack = None
-        tcp_data_ready(sk)
+    _text(sk, what)
     if is_over(sk):
         return
     if what & EV_SPACE:
         sk.sk_write_space()
+    if sk.tp.fin_queued:
+        tcp_ack_of_fin(sk)
+        if is_over(sk):
+            return
     tcp_push_pending_frames(sk)
     tcp_check_space(sk)
     if what & EV_ACK:

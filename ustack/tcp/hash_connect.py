@@ -61,7 +61,7 @@ def inet_hash_connect(prot: TcpProt, sk: TcpSock) -> None:
         _move_on(prot, digest, tried, 1 if own_range else 2)
         sk.tp.sport = port
         sk.by_connect = True
-        sk.bind_bucket = bind_bucket_share(prot, sk, port)
+        sk.bind_bucket = bind_bucket_share(prot, sk, sk.tp, port)
         _hash(prot, sk)
         return
     prot.mib_ustack.ConnectPortProbes += probes

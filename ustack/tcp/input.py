@@ -290,6 +290,13 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
         tcp_init_transfer(sk)
         sk.sk_state_change()
         return None
+    return tcp_ack_of_fin(sk, seg)
+
+
+def tcp_ack_of_fin(sk: TcpSock, seg: Segment | None = None) -> DropReason | None:
+    """Go on to the next state if our FIN is acknowledged; ``seg`` None: by an ACK alone, in C."""
+    tp = sk.tp
+    state = tp.state
     if not tp.fin_queued or tp.snd_una != tp.write_seq:
         return None
     if state == TCP_FIN_WAIT1:
@@ -308,7 +315,7 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
 def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
     """The third ACK for a connection that exists since its SYN (RFC 7413 §4.2.2)."""
     tp = sk.tp
-    if not tp.srtt_us and request.req.snt_synack_us:
+    if not tp.srtt_us and not request.req.num_retrans:
         rtt_us = sk.prot.clock.now_us - request.req.snt_synack_us
         tcp_ack_update_rtt(sk, rtt_us, rtt_us)
     tcp_rcv_synrecv_state_fastopen(sk, request)
@@ -322,11 +329,14 @@ def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
     sk.sk_state_change()
 
 
-def _enter_fin_wait2(sk: TcpSock, seg: Segment) -> DropReason | None:
+def _enter_fin_wait2(sk: TcpSock, seg: Segment | None) -> DropReason | None:
     """Our FIN is acknowledged; an orphan goes on as a mini-socket (TCP_FIN_WAIT2)."""
     tp = sk.tp
     if not sk.dead:
         sk.sk_state_change()
+        return None
+    if seg is None:
+        tcp_fin_wait2_orphan(sk)
         return None
     text = seg.end_seq != seg.seq
     text = text and after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, tp.rcv_nxt)

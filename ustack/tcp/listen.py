@@ -8,13 +8,12 @@ one more. linux-3.10: the SYN queue is a table whose size is settled at listen()
 from __future__ import annotations
 
 import errno
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
-from ustack.native.lib import lib
+from ustack.native.lib import ffi, lib
 from ustack.native.siphash import siphash_2u64
 from ustack.tcp.close import tcp_abort, tcp_destroy
 from ustack.tcp.fastopen import (
@@ -23,8 +22,9 @@ from ustack.tcp.fastopen import (
     FastopenQueue,
     reqsk_fastopen_remove,
 )
+from ustack.tcp.offer import tcp_withdraw, tcp_withdraw_all
 from ustack.tcp.ports import inet_csk_listen_port
-from ustack.tcp.request_sock import RequestSock, reqsk_drop
+from ustack.tcp.request_sock import RequestHash, reqsk_drop
 from ustack.tcp.reuseport import inet_hash, inet_unhash
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TcpEvent
 
@@ -44,13 +44,13 @@ class ListenTable:
     def __init__(self, backlog: int, max_syn_backlog: int) -> None:
         entries = reqsk_queue_entries(backlog, max_syn_backlog)
         self.max_qlen_log = max(3, entries.bit_length() - 1)
-        self.syn_table: list[list[RequestSock]] = [[] for _ in range(entries)]
+        self.syn_table: list[dict[FlowKey, None]] = [{} for _ in range(entries)]
         self.clock_hand = 0
         """Chain that the pruning goes on with."""
         self.timer: Timer | None = None
         """Looks for SYN-ACKs to repeat every 200 ms while there are requests."""
 
-    def chain(self, prot: TcpProt, key: FlowKey) -> list[RequestSock]:
+    def chain(self, prot: TcpProt, key: FlowKey) -> dict[FlowKey, None]:
         """Return the chain that a peer's request belongs to (inet_synq_hash)."""
         digest = siphash_2u64(prot.secret, key[2], 3 << 32 | key[3])
         return self.syn_table[digest % len(self.syn_table)]
@@ -62,28 +62,55 @@ def reqsk_queue_entries(backlog: int, max_syn_backlog: int) -> int:
     return 1 << entries.bit_length()  # roundup_pow_of_two(entries + 1)
 
 
+class AcceptQueue:
+    """Handles of the children that wait for accept(); the queue is C's."""
+
+    __slots__ = ("_c",)
+
+    def __init__(self, c: Any) -> None:
+        self._c = c
+
+    def append(self, handle: int) -> None:
+        """Let a child wait (inet_csk_reqsk_queue_add)."""
+        if lib.us_acceptq_add(self._c, handle):
+            raise MemoryError("no memory for the accept queue")
+
+    def popleft(self) -> int:
+        """Take the one that has waited longest."""
+        return int(lib.us_acceptq_remove(self._c))
+
+    def __len__(self) -> int:
+        return int(self._c.accept_len)
+
+    def __iter__(self) -> Iterator[int]:
+        return (lib.us_acceptq_at(self._c, i) for i in range(len(self)))
+
+
 class ListenQueues:
     """What makes a socket a listener; an option of listeners set before makes it early."""
 
     __slots__ = (
         "accept_queue",
+        "c",
         "defer_accept",
         "fastopen",
         "in_hand",
-        "max_ack_backlog",
-        "qlen_young",
+        "offers",
         "syn_queue",
         "synq_overflow_us",
         "table",
     )
 
-    def __init__(self) -> None:
-        self.max_ack_backlog = 0
-        self.syn_queue: dict[FlowKey, RequestSock] = {}
-        self.accept_queue: deque[int] = deque()
-        """Handles of the children that wait for accept()."""
-        self.qlen_young = 0
-        """Requests whose SYN-ACK has not been repeated."""
+    def __init__(self, sk: TcpSock) -> None:
+        c = lib.us_tcp_listen_create(sk.tp)
+        if c == ffi.NULL:
+            raise MemoryError("no memory for a listener's queues")
+        self.c: Any = ffi.gc(c, lib.us_tcp_listen_destroy)
+        """struct us_tcp_listen: both queues."""
+        self.offers: dict[int, Any] = {}
+        """By own address, what C knows of the children there: ``offer.py``."""
+        self.syn_queue = RequestHash(sk.prot, self.c)
+        self.accept_queue = AcceptQueue(self.c)
         self.table: ListenTable | None = None
         """Of a listener made under linux-3.10."""
         self.defer_accept = 0
@@ -94,6 +121,16 @@ class ListenQueues:
         """When a cookie last went out; without one lately no ACK can bring one back."""
         self.in_hand: Callable[[], int] | None = None
         """How many the edge has accepted ahead of an application that has not taken them."""
+
+    @property
+    def max_ack_backlog(self) -> int:
+        """The limit that listen() has set."""
+        return int(self.c.max_ack_backlog)
+
+    @property
+    def qlen_young(self) -> int:
+        """Requests whose SYN-ACK has not been repeated."""
+        return int(self.c.young)
 
     def ack_backlog(self) -> int:
         """Return how many connections wait for the application (sk_ack_backlog)."""
@@ -125,7 +162,7 @@ class ListenQueues:
 def listen_queues(sk: TcpSock) -> ListenQueues:
     """Return ``sk``'s queues, made now if it has none."""
     if sk.listen is None:
-        sk.listen = ListenQueues()
+        sk.listen = ListenQueues(sk)
     return sk.listen
 
 
@@ -141,7 +178,7 @@ def inet_listen(sk: TcpSock, backlog: int) -> None:
         raise socket_error(errno.EINVAL)
     if sk.tp.state == TCP_CLOSE:
         _inet_csk_listen_start(sk, limit)
-    listen_queues(sk).max_ack_backlog = limit
+    listen_queues(sk).c.max_ack_backlog = limit
 
 
 def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
@@ -156,6 +193,7 @@ def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
         queues.fastopen = FastopenQueue(limit)
     sk.set_state(TcpEvent.LISTEN)
     inet_hash(sk)
+    tcp_withdraw_all(prot, sk.tp.sport)  # it may be nearer than who had all addresses
 
 
 def inet_csk_accept(sk: TcpSock) -> TcpSock:
@@ -180,6 +218,7 @@ def inet_csk_listen_stop(sk: TcpSock) -> None:
     queues = sk.listen
     if queues is None:
         return
+    tcp_withdraw(sk)
     inet_unhash(sk)
     for request in list(queues.syn_queue.values()):
         reqsk_drop(request)

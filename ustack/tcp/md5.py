@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.socket_error import socket_error
+from ustack.tcp.offer import tcp_withdraw_all
 from ustack.wire.tcp import MD5SIG_ROOM, TCP_HEADER_LEN
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _tcp_md5_do_set(sk: TcpSock, new: Md5Key) -> None:
 def tcp_md5_set_keys(sk: TcpSock, keys: tuple[Md5Key, ...]) -> None:
     """Give ``sk`` its keys; C stands aside for a socket that has any."""
     sk.opts = replace(sk.opts, md5_keys=keys)
-    sk.prot.md5_needed = sk.prot.md5_needed or bool(keys)
+    if keys and not sk.prot.md5_needed:
+        sk.prot.md5_needed = True
+        tcp_withdraw_all(sk.prot)
     sk.set_dst(sk.dst)
 
 

@@ -8,8 +8,9 @@ with it (``tcp_init_metrics``), and a peer with an RTT is one that is known to l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ustack.native.lib import ffi
 from ustack.tcp.cong.ops import TCP_CA_OPEN, TCP_INFINITE_SSTHRESH
 from ustack.tcp.rtt import TCP_RTO_MIN_US, TCP_TIMEOUT_FALLBACK_US
 from ustack.tcp.scoreboard import tcp_recovery, tcp_reordering
@@ -26,14 +27,21 @@ TCP_METRICS_TIMEOUT_US = 3_600_000_000
 
 
 class TcpMetricsBlock:
-    """What is known about one peer; 0: nothing (struct tcp_metrics_block)."""
+    """What is known about one peer; 0: nothing (struct tcp_metrics_block).
+
+    C adds to ``c``, ``struct us_tcp_metrics``, when it ends a connection itself.
+    """
 
     __slots__ = (
-        "cookie", "cwnd", "fo_mss", "last_syn_loss_us", "reordering", "rtt", "rttvar",
-        "ssthresh", "stamp_us", "syn_loss", "try_exp",
+        "c", "cookie", "fo_mss", "last_syn_loss_us", "placed_us", "syn_loss", "try_exp",
+        "ts", "ts_stamp_us",
     )  # fmt: skip
 
-    def __init__(self, now_us: int) -> None:
+    def __init__(self, saddr: int, daddr: int, now_us: int) -> None:
+        self.c: Any = ffi.new("struct us_tcp_metrics *")
+        self.c.saddr, self.c.daddr = saddr, daddr
+        self.placed_us = now_us
+        """When it got its place in the table."""
         self.cookie = FastopenOption(b"")
         self.fo_mss = 0
         """MSS of the last SYN-ACK of a Fast Open."""
@@ -42,13 +50,15 @@ class TcpMetricsBlock:
         self.syn_loss = 0
         """Fast Open's SYNs in a row that seem to have been dropped, and when the last was."""
         self.last_syn_loss_us = 0
+        self.ts = self.ts_stamp_us = 0
+        """linux-3.10 with tcp_tw_recycle: its last timestamp, and when it came."""
         self.forget(now_us)
 
     def forget(self, now_us: int) -> None:
         """Know nothing of the path any more (tcpm_suck_dst)."""
-        self.stamp_us = now_us
-        self.rtt = self.rttvar = self.ssthresh = self.cwnd = self.reordering = 0
-        # rtt in microseconds << 3, rttvar << 2, as in the control block
+        c = self.c
+        c.stamp_us = now_us
+        c.rtt = c.rttvar = c.ssthresh = c.cwnd = c.reordering = 0
 
 
 class TcpMetrics:
@@ -65,7 +75,7 @@ class TcpMetrics:
         """Return what is known about a peer (tcp_get_metrics)."""
         block = self.blocks.get((saddr, daddr))
         now_us = self._clock.now_us
-        if block is not None and now_us - block.stamp_us > TCP_METRICS_TIMEOUT_US:
+        if block is not None and now_us - block.c.stamp_us > TCP_METRICS_TIMEOUT_US:
             block.forget(now_us)
         return block
 
@@ -75,22 +85,44 @@ class TcpMetrics:
         if block is not None:
             del self.blocks[saddr, daddr]
         elif len(self.blocks) >= TCP_METRICS_MAX:
-            del self.blocks[next(iter(self.blocks))]
-        block = self.blocks[saddr, daddr] = block or TcpMetricsBlock(self._clock.now_us)
+            self._make_room()
+        block = block or TcpMetricsBlock(saddr, daddr, self._clock.now_us)
+        self._place(block)
         return block
+
+    def _place(self, block: TcpMetricsBlock) -> None:
+        """Put a block at the end."""
+        block.placed_us = self._clock.now_us
+        self.blocks[block.c.saddr, block.c.daddr] = block
+
+    def _make_room(self) -> None:
+        """Forget the first block to which C has not added since it got its place."""
+        for key, block in list(self.blocks.items()):
+            del self.blocks[key]
+            if block.c.stamp_us <= block.placed_us:
+                block.c.forgotten = True
+                return
+            self._place(block)
+        self._make_room()
+
+    def clear(self) -> None:
+        """Forget all peers."""
+        for block in self.blocks.values():
+            block.c.forgotten = True
+        self.blocks.clear()
 
     def delete(self, daddr: int) -> bool:
         """Forget a peer, whichever own address; return whether it was known."""
         keys = [key for key in self.blocks if key[1] == daddr]
         for key in keys:
-            del self.blocks[key]
+            self.blocks.pop(key).c.forgotten = True
         return bool(keys)
 
 
 def tcp_peer_is_proven(metrics: TcpMetrics, saddr: int, daddr: int) -> bool:
     """Whether a peer has answered before: its SYN gets the queue's last places."""
     block = metrics.lookup(saddr, daddr)
-    return block is not None and block.rtt > 0
+    return block is not None and block.c.rtt > 0
 
 
 def tcp_init_metrics(sk: TcpSock) -> None:
@@ -105,11 +137,11 @@ def tcp_init_metrics(sk: TcpSock) -> None:
     block = prot.metrics.lookup(tp.saddr, tp.daddr) if sk.dst is not None else None
     known_rtt = 0
     if block is not None:
-        if block.ssthresh and not prot.config.tcp_no_ssthresh_metrics_save:
-            tp.snd_ssthresh = block.ssthresh
-        if block.reordering and block.reordering != tcp_reordering(sk):
-            tcp_recovery(sk).reordering = block.reordering
-        known_rtt = block.rtt
+        if block.c.ssthresh and not prot.config.tcp_no_ssthresh_metrics_save:
+            tp.snd_ssthresh = block.c.ssthresh
+        if block.c.reordering and block.c.reordering != tcp_reordering(sk):
+            tcp_recovery(sk).reordering = block.c.reordering
+        known_rtt = block.c.rtt
     if known_rtt > tp.srtt_us:
         rtt_us = known_rtt >> 3
         tp.rto_us = rtt_us + max(2 * rtt_us, TCP_RTO_MIN_US)
@@ -126,9 +158,12 @@ def tcp_update_metrics(sk: TcpSock) -> None:
     if tp.backoff or not tp.srtt_us:
         block = metrics.lookup(tp.saddr, tp.daddr)
         if block is not None:
-            block.rtt = 0  # no answer in time: what we knew is wrong
+            block.c.rtt = 0  # no answer in time: what we knew is wrong
         return
-    block = metrics.lookup_or_create(tp.saddr, tp.daddr)
+    known = metrics.lookup_or_create(tp.saddr, tp.daddr)
+    if sk.dst.fast:
+        sk.dst.fast.remember(known)
+    block = known.c
     _update_rtt(sk, block)
     _update_window(sk, block)
     reordering = tcp_reordering(sk)
@@ -137,7 +172,7 @@ def tcp_update_metrics(sk: TcpSock) -> None:
     block.stamp_us = sk.prot.clock.now_us
 
 
-def _update_rtt(sk: TcpSock, block: TcpMetricsBlock) -> None:
+def _update_rtt(sk: TcpSock, block: Any) -> None:
     """A longer RTT is believed at once, a shorter one by an eighth: too long is never wrong."""
     tp = sk.tp
     shorter_by = block.rtt - tp.srtt_us
@@ -152,7 +187,7 @@ def _update_rtt(sk: TcpSock, block: TcpMetricsBlock) -> None:
         block.rttvar -= (block.rttvar - deviation) >> 2
 
 
-def _update_window(sk: TcpSock, block: TcpMetricsBlock) -> None:
+def _update_window(sk: TcpSock, block: Any) -> None:
     """Take cwnd and, if that is wanted, ssthresh, as far as they mean something."""
     tp = sk.tp
     save_ssthresh = not sk.prot.config.tcp_no_ssthresh_metrics_save

@@ -52,6 +52,7 @@ class OutOfOrderQueue:
         "_base",
         "_entries",
         "_starts",
+        "charged_pages",
         "compressed_ack",
         "compressed_ack_timer",
         "dup_ack_counter",
@@ -66,6 +67,8 @@ class OutOfOrderQueue:
         self._entries: list[OfoEntry] = []
         """Sorted by start; ends are sorted too, for what is covered is not kept."""
         self.nbytes = 0
+        self.charged_pages = 0
+        """What of it counts against tcp_mem, see rmem.py."""
         self.sacks: list[tuple[int, int]] = []
         """SACK blocks in sequence numbers, most recently changed first."""
         self.compressed_ack = 0
@@ -185,6 +188,20 @@ class OutOfOrderQueue:
         freed = len(self._entries[-1].data) + ENTRY_OVERHEAD
         self._remove(len(self._entries) - 1)
         return freed
+
+    def collapse(self) -> int:
+        """Join each entry to the one before it if nothing is between them; return how many."""
+        joined = 0
+        for i in range(len(self._entries) - 1, 0, -1):
+            before, entry = self._entries[i - 1], self._entries[i]
+            if before.end < entry.start or before.fin:
+                continue
+            before.data += entry.data[before.end - entry.start :]
+            self.nbytes -= before.end - entry.start
+            before.end, before.fin = entry.end, entry.fin
+            del self._entries[i], self._starts[i]
+            joined += 1
+        return joined
 
     # The blocks of SACK.
 

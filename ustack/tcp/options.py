@@ -20,6 +20,7 @@ from ustack.tcp.cong.registry import tcp_set_congestion_control
 from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import inet_csk_enter_pingpong_mode, inet_csk_in_pingpong_mode
 from ustack.tcp.info import tcp_info
+from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.ports import set_reuse
 from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
@@ -70,6 +71,8 @@ def tcp_setsockopt(sk: TcpSock, level: int, opt: int, value: int | bytes) -> Non
         OSError: ENOPROTOOPT, not an option here; EINVAL, not a value for it (the
             application's).
     """
+    if sk.listen is not None:
+        tcp_withdraw(sk)
     if level == SOL_SOCKET and opt == SO_LINGER:
         _set_linger(sk, value)
         return

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
-from ustack.lib.errors import StateError
 from ustack.native.lib import ffi, lib
 from ustack.tcp.sock import CURR_ESTAB, TcpSock
 
@@ -30,7 +29,7 @@ LOOKS_AT_ONCE = 256
 COMBINATIONS_MAX = 1024
 
 OPTIONS = (
-    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "done", "keepopen",
+    "bind_addr", "by_connect", "ca", "ca_initialized", "ca_setsockopt", "keepopen",
     "linger_s", "oobinline", "opts", "port_locked", "rcvlowat", "reuse",
     "reuseport", "upcall", "user_timeout_us",
 )  # fmt: skip
@@ -100,9 +99,7 @@ class ParkingLot:
 
     def park(self, sk: TcpSock) -> bool:
         """Let go of the object of ``sk`` if that loses nothing; return whether it is gone."""
-        if not tcp_may_park(sk):
-            return False
-        number = self._number_of(tuple(getattr(sk, name) for name in OPTIONS))
+        number = self.number_of(sk) if tcp_may_park(sk) else None
         if number is None:
             return False
         tp = sk.tp
@@ -110,23 +107,25 @@ class ParkingLot:
         tp.slow |= lib.US_TCP_SLOW_PARKED
         tp.dst = ffi.NULL
         if sk.ca_priv is not None:
-            self.ca_priv[tp.handle] = sk.ca_priv
+            self.ca_priv[sk.handle] = sk.ca_priv
         lib.us_tcp_forget_timers(sk.prot.fast.ptr, tp)
         if sk.keepalive_timer is not None:
             sk.keepalive_timer.arg = None  # its entry may stay in the heap: not so the socket
-        del sk.prot.socks[tp.handle]
+        del sk.prot.socks[sk.handle]
         return True
 
-    def _number_of(self, combination: tuple[Any, ...]) -> int | None:
+    def number_of(self, sk: TcpSock) -> int | None:
+        """Return the number of ``sk``'s combination of options; None: there are too many."""
+        combination = tuple([getattr(sk, name) for name in OPTIONS])
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
-            number = self._numbers[combination] = len(self._combinations)
             self._combinations.append(combination)
+            number = self._numbers[combination] = len(self._combinations)
         return number
 
     def options_of(self, tp: Any) -> tuple[Any, ...]:
-        """Return the values of ``OPTIONS`` of a parked connection."""
-        return self._combinations[tp.sockopts]
+        """Return the values of ``OPTIONS`` of a connection without an object."""
+        return self._combinations[tp.sockopts - 1]
 
 
 def tcp_may_park(sk: TcpSock) -> bool:
@@ -141,7 +140,7 @@ def tcp_may_park(sk: TcpSock) -> bool:
         return False
     if any(getattr(sk, name) for name in NOTHING):
         return False
-    if sk.bind_bucket is None or sk in sk.bind_bucket.owners:
+    if not tp.bind_share:
         return False
     if tp.icsk_timeout_us or tp.icsk_ack_timeout_us:
         return False
@@ -149,14 +148,14 @@ def tcp_may_park(sk: TcpSock) -> bool:
 
 
 def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
-    """Make the object of a parked connection again.
+    """Make the object of a parked connection again, or of one that C has made.
 
     Raises:
-        StateError: it is over: a bug of ours.
+        KeyError: it is over.
     """
     tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
-    if not tp or not tp.slow & lib.US_TCP_SLOW_PARKED:
-        raise StateError(f"no parked connection {handle}")
+    if not tp or not tp.sockopts:
+        raise KeyError(handle)
     sk = TcpSock(prot, prot.congestion.default, tp)
     lot = prot.parking
     for name, value in zip(OPTIONS, lot.options_of(tp), strict=True):
@@ -164,5 +163,12 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
     sk.bind_bucket = prot.bhash.get(tp.sport)
     sk.ca_priv = lot.ca_priv.pop(handle, None)
     tp.slow &= ~lib.US_TCP_SLOW_PARKED
-    sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
+    tp.sockopts = 0
+    if tp.dead:
+        tp.dead = 0
+        sk.dead = sk.orphaned = True
+    if tp.dst:
+        sk.set_dst(prot.fast.let_go(tp))
+    else:
+        sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk

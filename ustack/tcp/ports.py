@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ustack.config import LINUX_310
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN
 
 if TYPE_CHECKING:
@@ -42,23 +43,21 @@ class BindBucket:
     """One port in use (struct inet_bind_bucket) and the sockets on it."""
 
     __slots__ = (
-        "bound",
         "fast_rcv_saddr",
         "fastreuse",
         "fastreuseport",
         "owners",
         "port",
-        "sharers",
+        "shares",
     )
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.owners: dict[TcpSock, None] = {}
+        self.owners: dict[TcpSock | TimewaitSock, None] = {}
         """Sockets that bound it, in the order they came."""
-        self.sharers: dict[Sharer, int] = {}
-        """Connections and mini-sockets that came by it through a listener or connect()."""
-        self.bound = 0
-        """Those of either kind whose port connect() has not chosen."""
+        self.shares: dict[Sharer, int] = {}
+        """Connections and mini-sockets that came by it through a listener or connect(): the
+        number of C's counter for each kind that there has been (struct us_bind_share)."""
         self.fastreuse = NOBODY_BOUND
         """1: all owners have SO_REUSEADDR and none listened when it came; 0: not so."""
         self.fastreuseport = NOBODY_BOUND
@@ -79,11 +78,16 @@ def _bind_bucket(prot: TcpProt, port: int) -> BindBucket:
     return bucket
 
 
+def _sharers(prot: TcpProt, bucket: BindBucket) -> list[Sharer]:
+    """Return those kinds of which there are connections now."""
+    counters = prot.fast.ptr.shares
+    return [kind for kind, index in bucket.shares.items() if counters[index].count]
+
+
 def bind_bucket_add(prot: TcpProt, sk: TcpSock, port: int) -> BindBucket:
     """Put a socket that binds on ``port``'s bucket, made if need be (inet_bind_hash)."""
     bucket = _bind_bucket(prot, port)
     bucket.owners[sk] = None
-    bucket.bound += 1
     return bucket
 
 
@@ -91,12 +95,25 @@ def _sharer(sk: TcpSock | TimewaitSock) -> Sharer:
     return Sharer(sk.rcv_saddr, sk.reuse, sk.reuseport, sk.by_connect)
 
 
-def bind_bucket_share(prot: TcpProt, sk: TcpSock | TimewaitSock, port: int) -> BindBucket:
-    """Put a connection or a mini-socket on ``port``'s bucket (__inet_inherit_port)."""
+def bind_bucket_share(prot: TcpProt, sk: TcpSock | TimewaitSock, rec: Any, port: int) -> BindBucket:
+    """Put a connection or a mini-socket on ``port``'s bucket (__inet_inherit_port).
+
+    Args:
+        rec: its C struct, which has the share from now on.
+
+    Raises:
+        MemoryError: there is none for another kind of connections.
+    """
     bucket = _bind_bucket(prot, port)
     kind = _sharer(sk)
-    bucket.sharers[kind] = bucket.sharers.get(kind, 0) + 1
-    bucket.bound += not sk.by_connect
+    index = bucket.shares.get(kind)
+    if index is None:
+        index = lib.us_bind_share_alloc(prot.fast.ptr, port)
+        if not index:
+            raise MemoryError("no memory for another kind of connections on a port")
+        bucket.shares[kind] = index
+    lib.us_bind_share_get(prot.fast.ptr, index)
+    rec.bind_share = index
     return bucket
 
 
@@ -105,31 +122,50 @@ def set_reuse(sk: TcpSock, *, reuse: bool | None = None, reuseport: bool | None 
     bucket = sk.bind_bucket
     shared = bucket if bucket is not None and sk not in bucket.owners else None
     if shared is not None:
-        bind_bucket_remove(sk.prot, sk, shared)
+        bind_bucket_remove(sk.prot, sk, sk.tp, shared)
     sk.reuse = sk.reuse if reuse is None else reuse
     sk.reuseport = sk.reuseport if reuseport is None else reuseport
     if shared is not None:
-        sk.bind_bucket = bind_bucket_share(sk.prot, sk, shared.port)
+        sk.bind_bucket = bind_bucket_share(sk.prot, sk, sk.tp, shared.port)
 
 
-def bind_bucket_remove(prot: TcpProt, sk: TcpSock | TimewaitSock, bucket: BindBucket) -> None:
-    """Take ``sk`` off its bucket; an empty bucket goes (inet_bind_bucket_destroy).
+def bind_bucket_remove(
+    prot: TcpProt, sk: TcpSock | TimewaitSock, rec: Any, bucket: BindBucket
+) -> None:
+    """Take ``sk``, whose C struct is ``rec``, off its bucket."""
+    if rec.bind_share:
+        lib.us_bind_share_put(prot.fast.ptr, rec.bind_share)
+        rec.bind_share = 0
+        bind_buckets_reap(prot)
+    else:
+        del bucket.owners[sk]
+        _settle(prot, bucket)
+
+
+def bind_buckets_reap(prot: TcpProt) -> None:
+    """See to the ports that C has given shares of back: to be called before anybody asks."""
+    ptr = prot.fast.ptr
+    while ptr.emptied_shares:
+        bucket = prot.bhash.get(ptr.shares[lib.us_bind_share_emptied(ptr)].port)
+        if bucket is not None:
+            _settle(prot, bucket)
+
+
+def _settle(prot: TcpProt, bucket: BindBucket) -> None:
+    """Some have left a port; an empty bucket goes (inet_bind_bucket_destroy).
 
     Since 6.18 a port is connect()'s again once nobody is left who bound it; before, only
     once nobody at all was.
     """
-    if sk in bucket.owners:
-        del bucket.owners[sk]
-    else:
-        kind = _sharer(sk)
-        bucket.sharers[kind] -= 1
-        if not bucket.sharers[kind]:
-            del bucket.sharers[kind]
-    bucket.bound -= not sk.by_connect
-    if not bucket.owners and not bucket.sharers:
+    if bucket.owners:
+        return
+    sharers = _sharers(prot, bucket)
+    if not sharers:
         if prot.bhash.get(bucket.port) is bucket:
             del prot.bhash[bucket.port]
-    elif not bucket.bound and prot.profile != LINUX_310:
+            for index in bucket.shares.values():
+                lib.us_bind_share_free(prot.fast.ptr, index)
+    elif prot.profile != LINUX_310 and all(kind.by_connect for kind in sharers):
         bucket.fastreuse = bucket.fastreuseport = NOBODY_BOUND
 
 
@@ -147,7 +183,9 @@ def inet_csk_bind_conflict(
         relax: the application named the port: SO_REUSEADDR on both sides is enough.
         reuseport_ok: so is SO_REUSEPORT on both sides.
     """
-    others: Iterable[TcpSock | Sharer] = chain(bucket.owners, bucket.sharers)
+    others: Iterable[TcpSock | TimewaitSock | Sharer] = chain(
+        bucket.owners, _sharers(sk.prot, bucket)
+    )
     return any(
         inet_rcv_saddr_equal(addr, other.rcv_saddr)
         and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
@@ -157,7 +195,7 @@ def inet_csk_bind_conflict(
 
 
 def inet_bind_conflict(
-    sk: TcpSock, other: TcpSock | Sharer, *, relax: bool, reuseport_ok: bool
+    sk: TcpSock, other: TcpSock | TimewaitSock | Sharer, *, relax: bool, reuseport_ok: bool
 ) -> bool:
     """Whether two sockets whose addresses overlap may not have the same port."""
     share_port = sk.reuseport and other.reuseport
@@ -186,7 +224,7 @@ def inet_csk_update_fastreuse(
     no short cut any more, and SO_REUSEPORT's holds for one address.
     """
     reuse = sk.reuse and not listening
-    alone = len(bucket.owners) == 1 and sk in bucket.owners and not bucket.sharers
+    alone = list(bucket.owners) == [sk] and not _sharers(sk.prot, bucket)
     first = alone and sk.prot.profile == LINUX_310
     if first:
         bucket.fastreuse = int(reuse)

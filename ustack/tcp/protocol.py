@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.trace import TracePoint
+from ustack.native.lib import lib
 from ustack.native.siphash import siphash_2u64
 from ustack.native.slab import KmemCache
 from ustack.tcp.cong.cubic import Cubic
@@ -19,10 +20,14 @@ from ustack.tcp.diag import tcp_diag
 from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.inbox import Inbox
 from ustack.tcp.keepalive import tcp_keepalive_timer
+from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
+from ustack.tcp.offer import tcp_withdraw_all
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
+from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
@@ -58,6 +63,7 @@ class TcpProt:
         self.mib_ext = net.mib.tcp_ext
         self.mib_ustack = net.mib.ustack
         self.tcp_cache = KmemCache(net.mem, "TCP", "struct us_tcp_sock")
+        self.bictcp_cache = KmemCache(net.mem, "tcp_bictcp", "struct us_bictcp")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
         self.socks: dict[int, TcpSock] = {}
@@ -66,7 +72,7 @@ class TcpProt:
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
         self.twhash: dict[FlowKey, TimewaitSock] = {}
-        self.reqsk_hash: dict[FlowKey, RequestSock] = {}
+        self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}
         """Fast Open connections whose handshake is not over, and their requests."""
@@ -89,7 +95,7 @@ class TcpProt:
         """The shortcut between local sockets, while it is switched on."""
         self.md5_needed = False
         """Some socket has had a key: every segment is asked for its signature."""
-        self.orphan_count = 0
+        self.pressure = MemoryPressure(self)
         self.challenge_second = -1
         self.challenge_count = 0
         """Challenge ACKs that are left in this second, see ``challenge.py``."""
@@ -97,13 +103,26 @@ class TcpProt:
         self.congestion.configure(self.config)
         self.keepalive_timer = tcp_keepalive_timer
         self.scratch = TxScratch()
+        self.trace_set_state = TracePoint("tcp_set_state", lambda: self.fast.update())
+        self.trace_handshake = TracePoint("handshake", lambda: self.fast.update())
+        """A handshake is over: the connection, and when its first SYN went or came."""
+        self.trace_connect = TracePoint("connect")
+        """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
+        self.inbox = Inbox(self.fast)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0
         """... and that went in by reference (RefBytes)."""
-        self.trace_set_state = TracePoint("tcp_set_state")
-        self._generation = 0
+
+    @property
+    def orphan_count(self) -> int:
+        """Connections that no application holds any more."""
+        return self.fast.ptr.orphans
+
+    @orphan_count.setter
+    def orphan_count(self, count: int) -> None:
+        self.fast.ptr.orphans = count
 
     def create(self) -> TcpSock:
         """Make an unconnected socket (tcp_v4_init_sock).
@@ -114,8 +133,19 @@ class TcpProt:
         return TcpSock(self, self.congestion.default)
 
     def sock_of(self, handle: int) -> TcpSock:
-        """Return the socket with this handle, which is open; its object is made if it idled."""
+        """Return the socket with this handle; its object is made if it idled.
+
+        Raises:
+            KeyError: it is over.
+        """
         return self.socks.get(handle) or tcp_unpark(self, handle)
+
+    def sock_of_event(self, handle: int) -> TcpSock | None:
+        """Return the socket that C has left something to do for; None: it is over by now."""
+        sk = self.socks.get(handle)
+        if sk is None and lib.us_tcp_sock_at(self.fast.ptr, handle):
+            return tcp_unpark(self, handle)
+        return sk
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.
@@ -136,6 +166,7 @@ class TcpProt:
         self.profile = config.ustack.profile
         self.live_socks = config.ustack.tcp_live_socks
         self.fast.configure(config)
+        tcp_withdraw_all(self)
 
     def diag(self) -> list[dict[str, Any]]:
         """Return what ``ss`` shows; see ``tcp_diag``."""
@@ -143,8 +174,9 @@ class TcpProt:
 
     def next_generation(self) -> int:
         """Return a number that tells this use of a slab object from the earlier ones."""
-        self._generation = (self._generation + 1) & SEQ_MASK
-        return self._generation
+        ptr = self.fast.ptr
+        ptr.generation = (ptr.generation + 1) & SEQ_MASK
+        return int(ptr.generation)
 
     def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
         """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""
@@ -161,7 +193,7 @@ class TcpProt:
     def put_port(self, sk: TcpSock) -> None:
         """Give ``sk``'s local port back (inet_put_port); nothing happens if it has none."""
         if sk.bind_bucket is not None:
-            bind_bucket_remove(self, sk, sk.bind_bucket)
+            bind_bucket_remove(self, sk, sk.tp, sk.bind_bucket)
             sk.bind_bucket = None
             sk.by_connect = False
 
@@ -176,6 +208,13 @@ class TcpProt:
         """Return an initial sequence number: RFC 6528 §3, F(four-tuple, secret) + clock/64 ns."""
         digest = siphash_2u64(self.secret, saddr << 32 | daddr, sport << 16 | dport)
         return (digest + (self.clock.now_us * 1000 >> 6)) & SEQ_MASK
+
+    def secure_ip_id(self, tp: Any) -> int:
+        """Return the first identification of a connection's packets, which nobody can guess."""
+        digest = siphash_2u64(
+            self.secret, tp.saddr << 32 | tp.daddr, tp.iss << 32 | tp.sport << 16 | tp.dport
+        )
+        return digest & 0xFFFF
 
     def secure_ts_offset(self, saddr: int, daddr: int) -> int:
         """Return what is added to this pair's timestamp clock (RFC 7323 §5.4).

@@ -13,12 +13,13 @@ from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
+    tcp_check_oom,
     tcp_destroy,
     tcp_done,
     tcp_shutdown_write,
-    tcp_too_many_orphans,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
+from ustack.tcp.park import NOTHING
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -42,6 +43,8 @@ def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
     Args:
         unread: the application had not read all that it was given (see ``daemon.join``).
     """
+    if not unread and tcp_close_in_c(sk):
+        return
     sk.dead = True
     if sk.tp.state == TCP_LISTEN:
         inet_csk_listen_stop(sk)
@@ -52,11 +55,42 @@ def tcp_close(sk: TcpSock, *, unread: bool = False) -> None:
     sk.prot.orphan_count += 1
     if sk.tp.state == TCP_FIN_WAIT2 and _limit_fin_wait2(sk):
         return
-    if sk.tp.state != TCP_CLOSE and tcp_too_many_orphans(sk.prot):
+    if sk.tp.state != TCP_CLOSE and tcp_check_oom(sk):
         _abort_orphan(sk)
         sk.prot.mib_ext.TCPAbortOnMemory += 1
     if sk.tp.state == TCP_CLOSE:
         tcp_destroy(sk)
+
+
+def tcp_close_in_c(sk: TcpSock) -> bool:
+    """Let C send the FIN and keep what is left, if that is all there is to do; ``sk`` is gone then.
+
+    Nothing unread or unsent, and nothing that only the object knows of; it is made again
+    (``tcp_unpark``) for whatever C leaves to Python.
+    """
+    prot = sk.prot
+    fast = prot.fast
+    dst = sk.dst
+    if not fast.on or dst is None or not dst.fast or any([getattr(sk, name) for name in NOTHING]):
+        return False
+    tp = sk.tp
+    if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us < 0 or sk.ca_priv is not None:
+        return False
+    if not tp.bind_share or sk in prot.tsq:
+        return False
+    number = prot.parking.number_of(sk)
+    if number is None:
+        return False
+    if not lib.us_tcp_close(fast.ptr, tp, prot.clock.now_us, prot.ip.fib.genid, number):
+        return False
+    fast.hold(dst)
+    fast.ring_doorbells()
+    del prot.socks[sk.handle]
+    if sk.keepalive_timer is not None:
+        sk.keepalive_timer.arg = None
+    sk.dead = True
+    sk.tp = sk.rcvq = sk.sndq = None
+    return True
 
 
 def _limit_fin_wait2(sk: TcpSock) -> bool:

@@ -7,11 +7,13 @@ inet_connection_sock.c).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.lib.seqnum import SEQ_MASK
+from ustack.native.lib import ffi, lib
 from ustack.tcp.cookies import cookie_init_timestamp
 from ustack.tcp.ip_header import IpHeader, ip_dont_fragment, tcp_reqsk_tos
 from ustack.tcp.md5 import tcp_md5_do_lookup
@@ -41,27 +43,27 @@ TCP_SYNQ_INTERVAL_US = 200_000
 
 
 class RequestSock:
-    """One request: the C struct and its SYN-ACK timer."""
+    """One request: a view of the C struct, which is all that stays; equal are those of one."""
 
-    __slots__ = ("chain", "last_oow_ack_us", "lsk", "prot", "req", "sk", "timer", "tsoffset")
+    __slots__ = ("lsk", "prot", "req", "sk")
 
-    def __init__(self, lsk: TcpSock) -> None:
-        """Make a request that is on no queue.
+    def __init__(self, lsk: TcpSock, req: Any = None) -> None:
+        """Look at a listener's request, or make one that is on no queue.
 
         Raises:
             MemoryError: the arena is full.
         """
         self.prot: TcpProt = lsk.prot
         self.lsk = lsk
-        self.req: Any = self.prot.request_cache.alloc()
-        self.timer: Timer | None = None
-        """linux-6: repeats the SYN-ACK."""
-        self.chain: list[RequestSock] | None = None
-        """linux-3.10: where it stands in the listener's table."""
+        self.req: Any = self.prot.request_cache.alloc() if req is None else req
         self.sk: TcpSock | None = None
         """Fast Open: the child, until the application accepts it."""
-        self.tsoffset = 0
-        self.last_oow_ack_us = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestSock) and self.req == other.req
+
+    def __hash__(self) -> int:
+        return hash(self.req)
 
     @property
     def key(self) -> FlowKey:
@@ -69,15 +71,61 @@ class RequestSock:
         req = self.req
         return (req.loc_addr, req.loc_port, req.rmt_addr, req.rmt_port)
 
-    @property
-    def expires_us(self) -> int:
-        """When the SYN-ACK is repeated or the request given up."""
-        return int(self.timer.expires_us if self.timer is not None else self.req.expires_us)
-
     def free(self) -> None:
         """Give back the memory of a request that is on no queue (reqsk_free)."""
         self.prot.request_cache.free(self.req)
         self.req = None
+
+
+class RequestHash:
+    """Requests by four-tuple, those of one listener or of all; reads like a mapping.
+
+    Table and requests are C's (``tcp_reqsk.c``).
+    """
+
+    __slots__ = ("_listen", "_prot")
+
+    def __init__(self, prot: TcpProt, listen: Any = ffi.NULL) -> None:
+        """Look at the requests of ``listen`` (``struct us_tcp_listen *``), by default all of
+        linux-6: a listener of linux-3.10 has them to itself."""
+        self._prot = prot
+        self._listen = listen
+
+    def get(self, key: FlowKey) -> RequestSock | None:
+        """Return the request with this four-tuple."""
+        req = lib.us_reqsk_lookup(self._prot.fast.ptr, *key)
+        return self._view(req) if req and self._has(req) else None
+
+    def values(self) -> Iterator[RequestSock]:
+        """Yield every request, oldest first."""
+        ptr = self._prot.fast.ptr
+        count = lib.us_reqsk_list(ptr, self._listen, ffi.NULL, 0)
+        found = ffi.new("struct us_request_sock *[]", count)
+        lib.us_reqsk_list(ptr, self._listen, found, count)
+        mine = sorted(filter(self._has, found), key=lambda req: req.generation)
+        return map(self._view, mine)
+
+    def items(self) -> Iterator[tuple[FlowKey, RequestSock]]:
+        """Yield four-tuples and requests."""
+        return ((request.key, request) for request in self.values())
+
+    def _has(self, req: Any) -> bool:
+        return req.listen == self._listen if self._listen else not req.in_table
+
+    def _view(self, req: Any) -> RequestSock:
+        return RequestSock(self._prot.socks[lib.us_tcp_handle(req.listen.tp)], req)
+
+    def __getitem__(self, key: FlowKey) -> RequestSock:
+        request = self.get(key)
+        if request is None:
+            raise KeyError(key)
+        return request
+
+    def __iter__(self) -> Iterator[FlowKey]:
+        return (request.key for request in self.values())
+
+    def __len__(self) -> int:
+        return int(self._listen.qlen) if self._listen else sum(1 for _ in self.values())
 
 
 def tcp_openreq_init_rwin(request: RequestSock, rt: Route) -> None:
@@ -99,43 +147,36 @@ def reqsk_timeout_us(req: Any) -> int:
 def inet_csk_reqsk_queue_hash_add(request: RequestSock) -> None:
     """Put a request on its listener's SYN queue and start its timer.
 
-    linux-6: in the established hash with a timer of its own. linux-3.10: in the listener's
-    table, which one timer looks through, first a second after the queue was empty.
+    linux-6: it has a timer of its own. linux-3.10: it stands in the listener's table as well,
+    which one timer looks through, first a second after the queue was empty.
     """
     prot = request.prot
     queues = _queues(request)
-    now_us = prot.clock.now_us
-    queues.syn_queue[request.key] = request
-    queues.qlen_young += 1
+    req = request.req
     table = queues.table
+    req.expires_us = prot.clock.now_us + TCP_TIMEOUT_INIT_US
+    req.in_table = table is not None
+    req.generation = prot.next_generation()
+    lib.us_reqsk_queue_add(prot.fast.ptr, queues.c, req)
     if table is None:
-        prot.reqsk_hash[request.key] = request
-        request.timer = Timer(reqsk_timer_handler, request)
-        prot.timers.mod_timer(request.timer, now_us + TCP_TIMEOUT_INIT_US)
         return
-    request.chain = table.chain(prot, request.key)
-    request.chain.append(request)
-    request.req.expires_us = now_us + TCP_TIMEOUT_INIT_US
+    table.chain(prot, request.key)[request.key] = None
     if len(queues.syn_queue) == 1:
         if table.timer is None:
             table.timer = Timer(inet_csk_reqsk_queue_prune, request.lsk)
-        prot.timers.mod_timer(table.timer, now_us + TCP_TIMEOUT_INIT_US)
+        prot.timers.mod_timer(table.timer, req.expires_us)
 
 
 def reqsk_drop(request: RequestSock) -> None:
     """Take a request off the SYN queue and free it (inet_csk_reqsk_queue_drop)."""
     prot = request.prot
     queues = _queues(request)
-    key = request.key
-    if queues.syn_queue.pop(key, None) is not None:
-        queues.qlen_young -= not request.req.num_timeout
-    if request.timer is not None:
-        del prot.reqsk_hash[key]
-        prot.timers.del_timer(request.timer)
-    if request.chain is not None:
-        request.chain.remove(request)
-        if not queues.syn_queue and queues.table is not None and queues.table.timer is not None:
-            prot.timers.del_timer(queues.table.timer)
+    lib.us_reqsk_queue_remove(prot.fast.ptr, request.req)
+    if request.req.in_table and queues.table is not None:
+        table = queues.table
+        del table.chain(prot, request.key)[request.key]
+        if not queues.syn_queue and table.timer is not None:
+            prot.timers.del_timer(table.timer)
     request.free()
 
 
@@ -169,7 +210,7 @@ def tcp_send_synack(
         req.tstamp_ok = 0  # beside both there is no room for a signed SACK block
     if req.tstamp_ok:
         stamp = cookie_init_timestamp(request) if cookie else prot.tcp_time_stamp()
-        tsval = stamp + request.tsoffset & SEQ_MASK
+        tsval = stamp + req.tsoffset & SEQ_MASK
         req.snt_tsval_first = req.snt_tsval_first or tsval
         req.snt_tsval_last = tsval
         tstamp = (tsval, req.ts_recent)
@@ -183,14 +224,15 @@ def tcp_send_synack(
     )
     flags = SYN | ACK | (ECE if req.ecn_ok else 0)
     lsk = request.lsk
-    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, ip_dont_fragment(lsk))
+    df = ip_dont_fragment(lsk)
+    ident = 0 if df else -1  # ip_build_and_send_pkt: what is never cut needs none
+    header = IpHeader(tcp_reqsk_tos(request), lsk.tp.ttl, df, ident)
     tcp_v4_send_bare(prot, seg, req.snt_isn, req.rcv_nxt, flags, req.rcv_wnd, options, key, header)
 
 
 def tcp_rtx_synack(request: RequestSock) -> None:
     """Repeat the SYN-ACK (tcp_rtx_synack); its answer measures nothing any more (Karn)."""
     request.req.num_retrans = min(request.req.num_retrans + 1, 255)
-    request.req.snt_synack_us = 0
     request.prot.mib.RetransSegs += 1
     request.prot.mib_ext.TCPSynRetrans += 1
     tcp_send_synack(request)
@@ -199,11 +241,20 @@ def tcp_rtx_synack(request: RequestSock) -> None:
 # Its timer.
 
 
+def reqsk_run_timers(prot: TcpProt, limit: int) -> int:
+    """See to SYN-ACKs that were not answered in time, ``limit`` at most; return how many."""
+    ptr = prot.fast.ptr
+    fired = 0
+    while fired < limit and (req := lib.us_reqsk_expired(ptr)):
+        fired += 1
+        reqsk_timer_handler(RequestSock(prot.socks[lib.us_tcp_handle(req.listen.tp)], req))
+    return fired
+
+
 def reqsk_timer_handler(request: RequestSock) -> None:
     """linux-6: repeat the SYN-ACK, or give up."""
     if _synack_timeout(request, _fewer_retries(request.lsk)):
-        assert request.timer is not None
-        request.prot.timers.mod_timer(request.timer, request.req.expires_us)
+        lib.us_reqsk_rearm(request.prot.fast.ptr, request.req)
     else:
         reqsk_drop(request)
 
@@ -221,7 +272,8 @@ def inet_csk_reqsk_queue_prune(lsk: TcpSock) -> None:
     now_us = lsk.prot.clock.now_us
     budget = max(2 * (entries // (TCP_TIMEOUT_INIT_US // TCP_SYNQ_INTERVAL_US)), 1)
     for _ in range(budget):
-        for request in list(table.syn_table[table.clock_hand]):
+        for key in list(table.syn_table[table.clock_hand]):
+            request = queues.syn_queue[key]
             if now_us >= request.req.expires_us and not _synack_timeout(request, retries):
                 reqsk_drop(request)
         table.clock_hand = (table.clock_hand + 1) % entries
@@ -271,7 +323,7 @@ def _synack_timeout(request: RequestSock, retries: int) -> bool:
     if resend:
         tcp_rtx_synack(request)
     if not req.num_timeout:
-        queues.qlen_young -= 1
+        queues.c.young -= 1
     req.num_timeout += 1
     req.expires_us = prot.clock.now_us + reqsk_timeout_us(req)
     return True

@@ -39,11 +39,16 @@ def inet_lookup_listener(prot: TcpProt, key: FlowKey) -> TcpSock | None:
     Args:
         key: own address and port, the peer's address and port.
     """
-    daddr, dport = key[0], key[1]
-    group = prot.listening_hash.get((daddr, dport)) or prot.listening_hash.get((0, dport))
+    group = inet_listener_group(prot, key[0], key[1])
     if not group:
         return None
     return group[0] if len(group) == 1 else reuseport_select_sock(prot, group, key)
+
+
+def inet_listener_group(prot: TcpProt, addr: int, port: int) -> list[TcpSock]:
+    """Return who listens at ``addr`` and ``port``: several share it by SO_REUSEPORT."""
+    table = prot.listening_hash
+    return table.get((addr, port)) or table.get((0, port)) or []
 
 
 def reuseport_select_sock(prot: TcpProt, group: list[TcpSock], key: FlowKey) -> TcpSock:

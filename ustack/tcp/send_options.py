@@ -28,6 +28,7 @@ TCP_MAXSEG = 2
 TCP_CORK = 3
 TCP_USER_TIMEOUT = 18
 TCP_THIN_LINEAR_TIMEOUTS = 16
+TCP_THIN_DUPACK = 17
 TCP_NOTSENT_LOWAT = 25
 TCP_RTO_MAX_MS = 44
 TCP_RTO_MIN_US_OPTION = 45
@@ -122,6 +123,12 @@ def _set_thin_linear_timeouts(sk: TcpSock, value: int) -> None:
     sk.opts = replace(sk.opts, thin_lto=bool(value))
 
 
+def _set_thin_dupack(_sk: TcpSock, value: int) -> None:
+    """TCP_THIN_DUPACK: RACK made it needless, and it has no effect since 4.18."""
+    if value not in (0, 1):
+        raise socket_error(errno.EINVAL)
+
+
 def _set_rto_max(sk: TcpSock, value: int) -> None:
     """Milliseconds that the RTO may become (TCP_RTO_MAX_MS)."""
     if not 1000 <= value <= TCP_RTO_MAX_US // 1000:
@@ -153,6 +160,7 @@ SETTERS: dict[tuple[int, int], Callable[[TcpSock, int], None]] = {
     (IPPROTO_TCP, TCP_MAXSEG): _set_maxseg,
     (IPPROTO_TCP, TCP_USER_TIMEOUT): _set_user_timeout,
     (IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS): _set_thin_linear_timeouts,
+    (IPPROTO_TCP, TCP_THIN_DUPACK): _set_thin_dupack,
     (IPPROTO_TCP, TCP_RTO_MAX_MS): _set_rto_max,
     (IPPROTO_TCP, TCP_RTO_MIN_US_OPTION): _set_rto_min,
     (IPPROTO_TCP, TCP_NOTSENT_LOWAT): _set_notsent_lowat,
@@ -165,6 +173,7 @@ GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
     (IPPROTO_TCP, TCP_MAXSEG): _maxseg,
     (IPPROTO_TCP, TCP_USER_TIMEOUT): lambda sk: sk.user_timeout_us // 1000,
     (IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS): lambda sk: int(sk.opts.thin_lto),
+    (IPPROTO_TCP, TCP_THIN_DUPACK): lambda _sk: 0,
     (IPPROTO_TCP, TCP_RTO_MAX_MS): lambda sk: sk.tp.icsk_rto_max_us // 1000,
     (IPPROTO_TCP, TCP_RTO_MIN_US_OPTION): lambda sk: sk.tp.icsk_rto_min_us,
     (IPPROTO_TCP, TCP_NOTSENT_LOWAT): _notsent_lowat,

@@ -15,6 +15,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
+from ustack.tcp.mem import sk_page_frag_failed, tcp_wmem_schedule
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.output import TCP_NAGLE_PUSH, tcp_push
 from ustack.tcp.sndbuf import sk_stream_room
@@ -63,6 +64,10 @@ def sk_stream_wait_room(sk: TcpSock) -> int:
     if room <= 0:
         sk.nospace = True
         raise socket_error(errno.EAGAIN)
+    room = tcp_wmem_schedule(sk, room)
+    if not room:
+        sk.prot.pressure.sk_stream_wait_memory(sk)
+        raise socket_error(errno.EAGAIN)
     return room
 
 
@@ -79,32 +84,37 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
-    length = len(data)
-    if not flags and sk.prot.fast.on:
-        taken = _send_in_c(sk, data, length)
-        if taken:
-            return taken
+    if not flags and (taken := tcp_send_now(sk, data)):
+        return taken
     sk_stream_check(sk)
-    if not length:
-        return 0
-    return _sendmsg(sk, data, length, flags)
+    length = len(data)
+    return _sendmsg(sk, data, length, flags) if length else 0
 
 
-def _send_in_c(sk: TcpSock, data: bytes | bytearray | memoryview, length: int) -> int:
-    """Let C do it all, the usual case; 0: it is out of the ordinary."""
-    prot, fast = sk.prot, sk.prot.fast
+def tcp_send_now(sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
+    """Let C do it all, the usual case.
+
+    Returns:
+        How many bytes were taken; 0, and nothing has changed: there is no room, or it is out
+        of the ordinary.
+    """
     if sk.sk_err or sk.duplicate_sack is not None:
         return 0
-    source = data if type(data) is bytes else ffi.from_buffer(data)
+    prot = sk.prot
+    ptr = prot.fast.ptr
     taken: int = lib.us_tcp_sendmsg(
-        fast.ptr, sk.tp, source, min(length, SEND_MAX), prot.clock.now_us, prot.ip.fib.genid
+        ptr,
+        sk.tp,
+        data if type(data) is bytes else ffi.from_buffer(data),
+        min(len(data), SEND_MAX),
+        prot.clock.now_us,
+        prot.ip.fib.genid,
     )
-    if taken < 0:
-        if taken == -errno.EAGAIN:
-            raise socket_error(errno.EAGAIN)
+    if taken <= 0:
         return 0
     prot.copied_bytes += taken
-    run_events(fast)
+    if ptr.nevents or (ptr.doorbell and not ptr.hold):
+        run_events(prot.fast)
     return taken
 
 
@@ -115,10 +125,16 @@ def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, fla
     taken = 0
     while taken < length:
         room = sk_stream_room(sk, goal)
-        if room > 0:
-            n = _append(sk, data, taken, min(length - taken, room), goal)
-            taken += n
-        if room <= 0 or (n < room and taken < length):
+        if room <= 0:
+            break
+        want = tcp_wmem_schedule(sk, min(length - taken, room))
+        n = _append(sk, data, taken, want, goal) if want else 0
+        taken += n
+        if not want:
+            sk.prot.pressure.sk_stream_wait_memory(sk)
+            break
+        if n < want:
+            sk_page_frag_failed(sk)
             break
         if taken < length:
             tcp_push(sk, goal, TCP_NAGLE_PUSH, more=False)  # perhaps that makes room
@@ -147,7 +163,11 @@ def _append(
         source = ffi.from_buffer(memoryview(data)[start : start + count])
     else:
         source = data if type(data) is bytes else ffi.from_buffer(data)
+    is_first = not tp.write_queue.len
     taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
+    if is_first and not taken:  # nothing of his own would wake him (sk_forced_mem_schedule)
+        few = min(count, sk.prot.config.tcp_wmem[0])
+        taken = lib.us_bq_append_forced(sk.prot.mem.ptr, sk.sndq, source, few)
     sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
     return taken

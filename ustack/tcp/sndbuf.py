@@ -78,9 +78,10 @@ def tcp_check_space(sk: TcpSock) -> None:
 
 
 def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
-    """Not if SO_SNDBUF fixed it, nor while cwnd is full anyway (tcp_should_expand_sndbuf)."""
+    """Not if SO_SNDBUF fixed it, while cwnd is full anyway, or memory is short
+    (tcp_should_expand_sndbuf)."""
     tp = sk.tp
-    if tp.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN:
+    if tp.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN or sk.prot.pressure.is_near():
         return False
     in_flight = tp.snd_nxt - tp.snd_una & SEQ_MASK
     return bool(in_flight < tp.snd_cwnd * tp.mss_cache)

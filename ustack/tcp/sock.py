@@ -104,7 +104,6 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
-        "done",
         "dst",
         "duplicate_sack",
         "fastopen_req",
@@ -138,7 +137,7 @@ class TcpSock(Sock):
             self._new_tcb()
         self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
         self.sndq: Any = ffi.addressof(self.tp, "write_queue")
-        prot.socks[self.tp.handle] = self
+        prot.socks[self.handle] = self
         prot.parking.watch()
         self.ca = ca
         self.ca_initialized = False
@@ -173,8 +172,6 @@ class TcpSock(Sock):
         """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
-        self.done = False
-        """The peer's FIN has come: the stream has an end, whatever happens later (SOCK_DONE)."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
@@ -201,6 +198,11 @@ class TcpSock(Sock):
     def nospace(self, waits: bool) -> None:
         if self.tp is not None:
             self.tp.nospace = waits
+
+    @property
+    def done(self) -> bool:
+        """Whether the peer's FIN has come: the stream has an end, whatever happens later."""
+        return bool(self.tp.done)
 
     @property
     def state(self) -> int:
@@ -241,6 +243,11 @@ class TcpSock(Sock):
             prot.unhash(self)
         return new
 
+    @property
+    def handle(self) -> int:
+        """The connection's number: no other has or will have it, wherever its memory went."""
+        return int(lib.us_tcp_handle(self.tp))
+
     def reset(self) -> None:
         """Forget a connection that is over, so that the socket can be used again."""
         old = self.tp
@@ -260,11 +267,10 @@ class TcpSock(Sock):
         kept = {name: getattr(old, name) for name in keep}
         slow = old.slow & (lib.US_TCP_SLOW_OPTION | lib.US_TCP_SLOW_PACING)
         write_seq = old.write_seq + old.max_window + 2 & SEQ_MASK or 1  # no old segment fits
-        handle = old.handle
+        place, generation = old.place, old.generation
         self._purge()
         ffi.memmove(old, bytes(ffi.sizeof("struct us_tcp_sock")), ffi.sizeof("struct us_tcp_sock"))
-        self._init_tcb(handle)
-        self.done = False
+        self._init_tcb(place, generation)
         self.duplicate_sack = None
         self.urg = None
         self.mtup = None
@@ -280,15 +286,14 @@ class TcpSock(Sock):
     def _new_tcb(self) -> None:
         prot = self.prot
         self.tp = prot.tcp_cache.alloc()
-        self._init_tcb(lib.us_tcp_handle(prot.fast.ptr, self.tp))
+        self._init_tcb(lib.us_tcp_place(prot.fast.ptr, self.tp), prot.next_generation())
 
-    def _init_tcb(self, handle: int) -> None:
+    def _init_tcb(self, place: int, generation: int) -> None:
         """Fill in a control block that is all zero (tcp_init_sock)."""
         prot = self.prot
         tp = self.tp
-        tp.handle = handle
+        tp.place, tp.generation = place, generation
         tp.state = TCP_CLOSE
-        tp.generation = prot.next_generation()
         tp.rto_us = tp.mdev_us = TCP_TIMEOUT_INIT_US
         tp.icsk_rto_min_us, tp.icsk_rto_max_us = (
             prot.config.tcp_rto_min_us,
@@ -305,8 +310,8 @@ class TcpSock(Sock):
         """Give everything in the arena back (sk_free); ``tp`` is not usable afterwards."""
         self._purge()
         tp = self.tp
-        del self.prot.socks[tp.handle]
-        tp.handle = 0
+        del self.prot.socks[self.handle]
+        tp.place = tp.generation = 0
         self.prot.tcp_cache.free(tp)
         self.tp = self.rcvq = self.sndq = None
 

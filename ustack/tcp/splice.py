@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
+from ustack.tcp.mem import sk_page_frag_failed
 from ustack.tcp.recvmsg import tcp_bytes_read
 from ustack.tcp.sendmsg import tcp_push_written
 from ustack.tcp.urgent import tcp_read_limit
@@ -59,6 +60,8 @@ def tcp_splice_write(sk: TcpSock, fd: int, scratch: Any, room: int) -> tuple[int
     got: int = lib.us_bq_splice_in(mem, sk.sndq, fd, ffi.from_buffer(scratch), size, taken)
     if got < 0:
         raise socket_error(-got)
+    if taken[0] < got:
+        sk_page_frag_failed(sk)
     if taken[0]:
         sk.prot.copied_bytes += taken[0]
         sk.tp.write_seq = sk.tp.write_seq + taken[0] & SEQ_MASK

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_syn_is_unacked
-from ustack.tcp.close import tcp_done, tcp_too_many_orphans, tcp_write_err
+from ustack.tcp.close import tcp_check_oom, tcp_done, tcp_write_err
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH
 from ustack.tcp.connect import tcp_retransmit_syn
 from ustack.tcp.delack import tcp_delack_timer
@@ -22,7 +22,9 @@ from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu_probe import tcp_mtu_probing
 from ustack.tcp.output import tcp_send_new
+from ustack.tcp.ports import bind_buckets_reap
 from ustack.tcp.recovery_timer import tcp_rack_reo_timeout, tcp_resume_early_retransmit
+from ustack.tcp.request_sock import reqsk_run_timers
 from ustack.tcp.retransmit import tcp_retransmit_skb
 from ustack.tcp.rtt import TCP_RTO_MAX_US, TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US, tcp_set_rto
 from ustack.tcp.send_window import tcp_wnd_end
@@ -80,7 +82,10 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
             tcp_delack_timer(sk)
         if what & EV_WRITE_TIMER and sk.tp is not None:
             tcp_write_timer(sk)
+    fired += reqsk_run_timers(prot, limit)
     fast.ring_doorbells()
+    if ptr.emptied_shares:
+        bind_buckets_reap(prot)
     return fired
 
 
@@ -281,7 +286,7 @@ def tcp_out_of_resources(sk: TcpSock, *, do_reset: bool) -> bool:
     prot = sk.prot
     silent_us = prot.clock.now_us - tp.lsndtime_us
     shift = int(silent_us > 2 * tp.icsk_rto_max_us or not do_reset) + bool(sk.sk_err_soft)
-    if not tcp_too_many_orphans(prot, shift):
+    if not tcp_check_oom(sk, shift):
         return False
     window_closed = not tp.snd_wnd and tp.snd_una == tp.snd_nxt
     if do_reset or silent_us <= TCP_TIMEWAIT_LEN_US or window_closed:

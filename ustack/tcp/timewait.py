@@ -20,6 +20,7 @@ from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
+from ustack.tcp.tw_recycle import TCP_PAWS_MSL_US, tcp_recycles, tcp_remember_stamp
 from ustack.tcp.window import tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, MD5SIG_ROOM, RST, SYN, tstamp_option
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
     from ustack.wire.tcp import Segment
 
-TCP_PAWS_MSL_US = 60_000_000
 TW_KILL_US = 4_000_000
 """Mini-sockets that live no longer count as TWKilled, others as TW (__inet_twsk_schedule)."""
 TCP_TIMEWAIT_LEN_US = 60_000_000
@@ -48,6 +48,7 @@ class TimewaitSock:
         "prot",
         "reuse",
         "reuseport",
+        "timeout_us",
         "timer",
         "tsoffset",
         "tw",
@@ -73,6 +74,8 @@ class TimewaitSock:
         """Signs its ACKs."""
         self.entry_us = self.prot.clock.now_us
         """When it became TIME_WAIT: from then on connect() counts (tw_entry_stamp)."""
+        self.timeout_us = TCP_TIMEWAIT_LEN_US
+        """How long TIME_WAIT lasts after the peer's FIN."""
         self.timer: Any = Timer(tw_timer, self)
 
     @property
@@ -106,8 +109,9 @@ def tcp_time_wait(
 ) -> None:
     """Put a mini-socket in ``sk``'s place and end ``sk`` (tcp_time_wait).
 
-    It lives at least 3.5 RTOs: the peer's FIN may be lost once and come again. Beyond
-    tcp_max_tw_buckets the connection is simply gone (TCPTimeWaitOverflow).
+    It lives at least 3.5 RTOs: the peer's FIN may be lost once and come again; with
+    tcp_tw_recycle no longer. Beyond tcp_max_tw_buckets the connection is simply gone
+    (TCPTimeWaitOverflow).
     """
     prot = sk.prot
     tcp_update_metrics(sk)
@@ -122,16 +126,29 @@ def tcp_time_wait(
         tcp_done(sk)
         return
     prot.twhash[tw.key] = tw
-    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw.sport)
+    prot.fast.ptr.tw_count = len(prot.twhash)
+    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw, tw.tw.sport)
+    repeat_us = tcp_repeat_time_us(sk)
+    if _recycled(tw):
+        tw.timeout_us = repeat_us
     if substate == TCP_TIME_WAIT:
-        timeout_us = TCP_TIMEWAIT_LEN_US
-    timeout_us = max(timeout_us, tcp_repeat_time_us(sk))
+        timeout_us = tw.timeout_us
+    timeout_us = max(timeout_us, repeat_us)
     if timeout_us <= TW_KILL_US:
         prot.mib_ext.TWKilled += 1
     else:
         prot.mib_ext.TW += 1
     tw.reschedule(timeout_us)
     tcp_done(sk)
+
+
+def _recycled(tw: TimewaitSock) -> bool:
+    """Whether the peer's timestamp is remembered elsewhere, so that TIME_WAIT may be short."""
+    rec = tw.tw
+    if not rec.tstamp_ok or not tcp_recycles(tw.prot):
+        return False
+    tcp_remember_stamp(tw.prot, rec.saddr, rec.daddr, rec.ts_recent, rec.ts_recent_stamp_us)
+    return True
 
 
 def tcp_repeat_time_us(sk: TcpSock) -> int:
@@ -166,8 +183,9 @@ def tw_kill(tw: TimewaitSock) -> None:
     prot.timers.del_timer(tw.timer)
     if prot.twhash.get(tw.key) is tw:
         del prot.twhash[tw.key]
+        prot.fast.ptr.tw_count = len(prot.twhash)
     if tw.bind_bucket is not None:
-        bind_bucket_remove(prot, tw, tw.bind_bucket)
+        bind_bucket_remove(prot, tw, tw.tw, tw.bind_bucket)
         tw.bind_bucket = None
     prot.tw_cache.free(tw.tw)
     tw.tw = None
@@ -256,7 +274,7 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
     rec.rcv_nxt = seg.end_seq
     tw.entry_us = tw.prot.clock.now_us
     _note_timestamp(tw, seg)
-    tw.reschedule(TCP_TIMEWAIT_LEN_US)
+    tw.reschedule(tw.timeout_us if _recycled(tw) else TCP_TIMEWAIT_LEN_US)
     tcp_v4_timewait_ack(tw, seg)
     return None
 

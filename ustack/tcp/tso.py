@@ -59,7 +59,11 @@ def tcp_size_goal(sk: TcpSock, mss: int) -> int:
 
 
 def tcp_tso_segs(sk: TcpSock, mss: int) -> int:
-    """Return how many segments a super-frame may have now (tcp_tso_segs, tcp_tso_autosize)."""
+    """Return how many segments a super-frame may have now (tcp_tso_segs, tcp_tso_autosize).
+
+    Never more than a packet holds, though tcp_min_tso_segs asks for them: on lo two segments
+    may be too many. In Linux a write fills no packet further than that.
+    """
     most = sk_gso_max_size(sk)
     if not most:
         return 1
@@ -69,7 +73,8 @@ def tcp_tso_segs(sk: TcpSock, mss: int) -> int:
         halvings = tp.rtt_min_us >> sk.prot.config.tcp_tso_rtt_log
         if halvings < GSO_SIZE_BITS:
             size += most >> halvings
-    return int(max(min(size, most) // mss, sk.ca.min_tso_segs(sk)))
+    wanted = max(min(size, most) // mss, sk.ca.min_tso_segs(sk))
+    return int(min(wanted, max(most // mss, 1)))
 
 
 def tcp_tso_should_defer(sk: TcpSock, data: int, max_segs: int) -> int:

@@ -16,7 +16,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import lib
 from ustack.sock.sock import POLL_READABLE, RCV_SHUTDOWN
 from ustack.sock.wait import EPOLLPRI
-from ustack.tcp.states import TCP_CLOSE
+from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.wire.tcp import SYN, URG
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def tcp_recv_urg(sk: TcpSock, length: int, flags: int) -> bytes:
     """
     tp = sk.tp
     urg = sk.urg
+    if tp.state == TCP_LISTEN:
+        raise socket_error(errno.ENOTCONN)
     if sk.oobinline or urg is None or urg.urg_data in (TCP_URG_NONE, TCP_URG_READ):
         raise socket_error(errno.EINVAL)
     if tp.state == TCP_CLOSE and not sk.done:

@@ -149,6 +149,8 @@ def tcp_new_window(sk: TcpSock) -> int:
         free_space = max(free_space, 0) >> scale << scale
     if free_space < full_space >> 1:
         tp.ack_quick = 0
+        if sk.prot.pressure.since_us:
+            tcp_adjust_rcv_ssthresh(sk)
         if free_space < allowed_space >> 4 or free_space < mss:
             return 0
         if may_shrink and free_space < 1 << scale:
@@ -214,6 +216,9 @@ def tcp_grow_window(sk: TcpSock, length: int) -> None:
     room = min(tp.window_clamp, tcp_space(sk)) - tp.rcv_ssthresh
     if room <= 0:
         return
+    if sk.prot.pressure.since_us:
+        tcp_adjust_rcv_ssthresh(sk)
+        return
     truesize = skb_truesize(length)
     if tcp_win_from_space(sk, truesize) <= length:
         increase = 2 * tp.advmss
@@ -222,6 +227,11 @@ def tcp_grow_window(sk: TcpSock, length: int) -> None:
     if increase:
         tp.rcv_ssthresh += min(room, max(increase, 2 * length))
         tp.ack_quick |= 1
+
+
+def tcp_adjust_rcv_ssthresh(sk: TcpSock) -> None:
+    """Under memory pressure four segments are offered at most (tcp_adjust_rcv_ssthresh)."""
+    sk.tp.rcv_ssthresh = min(sk.tp.rcv_ssthresh, 4 * sk.tp.advmss)
 
 
 def _grow_for_small(sk: TcpSock, length: int, truesize: int) -> int:

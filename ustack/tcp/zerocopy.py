@@ -18,6 +18,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.native.mem import PAGE_SIZE
+from ustack.tcp.mem import sk_page_frag_failed
 from ustack.tcp.sendmsg import sk_stream_check, sk_stream_wait_room, tcp_push_written, tcp_sendmsg
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def sk_page_frag(sk: TcpSock, want: int) -> tuple[int, int]:
     room = sk_stream_wait_room(sk)
     frag = ffi.new("struct us_frag *")
     if lib.us_bq_alloc_chunk(sk.prot.mem.ptr, min(want, room, CHUNK_BYTES), frag):
+        sk_page_frag_failed(sk)
         raise socket_error(errno.ENOBUFS)
     return int(frag.addr), min(int(frag.len), want)
 

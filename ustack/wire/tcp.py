@@ -31,6 +31,7 @@ TCPOPT_SACK_PERM = 4
 TCPOPT_SACK = 5
 TCPOPT_TIMESTAMP = 8
 TCPOPT_MD5SIG = 19
+TCPOPT_AO = 29
 TCPOPT_FASTOPEN = 34
 TCPOPT_EXP = 254
 TCPOPT_FASTOPEN_MAGIC = b"\xf9\x89"
@@ -47,6 +48,7 @@ TCP_CSUM_OFFSET = 16
 TCPOLEN_TSTAMP_ALIGNED = 12
 MAX_OPTIONS_LEN = 40
 TCPOLEN_MD5SIG = 18
+TCPOLEN_AO_BASE = 4
 TCPOLEN_MD5SIG_ALIGNED = 20
 MD5SIG_ROOM = bytes((TCPOPT_NOP, TCPOPT_NOP, TCPOPT_MD5SIG, TCPOLEN_MD5SIG)) + bytes(16)
 """NOP NOP and a signature (RFC 2385 §3.0) that is not there yet."""
@@ -157,9 +159,11 @@ def tcp_parse_auth_options(options: bytes) -> bytes | None:
     """Return the MD5 signature among ``options``, None: there is none (RFC 2385 §2.0).
 
     b"": two, one of a wrong length, or an option that leaves the header where there was room
-    for a signature: nobody can say what was signed.
+    for a signature: nobody can say what was signed. TCP-AO's (RFC 5925 §2.2) counts there, but
+    is otherwise an unknown option, as in a Linux without CONFIG_TCP_AO.
     """
     found = None
+    seen = False
     i = 0
     while i + TCPOLEN_MD5SIG <= len(options):
         kind = options[i]
@@ -171,10 +175,12 @@ def tcp_parse_auth_options(options: bytes) -> bytes | None:
         size = options[i + 1]
         if size < 2 or i + size > len(options):
             return b""
-        if kind == TCPOPT_MD5SIG:
-            if size != TCPOLEN_MD5SIG or found is not None:
+        if kind in (TCPOPT_MD5SIG, TCPOPT_AO):
+            bad = size <= TCPOLEN_AO_BASE if kind == TCPOPT_AO else size != TCPOLEN_MD5SIG
+            if bad or seen:
                 return b""
-            found = options[i + 2 : i + size]
+            seen = True
+            found = options[i + 2 : i + size] if kind == TCPOPT_MD5SIG else None
         i += size
     return found
 

@@ -26,6 +26,11 @@
 #define US_IGB_4K_ITR 980
 #define US_IGB_START_ITR 648
 
+/* One descriptor's buffer: one block of pages, kept from frame to frame (igb_rx_buffer). */
+struct us_igb_rx_buffer {
+	us_dma_addr_t page;
+};
+
 /* One received frame, whole in one piece; valid until the buffers are posted again. */
 struct us_igb_rx_frame {
 	us_dma_addr_t addr;
@@ -34,6 +39,8 @@ struct us_igb_rx_frame {
 	uint16_t gso_segs;
 	uint32_t ip_summed;	/* CHECKSUM_NONE 0, CHECKSUM_UNNECESSARY 1 */
 	uint32_t rss;
+	struct us_igb_rx_buffer *large;	/* the 64 KiB buffer that it fills alone: another block of
+					 * that size may take its place; or NULL */
 };
 
 /* How often one vector may interrupt (igb_q_vector's ITR fields). */
@@ -46,11 +53,6 @@ struct us_igb_itr {
 	uint64_t rx_bytes;
 	uint64_t tx_packets;
 	uint64_t tx_bytes;
-};
-
-/* One descriptor's buffer: one block of pages, kept from frame to frame (igb_rx_buffer). */
-struct us_igb_rx_buffer {
-	us_dma_addr_t page;
 };
 
 struct us_igb_rx_ring {

@@ -32,6 +32,11 @@ void us_mem_destroy(struct us_mem *mem);
 void *us_mem_base(struct us_mem *mem);
 uint64_t us_mem_size(const struct us_mem *mem);
 uint64_t us_mem_free_pages(const struct us_mem *mem);
+/* Pages kept back from byte queues, and half of them from slabs: see us_alloc_pages_wmark. */
+void us_mem_set_min_free(struct us_mem *mem, uint32_t pages);
+uint32_t us_mem_min_free(const struct us_mem *mem);
+/* Pages that byte queues hold. */
+uint32_t us_mem_queue_pages(const struct us_mem *mem);
 /* Fault injection: the next @count allocations of pages fail; 0 ends it. */
 void us_mem_fail_alloc(struct us_mem *mem, uint32_t count);
 uint32_t us_mem_fail_alloc_left(const struct us_mem *mem);

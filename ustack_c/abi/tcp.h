@@ -6,6 +6,7 @@
 #include "txlog.h"
 
 struct us_tcp_dst;
+struct us_tcp_listen;
 
 /* What CUBIC remembers of a connection (struct bictcp); see ustack/tcp/cong/cubic.py. */
 struct us_bictcp {
@@ -60,7 +61,7 @@ struct us_tcp_sock {
 	uint32_t daddr;
 	uint16_t sport;
 	uint16_t dport;
-	uint32_t generation;		/* changes whenever the slab object is reused */
+	uint32_t generation;		/* tells this use of its place from the earlier ones */
 
 	/* What a sender needs for each segment. */
 	uint32_t write_seq;		/* one past the last byte the application wrote */
@@ -92,7 +93,8 @@ struct us_tcp_sock {
 	uint8_t probes_out;
 	uint8_t rcvbuf_locked;		/* SO_RCVBUF was set: no autotuning */
 	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
-	uint8_t nospace;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t nospace : 1;		/* a writer waits for room (SOCK_NOSPACE) */
+	uint8_t inbox : 1;		/* received text goes to the inbox, see tcp_fast.h */
 	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
 	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 
@@ -137,10 +139,12 @@ struct us_tcp_sock {
 	uint16_t punt_batch;		/* batch in which a segment of it went to Python */
 	uint16_t mss_cache;		/* payload bytes of a full segment, options taken off */
 	uint16_t inet_id;		/* IP identification of the next packet */
-	uint16_t sockopts;		/* number of its options while it has no Python object */
+	uint16_t sockopts;		/* number of its options while it has no Python object, or 0 */
 	uint8_t tos;			/* IP_TOS, without the bits of ECN */
 	uint8_t ttl;			/* IP_TTL, 0: the default */
-	uint8_t is_hashed;
+	uint8_t is_hashed : 1;
+	uint8_t done : 1;		/* the peer's FIN has come (SOCK_DONE) */
+	uint8_t dead : 1;		/* an orphan without an object */
 	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;
 
@@ -171,9 +175,9 @@ struct us_tcp_sock {
 	/* Where it hangs: see tcp_fast.h. */
 	struct us_tcp_sock *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
-	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC */
-	uint32_t hash;
-	uint32_t handle;		/* number of its place, see us_tcp_handle */
+	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC, once there is something to remember */
+	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
+	uint32_t place;			/* number of its place in the arena, see us_tcp_place */
 
 	/* What tcp_info shows. */
 	uint32_t segs_in;
@@ -218,8 +222,15 @@ struct us_request_sock {
 	uint8_t num_timeout;		/* of those, because the peer was silent */
 	uint8_t syn_tos;		/* type of service of the SYN */
 	uint8_t acked;			/* third ACK seen, but the child has to wait */
-	uint64_t snt_synack_us;		/* 0 once repeated: no RTT sample (Karn) */
-	uint64_t expires_us;		/* linux-3.10: when the SYN-ACK's time is over */
+	uint8_t in_table;		/* linux-3.10: the listener's table has it, and its timer */
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint32_t generation;		/* tells its age */
+	uint64_t snt_synack_us;		/* when the first SYN-ACK went, 0: it was a cookie */
+	uint64_t expires_us;		/* when the SYN-ACK's time is over */
+	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
+	struct us_timer timer;
+	struct us_request_sock *hash_next;
+	struct us_tcp_listen *listen;	/* whose SYN queue it is on, NULL: nobody's */
 };
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */
@@ -238,6 +249,7 @@ struct us_timewait_sock {
 	uint8_t tstamp_ok;
 	uint8_t rcv_wscale;
 	uint8_t tos;
+	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif

@@ -19,12 +19,25 @@
  *
  * connect: USTACK_CONNECT answers EINPROGRESS; the descriptor becomes writable when the
  *   attempt is over, and USTACK_CONNECT once more (or SO_ERROR) says how it ended.
+ *   USTACK_FASTOPEN goes on as USTACK_CONNECT does. With TCP_FASTOPEN_CONNECT the answer is 0,
+ *   the first write is the SYN's, and how that ends is known as the end of a stream is.
+ * close with SO_LINGER: ask USTACK_LINGER, close the socket, write a byte to the descriptor
+ *   that came with the answer, and read from it: its end is when close() may return. If others
+ *   hold the socket that is at once.
+ *   The descriptor's SO_PRIORITY is USTACK_IDLE_PRIORITY at first, and the client sets it to 0
+ *   when it connects: to read one that still has it is ENOTCONN.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it.
  * The peer's FIN is the end of the stream; a shutdown for writing is our FIN, behind all that
  *   was written. An end of the stream with POLLHUP, when this side has not shut down, is an
  *   error or the end of the daemon: SO_ERROR says which. So it is for EPIPE and ECONNRESET.
+ * Datagrams (UDP, raw, ping): the descriptor keeps boundaries (SOCK_SEQPACKET), and each
+ *   message is a struct ustack_datagram and the datagram behind it, both ways. A message with
+ *   USTACK_HAS_ERROR is a hint: ask SO_ERROR, which tells each error once, and read on if
+ *   there is none. What is written is sent in order; an error that it meets is the next
+ *   one's. USTACK_SENDMSG sends one and answers how it went: for the first to a destination,
+ *   for one that may be too long, and while a hint is at the head. Do not call the descriptor's own shutdown().
  * Urgent data that arrives is the descriptor's own (MSG_OOB, POLLPRI); to send it,
  *   USTACK_SENDOOB.
  */
@@ -33,8 +46,9 @@
 
 #define USTACK_MAGIC 0x75
 #define USTACK_VERSION 1
-#define USTACK_MAX_DATA 1024
+#define USTACK_MAX_DATA 2048
 #define USTACK_NAME "ustack."
+#define USTACK_IDLE_PRIORITY 1
 
 enum ustack_op {
 	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */
@@ -49,6 +63,14 @@ enum ustack_op {
 	USTACK_GETSOCKOPT = 9,	/* level, name, value: room; answers data */
 	USTACK_IOCTL = 10,	/* name: SIOCINQ, SIOCOUTQ, SIOCOUTQNSD; answers value */
 	USTACK_SENDOOB = 11,	/* data; the last byte is the urgent one */
+	USTACK_DISCONNECT = 12,	/* be connected to nobody again */
+	USTACK_SENDMSG = 13,	/* data: a struct ustack_datagram and a datagram; answers its length */
+	USTACK_RECVERR = 14,	/* answers value: bytes of the datagram, addr, port: where it went,
+				   data: IP_RECVERR's value (32 bytes), then the datagram's start */
+	USTACK_FASTOPEN = 15,	/* addr, port, data: sendto() with MSG_FASTOPEN; answers how much
+				   of it was taken */
+	USTACK_LINGER = 16,	/* answers value: seconds that close() waits at most, and if there
+				   are any a descriptor to wait with */
 };
 
 struct ustack_request {
@@ -60,7 +82,7 @@ struct ustack_request {
 	int32_t value;
 	uint32_t addr;
 	uint16_t port;
-	uint16_t len;		/* bytes of data behind this, at most USTACK_MAX_DATA */
+	uint16_t len;		/* bytes of data behind this; in answers USTACK_MAX_DATA at most */
 };
 
 struct ustack_reply {
@@ -69,6 +91,29 @@ struct ustack_reply {
 	uint32_t addr;
 	uint16_t port;
 	uint16_t len;
+};
+
+/* What of a struct ustack_datagram means something, besides its place. */
+enum ustack_has {
+	USTACK_HAS_ADDRESS = 1,	/* else: to the peer */
+	USTACK_HAS_PKTINFO = 2,
+	USTACK_HAS_TTL = 4,
+	USTACK_HAS_TOS = 8,
+	USTACK_HAS_MORE = 16,	/* MSG_MORE */
+	USTACK_HAS_ERROR = 128,	/* no datagram: there is an error, SO_ERROR says which */
+};
+
+struct ustack_datagram {
+	uint32_t addr;		/* from whom, or to whom */
+	uint16_t port;
+	uint8_t has;		/* enum ustack_has */
+	uint8_t tos;
+	uint32_t ttl;
+	struct {
+		int32_t ifindex;
+		uint32_t spec_dst;
+		uint32_t addr;
+	} pktinfo;		/* struct in_pktinfo */
 };
 
 struct ustack_accepted {

@@ -51,6 +51,9 @@ struct us_mem {
 	uint32_t first_unmapped;
 	uint32_t last_unmapped;
 	uint32_t fail_alloc;	/* allocations that are still to fail (fault injection) */
+	uint32_t min_free;	/* pages that are kept back, see us_alloc_pages_wmark */
+	uint32_t queue_pages;	/* pages of byte queues' chunks */
+	bool memalloc;		/* byte queues may have the pages kept back (PF_MEMALLOC) */
 };
 
 /**
@@ -90,6 +93,7 @@ static inline bool us_mem_should_fail(struct us_mem *mem)
 	return true;
 }
 
+us_dma_addr_t us_alloc_pages_wmark(struct us_mem *mem, uint32_t order, uint32_t mark);
 void us_buddy_init(struct us_mem *mem);
 struct us_page *us_page_head(const struct us_mem *mem, us_dma_addr_t addr);
 void us_free_block(struct us_mem *mem, struct us_page *page);

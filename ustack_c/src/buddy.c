@@ -120,6 +120,25 @@ us_dma_addr_t us_alloc_pages(struct us_mem *mem, uint32_t order)
 }
 
 /**
+ * us_alloc_pages_wmark - us_alloc_pages for those who leave some to others
+ * @mem:   arena
+ * @order: 0 to US_MAX_ORDER
+ * @mark:  pages that must be free afterwards
+ *
+ * Whoever can wait or be refused stops at a mark (__zone_watermark_ok): what is below it is
+ * for rings, for frames on their way and for text that a reader has nothing else of, so that
+ * an arena full of data to be sent still takes what makes room in it.
+ *
+ * Return: as us_alloc_pages.
+ */
+us_dma_addr_t us_alloc_pages_wmark(struct us_mem *mem, uint32_t order, uint32_t mark)
+{
+	if (order > US_MAX_ORDER || mem->free_pages < mark + (UINT32_C(1) << order))
+		return US_NO_PAGE;
+	return us_alloc_pages(mem, order);
+}
+
+/**
  * us_free_block - give a block back, merging it with free buddies
  * @mem:  arena
  * @page: head of an allocated block that nobody refers to any more

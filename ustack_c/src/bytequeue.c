@@ -24,6 +24,8 @@ struct us_chunk {
 	uint32_t truesize;	/* bytes of the block */
 };
 
+_Static_assert(sizeof(struct us_chunk) == US_BQ_HEADER, "callers leave room for it");
+
 /* One place in the queue: @skip bytes into @chunk. */
 struct us_bq_pos {
 	const struct us_chunk *chunk;
@@ -68,22 +70,27 @@ static uint32_t us_chunk_order(uint32_t bytes)
 	return order;
 }
 
+/* An empty chunk at the beginning of a block of @size bytes. */
+static void us_chunk_init(struct us_chunk *chunk, us_dma_addr_t block, uint32_t size)
+{
+	chunk->data = block;
+	chunk->start = sizeof(*chunk);
+	chunk->end = sizeof(*chunk);
+	chunk->truesize = size;
+	chunk->size = size;
+}
+
 /* A chunk without bytes, in no queue; of a lower order if memory is in small pieces. */
 static us_dma_addr_t us_chunk_alloc(struct us_mem *mem, uint32_t order)
 {
-	us_dma_addr_t addr = us_alloc_pages(mem, order);
-	struct us_chunk *chunk;
+	const uint32_t mark = mem->memalloc ? 0 : mem->min_free;
+	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mark);
 
 	while (addr == US_NO_PAGE && order > 0)
-		addr = us_alloc_pages(mem, --order);
+		addr = us_alloc_pages_wmark(mem, --order, mark);
 	if (addr == US_NO_PAGE)
 		return US_NO_PAGE;
-	chunk = us_chunk_at(mem, addr);
-	chunk->data = addr;
-	chunk->start = sizeof(*chunk);
-	chunk->end = sizeof(*chunk);
-	chunk->truesize = (uint32_t)US_PAGE_SIZE << order;
-	chunk->size = chunk->truesize;
+	us_chunk_init(us_chunk_at(mem, addr), addr, (uint32_t)US_PAGE_SIZE << order);
 	return addr;
 }
 
@@ -101,6 +108,7 @@ static void us_bq_link(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr)
 	bq->tail = us_page_of(addr);
 	bq->len += us_chunk_len(chunk);
 	bq->truesize += chunk->truesize;
+	mem->queue_pages += chunk->truesize >> US_PAGE_SHIFT;
 }
 
 /*
@@ -159,6 +167,25 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 }
 
 /**
+ * us_bq_append_forced - us_bq_append with the pages that are kept back (sk_forced_mem_schedule)
+ * @mem: arena
+ * @bq:  queue
+ * @src: bytes
+ * @len: how many
+ *
+ * Return: as us_bq_append.
+ */
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len)
+{
+	uint32_t done;
+
+	mem->memalloc = true;
+	done = us_bq_append(mem, bq, src, len);
+	mem->memalloc = false;
+	return done;
+}
+
+/**
  * us_bq_alloc_chunk - take room that the caller fills before it is queued
  * @mem:  arena
  * @want: bytes wanted
@@ -202,6 +229,37 @@ int us_bq_append_chunk(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr,
 	if (!len || len > chunk->size - chunk->end || len > UINT32_MAX - bq->len)
 		return -EINVAL;
 	chunk->end += len;
+	us_bq_link(mem, bq, block);
+	return 0;
+}
+
+/**
+ * us_bq_append_block - queue bytes that lie in a block of the buddy already
+ * @mem:   arena
+ * @bq:    queue
+ * @block: of the caller alone, the queue's from here on; its first bytes are overwritten
+ * @skip:  where the bytes begin, US_BQ_HEADER at least
+ * @len:   how many, at least one
+ *
+ * Return: 0, or -EINVAL with nothing changed: they do not fit, or the queue would grow past
+ * 2^32 - 1 bytes.
+ */
+int us_bq_append_block(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t block, uint32_t skip,
+		       uint32_t len)
+{
+	const struct us_page *page = us_page_head(mem, block);
+	struct us_chunk *chunk = us_chunk_at(mem, block);
+	uint32_t size;
+
+	if (!page || page->state != US_PAGE_USED || page->refcount != 1 || block % US_PAGE_SIZE)
+		return -EINVAL;
+	size = (uint32_t)US_PAGE_SIZE << page->order;
+	if (skip < US_BQ_HEADER || skip > size || !len || len > size - skip ||
+	    len > UINT32_MAX - bq->len)
+		return -EINVAL;
+	us_chunk_init(chunk, block, size);
+	chunk->start = skip;
+	chunk->end = skip + len;
 	us_bq_link(mem, bq, block);
 	return 0;
 }
@@ -299,6 +357,7 @@ static void us_bq_drop_head(struct us_mem *mem, struct us_bq *bq)
 
 	bq->head = us_page_of(chunk->next);
 	bq->truesize -= chunk->truesize;
+	mem->queue_pages -= chunk->truesize >> US_PAGE_SHIFT;
 	if (bq->head == US_NO_PAGE)
 		bq->tail = US_NO_PAGE;
 	else

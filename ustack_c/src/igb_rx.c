@@ -253,6 +253,8 @@ static bool us_rx_fetch(struct us_igb_rx_ring *ring, uint32_t n, uint32_t len,
 		ring->errors++;
 		return false;
 	}
+	frame->large = n == 1 && ring->buffer_bytes == US_IGB_RXBUFFER_LARGE
+			? &ring->buffer_info[first] : NULL;
 	frame->addr = n == 1 ? ring->buffer_info[first].page : us_rx_linearize(ring, n, len);
 	if (frame->addr == US_NO_PAGE)
 		return false;

@@ -80,6 +80,34 @@ uint32_t us_mem_fail_alloc_left(const struct us_mem *mem)
 }
 
 /**
+ * us_mem_set_min_free - keep pages back for those who must not fail (min_free_kbytes)
+ * @mem:   arena
+ * @pages: how many
+ */
+void us_mem_set_min_free(struct us_mem *mem, uint32_t pages)
+{
+	mem->min_free = pages;
+}
+
+/**
+ * us_mem_min_free - pages that are kept back
+ * @mem: arena
+ */
+uint32_t us_mem_min_free(const struct us_mem *mem)
+{
+	return mem->min_free;
+}
+
+/**
+ * us_mem_queue_pages - pages that byte queues hold
+ * @mem: arena
+ */
+uint32_t us_mem_queue_pages(const struct us_mem *mem)
+{
+	return mem->queue_pages;
+}
+
+/**
  * us_mem_base - the address that arena offset 0 has in this process
  * @mem: arena
  */

@@ -118,7 +118,7 @@ static struct us_slab *us_slab_create(struct us_kmem_cache *cache)
 	slab = malloc(sizeof(*slab) + cache->objperslab * sizeof(slab->link[0]));
 	if (!slab)
 		return NULL;
-	slab->addr = us_alloc_pages(cache->mem, cache->order);
+	slab->addr = us_alloc_pages_wmark(cache->mem, cache->order, cache->mem->min_free / 2);
 	if (slab->addr == US_NO_PAGE) {
 		free(slab);
 		return NULL;

@@ -15,20 +15,25 @@ static uint32_t us_tcp_seg_window(const struct us_tcp_seg *seg)
 	return seg->window << seg->tp->snd_wscale;
 }
 
-/* Whether the ACK acknowledges nothing, or plainly something: nothing lost, repeated, probed. */
+/*
+ * Whether the ACK acknowledges nothing, or plainly something: nothing lost, repeated, probed.
+ * Of nothing while something is in flight it might be a duplicate, unless it came with text.
+ */
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg)
 {
 	const struct us_tcp_sock *tp = seg->tp;
 	const uint32_t window = us_tcp_seg_window(seg);
 
-	if (seg->ack == tp->snd_una)
+	if (seg->ack == tp->snd_una && !seg->fin)
 		return seg->len && window == tp->snd_wnd;
-	if (!us_after(seg->ack, tp->snd_una) || us_after(seg->ack, tp->snd_nxt))
-		return false;
 	if (window > tp->max_window && tp->max_window < US_WINDOW_SMALL)
 		return false;
-	return tp->ca_state == US_TCP_CA_OPEN && tp->txlog.len && !tp->fin_queued &&
-	       tp->bytes_acked && !tp->sacked_out && !tp->lost_out && !tp->retrans_out;
+	if (seg->ack == tp->snd_una)
+		return tp->snd_una == tp->write_seq;
+	if (!us_after(seg->ack, tp->snd_una) || us_after(seg->ack, tp->snd_nxt))
+		return false;
+	return tp->ca_state == US_TCP_CA_OPEN && tp->txlog.len &&
+	       (tp->bytes_acked || tp->snd_una != tp->iss) && !tp->sacked_out && !tp->lost_out && !tp->retrans_out;
 }
 
 /* tcp_update_rtt_min */
@@ -86,8 +91,8 @@ static void us_tcp_rtt_estimator(struct us_tcp_sock *tp, uint32_t rtt_us)
 }
 
 /* tcp_ack_update_rtt and tcp_set_rto */
-static void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
-				  uint32_t sample_us, uint32_t newest_us)
+void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   uint32_t sample_us, uint32_t newest_us)
 {
 	us_tcp_update_rtt_min(fast, tp, newest_us);
 	us_tcp_rtt_estimator(tp, sample_us);
@@ -112,7 +117,7 @@ static int64_t us_tcp_tsecr_rtt(const struct us_tcp_fast *fast, const struct us_
 }
 
 /* A time since @then, as far as 32 bits of microseconds go. */
-static uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then)
+uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then)
 {
 	const uint64_t elapsed_us = fast->now_us - then;
 
@@ -146,6 +151,22 @@ static void us_tcp_leave_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, u
 	event->rtt_us = rtt_us;
 }
 
+/* Take the ACK of nothing new that a FIN carries while nothing is in flight. */
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+	const uint32_t window = us_tcp_seg_window(seg);
+
+	if (us_after(seg->seq, tp->snd_wl1) ||
+	    (seg->seq == tp->snd_wl1 && (window > tp->snd_wnd || !window))) {
+		tp->snd_wl1 = seg->seq;
+		tp->snd_wnd = window;
+		tp->max_window = us_max32(tp->max_window, window);
+	}
+	tp->probes_out = 0;
+	tp->rcv_tstamp_us = fast->now_us;
+}
+
 /*
  * Take a plain ACK of new data: the window, SND.UNA, the send queue, what is out, the RTT.
  * False: the rest is Python's, which has its event.
@@ -161,7 +182,8 @@ bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 	tp->snd_wl1 = seg->seq;
 	tp->snd_wnd = us_tcp_seg_window(seg);
 	tp->max_window = us_max32(tp->max_window, tp->snd_wnd);
-	us_bq_drop(fast->mem, &tp->write_queue, seg->ack - una);
+	us_bq_drop(fast->mem, &tp->write_queue,
+		   seg->ack - una - (tp->fin_queued && seg->ack == tp->write_seq));
 	tp->bytes_acked += seg->ack - una;
 	tp->snd_una = seg->ack;
 	tp->retransmits = 0;

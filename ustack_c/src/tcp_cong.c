@@ -112,8 +112,22 @@ static bool us_bictcp_count_holds(const struct us_tcp_fast *fast, const struct u
 	       fast->now_us / US_JIFFY_US - ca->last_jiffy <= US_CNT_HOLDS_JIFFIES;
 }
 
+/* What CUBIC begins with (bictcp in ustack/tcp/cong/cubic.py); NULL: no memory. */
+static struct us_bictcp *us_bictcp_create(struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	struct us_bictcp *ca = us_kmem_cache_zalloc(fast->bictcp_cache);
+
+	if (ca) {
+		ca->round_start_us = fast->now_us;
+		ca->last_ack_us = fast->now_us;
+		ca->end_seq = tp->snd_nxt;
+		ca->curr_rtt_us = UINT32_MAX;
+	}
+	return ca;
+}
+
 /* Let @pkts segments grow cwnd; false, and nothing changed: the congestion control is to. */
-static bool us_tcp_cong_avoid(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t pkts,
+static bool us_tcp_cong_avoid(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t pkts,
 			      int64_t rtt_us)
 {
 	const bool is_cubic = tp->ca_kind == US_TCP_CA_CUBIC;
@@ -121,6 +135,8 @@ static bool us_tcp_cong_avoid(const struct us_tcp_fast *fast, struct us_tcp_sock
 	uint32_t cwnd = tp->snd_cwnd;
 
 	if (is_cubic) {
+		if (!tp->bictcp && rtt_us >= 0)
+			tp->bictcp = us_bictcp_create(fast, tp);
 		if (!tp->bictcp)
 			return false;
 		ca = *tp->bictcp;
@@ -161,7 +177,7 @@ void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock
 }
 
 /* tcp_update_pacing_rate */
-static void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const bool slow_start = tp->snd_cwnd < tp->snd_ssthresh >> 1;
 	const uint32_t ratio = slow_start ? fast->pacing_ss_ratio : fast->pacing_ca_ratio;

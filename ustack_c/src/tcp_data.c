@@ -1,5 +1,6 @@
 /* Predicted text: the receive queue and when to acknowledge, as ustack/tcp/data.py has them. */
 
+#include "arena.h"
 #include "tcp_internal.h"
 
 #define US_MAX_QUICKACKS 16
@@ -86,16 +87,52 @@ static void us_tcp_rcv_rtt_measure_ts(const struct us_tcp_fast *fast, struct us_
 		us_tcp_rcv_rtt_update(tp, (uint64_t)us_max32(delta_ms, 1) * 1000, false);
 }
 
+/*
+ * Queue the buffer that the text lies in, if that wastes little, and give the device another
+ * one: no byte of it is copied. The frame's headers make room for the queue's own.
+ */
+static bool us_tcp_queue_buffer(struct us_mem *mem, struct us_tcp_sock *tp,
+				const struct us_tcp_seg *seg)
+{
+	struct us_igb_rx_buffer *buffer = seg->large;
+	us_dma_addr_t other;
+
+	if (!buffer || seg->nframes != 1 || seg->len < US_LARGE_BYTES / 2)
+		return false;
+	other = us_alloc_pages_wmark(mem, US_LARGE_ORDER, mem->min_free);
+	if (other == US_NO_PAGE)
+		return false;
+	if (us_bq_append_block(mem, &tp->receive_queue, buffer->page,
+			       (uint32_t)(seg->payload - (mem->base + buffer->page)), seg->len)) {
+		us_put_page(mem, other);
+		return false;
+	}
+	buffer->page = other;
+	return true;
+}
+
 /* Take text at RCV.NXT; the caller has seen to it that there is room and memory. */
 void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg)
 {
 	us_tcp_rcv_rtt_measure_ts(fast, tp, seg);
-	for (uint32_t i = 0; i < seg->nframes; i++)
+	for (uint32_t i = us_tcp_queue_buffer(fast->mem, tp, seg); i < seg->nframes; i++)
 		us_bq_append(fast->mem, &tp->receive_queue, seg->pieces[i].bytes, seg->pieces[i].len);
 	tp->rcv_nxt += seg->len;
 	tp->bytes_received += seg->len;
 	us_tcp_event_data_recv(fast, tp, seg);
+}
+
+/* The peer has no more to say (tcp_fin); its FIN stands at RCV.NXT, and ours may carry the ACK. */
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	tp->rcv_nxt++;
+	tp->ack_pending |= US_ACK_SCHED;
+	tp->rcv_shutdown |= US_RCV_SHUTDOWN;
+	tp->done = 1;
+	tp->state = US_TCP_CLOSE_WAIT;
+	tp->ack_pingpong = (uint8_t)fast->pingpong_thresh;
+	us_tcp_wake_reader(fast, tp, US_TCP_EV_FIN);
 }
 
 /* tcp_ack_snd_check: whether the ACK that is owed goes out now. */
@@ -105,7 +142,7 @@ bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 
 	if (tp->ack_pending & US_ACK_NOW)
 		return true;
-	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(tp) >= tp->rcv_wnd)
+	if (unacked > tp->ack_rcv_mss && us_tcp_new_window(fast, tp) >= tp->rcv_wnd)
 		return true;
 	return tp->ack_quick && tp->ack_pingpong < fast->pingpong_thresh;
 }

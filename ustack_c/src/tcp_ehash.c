@@ -5,6 +5,7 @@
 
 #include "siphash.h"
 #include "tcp_ehash.h"
+#include "tcp_fast.h"
 
 #define US_EHASH_FIRST_BUCKETS 256
 
@@ -45,10 +46,13 @@ void us_tcp_ehash_destroy(struct us_tcp_ehash *ehash)
 	free(ehash);
 }
 
-static void us_ehash_link(struct us_tcp_sock **buckets, uint32_t mask, struct us_tcp_sock *tp)
+static uint32_t us_ehash_hash_of(const struct us_tcp_ehash *ehash, const struct us_tcp_sock *tp)
 {
-	struct us_tcp_sock **bucket = &buckets[tp->hash & mask];
+	return us_ehash_hash(ehash, tp->saddr, tp->daddr, tp->sport, tp->dport);
+}
 
+static void us_ehash_link(struct us_tcp_sock **bucket, struct us_tcp_sock *tp)
+{
 	tp->hash_next = *bucket;
 	*bucket = tp;
 }
@@ -67,7 +71,7 @@ static void us_ehash_grow(struct us_tcp_ehash *ehash)
 		while (tp) {
 			struct us_tcp_sock *next = tp->hash_next;
 
-			us_ehash_link(buckets, mask, tp);
+			us_ehash_link(&buckets[us_ehash_hash_of(ehash, tp) & mask], tp);
 			tp = next;
 		}
 	}
@@ -82,18 +86,18 @@ void us_tcp_ehash_insert(struct us_tcp_ehash *ehash, struct us_tcp_sock *tp)
 		return;
 	if (ehash->count > ehash->mask && ehash->mask < UINT32_MAX >> 1)
 		us_ehash_grow(ehash);
-	tp->hash = us_ehash_hash(ehash, tp->saddr, tp->daddr, tp->sport, tp->dport);
-	us_ehash_link(ehash->buckets, ehash->mask, tp);
+	us_ehash_link(&ehash->buckets[us_ehash_hash_of(ehash, tp) & ehash->mask], tp);
 	tp->is_hashed = 1;
 	ehash->count++;
 }
 
 void us_tcp_ehash_remove(struct us_tcp_ehash *ehash, struct us_tcp_sock *tp)
 {
-	struct us_tcp_sock **link = &ehash->buckets[tp->hash & ehash->mask];
+	struct us_tcp_sock **link;
 
 	if (!tp->is_hashed)
 		return;
+	link = &ehash->buckets[us_ehash_hash_of(ehash, tp) & ehash->mask];
 	while (*link != tp)
 		link = &(*link)->hash_next;
 	*link = tp->hash_next;
@@ -108,8 +112,8 @@ struct us_tcp_sock *us_tcp_ehash_lookup(const struct us_tcp_ehash *ehash, uint32
 	const uint32_t hash = us_ehash_hash(ehash, saddr, daddr, sport, dport);
 	struct us_tcp_sock *tp = ehash->buckets[hash & ehash->mask];
 
-	while (tp && (tp->hash != hash || tp->saddr != saddr || tp->daddr != daddr ||
-		      tp->sport != sport || tp->dport != dport))
+	while (tp && (tp->saddr != saddr || tp->daddr != daddr || tp->sport != sport ||
+		      tp->dport != dport))
 		tp = tp->hash_next;
 	return tp;
 }
@@ -120,13 +124,13 @@ uint32_t us_tcp_ehash_count(const struct us_tcp_ehash *ehash)
 }
 
 /* The handles of all connections, @max at most; return how many. */
-uint32_t us_tcp_ehash_list(const struct us_tcp_ehash *ehash, uint32_t *handles, uint32_t max)
+uint32_t us_tcp_ehash_list(const struct us_tcp_ehash *ehash, uint64_t *handles, uint32_t max)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i <= ehash->mask; i++)
 		for (const struct us_tcp_sock *tp = ehash->buckets[i]; tp && n < max;
 		     tp = tp->hash_next)
-			handles[n++] = tp->handle;
+			handles[n++] = us_tcp_handle(tp);
 	return n;
 }

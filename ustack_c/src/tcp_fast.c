@@ -6,7 +6,7 @@
 #include "arena.h"
 #include "tcp_internal.h"
 
-#define US_HANDLE_BYTES 64	/* what slab objects of this size are aligned to */
+#define US_PLACE_BYTES 64	/* what slab objects of this size are aligned to */
 
 /**
  * us_tcp_fast_create - a fast path that knows no connection
@@ -22,9 +22,13 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 	if (!fast)
 		return NULL;
 	fast->mem = mem;
+	for (int i = 0; i < 3; i++)
+		fast->mem_limits[i] = UINT32_MAX;
 	fast->ehash = us_tcp_ehash_create(key16);
 	fast->wheel = us_timer_wheel_create(0);
-	if (!fast->ehash || !fast->wheel) {
+	fast->requests = us_reqsk_hash_create(key16);
+	fast->reqsk_timers = us_timer_wheel_create(0);
+	if (!fast->ehash || !fast->wheel || !fast->requests || !fast->reqsk_timers) {
 		us_tcp_fast_destroy(fast);
 		return NULL;
 	}
@@ -40,8 +44,33 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 	if (fast) {
 		us_tcp_ehash_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
+		us_reqsk_hash_destroy(fast->requests);
+		us_timer_wheel_destroy(fast->reqsk_timers);
+		free(fast->shares);
 	}
 	free(fast);
+}
+
+/**
+ * us_tcp_memory_allocated - what counts against tcp_mem
+ * @fast: fast path
+ *
+ * Return: pages of all send and receive queues, out-of-order queues among them.
+ */
+uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast)
+{
+	return fast->mem->queue_pages + fast->ofo_pages;
+}
+
+/*
+ * Whether memory abounds: nobody need ask whether he may have some. If not, all is Python's
+ * (sk_mem_schedule in ustack/tcp/mem.py).
+ */
+bool us_tcp_memory_abounds(const struct us_tcp_fast *fast)
+{
+	return fast->mem->free_pages >= fast->mem->min_free + US_PAGES_AT_LEAST &&
+	       !fast->memory_pressure &&
+	       us_tcp_memory_allocated(fast) <= fast->mem_limits[1];
 }
 
 /**
@@ -74,12 +103,12 @@ void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
  *
  * Return: its handle, or 0.
  */
-uint32_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport)
 {
 	const struct us_tcp_sock *tp = us_tcp_ehash_lookup(fast->ehash, saddr, daddr, sport, dport);
 
-	return tp ? tp->handle : 0;
+	return tp ? us_tcp_handle(tp) : 0;
 }
 
 /**
@@ -99,19 +128,28 @@ uint32_t us_tcp_hashed(const struct us_tcp_fast *fast)
  *
  * Return: how many were filled in.
  */
-uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint32_t *handles, uint32_t max)
+uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max)
 {
 	return us_tcp_ehash_list(fast->ehash, handles, max);
 }
 
 /**
- * us_tcp_handle - the number of a control block's place: it is free again with the block
+ * us_tcp_place - the number of a control block's place, which is free again with the block
  * @fast: fast path
  * @tp:   control block, which begins on a cache line of the arena
  */
-uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	return (uint32_t)((uint64_t)((const uint8_t *)tp - fast->mem->base) / US_HANDLE_BYTES);
+	return (uint32_t)((uint64_t)((const uint8_t *)tp - fast->mem->base) / US_PLACE_BYTES);
+}
+
+/**
+ * us_tcp_handle - what the rest of the stack knows a control block by
+ * @tp: control block
+ */
+uint64_t us_tcp_handle(const struct us_tcp_sock *tp)
+{
+	return (uint64_t)tp->generation << 32 | tp->place;
 }
 
 /**
@@ -121,16 +159,16 @@ uint32_t us_tcp_handle(const struct us_tcp_fast *fast, const struct us_tcp_sock 
  *
  * Return: the control block; NULL if it was given back.
  */
-struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint32_t handle)
+struct us_tcp_sock *us_tcp_sock_at(const struct us_tcp_fast *fast, uint64_t handle)
 {
-	const uint64_t offset = (uint64_t)handle * US_HANDLE_BYTES;
+	const uint64_t offset = (handle & UINT32_MAX) * US_PLACE_BYTES;
 	const struct us_page *page = us_page_head(fast->mem, offset);
 	struct us_tcp_sock *tp;
 
 	if (!page || page->state != US_PAGE_SLAB)
 		return NULL;
 	tp = (struct us_tcp_sock *)(fast->mem->base + offset);
-	return tp->handle == handle ? tp : NULL;
+	return us_tcp_handle(tp) == handle ? tp : NULL;
 }
 
 /* Tell Python, once per batch and connection, what it has to do. */
@@ -138,12 +176,11 @@ struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *
 {
 	struct us_tcp_event *event = &fast->events[tp->event];
 
-	if (tp->event >= fast->nevents || event->handle != tp->handle) {
+	if (tp->event >= fast->nevents || event->handle != us_tcp_handle(tp)) {
 		tp->event = (uint8_t)fast->nevents++;
 		event = &fast->events[tp->event];
 		memset(event, 0, sizeof(*event));
-		event->handle = tp->handle;
-		event->generation = tp->generation;
+		event->handle = us_tcp_handle(tp);
 	}
 	event->what |= what;
 	return event;
@@ -154,5 +191,5 @@ bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *
 {
 	const struct us_tcp_event *event = &fast->events[tp->event];
 
-	return tp->event < fast->nevents && event->handle == tp->handle && event->what & what;
+	return tp->event < fast->nevents && event->handle == us_tcp_handle(tp) && event->what & what;
 }

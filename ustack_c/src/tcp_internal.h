@@ -10,8 +10,15 @@
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
+#define US_TCP_FIN_WAIT1 4
+#define US_TCP_CLOSE_WAIT 8
+#define US_TCP_LAST_ACK 9
+
+#define US_LARGE_ORDER 4	/* of the buffers that hold a super-frame */
+#define US_LARGE_BYTES (US_PAGE_SIZE << US_LARGE_ORDER)
 
 #define US_TCP_FIN 0x01
+#define US_TCP_SYN 0x02
 #define US_TCP_PSH 0x08
 #define US_TCP_ACK 0x10
 
@@ -41,6 +48,20 @@
 
 #define US_TCP_CA_OPEN 0
 
+#define US_RCV_SHUTDOWN 1
+
+/* A frame whose IP header is in order, and which has a whole TCP header. */
+struct us_tcp_pkt {
+	const uint8_t *iph;
+	const uint8_t *th;
+	uint32_t frame_len;
+	uint32_t len;		/* from the TCP header on */
+	uint32_t saddr;		/* the peer's address */
+	uint32_t daddr;		/* ours */
+	uint16_t sport;
+	uint16_t dport;
+};
+
 /* The text of one frame. */
 struct us_tcp_piece {
 	const uint8_t *bytes;
@@ -60,9 +81,10 @@ struct us_tcp_seg {
 	uint32_t gso_size;
 	uint32_t ip_len;
 	const uint8_t *iph;
+	struct us_igb_rx_buffer *large;	/* as in struct us_igb_rx_frame */
 	uint32_t ident_step;	/* 1, or 0 if all have the same IP identification */
 	uint32_t nframes;
-	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
+	struct us_tcp_piece *pieces;	/* room for US_IGB_RX_BUDGET */
 	bool psh;
 	bool fin;
 };
@@ -111,26 +133,69 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
+struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
+void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
+bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst);
+int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, const uint8_t *frame,
+		      uint32_t len);
+int us_tcp_send_synack(struct us_tcp_fast *fast, struct us_request_sock *req,
+		       const struct us_tcp_dst *dst);
+bool us_tcp_rcv_listen(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
+bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
+		      struct us_request_sock *req, const struct us_tcp_offer *offer);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
+bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
+
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
+
+void us_tcp_fill_inbox(struct us_tcp_fast *fast);
+/* Tell Python that there is something to read; without an object nobody can wait for it. */
+static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+				      uint32_t what)
+{
+	if (!tp->sockopts)
+		us_tcp_event(fast, tp, what);
+}
 
 uint32_t us_tcp_receive_window(const struct us_tcp_sock *tp);
 uint64_t us_tcp_space_from_win(const struct us_tcp_sock *tp, uint64_t window);
 uint32_t us_tcp_win_of_buffer(const struct us_tcp_sock *tp);
-uint32_t us_tcp_new_window(struct us_tcp_sock *tp);
+uint32_t us_tcp_new_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_update_scaling_ratio(struct us_tcp_sock *tp, uint32_t len);
 void us_tcp_grow_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t len);
 void us_tcp_rcv_rtt_update(struct us_tcp_sock *tp, uint64_t sample_us, bool window_based);
 void us_tcp_rcv_rtt_measure(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+void us_tcp_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_data_queue(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		       const struct us_tcp_seg *seg);
 bool us_tcp_acks_now(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+uint32_t us_tcp_elapsed(const struct us_tcp_fast *fast, uint64_t then);
+void us_tcp_ack_update_rtt(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   uint32_t sample_us, uint32_t newest_us);
+void us_tcp_update_pacing_rate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+/* Whether a connection in this state sends and acknowledges as an open one. */
+static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
+{
+	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
+}
+
+/* What every call on behalf of an application begins with. */
+static inline void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, uint32_t genid)
+{
+	fast->now_us = now_us;
+	fast->genid = genid;
+	fast->nevents = 0;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 
 bool us_tcp_is_cwnd_limited(const struct us_tcp_sock *tp);
 void us_tcp_ca_tx_start(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
@@ -145,7 +210,16 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
+
+bool us_tcp_has_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
+void us_tcp_update_metrics(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 
 void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

@@ -22,7 +22,7 @@
 /* Whether all that is peculiar about sending is absent: then Python need not look. */
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	if (!fast->on || !fast->may_xmit || tp->state != US_TCP_ESTABLISHED || tp->slow ||
+	if (!fast->on || !fast->may_xmit || !us_tcp_can_send(tp) || tp->slow ||
 	    tp->ecn_flags || tp->ca_state != US_TCP_CA_OPEN || !tp->ca_kind || tp->fin_queued)
 		return false;
 	if ((tp->packets_out && !tp->txlog.len) || tp->ack_pending & US_ACK_NOMEM)
@@ -33,7 +33,7 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 		return false;	/* cwnd shrinks after idle time */
 	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
 		return false;	/* and what was not used of it */
-	return us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST;
+	return us_tcp_memory_abounds(fast);
 }
 
 /* sk_gso_max_size: how much payload a super-frame may have, 0 if the device takes none */
@@ -59,7 +59,7 @@ uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp)
 	return us_max32(goal - goal % mss, mss);
 }
 
-/* tcp_tso_segs: how many segments a super-frame may have now */
+/* tcp_tso_segs: how many segments a super-frame may have now, never more than a packet holds */
 static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const uint32_t most = us_tcp_gso_max_size(tp);
@@ -71,7 +71,8 @@ static uint32_t us_tcp_tso_segs(const struct us_tcp_fast *fast, const struct us_
 		size += most >> (tp->rtt_min_us >> fast->tso_rtt_log);
 	if (size > most)
 		size = most;
-	return us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	size = us_max32((uint32_t)size / tp->mss_cache, fast->min_tso_segs);
+	return us_min32((uint32_t)size, us_max32(most / tp->mss_cache, 1));
 }
 
 /* Whether the ACK of what has been out longest is due in a moment. */
@@ -165,19 +166,18 @@ static void us_tcp_event_data_sent(const struct us_tcp_fast *fast, struct us_tcp
 		tp->ack_pingpong++;
 }
 
-/* tcp_stream_memory_free */
-static bool us_tcp_memory_free(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
-			       uint32_t wake)
+/* sk_stream_is_writeable: a third of the buffer is free, and little waits unsent */
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const uint64_t lowat = tp->notsent_lowat ? tp->notsent_lowat : fast->notsent_lowat;
+	const uint32_t queued = tp->write_queue.len;
 
-	if (tp->write_queue.len >= tp->sk_sndbuf)
-		return false;
-	return (uint64_t)(tp->write_seq - tp->snd_nxt) << wake < lowat;
+	return queued < tp->sk_sndbuf && tp->sk_sndbuf - queued >= queued >> 1 &&
+	       (uint64_t)(tp->write_seq - tp->snd_nxt) << 1 < lowat;
 }
 
 /* tcp_sndbuf_expand, of a congestion control that wants two windows in the buffer */
-static void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const uint32_t payload = us_max32(tp->rx_opt_mss, tp->mss_cache);
 	const uint32_t segs = us_max32(tp->snd_cwnd, US_INIT_CWND);
@@ -193,17 +193,15 @@ static void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_s
 /* Room may have come about: grow the buffer, have a writer who waits woken (tcp_check_space). */
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	const uint32_t queued = tp->write_queue.len;
-
 	if (!tp->nospace)
 		return;
 	if (!tp->sndbuf_locked && !tp->snd_shutdown &&
+	    us_tcp_memory_allocated(fast) < fast->mem_limits[0] &&
 	    tp->snd_nxt - tp->snd_una < (uint64_t)tp->snd_cwnd * tp->mss_cache) {
 		us_tcp_sndbuf_expand(fast, tp);
 		tp->snd_cwnd_stamp_us = fast->now_us;
 	}
-	if (queued <= tp->sk_sndbuf && tp->sk_sndbuf - queued >= queued >> 1 &&
-	    us_tcp_memory_free(fast, tp, 1)) {
+	if (us_tcp_is_writeable(fast, tp)) {
 		tp->nospace = 0;
 		us_tcp_event(fast, tp, US_TCP_EV_SPACE);
 	}
@@ -268,6 +266,43 @@ static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_s
 	}
 }
 
+/* What follows once segments are out: was cwnd the limit, and when to look again. */
+static void us_tcp_sent(struct us_tcp_fast *fast, struct us_tcp_sock *tp, bool cwnd_limited)
+{
+	us_tcp_cwnd_validate(fast, tp, cwnd_limited);
+	if (!us_tcp_schedule_loss_probe(fast, tp, false) &&
+	    tp->icsk_pending == US_ICSK_TIME_LOSS_PROBE)
+		us_tcp_rearm_rto(fast, tp);
+}
+
+/* Send a FIN alone, behind what is out (tcp_send_fin); not 0, and nothing has changed: Python is to. */
+int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	struct us_tcp_xmit xmit = {.seq = tp->snd_nxt, .flags = US_TCP_ACK | US_TCP_FIN};
+	const bool was_idle = !tp->packets_out;
+	int err;
+
+	if (!us_before(tp->snd_nxt, tp->snd_una + tp->snd_wnd) || !us_tcp_cwnd_test(tp))
+		return -EAGAIN;
+	xmit.window = us_tcp_select_window(fast, tp);
+	err = us_tcp_transmit(fast, tp, &xmit);
+	if (err)
+		return err;
+	if (was_idle)
+		us_tcp_ca_tx_start(fast, tp);
+	us_tcp_event_ack_sent(tp);
+	tp->segs_out++;
+	fast->mib.OutSegs++;
+	tp->fin_queued = 1;
+	tp->snd_nxt++;
+	tp->write_seq = tp->snd_nxt;
+	us_tcp_tx_push(fast->mem, tp, tp->snd_nxt, 1, tp->mss_cache, fast->now_us);
+	if (was_idle)
+		us_tcp_arm_rto(fast, tp);
+	us_tcp_sent(fast, tp, false);
+	return 0;
+}
+
 /**
  * us_tcp_write_xmit - send what the windows allow (tcp_write_xmit)
  * @fast:    fast path
@@ -301,15 +336,13 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 		is_done = !us_tcp_send_new(fast, tp, len);
 	}
 	cwnd_limited = cwnd_limited || tp->packets_out >= tp->snd_cwnd;
-	if (tp->packets_out != prior_packets || cwnd_limited)
-		us_tcp_cwnd_validate(fast, tp, cwnd_limited);
-	if (tp->packets_out == prior_packets) {
-		if (is_done && !prior_packets)
-			us_tcp_check_probe_timer(fast, tp);
+	if (tp->packets_out != prior_packets) {
+		us_tcp_sent(fast, tp, cwnd_limited);
 		return is_done;
 	}
-	if (!us_tcp_schedule_loss_probe(fast, tp, false) &&
-	    tp->icsk_pending == US_ICSK_TIME_LOSS_PROBE)
-		us_tcp_rearm_rto(fast, tp);
+	if (cwnd_limited)
+		us_tcp_cwnd_validate(fast, tp, cwnd_limited);
+	if (is_done && !prior_packets)
+		us_tcp_check_probe_timer(fast, tp);
 	return is_done;
 }

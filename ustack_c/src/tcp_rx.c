@@ -37,14 +37,14 @@ static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, struct us_tcp_s
 	return true;
 }
 
-/* Whose segment this is, if every header is in order and it is the usual kind; else false. */
-static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
-			 const struct us_igb_rx_frame *frame, struct us_tcp_seg *seg)
+/* Look at the headers that every packet for TCP has; false: not all is in order, or unusual. */
+static bool us_tcp_parse_ip(const struct us_tcp_fast *fast, const uint8_t *mac,
+			    const struct us_igb_rx_frame *frame, struct us_tcp_pkt *pkt)
 {
 	const uint8_t *eth = fast->mem->base + frame->addr;
 	const uint8_t *iph = eth + US_ETH_HLEN;
 	const uint8_t *th = iph + US_IP_HLEN;
-	uint32_t tot_len, saddr, daddr;
+	uint32_t tot_len;
 
 	if (frame->len < US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN)
 		return false;
@@ -54,19 +54,52 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 	    tot_len < US_IP_HLEN + US_TCP_HLEN || tot_len + US_ETH_HLEN > frame->len ||
 	    us_ip_fast_csum(iph, US_IP_HLEN))
 		return false;
-	saddr = us_get32(iph + 12);
-	daddr = us_get32(iph + 16);
-	seg->tp = us_tcp_ehash_lookup(fast->ehash, daddr, saddr, (uint16_t)us_get16(th + 2),
-				      (uint16_t)us_get16(th));
-	if (!seg->tp || !us_tcp_parse_header(th, tot_len - US_IP_HLEN, seg))
+	pkt->iph = iph;
+	pkt->th = th;
+	pkt->frame_len = frame->len;
+	pkt->len = tot_len - US_IP_HLEN;
+	pkt->saddr = us_get32(iph + 12);
+	pkt->daddr = us_get32(iph + 16);
+	pkt->sport = (uint16_t)us_get16(th);
+	pkt->dport = (uint16_t)us_get16(th + 2);
+	return true;
+}
+
+static bool us_tcp_checksum_is_right(const struct us_igb_rx_frame *frame,
+				     const struct us_tcp_pkt *pkt)
+{
+	return frame->ip_summed || !us_csum_tcpudp_magic(pkt->saddr, pkt->daddr, pkt->len,
+							 US_IPPROTO_TCP,
+							 us_csum_partial(pkt->th, pkt->len, 0));
+}
+
+/* Whose segment this is, if every header is in order and it is the usual kind; else false. */
+static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
+			 const struct us_igb_rx_frame *frame, struct us_tcp_pkt *pkt,
+			 struct us_tcp_seg *seg)
+{
+	if (!us_tcp_parse_ip(fast, mac, frame, pkt))
+		return false;
+	seg->tp = us_tcp_ehash_lookup(fast->ehash, pkt->daddr, pkt->saddr, pkt->dport, pkt->sport);
+	if (!seg->tp || !us_tcp_parse_header(pkt->th, pkt->len, seg))
 		return false;
 	seg->gso_size = frame->gso_size;
-	seg->iph = iph;
-	seg->ip_len = tot_len;
-	if (frame->ip_summed)
-		return true;
-	return !us_csum_tcpudp_magic(saddr, daddr, tot_len - US_IP_HLEN, US_IPPROTO_TCP,
-				     us_csum_partial(th, tot_len - US_IP_HLEN, 0));
+	seg->iph = pkt->iph;
+	seg->large = frame->large;
+	seg->ip_len = pkt->len + US_IP_HLEN;
+	return us_tcp_checksum_is_right(frame, pkt);
+}
+
+/* Whether a frame that is for no connection is a plain part of a handshake, and was taken. */
+static bool us_tcp_rcv_handshake(struct us_tcp_fast *fast, const struct us_igb_rx_frame *frame,
+				 const struct us_tcp_pkt *pkt)
+{
+	const uint32_t hlen = (uint32_t)(pkt->th[12] >> 4) * 4U;
+
+	if (!fast->on || frame->gso_size || (pkt->th[12] & 15) || hlen < US_TCP_HLEN ||
+	    hlen > pkt->len || !us_tcp_checksum_is_right(frame, pkt))
+		return false;
+	return us_tcp_rcv_listen(fast, pkt);
 }
 
 static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
@@ -93,10 +126,12 @@ static bool us_tcp_is_predicted(const struct us_tcp_fast *fast, const struct us_
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	if (tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags || tp->punt_batch == (uint16_t)fast->batch ||
-	    tp->rcv_shutdown || tp->ack_pending & US_ACK_NOMEM)
+	if (!us_tcp_can_send(tp) || tp->slow || tp->ecn_flags || tp->fin_queued ||
+	    tp->punt_batch == (uint16_t)fast->batch || tp->ack_pending & US_ACK_NOMEM)
 		return false;
-	if (seg->fin || seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
+	if (tp->rcv_shutdown && (tp->state == US_TCP_ESTABLISHED || seg->len || seg->fin))
+		return false;
+	if (seg->seq != tp->rcv_nxt || !us_tcp_has_room(tp, seg->len))
 		return false;
 	if (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent))
 		return false;
@@ -126,7 +161,7 @@ static bool us_tcp_gro_joins(const struct us_tcp_seg *seg, const struct us_tcp_s
 /*
  * Join the frames behind the first that GRO would have made one packet with it, as far as
  * the connection has room for all of them. Return the frames that @seg stands for, negative
- * if a FIN is the last of them: then all are Python's.
+ * if they are Python's: the last of them is a FIN, and not a plain one.
  */
 static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		      const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
@@ -137,11 +172,12 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 	seg->pieces[0].len = seg->len;
 	if (seg->gso_size || !seg->len || !fast->gro)
 		return 1;
-	while ((int)seg->nframes < count) {
+	while ((int)seg->nframes < count && !seg->fin) {
 		struct us_tcp_piece *piece = &seg->pieces[seg->nframes];
 		struct us_tcp_seg next = {0};
+		struct us_tcp_pkt pkt;
 
-		if (!us_tcp_parse(fast, mac, &frames[seg->nframes], &next) ||
+		if (!us_tcp_parse(fast, mac, &frames[seg->nframes], &pkt, &next) ||
 		    !us_tcp_gro_joins(seg, &next) || !us_tcp_has_room(seg->tp, seg->len + next.len))
 			break;
 		if (us_get16(next.iph + 4) == us_get16(seg->iph + 4))
@@ -154,10 +190,9 @@ static int us_tcp_gro(const struct us_tcp_fast *fast, const uint8_t *mac,
 		seg->len += next.len;
 		seg->ip_len += next.len;
 		seg->psh = next.psh;
-		if (next.fin)
-			return -(int)seg->nframes;
+		seg->fin = next.fin;
 	}
-	return (int)seg->nframes;
+	return us_tcp_ack_is_plain(seg) ? (int)seg->nframes : -(int)seg->nframes;
 }
 
 /*
@@ -174,12 +209,9 @@ static bool us_tcp_data_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *
 	return true;
 }
 
-/* Take a predicted segment. */
-static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* A segment, or as many as the super-frame stands for, has come in (ip_rcv, tcp_segs_in). */
+void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
-	struct us_tcp_sock *tp = seg->tp;
-	const bool is_acking = seg->ack != tp->snd_una;
-	bool is_done = true;
 	uint32_t segs = 1;
 
 	fast->mib.InReceives++;
@@ -188,27 +220,64 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 	fast->mib.InSegs++;
 	if (seg->gso_size && seg->len)
 		segs = (seg->len + seg->gso_size - 1) / seg->gso_size;
-	tp->segs_in += segs;
+	seg->tp->segs_in += segs;
 	if (seg->len)
-		tp->data_segs_in += segs;
+		seg->tp->data_segs_in += segs;
+}
+
+/* Take a predicted segment. */
+static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+	const bool is_acking = seg->ack != tp->snd_una;
+	bool is_done = true;
+
+	us_tcp_count_segment(fast, seg);
 	if (is_acking)
 		is_done = us_tcp_ack(fast, seg);
+	else if (seg->fin)
+		us_tcp_ack_again(fast, seg);
 	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
 		tp->ts_recent = seg->tsval;
 		tp->ts_recent_stamp_us = fast->now_us;
 	}
 	if (seg->len) {
 		us_tcp_data_queue(fast, tp, seg);
-		us_tcp_event(fast, tp, US_TCP_EV_READABLE);
+		us_tcp_wake_reader(fast, tp, US_TCP_EV_READABLE);
 	}
+	if (seg->fin)
+		us_tcp_fin(fast, tp);
 	if (!is_acking) {
-		fast->mib.TCPHPHits++;
+		fast->mib.TCPHPHits += !seg->fin;
 	} else if (!is_done || !us_tcp_data_snd_check(fast, tp)) {
-		if (seg->len)
+		if (seg->len || seg->fin)
 			tp->punt_batch = (uint16_t)fast->batch;	/* what comes behind it has another ACK */
 		return;
 	}
 	us_tcp_ack_snd_check(fast, tp);
+}
+
+/*
+ * Take the first of some frames, and those that GRO makes one with it. Return how many that
+ * were, negative if they are left.
+ */
+static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
+		       const struct us_igb_rx_frame *frames, int count, struct us_tcp_seg *seg)
+{
+	struct us_tcp_pkt pkt = {0};
+	int n;
+
+	if (!us_tcp_memory_abounds(fast))
+		return -1;
+	if (!us_tcp_parse(fast, mac, frames, &pkt, seg))
+		return pkt.th && !seg->tp && us_tcp_rcv_handshake(fast, frames, &pkt) ? 1 : -1;
+	if (us_tcp_is_predicted(fast, seg)) {
+		n = us_tcp_gro(fast, mac, frames, count, seg);
+		if (n > 0)
+			us_tcp_consume(fast, seg);
+		return n;
+	}
+	return us_tcp_orphan_rcv(fast, seg) ? 1 : -1;
 }
 
 /**
@@ -218,37 +287,35 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
  * @frames: what the driver found; those that are left for Python are moved to the front
  * @count:  their number, US_IGB_RX_BUDGET at most
  *
- * fast->events then says what Python has to do for the connections that took some.
+ * fast->events then says what Python has to do for the connections that took some, and
+ * fast->letters has the text of those whose readers want it at once.
  *
  * Return: frames that are left.
  */
 int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_rx_frame *frames,
 		   int count)
 {
+	struct us_tcp_piece pieces[US_IGB_RX_BUDGET];
 	int left = 0;
 	int n;
 
 	fast->nevents = 0;
 	fast->batch++;
 	for (int i = 0; i < count; i += n) {
-		struct us_tcp_seg seg = {0};
+		struct us_tcp_seg seg = {.pieces = pieces};
 
-		n = 1;
-		if (us_mem_free_pages(fast->mem) >= US_PAGES_AT_LEAST &&
-		    us_tcp_parse(fast, mac, &frames[i], &seg) && us_tcp_is_predicted(fast, &seg)) {
-			n = us_tcp_gro(fast, mac, &frames[i], count - i, &seg);
-			if (n > 0) {
-				us_tcp_consume(fast, &seg);
-				fast->mib.fast_rx += (uint64_t)n;
-				continue;
-			}
-			n = -n;
+		n = us_tcp_take(fast, mac, &frames[i], count - i, &seg);
+		if (n > 0) {
+			fast->mib.fast_rx += (uint64_t)n;
+			continue;
 		}
+		n = -n;
 		if (seg.tp)
 			seg.tp->punt_batch = (uint16_t)fast->batch;
 		for (int k = i; k < i + n; k++)
 			frames[left++] = frames[k];
 	}
+	us_tcp_fill_inbox(fast);
 	fast->mib.punted += (uint64_t)left;
 	return left;
 }

@@ -86,16 +86,19 @@ void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 }
 
 /**
- * us_tcp_next_timer_us - when a connection's timer is due
+ * us_tcp_next_timer_us - when the timer of a connection or of a SYN-ACK is due
  * @fast: fast path
  *
  * Return: stack time, perhaps too early if very many are armed; US_TIMER_NEVER: none is armed.
  */
 uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
 {
+	const struct us_timer *reqsk = us_timer_first(fast->reqsk_timers);
+	uint64_t due_us, reqsk_us;
+
+	reqsk_us = reqsk ? reqsk->expires_us : us_timer_next_us(fast->reqsk_timers);
 	for (int i = 0; i < US_TIMERS_SETTLED; i++) {
 		struct us_timer *timer = us_timer_first(fast->wheel);
-		uint64_t due_us;
 
 		if (!timer)
 			break;
@@ -107,7 +110,8 @@ uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
 		else
 			us_del_timer(fast->wheel, timer);
 	}
-	return us_timer_next_us(fast->wheel);
+	due_us = us_timer_next_us(fast->wheel);
+	return due_us < reqsk_us ? due_us : reqsk_us;
 }
 
 /* tcp_send_delayed_ack: owe an ACK for a while; false: it has been owed for long enough. */
@@ -157,7 +161,7 @@ static bool us_tcp_delack_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 
 	if (!(tp->ack_pending & US_ACK_TIMER) || !(tp->ack_pending & US_ACK_SCHED))
 		return false;
-	if (!fast->on || tp->state != US_TCP_ESTABLISHED || tp->slow || tp->ecn_flags ||
+	if (!fast->on || !us_tcp_can_send(tp) || tp->slow || tp->ecn_flags ||
 	    tp->ack_pending & US_ACK_NOMEM)
 		return false;
 	tp->ack_ato_us = pingpong ? US_ATO_MIN_US : us_min32(ato_us << 1, tp->rto_us);
@@ -189,7 +193,7 @@ int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event)
 		struct us_tcp_sock *tp = us_tcp_of_timer(timer);
 
 		event->what = 0;
-		event->handle = tp->handle;
+		event->handle = us_tcp_handle(tp);
 		if (tp->icsk_ack_timeout_us && tp->icsk_ack_timeout_us <= now_us) {
 			tp->icsk_ack_timeout_us = 0;
 			if (!us_tcp_delack_timer(fast, tp))

@@ -15,6 +15,7 @@
 #define US_INLINE_CUT_BYTES 1900	/* and up to this one if segments are cut here */
 #define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
 #define US_IP_DF 0x4000
+#define US_HELD_DESCRIPTORS 32	/* frames of two descriptors that wait for their like */
 #define US_DESC_PER_SEGMENT 4	/* context, headers, text that is too long for them */
 
 /* Bytes of the IP and TCP headers. */
@@ -105,13 +106,31 @@ static void us_tcp_put_checksum(const struct us_tcp_fast *fast, const struct us_
  */
 int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
-	const struct us_tcp_dst *dst = tp->dst;
-	const struct us_xmit_queue *queue;
+	return tp->dst && us_tcp_dst_can_transmit(fast, tp->dst);
+}
 
-	if (!dst || dst->genid != fast->genid || !dst->hh || !dst->hh->usable)
-		return 0;
-	queue = dst->queue;
+bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst)
+{
+	const struct us_xmit_queue *queue = dst->queue;
+
+	if (dst->genid != fast->genid || !dst->hh || !dst->hh->usable)
+		return false;
 	return queue->ring && !queue->qlen && !queue->ring->stopped;
+}
+
+/*
+ * Whether the device may wait for more: few enough frames that whom they wake works on them
+ * while we go on.
+ */
+static bool us_tcp_may_hold(const struct us_xmit_queue *queue)
+{
+	const struct us_igb_tx_ring *ring = queue->ring;
+	uint32_t filled;
+
+	if (!queue->nic)
+		return true;
+	filled = ring->next_to_use - us_nic_regs(queue->nic)->txq[queue->index].TDT;
+	return (filled + ring->count) % ring->count < US_HELD_DESCRIPTORS;
 }
 
 /* Have the device send what is in the ring, and take back what it has sent if that gets short. */
@@ -119,6 +138,11 @@ static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue 
 {
 	struct us_igb_tx_ring *ring = queue->ring;
 
+	if (fast->hold && us_tcp_may_hold(queue)) {
+		queue->doorbell = 1;
+		fast->doorbell = 1;
+		return;
+	}
 	if (queue->nic)
 		us_nic_write_tdt(queue->nic, queue->index, ring->next_to_use);
 	if (queue->nic && !ring->stopped && us_igb_tx_room(ring) < ring->count / 2)
@@ -127,6 +151,25 @@ static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue 
 		queue->doorbell = 1;
 		fast->doorbell = 1;
 	}
+}
+
+/* A frame that is complete but for its checksum, and short, into the ring; not 0: it is full. */
+int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, const uint8_t *frame,
+		      uint32_t len)
+{
+	const int err = us_igb_xmit_frame(queue->ring, frame, len, 0,
+					  queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16, 0);
+
+	if (err < 0)
+		return err;
+	us_tcp_ring_doorbell(fast, queue);
+	queue->packets++;
+	queue->bytes += len;
+	fast->mib.fast_tx++;
+	fast->mib.OutRequests++;
+	fast->mib.OutTransmits++;
+	fast->mib.OutOctets += len - US_ETH_HLEN;
+	return 0;
 }
 
 /* One frame into the ring: what is to be sent, cut by the device into @segs if there are several. */
@@ -166,6 +209,14 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	return 0;
 }
 
+/* Whether the ring has @want descriptors, with those that its device is done with. */
+static bool us_tcp_make_room(const struct us_xmit_queue *queue, uint32_t want)
+{
+	if (us_igb_tx_room(queue->ring) < want && queue->nic)
+		us_igb_clean_tx_irq(queue->ring, US_IGB_TX_WORK);
+	return us_igb_tx_room(queue->ring) >= want;
+}
+
 /* The same for a device that does not cut: each segment a frame (skb_gso_segment). */
 static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 			   const struct us_tcp_xmit *xmit, uint32_t segs)
@@ -173,7 +224,7 @@ static int us_tcp_xmit_cut(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	struct us_tcp_xmit part = *xmit;
 	uint32_t left = xmit->len;
 
-	if (us_igb_tx_room(tp->dst->queue->ring) < segs * US_DESC_PER_SEGMENT + 2)
+	if (!us_tcp_make_room(tp->dst->queue, segs * US_DESC_PER_SEGMENT + 2))
 		return -EBUSY;
 	part.flags = (uint8_t)(part.flags & ~(US_TCP_PSH | US_TCP_FIN));
 	for (; left; left -= part.len, part.seq += part.len) {

@@ -79,7 +79,7 @@ static int64_t us_tcp_unscaled_window(const struct us_tcp_sock *tp, int64_t free
 }
 
 /* tcp_new_window: what the buffer's state calls for (__tcp_select_window). */
-uint32_t us_tcp_new_window(struct us_tcp_sock *tp)
+uint32_t us_tcp_new_window(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	const int64_t allowed_space = us_tcp_win_from_space(tp, tp->sk_rcvbuf);
 	const int64_t full_space = allowed_space < tp->window_clamp ? allowed_space
@@ -93,6 +93,8 @@ uint32_t us_tcp_new_window(struct us_tcp_sock *tp)
 	if (free_space < full_space >> 1) {
 		free_space = (free_space > 0 ? free_space : 0) >> scale << scale;
 		tp->ack_quick = 0;
+		if (fast->memory_pressure)
+			tp->rcv_ssthresh = us_min32(tp->rcv_ssthresh, 4U * tp->advmss);
 		if (free_space < allowed_space >> 4 || free_space < mss)
 			return 0;
 	}
@@ -109,7 +111,7 @@ uint32_t us_tcp_select_window(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	const uint32_t old = tp->rcv_wnd;
 	const uint32_t current = us_tcp_receive_window(tp);
 	const uint32_t scale = tp->rcv_wscale;
-	uint32_t window = us_tcp_new_window(tp);
+	uint32_t window = us_tcp_new_window(fast, tp);
 	uint32_t field;
 
 	if (window < current) {

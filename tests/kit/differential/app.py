@@ -26,7 +26,8 @@ OPTIONS = {
             "TCP_NODELAY": 1, "TCP_MAXSEG": 2, "TCP_CORK": 3, "TCP_KEEPIDLE": 4,
             "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6, "TCP_SYNCNT": 7, "TCP_LINGER2": 8,
             "TCP_DEFER_ACCEPT": 9, "TCP_WINDOW_CLAMP": 10, "TCP_QUICKACK": 12,
-            "TCP_USER_TIMEOUT": 18, "TCP_NOTSENT_LOWAT": 25,
+            "TCP_THIN_LINEAR_TIMEOUTS": 16, "TCP_THIN_DUPACK": 17, "TCP_USER_TIMEOUT": 18,
+            "TCP_NOTSENT_LOWAT": 25, "TCP_RTO_MAX_MS": 44,
         },
     }.items()
     for name, number in names.items()

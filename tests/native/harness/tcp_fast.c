@@ -27,7 +27,7 @@ struct model {
 	struct us_xmit_queue queue;
 	struct us_hh hh;
 	struct us_tcp_dst dst;
-	us_dma_addr_t pages[BATCH];
+	struct us_igb_rx_buffer buffers[BATCH];	/* every other one is large */
 	struct us_igb_rx_frame frames[BATCH];
 	uint32_t sender[BATCH];
 };
@@ -107,10 +107,15 @@ static struct us_tcp_sock *open_sock(struct model *model, uint32_t i)
 	tp->sack_ok = (uint8_t)rng_below(model->rng, 2);
 	tp->ca_kind = (uint8_t)rng_below(model->rng, 3);
 	tp->bictcp = rng_below(model->rng, 4) ? &model->bictcp[i] : NULL;
-	tp->handle = i + 1;
+	tp->place = i + 1;
 	tp->dst = &model->dst;
 	us_tcp_hash(model->fast, tp);
 	return tp;
+}
+
+static int is_large(uint32_t frame)
+{
+	return frame & 1;
 }
 
 /* Mostly of what is out, sometimes of what is not. */
@@ -171,19 +176,23 @@ static void make_batch(struct model *model, uint32_t count)
 	for (uint32_t s = 0; s < SOCKS; s++)
 		next[s] = model->socks[s]->rcv_nxt;
 	for (uint32_t i = 0; i < count; i++) {
-		uint8_t *frame = (uint8_t *)us_mem_base(model->mem) + model->pages[i];
+		struct us_igb_rx_buffer *buffer = &model->buffers[i];
+		uint8_t *frame = (uint8_t *)us_mem_base(model->mem) + buffer->page;
 		uint32_t len = rng_below(model->rng, 3) ? 1448 : rng_below(model->rng, 3000);
 		uint32_t seq;
 
 		if (!rng_below(model->rng, 6))
 			which = rng_below(model->rng, SOCKS);
+		if (is_large(i) && rng_below(model->rng, 2))
+			len = rng_below(model->rng, 64000);
 		seq = next[which];
 		if (!rng_below(model->rng, 20))
 			seq += rng_below(model->rng, 4000) - 2000;
-		model->frames[i].addr = model->pages[i];
+		model->frames[i].addr = buffer->page;
+		model->frames[i].large = is_large(i) ? buffer : NULL;
 		model->frames[i].len = build(model, frame, model->socks[which], seq, len);
 		model->frames[i].ip_summed = rng_below(model->rng, 2);
-		model->frames[i].gso_size = rng_below(model->rng, 10) ? 0 : 1448;
+		model->frames[i].gso_size = len < 3000 && rng_below(model->rng, 10) ? 0 : 1448;
 		next[which] = seq + len;
 		if (!rng_below(model->rng, 10))
 			frame[rng_below(model->rng, HEADERS)] ^= (uint8_t)(1 + rng_below(model->rng, 255));
@@ -299,7 +308,7 @@ HARNESS_TEST(tcp_fast_path)
 	for (uint32_t s = 0; s < SOCKS; s++)
 		model->socks[s] = open_sock(model, s);
 	for (uint32_t i = 0; i < BATCH; i++)
-		model->pages[i] = us_alloc_pages(model->mem, 0);
+		model->buffers[i].page = us_alloc_pages(model->mem, is_large(i) ? 4 : 0);
 	for (uint32_t i = 0; i < STEPS; i++)
 		step(model);
 	CHECK((model->fast->mib.fast_rx || !model->fast->may_xmit) && model->fast->mib.punted);
@@ -312,7 +321,7 @@ HARNESS_TEST(tcp_fast_path)
 		CHECK(us_kmem_cache_free(model->cache, model->socks[s]) == 0);
 	}
 	for (uint32_t i = 0; i < BATCH; i++)
-		CHECK(us_put_page(model->mem, model->pages[i]) == 0);
+		CHECK(us_put_page(model->mem, model->buffers[i].page) == 0);
 	us_igb_free_tx_resources(model->ring);
 	us_tcp_fast_destroy(model->fast);
 	CHECK(us_kmem_cache_destroy(model->cache) == 0);

@@ -117,7 +117,7 @@ def test_a_second_loss_below_the_old_maximum_lowers_the_plateau():
     second = clock.cwnd
     assert second < 1000
     clock.fast_recovery()
-    assert clock.sk.ca_priv.last_max_cwnd == pytest.approx(second * (1 + BETA) / 2, abs=1)
+    assert clock.tp.bictcp.last_max_cwnd == pytest.approx(second * (1 + BETA) / 2, abs=1)
 
 
 @pytest.mark.rfc("9438", "4.7")
@@ -125,7 +125,7 @@ def test_a_second_loss_above_the_old_maximum_does_not():
     clock = after_a_loss(100, 100_000)
     clock.tp.snd_cwnd = 150
     clock.fast_recovery()
-    assert clock.sk.ca_priv.last_max_cwnd == 150
+    assert clock.tp.bictcp.last_max_cwnd == 150
 
 
 @pytest.mark.rfc("9438", "4.8")
@@ -133,9 +133,9 @@ def test_a_timeout_forgets_the_curve_and_the_path():
     clock = after_a_loss(1000, 100_000)
     clock.advance_us(2 * SECOND)
     clock.round(4)
-    assert clock.sk.ca_priv.delay_min_us == 100_000
+    assert clock.tp.bictcp.delay_min_us == 100_000
     clock.timeout()
-    ca = clock.sk.ca_priv
+    ca = clock.tp.bictcp
     assert (ca.last_max_cwnd, ca.delay_min_us, ca.epoch_start_us) == (0, 0, 0)
 
 
@@ -190,15 +190,15 @@ def test_the_count_is_computed_once_while_cwnd_stays():
     clock.ack()
     clock.advance_us(1000)
     clock.ack()
-    computed = clock.sk.ca_priv.last_jiffy
+    computed = clock.tp.bictcp.last_jiffy
     for _ in range(10):
         clock.advance_us(2000)
         clock.ack()
     assert clock.cwnd == 1400
-    assert clock.sk.ca_priv.last_jiffy == computed
+    assert clock.tp.bictcp.last_jiffy == computed
     clock.advance_us(32_000)
     clock.ack()
-    assert clock.sk.ca_priv.last_jiffy > computed
+    assert clock.tp.bictcp.last_jiffy > computed
 
 
 def test_nothing_grows_while_cwnd_is_not_the_limit():
@@ -229,19 +229,19 @@ def test_the_least_delay_is_kept_but_not_from_the_second_after_a_loss():
     clock.ack(rtt_us=90_000)
     clock.ack(rtt_us=70_000)
     clock.ack(rtt_us=80_000)
-    assert clock.sk.ca_priv.delay_min_us == 70_000
+    assert clock.tp.bictcp.delay_min_us == 70_000
     clock.fast_recovery()
     clock.ack(rtt_us=70_000)
     clock.advance_us(500_000)
     clock.ack(rtt_us=20_000)
-    assert clock.sk.ca_priv.delay_min_us == 70_000
+    assert clock.tp.bictcp.delay_min_us == 70_000
     clock.advance_us(600_000)
     clock.ack(rtt_us=20_000)
-    assert clock.sk.ca_priv.delay_min_us == 20_000
+    assert clock.tp.bictcp.delay_min_us == 20_000
 
 
 def test_an_idle_connection_holds_no_state_of_its_own():
-    assert AckClock("cubic").sk.ca_priv is None
+    assert not AckClock("cubic").tp.bictcp
 
 
 def test_the_cube_root_is_the_integer_one():

@@ -19,11 +19,12 @@ from kit.host import TEST_CONFIG, Host, host
 from kit.md5 import tcp_md5sig
 from kit.peer import PEER_MAC, Peer
 from kit.segment import build_ip, pattern
-from ustack.config import TcpConfig
+from ustack.config import LINUX_310, TcpConfig
 from ustack.core.sysctl import sysctl_write
 from ustack.lib.addresses import ETH_BROADCAST, parse_ipv4
 from ustack.lib.counters import TcpExtMib, TcpMib, UstackMib
 from ustack.lib.drop_reason import DropReason
+from ustack.sock.wait import EPOLLIN
 from ustack.tcp.fastopen import tcp_fastopen_cookie_gen
 from ustack.tcp.listen_options import IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_FASTOPEN
 from ustack.tcp.md5 import TCP_MD5SIG
@@ -329,7 +330,7 @@ def ack_train(h: Host) -> None:
         clock.advance_us(1000)
         clock.ack()
     clock.advance_us(20_000)
-    while not clock.sk.ca_priv.found:
+    while not clock.tp.bictcp.found:
         clock.advance_us(1000)
         clock.ack()
 
@@ -340,7 +341,7 @@ def rising_delay(h: Host) -> None:
     for _ in range(3):
         clock.ack(10)
         clock.advance_us(80_000)
-    while not clock.sk.ca_priv.found:
+    while not clock.tp.bictcp.found:
         clock.advance_us(3000)
         clock.ack(rtt_us=91_000)
 
@@ -506,6 +507,24 @@ def text_without_memory(h: Host) -> None:
     peer.send("P. 1:6(5) ack 1")
 
 
+def runs_low_on_memory(h: Host) -> None:
+    """Unread text is more than tcp_mem likes; it is read after seven milliseconds."""
+    sk, peer = h.established()
+    for at in range(1, 30_001, 1000):
+        peer.send(f"P. {at}:{at + 1000}(1000) ack 1")
+    h.advance_us(7_000)
+    while sk.poll() & EPOLLIN:
+        sk.recv(100_000)
+    h.settle()
+
+
+def holes_next_to_each_other(h: Host) -> None:
+    """Single bytes beyond a hole, the last one first, until the buffer is full of them."""
+    _, peer = h.established()
+    for at in range(70, 2, -1):
+        peer.send(f". {at}:{at + 1}(1) ack 1")
+
+
 def syn_without_memory(h: Host) -> None:
     """A SYN arrives and there is no page for the request."""
     h.listen()
@@ -658,6 +677,17 @@ def polled(h: Host) -> None:
     """A SYN, and the answer to our ARP request, come in at a NIC that is polled all the time."""
     h.adapter.config = replace(h.adapter.config, busy_poll=True)
     half_open(h)
+
+
+def syn_of_long_ago(h: Host) -> None:
+    """In Linux 3.10, from a host whose last connection had a later timestamp."""
+    h.stack.set_config(sysctl_write(h.stack.config, "net.ustack.profile", LINUX_310))
+    lsk = h.listen()
+    peer = h.peer()
+    peer.handshake(TS, ts="nop,nop,TS val 1000 ecr *")
+    lsk.accept().close()
+    peer.send("F. 1:1(0) ack 2 <nop,nop,TS val 1000 ecr *>")
+    h.peer().send("S 0:0(0) <mss 1460,sackOK,TS val 5 ecr 0>")
 
 
 @dataclass(frozen=True)
@@ -914,6 +944,9 @@ TCP_EXT = {
         syn_data_is_swallowed, tcp_fastopen=5, tcp_fastopen_blackhole_timeout_us=SECOND
     ),
     "TCPAbortOnLinger": case(closes_without_lingering),
+    "TCPMemoryPressures": case(runs_low_on_memory, tcp_mem=(4, 5, 1000)),
+    "TCPMemoryPressuresChrono": case(runs_low_on_memory, 7, tcp_mem=(4, 5, 1000)),
+    "TCPRcvCollapsed": case(holes_next_to_each_other, 63, tcp_rmem=(4096, 16_384, 16_384)),
     "TCPAbortOnMemory": case(closes, tcp_max_orphans=0),
     "TCPAbortOnTimeout": case(connect_times_out, tcp_syn_retries=0, tcp_syn_linear_timeouts=0),
     "TCPTimeWaitOverflow": case(time_wait, tcp_max_tw_buckets=0),
@@ -957,6 +990,7 @@ TCP_EXT = {
     "BeyondWindow": case(ends_beyond_the_window),
 }
 USTACK = {
+    "PAWSPassive": case(syn_of_long_ago, tcp_tw_recycle=True),
     "ConnectPortProbes": case(connects),
     "SockmapRedirects": case(sends_to_itself),
     "SockmapBytes": Case(sends_to_itself, times=5),

@@ -21,7 +21,7 @@ def slow_start(rtt_us: int, rounds: int) -> AckClock:
             clock.advance_us(5000)
             clock.ack(10)
         clock.advance_us(rtt_us)
-    clock.sk.ca_priv.end_seq = clock.tp.snd_una
+    clock.tp.bictcp.end_seq = clock.tp.snd_una
     return clock
 
 

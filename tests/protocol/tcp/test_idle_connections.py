@@ -10,8 +10,9 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from ustack.config import UstackConfig
+from ustack.inet.sockets import InetSocket
 from ustack.sock.sock import Sock
-from ustack.sock.wait import EPOLLIN, WaitEntry
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, WaitEntry
 from ustack.tcp.park import NOTHING, OPTIONS
 from ustack.tcp.sock import TcpSock
 
@@ -72,6 +73,58 @@ def test_what_the_application_sends_goes_out():
     peers[2].expect("P. 1:11(10) ack 1")
 
 
+def other_object(h: Host, sk: Any) -> InetSocket:
+    """Another object for the connection of ``sk``, as an upcall brings one each time."""
+    return InetSocket(h.stack.tcp, sk._sk)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_object_whose_connection_was_closed_through_another_is_closed(idle):
+    h, _, peers, socks = parked()
+    kept = other_object(h, socks[0])
+    peers[0].send("P. 1:101(100) ack 1")  # unread: the close is a reset, and leaves nothing
+    socks[0].close()
+    assert kept.poll() == EPOLLERR | EPOLLHUP
+    assert not kept.established
+    if idle:
+        h.advance_us(IDLE_US)
+    for call in (lambda: kept.send(b"x"), lambda: kept.recv(1), kept.getpeername):
+        with pytest.raises(OSError) as error:
+            call()
+        assert error.value.errno == errno.EBADF
+    kept.close()
+
+
+def test_an_orphan_cannot_be_reached_through_an_object_that_was_kept():
+    h, _, _, socks = parked()
+    kept = other_object(h, socks[0])
+    socks[0].close()  # FIN_WAIT1: the protocol's socket lives on
+    with pytest.raises(OSError) as error:
+        kept.send(b"x")
+    assert error.value.errno == errno.EBADF
+    kept.close()
+    assert h.stack.tcp.orphan_count == 1
+
+
+def test_an_object_that_was_kept_does_not_reach_who_has_the_memory_now():
+    h, lsk, peers, socks = parked()
+    kept = other_object(h, socks[0])
+    peers[0].send("R. 1:1(0) ack 1")
+    place = socks[0]._sk.tp.place
+    socks[0].close()
+    late = h.peer(port=41_000)
+    late.handshake()
+    heir = lsk.accept()
+    assert heir._sk.tp.place == place
+    assert heir.handle != kept.handle
+    with pytest.raises(OSError) as error:
+        kept.send(b"x")
+    assert error.value.errno == errno.EBADF
+    kept.close()
+    heir.send(b"x")
+    late.expect("P. 1:2(1) ack 1")
+
+
 def test_text_that_waits_for_its_reader_waits_in_c():
     h, _, peers, socks = parked()
     peers[0].send("P. 1:101(100) ack 1")
@@ -128,12 +181,11 @@ def test_congestion_control_remembers():
     peers[0].expect("P. 1:11(10) ack 1")
     h.advance_us(20_000)
     peers[0].send(". 1:1(0) ack 11")
-    known = socks[0]._sk.ca_priv
-    assert known is not None
+    known = socks[0]._sk.tp.bictcp.delay_min_us
+    assert known
     h.advance_us(2_000_000)
     assert objects(h) == 1
-    assert socks[0]._sk.ca_priv is known
-    assert not h.stack.tcp.parking.ca_priv
+    assert socks[0]._sk.tp.bictcp.delay_min_us == known
 
 
 def test_who_waits_for_it_is_woken():

@@ -203,7 +203,15 @@ def test_an_unsigned_third_ack_makes_no_connection(server):
 
 @pytest.mark.linux("tcp_parse_auth_options: -EEXIST, -EINVAL")
 @pytest.mark.parametrize(
-    "options", ["md5,nop,nop,md5", "raw 19 3 0,md5,nop", "raw 7 60,md5,nop,nop"]
+    "options",
+    [
+        "md5,nop,nop,md5",
+        "raw 19 3 0,md5,nop",
+        "raw 7 60,md5,nop,nop",
+        "raw 29 4 1 1,raw 254 16 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+        "raw 29 16 1 1 0 0 0 0 0 0 0 0 0 0 0 0,md5,nop,nop",
+        "md5,raw 29 16 1 1 0 0 0 0 0 0 0 0 0 0 0 0,nop,nop,nop",
+    ],
 )
 def test_options_that_leave_it_open_what_was_signed_are_refused(server, options: str):
     server.listen()
@@ -211,6 +219,16 @@ def test_options_that_leave_it_open_what_was_signed_are_refused(server, options:
     peer.send(f"S 0:0(0) <{options}>")
     peer.expect_nothing()
     assert server.stack.net.drops.nonzero() == {"TCP_AUTH_HDR": 1}
+
+
+@pytest.mark.linux("tcp_inbound_hash without CONFIG_TCP_AO")
+def test_a_signature_of_tcp_ao_is_an_unknown_option(server):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460,raw 29 16 1 1 0 0 0 0 0 0 0 0 0 0 0 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send(". 1:1(0) ack 1")
+    assert lsk.accept()
 
 
 @pytest.mark.linux("tcp_parse_auth_options: length >= TCPOLEN_MD5SIG")

@@ -60,8 +60,13 @@ def test_a_connection_that_ends_leaves_its_figures(server):
     assert known(server) is None
     end(sk, peer, rtt_us=80_000)
     block = exactly(server)
-    assert (block.rtt >> 3, block.cwnd, block.ssthresh, block.reordering) == (80_000, 10, 0, 0)
-    assert block.rttvar == block.rtt >> 1
+    assert (block.c.rtt >> 3, block.c.cwnd, block.c.ssthresh, block.c.reordering) == (
+        80_000,
+        10,
+        0,
+        0,
+    )
+    assert block.c.rttvar == block.c.rtt >> 1
     following, _ = connection(server)
     assert tcp_reordering(following._sk) == 3
 
@@ -73,7 +78,7 @@ def test_so_does_one_that_goes_to_time_wait(server):
     peer.expect("F. 1:1(0) ack 1")
     server.advance_us(80_000)
     peer.send("F. 1:1(0) ack 2")
-    assert exactly(server).rtt >> 3 == 80_000
+    assert exactly(server).c.rtt >> 3 == 80_000
 
 
 def test_not_one_that_is_reset(server):
@@ -103,10 +108,10 @@ def test_nothing_is_remembered_if_that_is_not_wanted():
 def test_a_longer_rtt_is_believed_at_once_and_a_shorter_one_by_an_eighth(server, before, then):
     sk, _ = connection(server)
     block = server.stack.tcp.metrics.lookup_or_create(server.addr, PEER)
-    block.rtt, block.rttvar = before
+    block.c.rtt, block.c.rttvar = before
     sk._sk.tp.srtt_us, sk._sk.tp.mdev_us = 8000, 1000
     tcp_update_metrics(sk._sk)
-    assert (block.rtt, block.rttvar) == then
+    assert (block.c.rtt, block.c.rttvar) == then
 
 
 @pytest.mark.linux("tcp_update_metrics: icsk_backoff || !srtt_us")
@@ -114,20 +119,20 @@ def test_a_longer_rtt_is_believed_at_once_and_a_shorter_one_by_an_eighth(server,
 def test_a_connection_without_an_rtt_makes_it_unknown_again(server, field: str):
     sk, _ = connection(server, 80_000)
     block = server.stack.tcp.metrics.lookup_or_create(server.addr, PEER)
-    block.rtt, block.cwnd = 8000, 77
+    block.c.rtt, block.c.cwnd = 8000, 77
     setattr(sk._sk.tp, field, 1 if field == "backoff" else 0)
     tcp_update_metrics(sk._sk)
-    assert (block.rtt, block.cwnd) == (0, 77)
+    assert (block.c.rtt, block.c.cwnd) == (0, 77)
 
 
 @pytest.mark.linux("tcp_init_metrics: crtt > srtt_us")
 def test_a_remembered_rtt_makes_the_first_rto_longer(server):
     block = server.stack.tcp.metrics.lookup_or_create(server.addr, PEER)
-    block.rtt = 300_000 << 3
+    block.c.rtt = 300_000 << 3
     sk, _ = connection(server, 10_000)
     assert sk._sk.tp.rto_us == 900_000
     assert sk._sk.tp.srtt_us == 10_000 << 3
-    block.rtt = 9_000 << 3
+    block.c.rtt = 9_000 << 3
     sk, _ = connection(server, 10_000)
     assert sk._sk.tp.rto_us == 210_000
 
@@ -137,7 +142,7 @@ def test_it_stands_in_for_a_handshake_that_measured_nothing(server):
     sk, _ = connection(server, repeats=1)
     assert sk._sk.tp.rto_us == 3 * SECOND
     block = server.stack.tcp.metrics.lookup_or_create(server.addr, PEER)
-    block.rtt = 50_000 << 3
+    block.c.rtt = 50_000 << 3
     sk, _ = connection(server, repeats=1)
     assert sk._sk.tp.rto_us == 250_000
 
@@ -146,7 +151,7 @@ def test_it_stands_in_for_a_handshake_that_measured_nothing(server):
 @pytest.mark.parametrize(("forgets", "ssthresh"), [(True, TCP_INFINITE_SSTHRESH), (False, 20)])
 def test_ssthresh_is_taken_over_only_if_that_is_wanted(forgets: bool, ssthresh: int):
     h = host(TEST_CONFIG, tcp=TcpConfig(tcp_no_ssthresh_metrics_save=forgets))
-    h.stack.tcp.metrics.lookup_or_create(h.addr, PEER).ssthresh = 20
+    h.stack.tcp.metrics.lookup_or_create(h.addr, PEER).c.ssthresh = 20
     sk, _ = connection(h)
     assert sk._sk.tp.snd_ssthresh == ssthresh
 
@@ -166,11 +171,11 @@ def test_cwnd_and_ssthresh_are_kept_as_far_as_they_mean_something(cwnd, ssthresh
     h = host(TEST_CONFIG, tcp=TcpConfig(tcp_no_ssthresh_metrics_save=False))
     sk, _ = connection(h)
     block = h.stack.tcp.metrics.lookup_or_create(h.addr, PEER)
-    block.cwnd, block.ssthresh = 40, 30
+    block.c.cwnd, block.c.ssthresh = 40, 30
     tp = sk._sk.tp
     tp.snd_cwnd, tp.snd_ssthresh, tp.ca_state = cwnd, ssthresh, state
     tcp_update_metrics(sk._sk)
-    assert (block.cwnd, block.ssthresh) == then
+    assert (block.c.cwnd, block.c.ssthresh) == then
 
 
 @pytest.mark.linux("TCP_METRIC_REORDERING")
@@ -182,7 +187,7 @@ def test_reordering_that_was_met_is_expected_of_the_next(server):
     tcp_recovery(sk._sk).reordering = 7
     peer.send(". 1:1(0) ack 8001")
     end(sk, peer, 8001)
-    assert exactly(server).reordering == 7
+    assert exactly(server).c.reordering == 7
     sk, _ = connection(server)
     assert tcp_reordering(sk._sk) == 7
 
@@ -190,11 +195,11 @@ def test_reordering_that_was_met_is_expected_of_the_next(server):
 @pytest.mark.linux("tcpm_check_stamp: TCP_METRICS_TIMEOUT")
 def test_after_an_hour_only_the_cookie_is_believed(server):
     block = server.stack.tcp.metrics.lookup_or_create(server.addr, PEER)
-    block.rtt, block.cwnd, block.fo_mss = 8000, 20, 1460
+    block.c.rtt, block.c.cwnd, block.fo_mss = 8000, 20, 1460
     server.advance_us(TCP_METRICS_TIMEOUT_US)
-    assert exactly(server).rtt == 8000
+    assert exactly(server).c.rtt == 8000
     server.advance_us(1)
-    assert (exactly(server).rtt, exactly(server).cwnd, block.fo_mss) == (0, 0, 1460)
+    assert (exactly(server).c.rtt, exactly(server).c.cwnd, block.fo_mss) == (0, 0, 1460)
 
 
 @pytest.mark.linux("tcp_peer_is_proven")
@@ -207,7 +212,7 @@ def test_the_syn_queues_last_quarter_is_for_peers_that_have_answered_before():
     late = h.peer()
     late.send("S 0:0(0)")
     late.expect_nothing()
-    h.stack.tcp.metrics.lookup_or_create(h.addr, PEER).rtt = 8
+    h.stack.tcp.metrics.lookup_or_create(h.addr, PEER).c.rtt = 8
     late.send("S 0:0(0)")
     late.expect("S. 0:0(0) ack 1")
 

@@ -140,7 +140,7 @@ def test_the_buffer_grows_to_what_is_read_in_a_round_trip(server):
     sk, peer = server.established(SCALED)
     tp = sk._sk.tp
     first = tp.sk_rcvbuf
-    pour(server, peer, 1, 12, 50 * MS, read=sk)
+    pour(server, peer, 1, 6, 50 * MS, read=sk)
     assert tp.sk_rcvbuf > 4 * first
     assert tp.sk_rcvbuf <= server.stack.tcp.config.tcp_rmem[2]
 

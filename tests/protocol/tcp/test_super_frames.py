@@ -6,7 +6,7 @@ import pytest
 
 from kit.host import Host, host
 from kit.segment import pattern
-from ustack.config import NicConfig
+from ustack.config import NicConfig, StackConfig, UstackConfig
 
 BIG = "mss 1000,nop,wscale 7"
 
@@ -72,3 +72,22 @@ def test_every_byte_of_a_long_transfer_is_in_order(sender):
         sender.advance_us(1000)
         peer.send(f". 1:1(0) ack {at} win 60000")
     assert frames < 60
+
+
+@pytest.mark.linux("tcp_tso_autosize: tcp_min_tso_segs of a skb that a write filled")
+@pytest.mark.parametrize("fastpath", [True, False])
+def test_two_segments_of_half_of_a_window_on_lo_are_not_one_packet(fastpath):
+    """Half of the first window of 64 KiB makes an MSS of which an IP packet does not hold two."""
+    h = host(StackConfig(ustack=UstackConfig(tcp_fastpath=fastpath)))
+    lsk = h.listen(80)
+    near = h.connect(h.addr, 80)
+    h.settle()
+    far = lsk.accept()
+    near.send(bytes(200_000))
+    h.settle()
+    got = len(far.recv(200_000))
+    while got < 200_000:
+        h.settle()
+        got += len(far.recv(200_000))
+    assert h.mib.RetransSegs == 0
+    assert "PKT_TOO_BIG" not in h.stack.net.drops.nonzero()

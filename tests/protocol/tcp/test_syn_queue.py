@@ -129,6 +129,17 @@ def test_requests_come_from_their_slab_and_go_back(profile):
 
 
 @pytest.mark.linux("inet_listen: a second call only changes sk_max_ack_backlog")
+@pytest.mark.linux("inet_csk_reqsk_queue_hash_add: TCP_NEW_SYN_RECV since 4.4")
+@pytest.mark.parametrize(("profile", "in_ehash"), [(LINUX_6, 1), (LINUX_310, 0)])
+def test_a_request_stands_in_the_common_hash_or_in_310_in_its_listeners(profile, in_ehash):
+    server = kernel(profile)
+    lsk = server.listen()
+    server.peer().send(SYN)
+    table = lsk._sk.listen.table
+    assert len(server.stack.tcp.reqsk_hash) == in_ehash
+    assert (sum(map(len, table.syn_table)) if table else 0) == 1 - in_ehash
+
+
 def test_a_second_listen_changes_the_length_at_once():
     server = kernel(tcp_syncookies=0)
     lsk = server.listen(backlog=0)

@@ -11,6 +11,7 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, Impairment, two_hosts
 from kit.segment import pattern
+from kit.tcp_invariants import pages_to_spare
 from kit.transfer import Transfer, connected
 from ustack.config import CoreConfig, NicConfig
 from ustack.lib.addresses import INADDR_LOOPBACK
@@ -260,7 +261,7 @@ def test_any_mixture_arrives_over_a_bad_wire_and_every_buffer_comes_back(loss, o
     impair = Impairment(loss=loss, reorder=loss, delay_us=500) if loss else None
     a, b = two_hosts(config, impair=impair)
     near, far = connected(a, b)
-    free = a.stack.net.mem.free_pages
+    free = pages_to_spare(a.stack)
     mixed = Mixed(near)
     there = Transfer(mixed, far, 2 * MB)
     a.world.moving.append(there)
@@ -269,7 +270,7 @@ def test_any_mixture_arrives_over_a_bad_wire_and_every_buffer_comes_back(loss, o
     a.world.advance_us(SECOND)
     assert mixed.lent == mixed.returned > 5
     assert not a.stack.net.mem.lent
-    assert a.stack.net.mem.free_pages == free
+    assert pages_to_spare(a.stack) == free
 
 
 def test_over_lo_a_lent_buffer_is_read_where_it_lies(server):

@@ -102,3 +102,35 @@ def test_sysctl_says_what_is_wrong(
     assert daemon.run("sysctl", *words) == 1
     error = capsys.readouterr().err
     assert error.startswith("ustack: sysctl: ") and message in error
+
+
+def test_open_files_have_their_limits_and_their_number(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+):
+    assert daemon.run("sysctl", "-w", "fs.nr_open=2000", "fs.file-max=99") == 0
+    assert daemon.run("cat", "/proc/sys/fs/file-nr") == 0
+    assert daemon.run("sysctl", "-n", "fs.file-nr") == 0
+    assert daemon.run("ulimit", "-n", "1000") == 0
+    assert daemon.run("ulimit", "-Sn", "100") == 0
+    assert daemon.run("ulimit", "-n") == daemon.run("ulimit", "-Hn") == 0
+    assert daemon.run("ulimit", "-n", "hard") == daemon.run("ulimit", "-n") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "fs.nr_open = 2000", "fs.file-max = 99", "0\t0\t99", "0\t0\t99", "100", "1000", "1000",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("-n", "1048577"), "Operation not permitted"),
+        (("-Sn", "x"), "Invalid argument"),
+        (("-n", "--pid", "1"), "No such process"),
+    ],
+)
+def test_ulimit_says_what_is_wrong(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
+):
+    assert daemon.run("ulimit", *words) == 1
+    error = capsys.readouterr().err
+    assert error == f"ustack: ulimit: open files: cannot modify limit: {reason}\n"

@@ -65,12 +65,12 @@ def ustack(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Run ``ustack`` against the rows above and return what it prints."""
     path = tmp_path / "d.sock"
 
-    def run(*argv: str, answers: dict[type, list] = ANSWERS) -> str:
+    def run(*argv: str, answers: dict[type, list] = ANSWERS, status: int | None = None) -> str:
         with FakeDaemon(path, answers):
-            status = main(["--socket", str(path), *argv])
+            ended = main(["--socket", str(path), *argv])
         path.unlink()
         out, err = capsys.readouterr()
-        assert status == (1 if err else 0)
+        assert ended == (bool(err) if status is None else status)
         return out + err
 
     return run
@@ -85,12 +85,25 @@ def test_tcp_metrics_are_lines_of_ip_tcp_metrics(ustack):
     ]
     assert ustack("ip", "tcp_metrics").splitlines() == lines
     assert ustack("ip", "tcpmetrics", "show", "address", "10.0.0.3").splitlines() == lines[1:]
-    assert ustack("ip", "tcp_metrics", "show", "10.0.0.7") == ""
 
 
-def test_tcp_metrics_to_delete_need_an_address(ustack):
-    assert "a specific IP address is required" in ustack("ip", "tcp_metrics", "delete")
-    assert "not an IPv4" in ustack("ip", "tcp_metrics", "show", "10.0.0")
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        ("show 10.0.0.7", 2, "RTNETLINK answers: No such process"),
+        ("list address 10.0.0.7", 2, "RTNETLINK answers: No such process"),
+        ("delete", 255, 'Error: argument "address" is required'),
+        ("del all", 1, 'Error: a specific IP address is expected rather than "all"'),
+        ("show 10.0.0", 1, 'Error: any valid prefix is expected rather than "10.0.0".'),
+        ("get 10.0.0.1", 255, 'Command "get" is unknown, try "ip tcp_metrics help".'),
+        ("10.0.0.1", 255, 'Command "10.0.0.1" is unknown, try "ip tcp_metrics help".'),
+    ],
+)
+def test_tcp_metrics_refuse_in_the_words_and_with_the_status_of_iproute2(
+    ustack, words: str, status: int, text: str
+):
+    """Each as iproute2 6.1 answered the same words."""
+    assert ustack("ip", "tcp_metrics", *words.split(), status=status) == f"ustack: {text}\n"
 
 
 def test_neighbours_are_lines_of_ip_neigh(ustack):
@@ -245,6 +258,16 @@ def test_changes_that_make_no_sense(words: str, why: str):
         parse_change(words.split())
 
 
+@pytest.mark.parametrize("verb", ["delete", "flush"])
+def test_metrics_of_a_peer_that_is_not_known_cannot_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+):
+    path = tmp_path / "f.sock"
+    with FakeDaemon(path, lambda r: [encode(Failure("No such process"))]):
+        assert main(["--socket", str(path), "ip", "tcp_metrics", verb, "10.0.0.7"]) == 2
+    assert capsys.readouterr().err == "ustack: RTNETLINK answers: No such process\n"
+
+
 def test_a_change_prints_nothing_and_a_refusal_speaks_as_rtnetlink(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ustack
 ):
@@ -252,5 +275,5 @@ def test_a_change_prints_nothing_and_a_refusal_speaks_as_rtnetlink(
     assert ustack(*words, answers={NeighbourChange: []}) == ""
     path = tmp_path / "e.sock"
     with FakeDaemon(path, lambda r: [encode(Failure("File exists"))]):
-        assert main(["--socket", str(path), *words]) == 1
+        assert main(["--socket", str(path), *words]) == 2
     assert capsys.readouterr().err == "ustack: RTNETLINK answers: File exists\n"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from unit.cli.fake_daemon import FakeDaemon
 from ustack.cli.decode import Decoder, format_time
 from ustack.cli.main import main
-from ustack.cli.tcpdump import stop_signals
+from ustack.cli.streaming import stop_signals
 from ustack.daemon.bpf import compile_filter
 from ustack.daemon.messages import (
     AnyRequest,

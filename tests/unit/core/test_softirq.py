@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kit.netbed import Bed, core_config
+from ustack.config import LINUX_6, LINUX_310, UstackConfig
 from ustack.core.backlog import netif_rx
 from ustack.core.napi import (
     NET_RX_SOFTIRQ,
@@ -19,6 +20,7 @@ from ustack.core.napi import (
 )
 from ustack.core.skb import Skb
 from ustack.core.softirq import do_softirq, net_rx_action, raise_softirq
+from ustack.core.sysctl import sysctl_values
 from ustack.driver.loopback import LoopbackDevice
 from ustack.lib.drop_reason import DropReason
 
@@ -239,6 +241,20 @@ def test_net_rx_action_stops_when_netdev_budget_usecs_are_over():
     net_rx_action(bed.net, bed.clock.now_us)
     assert [len(source.polls) for source in sources] == [1, 1, 1, 0, 0, 0, 0, 0]
     assert bed.net.softnet.time_squeeze == 1
+
+
+@pytest.mark.parametrize(("profile", "polls"), [(LINUX_6, 1), (LINUX_310, 3)])
+def test_before_4_12_it_has_two_jiffies_and_no_knob(profile, polls):
+    config = core_config(netdev_budget_usecs=1, netdev_budget=10_000)
+    bed = Bed(replace(config, ustack=UstackConfig(profile=profile)))
+    clock = FineClock(bed)
+    sources = [slow_source(bed, clock, 64, 3000) for _ in range(8)]
+    for source in sources:
+        napi_schedule(source.napi)
+    net_rx_action(bed.net, bed.clock.now_us)
+    assert sum(len(source.polls) for source in sources) == polls
+    names = dict(sysctl_values(bed.net.config))
+    assert ("net.core.netdev_budget_usecs" in names) == (profile == LINUX_6)
 
 
 def test_without_work_left_a_long_poll_is_no_squeeze():

@@ -41,6 +41,7 @@ INTERESTING = st.builds(
 def test_the_header_says_the_same_numbers():
     text = HEADER.read_text()
     ops = dict(re.findall(r"USTACK_([A-Z]+) = (\d+),", text))
+    ops |= dict(re.findall(r"USTACK_(HAS_[A-Z]+) = (\d+),", text))
     assert {name: getattr(protocol, name) for name in ops} == {n: int(v) for n, v in ops.items()}
     assert f"USTACK_MAGIC {protocol.MAGIC:#x}" in text
     assert f"USTACK_MAX_DATA {protocol.MAX_DATA}" in text
@@ -50,13 +51,13 @@ def test_the_header_says_the_same_numbers():
 def test_the_structs_have_the_same_sizes_in_c(tmp_path: Path):
     program = tmp_path / "sizes.c"
     program.write_text(
-        f'#include "{HEADER}"\n#include <stdio.h>\nint main(void) {{ printf("%zu %zu %zu",'
+        f'#include "{HEADER}"\n#include <stdio.h>\nint main(void) {{ printf("%zu %zu %zu %zu",'
         "sizeof(struct ustack_request), sizeof(struct ustack_reply),"
-        "sizeof(struct ustack_accepted)); }\n"
+        "sizeof(struct ustack_accepted), sizeof(struct ustack_datagram)); }\n"
     )
     subprocess.run(["cc", "-o", tmp_path / "sizes", program], check=True)
     sizes = subprocess.check_output([tmp_path / "sizes"], text=True)
-    structs = (protocol.REQUEST, protocol.REPLY, protocol.ACCEPTED)
+    structs = (protocol.REQUEST, protocol.REPLY, protocol.ACCEPTED, protocol.DATAGRAM)
     assert sizes == " ".join(str(s.size) for s in structs)
 
 

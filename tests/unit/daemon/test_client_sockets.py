@@ -150,11 +150,11 @@ def test_bytes_in_the_descriptors_count_in_recv_q_and_send_q(daemon, pair):
         ours, theirs = (by_port[s.getsockname()[1]] for s in (client, server))
         return ours.send_q, theirs.recv_q
 
-    for _ in range(200):
-        if sum(queues()) == sent:
+    for _ in range(2000):
+        send_q, recv_q = queues()
+        if send_q + recv_q == sent:
             break
         select.select([], [], [], 0.01)
-    send_q, recv_q = queues()
     assert send_q + recv_q == sent
     assert recv_q > daemon.ask(lambda: max(r["recv_q"] for r in daemon.stack.tcp.diag()))
 

@@ -17,6 +17,7 @@ from ustack.daemon.messages import (
     Done,
     DropsRequest,
     EthtoolRequest,
+    LatencyRequest,
     LinkRow,
     LinksRequest,
     NeighbourChange,
@@ -194,7 +195,7 @@ def test_the_status_page_names_what_has_counted(stack: Stack):
 
 def test_every_request_has_a_view():
     answered = set(Views(Stack(rng=random.Random(1)), call)._views)
-    streams = (CaptureRequest, TraceRequest, PingRequest, StopRequest)
+    streams = (CaptureRequest, TraceRequest, PingRequest, LatencyRequest, StopRequest)
     named = {t for t in AnyRequest.__args__ if t not in streams}
     assert answered == named
 
@@ -247,7 +248,7 @@ def test_what_tcp_remembers_of_a_peer_is_shown_and_forgotten(stack):
     near, peers = parse_ipv4("10.0.0.2"), ("10.0.0.1", "10.0.0.3", "10.0.0.4")
     for n, peer in enumerate(peers):
         block = stack.tcp.metrics.lookup_or_create(near, parse_ipv4(peer))
-        block.rtt, block.cwnd = 800 << n, 10
+        block.c.rtt, block.c.cwnd = 800 << n, 10
     stack.clock.now_us += 5
     assert known()[0] == TcpMetricsRow("10.0.0.1", "10.0.0.2", 5, cwnd=10, rtt_us=100)
     assert rows(stack, TcpMetricsDelete("10.0.0.3"), TcpMetricsRow) == []

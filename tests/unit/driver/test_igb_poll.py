@@ -9,33 +9,15 @@ from typing import Any
 
 import pytest
 
-from ustack.config import StackConfig, UstackConfig
+from kit.seqpacket import seqpacket_pair
+from kit.tcp_invariants import pages_to_spare
+from ustack.config import NicConfig, StackConfig, UstackConfig
 from ustack.core.napi import NET_RX_SOFTIRQ
 from ustack.lib.addresses import Ipv4Interface
-from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 from ustack.stack import Stack
 
 NEAR, FAR = 0x0A000001, 0x0A000002
 PORT = 80
-
-
-class Descriptor(Wire):
-    """One end of a pair, read and written by the device itself."""
-
-    features = VNET_CSUM | VNET_TSO4
-
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            end.setsockopt(socket.SOL_SOCKET, option, 1 << 22)
-        self.end = end
-        self.dma_fd = end.fileno()
-
-    def fileno(self) -> int:
-        return self.dma_fd
-
-    def close(self) -> None:
-        self.end.close()
 
 
 @dataclass
@@ -64,13 +46,12 @@ class Pair:
         return self.stacks[1].adapters[0]
 
 
-def pair_of(fastpath: bool) -> Pair:
-    config = StackConfig(ustack=UstackConfig(tcp_fastpath=fastpath))
+def pair_of(fastpath: bool, **nic: bool) -> Pair:
+    config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
     pair = Pair([])
-    for end, addr in zip(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (NEAR, FAR),
-                         strict=True):  # fmt: skip
+    for wire, addr in zip(seqpacket_pair(), (NEAR, FAR), strict=True):
         stack = Stack(config, rng=random.Random(addr), now_us=pair.now_us)
-        stack.add_igb(Descriptor(end), address=Ipv4Interface(addr, 24))
+        stack.add_igb(wire, address=Ipv4Interface(addr, 24))
         pair.stacks.append(stack)
     lsk = pair.stacks[1].socket()
     lsk.bind(0, PORT)
@@ -117,6 +98,17 @@ def test_bytes_arrive_and_c_has_taken_the_frames(pair):
     assert pair.stacks[0].tcp.fast.ptr.mib.fast_tx > 40
 
 
+def test_super_frames_are_cut_in_c_one_after_the_other():
+    pair = pair_of(True, tx_checksum=False, tso=False, large_receive=False)
+    tcp = pair.stacks[0].tcp
+    try:
+        transfer(pair, 3_000_000)
+        in_python = tcp.net.mib.ip.OutRequests - tcp.fast.ptr.mib.fast_tx
+    finally:
+        pair.close()
+    assert tcp.fast.ptr.mib.fast_tx > 40 > in_python
+
+
 def test_its_interrupts_and_packets_are_counted(pair):
     softnet = pair.stacks[1].net.softnet
     irqs, runs, packets = (
@@ -142,10 +134,10 @@ def test_what_is_not_tcp_goes_up_through_python(pair):
 
 def test_every_page_comes_back(pair):
     pair.settle()
-    free = [stack.net.mem.free_pages for stack in pair.stacks]
+    free = [pages_to_spare(stack) for stack in pair.stacks]
     transfer(pair, 2_000_000)
     pair.settle()
-    assert [stack.net.mem.free_pages for stack in pair.stacks] == free
+    assert [pages_to_spare(stack) for stack in pair.stacks] == free
 
 
 def test_a_wire_that_is_gone_is_told(pair):

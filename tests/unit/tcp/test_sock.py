@@ -15,7 +15,7 @@ def test_a_reset_socket_knows_nothing_of_its_last_connection():
     sk = stack.tcp.create()
     sk.duplicate_sack = (1, 2)
     sk.sk_err_soft = errno.EHOSTUNREACH
-    sk.done = True
+    sk.tp.done = 1
     sk.tp.slow = lib.US_TCP_SLOW_OPTION | lib.US_TCP_SLOW_URG
     sk.reset()
     assert sk.tp.slow == lib.US_TCP_SLOW_OPTION  # SO_RCVLOWAT stays set

@@ -46,11 +46,14 @@ CNT_HOLDS_JIFFIES = 31
 
 def bictcp(sk: TcpSock) -> Any:
     """Return what CUBIC remembers of ``sk`` (``struct us_bictcp *``), made now if there is none."""
-    ca = sk.ca_priv
-    if ca is None:
-        ca = sk.ca_priv = sk.tp.bictcp = ffi.new("struct us_bictcp *")
-        hystart_reset(sk, ca)
-    return ca
+    tp = sk.tp
+    if not tp.bictcp:
+        try:
+            tp.bictcp = sk.prot.bictcp_cache.alloc()
+        except MemoryError:
+            tp.bictcp = sk.ca_priv = ffi.new("struct us_bictcp *")
+        hystart_reset(sk, tp.bictcp)
+    return tp.bictcp
 
 
 def bictcp_reset(sk: TcpSock, ca: Any) -> None:
@@ -66,6 +69,11 @@ class Cubic(CongestionOps):
     name = "cubic"
     in_c: int = lib.US_TCP_CA_CUBIC
     """C takes ACKs while the count holds (``tcp_cong.c``)."""
+
+    def release(self, sk: TcpSock) -> None:
+        """Give back what was remembered; without memory it was Python's own."""
+        if sk.tp.bictcp and sk.ca_priv is None:
+            sk.prot.bictcp_cache.free(sk.tp.bictcp)
 
     def ssthresh(self, sk: TcpSock) -> int:
         """0.7 of the window; the epoch ends (RFC 9438 §4.6, §4.7 fast convergence)."""
@@ -96,8 +104,8 @@ class Cubic(CongestionOps):
 
     def cwnd_event(self, sk: TcpSock, event: int) -> None:
         """Idle time does not count on the curve: the epoch moves by it (RFC 9438 §5.8)."""
-        ca = sk.ca_priv
-        if event != CA_EVENT_TX_START or ca is None or not ca.epoch_start_us:
+        ca = sk.tp.bictcp
+        if event != CA_EVENT_TX_START or not ca or not ca.epoch_start_us:
             return
         now_us = sk.prot.clock.now_us
         idle_us = now_us - sk.tp.lsndtime_us

@@ -94,8 +94,6 @@ def tcp_init_congestion_control(sk: TcpSock) -> None:
     tp = sk.tp
     tp.prior_ssthresh = 0
     tp.ca_cnt = 0
-    sk.ca_priv = None
-    tp.bictcp = ffi.NULL
     sk.ca_initialized = True
     if sk.ca.cong_control is not None or type(sk.ca).in_ack_event is not CongestionOps.in_ack_event:
         tp.slow |= lib.US_TCP_SLOW_CA
