@@ -45,6 +45,9 @@ class RemoteSocket(_socket.socket):
     def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
         super().__init__(_socket.AF_INET, type, proto, fileno)
+        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
+        self._idle = priority == protocol.IDLE_PRIORITY
+        """Nobody has told it to connect: it is new, or a listener."""
 
     def _call(self, op: int, **values: Any) -> Answer:
         fd = self.fileno()
@@ -123,12 +126,17 @@ class RemoteSocket(_socket.socket):
         return self._attempt(address)
 
     def _attempt(self, address: tuple[int, int]) -> int:
-        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
+        self._begin()
         try:
             self._call(protocol.CONNECT, addr=address[0], port=address[1])
         except OSError as exc:
             return exc.errno or errno.EINVAL
         return 0
+
+    def _begin(self) -> None:
+        """It is told to connect: from now on reading and writing wait for that."""
+        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
+        self._idle = False
 
     def _wait(self, events: int, timeout: float | None) -> bool:
         """Wait for the descriptor; return whether the time was enough."""
@@ -184,6 +192,8 @@ class RemoteSocket(_socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if self._idle:
+            self._raise(errno.ENOTCONN)
         if flags & MSG_TRUNC:
             return bytes(self.recv_into(bytearray(bufsize), 0, flags))
         try:
@@ -196,6 +206,8 @@ class RemoteSocket(_socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; return how many bytes came."""
+        if self._idle:
+            self._raise(errno.ENOTCONN)
         if flags & MSG_TRUNC:  # bytes that nobody wants
             buffer, flags = bytearray(nbytes or memoryview(buffer).nbytes), flags & ~MSG_TRUNC
         try:
@@ -231,6 +243,8 @@ class RemoteSocket(_socket.socket):
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken."""
+        if self._idle:
+            self._raise(errno.EPIPE)
         if flags & MSG_OOB:
             return self._call(protocol.SENDOOB, data=bytes(data)).value
         try:
@@ -240,7 +254,7 @@ class RemoteSocket(_socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
-        if flags & MSG_OOB:
+        if flags & MSG_OOB or self._idle:
             self.send(data, flags)
             return
         try:
@@ -260,6 +274,7 @@ class RemoteSocket(_socket.socket):
         addr, port = core_address(address, "sendto")
         with memoryview(data) as whole, whole.cast("B") as view:
             try:
+                self._begin()
                 first = bytes(view[: protocol.MAX_DATA])
                 sent = self._call(protocol.FASTOPEN, addr=addr, port=port, data=first).value
             except BlockingIOError:
@@ -321,17 +336,10 @@ class RemoteSocket(_socket.socket):
 
     def _explain(self, exc: OSError) -> NoReturn:
         """Raise ``exc``, or the error that it stands for."""
-        if exc.errno == errno.EAGAIN and self._is_idle():
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from None
         if exc.errno not in BROKEN:
             raise exc
         error = self._pending_error() or exc.errno
         raise OSError(error, os.strerror(error)) from None
-
-    def _is_idle(self) -> bool:
-        """Whether nobody has told it to connect: it is new, or a listener."""
-        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
-        return priority == protocol.IDLE_PRIORITY
 
     def _raise(self, error: int) -> NoReturn:
         raise OSError(error, os.strerror(error))

@@ -19,7 +19,7 @@ from ustack.tcp.close import (
     tcp_shutdown_write,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
-from ustack.tcp.park import NOTHING
+from ustack.tcp.park import tcp_has_more
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -71,7 +71,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     prot = sk.prot
     fast = prot.fast
     dst = sk.dst
-    if not fast.on or dst is None or not dst.fast or any([getattr(sk, name) for name in NOTHING]):
+    if not fast.on or dst is None or not dst.fast or tcp_has_more(sk):
         return False
     tp = sk.tp
     if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us < 0 or sk.ca_priv is not None:
@@ -89,7 +89,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if sk.keepalive_timer is not None:
         sk.keepalive_timer.arg = None
     sk.dead = True
-    sk.tp = sk.rcvq = sk.sndq = None
+    sk.tp = None
     return True
 
 

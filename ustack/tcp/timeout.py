@@ -83,6 +83,7 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
         if what & EV_WRITE_TIMER and sk.tp is not None:
             tcp_write_timer(sk)
     fired += reqsk_run_timers(prot, limit)
+    fired += lib.us_twsk_expire(ptr, limit)
     fast.ring_doorbells()
     if ptr.emptied_shares:
         bind_buckets_reap(prot)

@@ -105,13 +105,20 @@ EXPORT int listen(int fd, int backlog)
 	return is_ours(fd) ? simple_call(fd, USTACK_LISTEN, backlog) : real()->listen(fd, backlog);
 }
 
+/* It is told to connect: from now on reading and writing wait for that. */
+static void begin_connecting(int fd)
+{
+	const int priority = 0;
+
+	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority));
+}
+
 static int connect_stream(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct pollfd waiting = { .fd = fd, .events = POLLOUT };
-	const int connected = 0;
 	int error;
 
-	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &connected, sizeof(connected));
+	begin_connecting(fd);
 	error = address_call(fd, USTACK_CONNECT, addr, len);
 	if ((error == EINPROGRESS || error == EALREADY) && !(fcntl(fd, F_GETFL) & O_NONBLOCK)) {
 		if (poll(&waiting, 1, -1) < 0)
@@ -140,6 +147,7 @@ static ssize_t send_fastopen(int fd, const void *buf, size_t len, int flags,
 	call.request.port = in.sin_port;
 	call.request.len = (uint16_t)(len > USTACK_MAX_DATA ? USTACK_MAX_DATA : len);
 	memcpy(call.data, buf, call.request.len);
+	begin_connecting(fd);
 	error = ask(&call);
 	if (error && (error != EINPROGRESS || !waits))
 		return fail(error);

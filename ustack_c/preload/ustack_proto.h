@@ -25,7 +25,7 @@
  *   that came with the answer, and read from it: its end is when close() may return. If others
  *   hold the socket that is at once.
  *   The descriptor's SO_PRIORITY is USTACK_IDLE_PRIORITY at first, and the client sets it to 0
- *   when it connects: to read one that still has it is ENOTCONN.
+ *   when it connects: to read one that still has it is ENOTCONN, to write EPIPE.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it.
