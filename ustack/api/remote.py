@@ -19,19 +19,22 @@ from typing import Any, NoReturn
 
 from ustack.api import protocol
 from ustack.api.daemon_link import DaemonLink
+from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
 
 SOL_SOCKET = int(_socket.SOL_SOCKET)
 RIGHTS_BYTES = _socket.CMSG_SPACE(4)
-OWN_OPTIONS = frozenset(map(int, (20, 21)))
-"""SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
+OWN_OPTIONS = frozenset((20, 21, 42))
+"""SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF: the descriptor is what one waits for and reads."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
+SO_PRIORITY = int(_socket.SO_PRIORITY)
 SO_LINGER = int(_socket.SO_LINGER)
 SO_ERROR = int(_socket.SO_ERROR)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 MSG_OOB = int(_socket.MSG_OOB)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
+OPTION_BYTES_MAX = 1024
 LINGER_GRACE_S = 1.0
 BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
@@ -45,8 +48,7 @@ class RemoteSocket(_socket.socket):
     def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
         super().__init__(_socket.AF_INET, type, proto, fileno)
-        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
-        self._idle = priority == protocol.IDLE_PRIORITY
+        self._idle = self._priority() != protocol.CONNECTED_PRIORITY
         """Nobody has told it to connect: it is new, or a listener."""
 
     def _call(self, op: int, **values: Any) -> Answer:
@@ -79,9 +81,12 @@ class RemoteSocket(_socket.socket):
     def listen(self, backlog: int = 128) -> None:
         """Accept connections; ``backlog`` of them may wait for accept()."""
         self._call(protocol.LISTEN, value=max(0, backlog))
+        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.LISTENER_PRIORITY)
 
     def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""
+        if self._priority() != protocol.LISTENER_PRIORITY:
+            self._raise(errno.EINVAL)
         os.close(os.dup(self.fileno()))  # EMFILE now, not once the connection is ours and lost
         data, ancillary, _, _ = super().recvmsg(
             ACCEPTED.size, RIGHTS_BYTES, _socket.MSG_CMSG_CLOEXEC
@@ -133,9 +138,13 @@ class RemoteSocket(_socket.socket):
             return exc.errno or errno.EINVAL
         return 0
 
+    def _priority(self) -> int:
+        """Return what it was told to do, by whoever holds it."""
+        return super().getsockopt(SOL_SOCKET, SO_PRIORITY)
+
     def _begin(self) -> None:
         """It is told to connect: from now on reading and writing wait for that."""
-        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
+        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.CONNECTED_PRIORITY)
         self._idle = False
 
     def _wait(self, events: int, timeout: float | None) -> bool:
@@ -171,6 +180,8 @@ class RemoteSocket(_socket.socket):
         """Return an option: an int, or with ``buflen`` that many bytes at most."""
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             return super().getsockopt(level, optname, buflen)
+        if not 0 <= buflen <= OPTION_BYTES_MAX:
+            raise OSError("getsockopt buflen out of range")
         answer = self._call(
             protocol.GETSOCKOPT, level=int(level), name=int(optname), value=buflen or 4
         )
@@ -181,7 +192,9 @@ class RemoteSocket(_socket.socket):
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             super().setsockopt(level, optname, value)
             return
-        data = struct.pack("i", value) if isinstance(value, int) else bytes(value)
+        if value is None and optlen:
+            self._raise(errno.EFAULT)  # a null pointer
+        data = struct.pack("i", value) if isinstance(value, int) else bytes(readable(value))
         if (level, optname) == (SOL_SOCKET, SO_LINGER):
             self._link.lingers = True
         self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
@@ -342,6 +355,7 @@ class RemoteSocket(_socket.socket):
         raise OSError(error, os.strerror(error)) from None
 
     def _raise(self, error: int) -> NoReturn:
+        error = error if self.fileno() >= 0 else errno.EBADF
         raise OSError(error, os.strerror(error))
 
 
