@@ -317,6 +317,8 @@ class Stack:
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""
-        tcp = self.tcp
-        caches = (tcp.tcp_cache, tcp.bictcp_cache, tcp.request_cache, tcp.tw_cache)
-        return {cache.name: cache.info() for cache in caches}
+        return {cache.name: cache.info() for cache in self.tcp.caches}
+
+    def drop_slab(self) -> int:
+        """Give every cache's empty slabs back to the buddy; return how many pages those are."""
+        return sum(cache.shrink() for cache in self.tcp.caches)

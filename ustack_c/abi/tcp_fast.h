@@ -21,6 +21,7 @@
 #define US_TCP_SLOW_PACING 64	/* it is paced */
 #define US_TCP_SLOW_ERR 128	/* an ICMP message is remembered until the next ACK */
 #define US_TCP_SLOW_MTUP 256	/* it searches its path's MTU */
+#define US_TCP_SLOW_RETRACTED 512	/* its window was larger once */
 
 /* us_tcp_sock.ca_kind */
 #define US_TCP_CA_PYTHON 0	/* its ACKs in order are Python's, too */
