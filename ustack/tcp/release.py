@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.native.lib import lib
-from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
+from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
@@ -20,7 +20,6 @@ from ustack.tcp.close import (
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.metrics import tcp_expect_metrics
-from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
 from ustack.tcp.park import tcp_has_more
 from ustack.tcp.states import (
     CAN_SEND,
@@ -131,11 +130,7 @@ def _close_connection(sk: TcpSock, unread: bool) -> None:
     elif tp.state == TCP_SYN_SENT:
         tcp_abort_connect(sk)
     elif tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
-        tp.nonagle |= TCP_NAGLE_OFF
         tcp_shutdown_write(sk)
-    else:
-        tp.snd_shutdown = SEND_SHUTDOWN
-        tcp_push_pending_frames(sk)
 
 
 def _abandon(sk: TcpSock) -> None:
