@@ -159,6 +159,10 @@ class Stack:
             return moved > 0
         return pending or moved > 0
 
+    def deliver_text(self) -> None:
+        """Hand the text that the last poll has brought to those who read it as it comes."""
+        self.tcp.inbox.deliver()
+
     @property
     def is_pending(self) -> bool:
         """Whether a softirq waits to be run."""

@@ -19,9 +19,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import ustack.api.remote_kinds  # before ``socket`` means another module
 import ustack.select
 import ustack.socket
 from ustack.api.stacks import give_kernel_other_families, kernel_has_other_families
+from ustack.api.tls import wrap_stack_sockets
 
 OURS = {_socket: ustack.socket, _select: ustack.select}
 EXEMPT = ("ustack", "socket", "_socket", "select")
@@ -59,6 +61,7 @@ def install() -> None:
     sys.modules.setdefault("uvloop", None)  # type: ignore[arg-type]
     _rebind({id(theirs): (theirs, ours) for theirs, ours in replacements()})
     _let_selectors_ask(ustack.select)
+    wrap_stack_sockets(True)
     asyncio.set_event_loop_policy(StackEventLoopPolicy())
 
 
@@ -73,6 +76,7 @@ def uninstall() -> None:
         del sys.modules["uvloop"]
     _rebind({id(ours): (ours, theirs) for theirs, ours in replacements()})
     _let_selectors_ask(_select)
+    wrap_stack_sockets(False)
     asyncio.set_event_loop_policy(None)
 
 

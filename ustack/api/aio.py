@@ -39,7 +39,9 @@ _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, InlineRuntime] = WeakKey
 """The runtime of each loop; like asyncio's running loop it belongs to the process's edge."""
 
 
-def up(tap: str | None = None, address: str | None = None, **options: Any) -> InlineRuntime:
+def up(
+    tap: str | None = None, address: str | None = None, *, busy_poll_us: int = 0, **options: Any
+) -> InlineRuntime:
     """Make the running loop's stack, with ``ustack.up()``'s arguments; it is then the default.
 
     Raises:
@@ -51,7 +53,7 @@ def up(tap: str | None = None, address: str | None = None, **options: Any) -> In
     loop = asyncio.get_running_loop()
     if loop in _runtimes and not _runtimes[loop].closed:
         raise RuntimeError("this loop has a stack; close its runtime first")
-    runtime = InlineRuntime(build_stack(tap, address, **options), loop)
+    runtime = InlineRuntime(build_stack(tap, address, **options), loop, busy_poll_us=busy_poll_us)
     _runtimes[loop] = runtime
     return runtime
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ustack.api.aio_transport import TransportSocket
+from ustack.api.aio_socket import TransportSocket
 from ustack.api.names import api_address, numeric_host
 from ustack.sock.wait import WaitEntry
 

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ustack.api.aio_transport import StackTransport, TransportSocket
+from ustack.api.aio_socket import TransportSocket
+from ustack.api.aio_transport import StackTransport
 from ustack.sock.wait import EPOLLIN, WaitEntry
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ustack.api.aio_socket import TransportSocket
 from ustack.api.names import api_address
 from ustack.api.zerocopy import send_chunk
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
-    from ustack.inet.dgram import DgramSocket
     from ustack.inet.sockets import InetSocket
     from ustack.runtime.inline import InlineRuntime
 
@@ -27,48 +27,6 @@ HIGH_WATER_BYTES = 64 * 1024
 """asyncio's own default for pause_writing."""
 READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
 WRITABLE = EPOLLOUT | EPOLLERR | EPOLLHUP
-
-
-class TransportSocket:
-    """What ``get_extra_info("socket")`` hands out: names and options, no data."""
-
-    __slots__ = ("_runtime", "_sock")
-
-    family = _socket.AF_INET
-
-    def __init__(self, runtime: InlineRuntime, sock: InetSocket | DgramSocket) -> None:
-        self._runtime = runtime
-        self._sock = sock
-
-    @property
-    def type(self) -> _socket.SocketKind:
-        """SOCK_STREAM or SOCK_DGRAM."""
-        return _socket.SocketKind(self._sock.type)
-
-    @property
-    def proto(self) -> int:
-        """The protocol number."""
-        return self._sock.protocol
-
-    def getsockname(self) -> tuple[str, int]:
-        """Return the local address."""
-        return api_address(self._sock.getsockname())
-
-    def getpeername(self) -> tuple[str, int]:
-        """Return the remote address."""
-        return api_address(self._sock.getpeername())
-
-    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
-        """Set an option of the core socket."""
-        self._runtime.call(self._sock.setsockopt, level, optname, value)
-
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
-        """Return an option of the core socket."""
-        return self._runtime.call(self._sock.getsockopt, level, optname, buflen)
-
-    def ioctl(self, request: int) -> int:
-        """Answer SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK."""
-        return self._runtime.call(self._sock.ioctl, request)
 
 
 class StackTransport(asyncio.Transport):
@@ -96,6 +54,10 @@ class StackTransport(asyncio.Transport):
         self._low_bytes = HIGH_WATER_BYTES // 4
         self._protocol_paused = False
         self._reading = True
+        self._direct = False
+        """What ``text_received`` is given goes on to the protocol at once."""
+        self._held = b""
+        """What it was given meanwhile; the rest is behind it, in the receive queue."""
         self._eof_seen = False
         self._eof_asked = False
         self._closing = False
@@ -118,7 +80,11 @@ class StackTransport(asyncio.Transport):
         except Exception as exc:
             self._fatal(exc, "protocol.connection_made() failed")
             return
-        self._queue_service()
+        sock = self._sock
+        if sock is not None and not self._closing:
+            sock.set_reader(self)
+            self._choose_way()
+            self._queue_service()
 
     # Where it is and what carries it.
 
@@ -136,6 +102,7 @@ class StackTransport(asyncio.Transport):
         """Hand the connection to another protocol (as start_tls does)."""
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._choose_way()
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the present protocol."""
@@ -164,10 +131,48 @@ class StackTransport(asyncio.Transport):
             self._unsent or (self._protocol_paused and sock.poll() & EPOLLOUT)
         ):
             self._send_unsent()
-        if self._reading and self._sock is not None and self._sock.rcv_ready(1):
-            self._receive()
+        if self._reading and self._sock is not None:
+            if self._held:
+                self._deliver_held()
+            elif self._sock.rcv_ready(1):
+                self._receive()
 
     # Receiving.
+
+    def text_received(self, text: bytes) -> None:
+        """Take what has come, without having been woken (``InetSocket.set_reader``)."""
+        if not self._direct or self._held:
+            if not self._closing:
+                self._held += text
+                self._queue_service()
+            return
+        try:
+            self._protocol.data_received(text)
+        except Exception as exc:
+            self._fatal(exc, "the protocol failed on received data")
+
+    def _choose_way(self) -> None:
+        """Have text handed over, or fetch it if it goes into the protocol's own buffer."""
+        self._direct = self._reading and not self._buffered
+        if self._sock is not None:
+            self._sock.pause_reader(not self._direct)
+
+    def _deliver_held(self) -> None:
+        """Hand on what came at the wrong moment, then what is behind it."""
+        text = self._held
+        try:
+            if self._buffered:
+                buffer = memoryview(self._protocol.get_buffer(-1)).cast("B")
+                n = min(len(buffer), len(text))
+                buffer[:n], self._held = text[:n], text[n:]
+                self._protocol.buffer_updated(n)
+            else:
+                self._held = b""
+                self._protocol.data_received(text)
+        except Exception as exc:
+            self._fatal(exc, "the protocol failed on received data")
+            return
+        self._queue_service()
 
     def is_reading(self) -> bool:
         """Whether data goes to the protocol as it comes."""
@@ -176,12 +181,14 @@ class StackTransport(asyncio.Transport):
     def pause_reading(self) -> None:
         """Leave received data in the socket, whose window then closes."""
         self._reading = False
+        self._choose_way()
 
     def resume_reading(self) -> None:
         """Deliver data again, also what has come meanwhile."""
         if self._closing or self._reading or self._eof_seen:
             return
         self._reading = True
+        self._choose_way()
         self._queue_service()
 
     def _receive(self) -> None:
@@ -237,11 +244,17 @@ class StackTransport(asyncio.Transport):
         """Send ``data``, keeping a copy of what the socket does not take now."""
         if self._eof_asked:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if self._sock is None or self._closing or not data:
+        sock = self._sock
+        if sock is None or self._closing or not data:
             return
         if not self._unsent:
             try:
-                n = self._runtime.call(self._sock.send, data)
+                runtime = self._runtime
+                if runtime.is_running:
+                    runtime.answered = True
+                    n = sock.send(data)
+                else:
+                    n = runtime.call(sock.send, data)
             except BlockingIOError:
                 n = 0
             except OSError as exc:
@@ -397,6 +410,7 @@ class StackTransport(asyncio.Transport):
         if sock is None:
             return
         self._sock = None
+        sock.set_reader(None)
         sock.wq.remove(self._entry)
         self._runtime.call(sock.close)
         self._loop.call_soon(self._connection_lost, exc)

@@ -123,6 +123,7 @@ class RemoteSocket(_socket.socket):
         return self._attempt(address)
 
     def _attempt(self, address: tuple[int, int]) -> int:
+        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
         try:
             self._call(protocol.CONNECT, addr=address[0], port=address[1])
         except OSError as exc:
@@ -320,10 +321,17 @@ class RemoteSocket(_socket.socket):
 
     def _explain(self, exc: OSError) -> NoReturn:
         """Raise ``exc``, or the error that it stands for."""
+        if exc.errno == errno.EAGAIN and self._is_idle():
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from None
         if exc.errno not in BROKEN:
             raise exc
         error = self._pending_error() or exc.errno
         raise OSError(error, os.strerror(error)) from None
+
+    def _is_idle(self) -> bool:
+        """Whether nobody has told it to connect: it is new, or a listener."""
+        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
+        return priority == protocol.IDLE_PRIORITY
 
     def _raise(self, error: int) -> NoReturn:
         raise OSError(error, os.strerror(error))

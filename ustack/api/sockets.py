@@ -22,6 +22,7 @@ from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.inet.dgram import Message
+from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
@@ -291,6 +292,16 @@ class socket(metaclass=_SocketType):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if not flags and type(bufsize) is int and bufsize > 0:
+            file = self._open_file()
+            core = file.core
+            if isinstance(core, InetSocket):
+                text = file.runtime.call_now(core.recv_now, bufsize)
+                if text:
+                    return text
+        return self._recv(bufsize, flags)
+
+    def _recv(self, bufsize: int, flags: int) -> bytes:
         bufsize = index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
@@ -385,6 +396,25 @@ class socket(metaclass=_SocketType):
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken: all of them if the socket blocks for ever."""
+        sent = self._send_now(data, flags)
+        if not sent:
+            return self._send(data, flags)
+        if sent == len(data) or self._timeout_us is not None:
+            return sent
+        try:
+            return sent + self._send(memoryview(data)[sent:], flags)
+        except OSError:
+            return sent  # the next call tells
+
+    def _send_now(self, data: Any, flags: int) -> int:
+        """Return how many bytes could be sent without further ado."""
+        file = self._open_file()
+        core = file.core
+        if flags or type(data) is not bytes or not isinstance(core, InetSocket):
+            return 0
+        return file.runtime.call_now(core.send_now, data) or 0
+
+    def _send(self, data: Any, flags: int) -> int:
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
         if self._timeout_us is None and timeout_us != 0:
@@ -398,6 +428,13 @@ class socket(metaclass=_SocketType):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
+        sent = self._send_now(data, flags)
+        if not sent:
+            self._sendall(data, flags)
+        elif sent < len(data):
+            self._sendall(memoryview(data)[sent:], flags)
+
+    def _sendall(self, data: Any, flags: int) -> None:
         file = self._open_file()
         timeout_us = self._wait_us(flags, file.sndtimeo_us)
         if type(data) is bytes and len(data) <= SHORT_BYTES:

@@ -9,8 +9,9 @@ the unit that Linux uses. Nothing here changes anything: ``sysctl_write`` return
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from ustack.config import LINUX_6, LINUX_310, PROFILES, StackConfig
@@ -125,8 +126,9 @@ WORDS = {
     ),
 }
 """Fields that are no numbers, and what they accept."""
-PROFILE_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+PROFILE_DEFAULTS: dict[tuple[str, ...], dict[str, Any]] = {
     ("core", "somaxconn"): {LINUX_6: 4096, LINUX_310: 128},
+    ("ip", "neigh", "unres_qlen_bytes"): {LINUX_6: 212_992, LINUX_310: 65_536},
     ("tcp", "tcp_max_reordering"): {LINUX_6: 300, LINUX_310: 127},
     ("tcp", "tcp_recovery"): {LINUX_6: 1, LINUX_310: 0},
     ("tcp", "ip_local_port_range"): {LINUX_6: (32_768, 60_999), LINUX_310: (32_768, 61_000)},
@@ -154,11 +156,17 @@ def with_profile(config: StackConfig, profile: str) -> StackConfig:
     """
     old = config.ustack.profile
     changed = replace(config, ustack=replace(config.ustack, profile=profile))
-    for (section, name), defaults in PROFILE_DEFAULTS.items():
-        owner = getattr(changed, section)
-        if getattr(owner, name) == defaults[old]:
-            changed = replace(changed, **{section: replace(owner, **{name: defaults[profile]})})
+    for path, defaults in PROFILE_DEFAULTS.items():
+        if attrgetter(".".join(path))(changed) == defaults[old]:
+            changed = _replaced(changed, path, defaults[profile])
     return changed
+
+
+def _replaced(config: Any, path: Sequence[str], value: Any) -> Any:
+    """Return ``config`` with the field at the end of ``path`` replaced."""
+    first, *rest = path
+    new = _replaced(getattr(config, first), rest, value) if rest else value
+    return replace(config, **{first: new})
 
 
 @dataclass(frozen=True)
@@ -228,11 +236,7 @@ def sysctl_write(config: StackConfig, name: str, text: str) -> StackConfig:
     parsed = _parse_names(knob, owner, text) if knob.field in CHOICES else _parse(knob, old, text)
     if knob.field == "profile":
         return with_profile(config, parsed)
-    new: Any = replace(owner, **{knob.field: parsed})
-    for depth in range(len(knob.path) - 1, -1, -1):
-        owner = Sysctl("", knob.path[:depth], "", 1).owner(config)
-        new = replace(owner, **{knob.path[depth]: new})
-    changed: StackConfig = new
+    changed: StackConfig = _replaced(config, (*knob.path, knob.field), parsed)
     return changed
 
 

@@ -26,6 +26,7 @@ from ustack.api.protocol import (
     GETSOCKNAME,
     GETSOCKOPT,
     HELLO,
+    IDLE_PRIORITY,
     IOCTL,
     LINGER,
     LISTEN,
@@ -123,7 +124,9 @@ class CallServer:
         runtime = self.hub.runtime
         core = runtime.call(runtime.stack.socket, call.name, call.value, (owner.gid,))
         if call.name == socket.SOCK_STREAM:
-            return self.hub.join(core, owner)[1]
+            end = self.hub.join(core, owner)[1]
+            end.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, IDLE_PRIORITY)
+            return end
         return runtime.call(self.hub.join_dgram, core, owner)
 
     def _after_the_end(self, call: Call, fd: int) -> Answer:

@@ -78,7 +78,7 @@ class EpItem:
         if not self.linked:
             self.linked = True
             ep.rdllist.append(self)
-        if not len(ep.wq):
+        if not ep.wq.entries:
             return not mine & EPOLLEXCLUSIVE
         ep.wq.wake_up(EPOLLIN | EPOLLRDNORM)
         return not mine & EPOLLEXCLUSIVE or _uses_up(mine, events)
@@ -176,16 +176,17 @@ class EventPoll:
                 break
             item = ready.popleft()
             item.linked = False
-            revents = item.ready_events()
+            asked = item.events
+            revents = item.target.poll() & asked
             if not revents:
                 continue
             out.append((item.key, revents))
-            if item.events & EPOLLONESHOT:
+            if asked & EPOLLONESHOT:
                 item.events &= EP_PRIVATE_BITS
-            elif not item.events & EPOLLET:
+            elif not asked & EPOLLET:
                 item.linked = True
                 ready.append(item)
-        if ready and len(self.wq):
+        if ready and self.wq.entries:
             self.wq.wake_up(EPOLLIN | EPOLLRDNORM)  # the next sleeper's turn
         return out
 
@@ -234,7 +235,7 @@ class EventPoll:
         if not item.linked and item.ready_events():
             item.linked = True
             self.rdllist.append(item)
-            if len(self.wq):
+            if self.wq.entries:
                 self.wq.wake_up(EPOLLIN | EPOLLRDNORM)
 
     def _check_open(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
 from ustack.lib.socket_error import socket_error
+from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
 from ustack.sock.wait import (
     EPOLLERR,
@@ -37,9 +38,9 @@ from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_now, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_sendmsg
+from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_send_now, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
@@ -54,6 +55,7 @@ from ustack.tcp.urgent import tcp_at_mark, tcp_recv_urg, tcp_urgent_waits
 from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
+    from ustack.tcp.inbox import TextReader
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
@@ -154,6 +156,22 @@ class InetSocket:
         sk = self._live()
         tcp_withdraw(sk)
         sk.upcall = ready and Upcall(prot, ready)
+
+    def set_reader(self, reader: TextReader | None) -> None:
+        """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
+
+        What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
+        received as ever; it lies behind what was handed over before.
+        """
+        sk = self._live()
+        if reader is None:
+            self._prot.inbox.remove(sk)
+        else:
+            self._prot.inbox.add(sk, reader)
+
+    def pause_reader(self, paused: bool) -> None:
+        """Leave the text in the receive queue for a while, whose window then closes."""
+        self._live().tp.inbox = not paused
 
     # Opening.
 
@@ -261,9 +279,14 @@ class InetSocket:
         if flags & ~SEND_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
         sk = self._live()
-        if sk.fastopen_req is not None and sk.fastopen_req.deferred:
+        if self.connecting and sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
+
+    def send_now(self, data: bytes) -> int:
+        """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
+        sk = self._prot.socks.get(self._handle)
+        return 0 if sk is None else tcp_send_now(sk, data)
 
     def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
         """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).
@@ -392,6 +415,11 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
+    def recv_now(self, n: int) -> bytes:
+        """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
+        sk = self._prot.socks.get(self._handle)
+        return b"" if sk is None else tcp_recv_now(sk, n)
+
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""
         sk = self._live()
@@ -470,7 +498,15 @@ class InetSocket:
 
     def poll(self) -> int:
         """Return the poll events that are true now (tcp_poll)."""
-        sk = self._open()
+        sk = self._prot.socks.get(self._handle) or self._open()
+        if sk is not None and not sk.sk_err:
+            plain: int = lib.us_tcp_poll(sk.prot.fast.ptr, sk.tp)
+            if plain >= 0:
+                return plain
+        return self._poll(self._open())
+
+    def _poll(self, sk: TcpSock | None) -> int:
+        """Do without C what ``poll`` does; None: it is closed."""
         if sk is None:
             return EPOLLERR | EPOLLHUP
         tp = sk.tp

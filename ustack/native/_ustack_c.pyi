@@ -339,14 +339,24 @@ class us_tcp_fast:
     genid: int
     generation: int
     gro: int
+    hold: int
     doorbell: int
     batch: int
     nevents: int
     events: Any
+    inbox: Any
+    inbox_size: int
+    nletters: int
+    letters: Any
     mib: us_tcp_mib
     secret: Any
     dsts: Any
     offers: Any
+
+class us_tcp_letter:
+    generation: int
+    start: int
+    end: int
 
 class us_tcp_listen:
     tp: us_tcp_sock
@@ -454,6 +464,7 @@ class us_tcp_sock:
     rcvbuf_locked: int
     sndbuf_locked: int
     nospace: int
+    inbox: int
     ca_kind: int
     syn_fastopen: int
     srtt_us: int
@@ -714,6 +725,7 @@ class Lib:
     US_TCP_EV_SPACE: int
     US_TCP_EV_WRITE_TIMER: int
     US_TCP_EV_XMIT: int
+    US_TCP_LETTERS: int
     US_TCP_OFFER_BUCKETS: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
@@ -847,6 +859,7 @@ class Lib:
     def us_tcp_offer_lookup(self, fast: Any, saddr: int, sport: int, /) -> us_tcp_offer: ...
     def us_tcp_offer_remove(self, fast: Any, offer: Any, /) -> None: ...
     def us_tcp_place(self, fast: Any, tp: Any, /) -> int: ...
+    def us_tcp_poll(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.waiter import Waiter
-from ustack.runtime.wires import Doorbell
+from ustack.runtime.wires import Doorbell, Spin
 
 if TYPE_CHECKING:
     from ustack.runtime.threaded import ThreadedRuntime
@@ -29,7 +29,7 @@ class BackgroundThread:
 
     def __init__(self, runtime: ThreadedRuntime) -> None:
         self._runtime = runtime
-        self.waiter = Waiter(runtime.crew, Doorbell(spin_max=0))
+        self.waiter = Waiter(runtime.crew, Doorbell(Spin(most=0)))
         self._turn = Lock()
         self._turn.acquire()
         self._sound_asleep = False

@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ustack.native.lib import lib
 from ustack.runtime.clock import monotonic_us
+from ustack.runtime.wires import SHORT_WAIT_US, SPINS_PER_US, Spin
 
 if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
@@ -35,10 +37,18 @@ class InlineRuntime:
         busy_poll: Never wait: poll the stack all the time, between the loop's other work.
             It costs a processor, and no packet waits for a wake-up. For a stack whose NIC
             has ``busy_poll`` too.
+        busy_poll_us: how long to look for the next frame once everybody has been answered,
+            in microseconds, before the loop goes on; 0: for some tens of microseconds, and
+            only while the next frame comes that soon anyway.
     """
 
     def __init__(
-        self, stack: Stack, loop: AbstractEventLoop | None = None, *, busy_poll: bool = False
+        self,
+        stack: Stack,
+        loop: AbstractEventLoop | None = None,
+        *,
+        busy_poll: bool = False,
+        busy_poll_us: int = 0,
     ) -> None:
         self.stack = stack
         self.busy_poll = busy_poll
@@ -51,7 +61,13 @@ class InlineRuntime:
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         """Scratch space that transports receive into; its content lasts until they return."""
         self._ready: deque[Callable[[], None]] = deque()
-        self._running = False
+        self.is_running = False
+        """A poll, or what follows it, is under way: calls into the core need no ``call``."""
+        self.answered = False
+        """Somebody has sent in this turn: the next frame may come before the loop would sleep."""
+        self._spin = Spin(least=busy_poll_us * SPINS_PER_US)
+        self._left_us = 0
+        """When a turn that answered was over, 0 if the last did not."""
         self._scheduled = False
         self._timer: TimerHandle | None = None
         self._timer_us = NEVER_US
@@ -68,7 +84,7 @@ class InlineRuntime:
                 self.loop.remove_reader(fd)
         for fd in wanted:
             if fd not in self._filenos:
-                self.loop.add_reader(fd, self._run)
+                self.loop.add_reader(fd, self._on_wire)
         self._filenos = list(wanted)
 
     def _netdev_event(self, dev: NetDevice, up: bool) -> None:
@@ -83,7 +99,7 @@ class InlineRuntime:
         Raises:
             OSError: whatever ``fn`` raises.
         """
-        if self._running:
+        if self.is_running:
             return fn(*args)
         self.stack.clock.now_us = monotonic_us()
         try:
@@ -97,7 +113,7 @@ class InlineRuntime:
         This is what a wait queue entry does when it is woken in the middle of the softirq.
         """
         self._ready.append(callback)
-        if not self._running and not self._scheduled:
+        if not self.is_running and not self._scheduled:
             self._schedule()
 
     def close(self) -> None:
@@ -130,25 +146,34 @@ class InlineRuntime:
         self._timer_us = NEVER_US
         self._run()
 
+    def _on_wire(self) -> None:
+        if self._left_us and monotonic_us() - self._left_us < SHORT_WAIT_US:
+            self._spin.learn(True)
+        self._run()
+
     def _run(self) -> None:
         """Poll and deliver until the stack is idle or the loop's other work has waited enough."""
         self._scheduled = False
-        if self.closed or self._running:
+        if self.closed or self.is_running:
             return
-        self._running = True
+        self.is_running = True
         try:
             self._poll_and_deliver()
         finally:
-            self._running = False
+            self.is_running = False
             self._rearm()  # also after a bug: the loop reports it, other connections go on
 
     def _poll_and_deliver(self) -> None:
         stack, clock, ready = self.stack, self.stack.clock, self._ready
+        deliver = stack.deliver_text
         now_us = monotonic_us()
         limit_us = now_us + RUN_LIMIT_US
+        self.answered = False
+        self._left_us = 0
         while True:
             clock.now_us = now_us
             more = stack.poll(now_us)
+            deliver()
             for _ in range(len(ready)):
                 ready.popleft()()
             if self.closed:
@@ -156,10 +181,24 @@ class InlineRuntime:
             now_us = monotonic_us()
             if now_us >= limit_us:
                 return
-            if not more and not ready and not self.busy_poll:
-                deadline_us = stack.next_deadline_us()
-                if deadline_us is None or deadline_us > now_us:
+            if more or ready or self.busy_poll:
+                continue
+            deadline_us = stack.next_deadline_us()
+            if deadline_us is None or deadline_us > now_us:
+                if not self.answered or not self._frame_comes(now_us):
                     return
+                self.answered = False
+                now_us = monotonic_us()
+
+    def _frame_comes(self, now_us: int) -> bool:
+        """Look for the next frame instead of going to sleep, if that is worth it."""
+        self._left_us = now_us
+        looks = self._spin.looks
+        if not looks or len(self._filenos) != 1:
+            return False
+        comes: bool = lib.us_wait(self._filenos[0], -1, looks, 0) > 0
+        self._spin.learn(comes)
+        return comes
 
     def _rearm(self) -> None:
         """Come back when the stack wants to; a timer that fires early re-arms itself."""

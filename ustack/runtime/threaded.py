@@ -21,7 +21,7 @@ from ustack.runtime.clock import monotonic_us
 from ustack.runtime.hostfiles import HostFile, HostFiles
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
-from ustack.runtime.wires import SPINS_PER_US, Doorbell, WireSet
+from ustack.runtime.wires import SPINS_PER_US, Doorbell, Spin, WireSet
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
@@ -77,7 +77,7 @@ class ThreadedRuntime:
         self._wires = WireSet(stack.filenos())
         self._host: HostFiles | None = None
         """The kernel's descriptors that eventpolls watch, once one does."""
-        self._bell = Doorbell(spin_min=busy_poll_us * SPINS_PER_US)
+        self._bell = Doorbell(Spin(least=busy_poll_us * SPINS_PER_US))
         self._background = BackgroundThread(self)
         self._background.start()
         guard(self)
@@ -93,6 +93,28 @@ class ThreadedRuntime:
             OSError: ENETDOWN: the runtime is closed; otherwise whatever ``fn`` raises.
         """
         result: T = self._call_locked(fn, args)
+        if self.interrupted:
+            self._raise_interrupt()
+        return result
+
+    @protected
+    def call_now(self, fn: Callable[[Any], T], arg: Any) -> T | None:
+        """Run a short call into the core, if nobody else is in it: what ``call`` does, but quick.
+
+        Returns:
+            What ``fn`` returns; None: it was not called, and ``call`` or ``wait_for`` will wait
+            for the lock, or tell why not.
+        """
+        if self.closed or not self._lock.acquire(False):
+            return None
+        try:
+            if self.closed:
+                return None
+            self._clock.now_us = monotonic_us()
+            result = fn(arg)
+            self._flush()
+        finally:
+            self._lock.release()
         if self.interrupted:
             self._raise_interrupt()
         return result

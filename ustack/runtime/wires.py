@@ -38,19 +38,30 @@ class WireSet:
         self.fd = -1
 
 
-class Doorbell:
-    """An eventfd by which other threads call a sleeper.
+class Spin:
+    """How often to look at a wire before going to sleep: worth it as long as waits are short.
 
     Args:
-        spin_max: how often to try before blocking, when waits are short.
-        spin_min: ... and whatever they are (busy polling).
+        most: how often, when they are.
+        least: ... and whatever they are (busy polling).
     """
 
-    def __init__(self, spin_max: int = SPIN_MAX, spin_min: int = 0) -> None:
-        self._spin_max = max(spin_max, spin_min)
-        self._spin_min = spin_min
+    def __init__(self, most: int = SPIN_MAX, least: int = 0) -> None:
+        self._most = max(most, least)
+        self._least = least
+        self.looks = least
+
+    def learn(self, short: bool) -> None:
+        """A wait is over, and it was short, or not."""
+        self.looks = self._most if short else max(self.looks >> 1, self._least)
+
+
+class Doorbell:
+    """An eventfd by which other threads call a sleeper, who spins first as ``spin`` says."""
+
+    def __init__(self, spin: Spin) -> None:
+        self._spin = spin
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._spin = spin_min
 
     def ring(self) -> None:
         """Wake the sleeper, or keep the next one from falling asleep; callable from anywhere."""
@@ -63,14 +74,13 @@ class Doorbell:
         Args:
             since_us: the present, to judge how long the wait took.
         """
-        ready = lib.us_wait(wire_fd, self.fd, self._spin if timeout_us else 0, timeout_us)
+        ready = lib.us_wait(wire_fd, self.fd, self._spin.looks if timeout_us else 0, timeout_us)
         if ready < 0:
             return  # a signal: its handler has run
         if ready & 2:
             self._drain()
         if timeout_us:
-            short = ready and monotonic_us() - since_us < SHORT_WAIT_US
-            self._spin = self._spin_max if short else max(self._spin >> 1, self._spin_min)
+            self._spin.learn(ready > 0 and monotonic_us() - since_us < SHORT_WAIT_US)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -38,33 +38,34 @@ class WaitEntry:
 class WaitQueue:
     """The waiters of one socket or one eventpoll: non-exclusive ones first."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("entries",)
 
     def __init__(self) -> None:
-        self._entries: list[WaitEntry] = []
+        self.entries: list[WaitEntry] = []
+        """In the order in which they are woken; to be looked at only."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[WaitEntry]:
-        return iter(self._entries)
+        return iter(self.entries)
 
     def add(self, entry: WaitEntry) -> None:
         """Put ``entry`` on the queue; exclusive ones go to the tail (add_wait_queue)."""
         if entry.exclusive:
-            self._entries.append(entry)
+            self.entries.append(entry)
         else:
-            self._entries.insert(0, entry)
+            self.entries.insert(0, entry)
 
     def remove(self, entry: WaitEntry) -> None:
         """Take ``entry`` off; nothing happens if it is not there (finish_wait)."""
-        if entry in self._entries:
-            self._entries.remove(entry)
+        if entry in self.entries:
+            self.entries.remove(entry)
 
     def wake_up(self, events: int) -> None:
         """Tell every non-exclusive waiter and one exclusive one that ``events`` came true."""
-        if not self._entries:
+        if not self.entries:
             return
-        for entry in tuple(self._entries):
+        for entry in tuple(self.entries):
             if entry.func(events) and entry.exclusive:
                 break

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 
+SCRATCH_BYTES = 256 * 1024
+"""The most that ``tcp_recv_now`` returns."""
 HELD_MAX = 1024
 """Routes held for orphans before those are looked for that need not be; or twice as many."""
 
@@ -40,6 +42,9 @@ class TcpFast:
             raise MemoryError("no memory for TCP's tables")
         self.prot = prot
         self.ptr: Any = ffi.gc(ptr, lib.us_tcp_fast_destroy)
+        self.scratch: Any = ffi.new("uint8_t[]", SCRATCH_BYTES)
+        self.scratch_text = ffi.buffer(self.scratch)
+        """What ``tcp_recv_now`` reads into: how much there is is only known then."""
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
         ptr.request_cache = prot.request_cache.ptr
         ptr.secret = prot.secret

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ustack.core.netdevice import NETIF_F_GRO
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ack import tcp_acked_in_order
-from ustack.tcp.data import tcp_data_ready
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.input import is_over, tcp_ack_of_fin
 from ustack.tcp.output import tcp_push_pending_frames
@@ -115,7 +114,7 @@ def _text(sk: TcpSock, what: int) -> None:
     if what & EV_FIN:
         sk.sk_state_change()
     elif what & EV_READABLE:
-        tcp_data_ready(sk)
+        sk.sk_data_ready()  # C takes text only for those who want any
 
 
 def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -> None:

@@ -20,6 +20,7 @@ from ustack.tcp.diag import tcp_diag
 from ustack.tcp.ehash import EstablishedHash
 from ustack.tcp.fast import TcpFast
 from ustack.tcp.fastopen import FastopenContext
+from ustack.tcp.inbox import Inbox
 from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
@@ -108,6 +109,7 @@ class TcpProt:
         self.trace_connect = TracePoint("connect")
         """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
+        self.inbox = Inbox(self.fast)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0

@@ -15,6 +15,7 @@ from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_in_pingpong_mode
+from ustack.tcp.fast import SCRATCH_BYTES
 from ustack.tcp.fast_rx import run_events
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
@@ -90,6 +91,24 @@ def tcp_bytes_read(sk: TcpSock, length: int) -> None:
 def tcp_peek_offset(sk: TcpSock, flags: int) -> int:
     """Return how far behind the next byte to be read a call begins (sk_peek_offset)."""
     return max(sk.opts.peek_off, 0) if flags & MSG_PEEK else 0
+
+
+def tcp_recv_now(sk: TcpSock, length: int) -> bytes:
+    """Let C hand over up to ``length`` bytes; b"": there are none, or it is out of the ordinary."""
+    if length > SCRATCH_BYTES or sk.opts.peek_off >= 0:
+        return b""
+    prot = sk.prot
+    fast = prot.fast
+    ptr = fast.ptr
+    got: int = lib.us_tcp_recvmsg(
+        ptr, sk.tp, fast.scratch, length, prot.clock.now_us, prot.ip.fib.genid
+    )
+    if not got:
+        return b""
+    if ptr.nevents or ptr.doorbell:
+        run_events(fast)
+    text: bytes = fast.scratch_text[:got]
+    return text
 
 
 def _recv_in_c(sk: TcpSock, buffer: Any, length: int) -> int:

@@ -84,32 +84,37 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
-    length = len(data)
-    if not flags and sk.prot.fast.on:
-        taken = _send_in_c(sk, data, length)
-        if taken:
-            return taken
+    if not flags and (taken := tcp_send_now(sk, data)):
+        return taken
     sk_stream_check(sk)
-    if not length:
-        return 0
-    return _sendmsg(sk, data, length, flags)
+    length = len(data)
+    return _sendmsg(sk, data, length, flags) if length else 0
 
 
-def _send_in_c(sk: TcpSock, data: bytes | bytearray | memoryview, length: int) -> int:
-    """Let C do it all, the usual case; 0: it is out of the ordinary."""
-    prot, fast = sk.prot, sk.prot.fast
+def tcp_send_now(sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
+    """Let C do it all, the usual case.
+
+    Returns:
+        How many bytes were taken; 0, and nothing has changed: there is no room, or it is out
+        of the ordinary.
+    """
     if sk.sk_err or sk.duplicate_sack is not None:
         return 0
-    source = data if type(data) is bytes else ffi.from_buffer(data)
+    prot = sk.prot
+    ptr = prot.fast.ptr
     taken: int = lib.us_tcp_sendmsg(
-        fast.ptr, sk.tp, source, min(length, SEND_MAX), prot.clock.now_us, prot.ip.fib.genid
+        ptr,
+        sk.tp,
+        data if type(data) is bytes else ffi.from_buffer(data),
+        min(len(data), SEND_MAX),
+        prot.clock.now_us,
+        prot.ip.fib.genid,
     )
-    if taken < 0:
-        if taken == -errno.EAGAIN:
-            raise socket_error(errno.EAGAIN)
+    if taken <= 0:
         return 0
     prot.copied_bytes += taken
-    run_events(fast)
+    if ptr.nevents or (ptr.doorbell and not ptr.hold):
+        run_events(prot.fast)
     return taken
 
 

@@ -47,6 +47,15 @@ struct us_tcp_event {
 	int64_t rtt_us;		/* the last ACK's, -1: unknown */
 };
 
+#define US_TCP_LETTERS 256	/* at most in one turn */
+
+/* Text that was taken out of its receive queue at once: bytes [start, end) of the inbox. */
+struct us_tcp_letter {
+	uint32_t generation;	/* of the connection */
+	uint32_t start;
+	uint32_t end;
+};
+
 /* The transmit queue of a device that C may send through. */
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
@@ -215,10 +224,15 @@ struct us_tcp_fast {
 	uint32_t genid;		/* of the routing table */
 	uint32_t generation;	/* the last that a connection or a request got */
 	uint32_t gro;		/* the receiving device's GRO is on */
+	uint32_t hold;		/* more will follow in a moment: doorbells wait for it */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
 	uint32_t nevents;
 	struct us_tcp_event events[128];	/* a frame's connection, and its listener */
+	uint8_t *inbox;		/* the text of letters; NULL: there are none */
+	uint32_t inbox_size;
+	uint32_t nletters;	/* until Python has read them */
+	struct us_tcp_letter letters[US_TCP_LETTERS];
 	struct us_tcp_mib mib;
 	uint8_t secret[16];	/* of initial sequence numbers and the like */
 	struct us_tcp_dst *dsts[US_TCP_DST_BUCKETS];
@@ -295,6 +309,8 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+
+int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 /* close() in the usual case. */
 int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_us, uint32_t genid,

@@ -108,8 +108,11 @@ EXPORT int listen(int fd, int backlog)
 static int connect_stream(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct pollfd waiting = { .fd = fd, .events = POLLOUT };
-	int error = address_call(fd, USTACK_CONNECT, addr, len);
+	const int connected = 0;
+	int error;
 
+	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &connected, sizeof(connected));
+	error = address_call(fd, USTACK_CONNECT, addr, len);
 	if ((error == EINPROGRESS || error == EALREADY) && !(fcntl(fd, F_GETFL) & O_NONBLOCK)) {
 		if (poll(&waiting, 1, -1) < 0)
 			return errno;
@@ -357,12 +360,27 @@ int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? ECONNRESET : error;
 }
 
+/* Whether a socket of ours was not told to connect: it is new, or a listener. errno stays. */
+static bool is_idle(int fd)
+{
+	const int saved = errno;
+	int priority = 0;
+	socklen_t len = sizeof(priority);
+	const bool marked = !real()->getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, &len) &&
+			    priority == USTACK_IDLE_PRIORITY;
+
+	errno = saved;
+	return marked && is_ours(fd);
+}
+
 /* @got from a read of @wanted bytes: an end that is none becomes the error that it was. */
 static ssize_t explain_read(int fd, ssize_t got, size_t wanted)
 {
 	struct pollfd state = { .fd = fd };
 	int error;
 
+	if (got < 0 && errno == EAGAIN && is_idle(fd))
+		return fail(ENOTCONN);
 	if (got > 0 || (got == 0 && !wanted) || (got < 0 && errno != ECONNRESET) || !is_ours(fd))
 		return got;
 	if (got == 0 && (poll(&state, 1, 0) <= 0 || !(state.revents & POLLHUP)))

@@ -24,6 +24,8 @@
  * close with SO_LINGER: ask USTACK_LINGER, close the socket, write a byte to the descriptor
  *   that came with the answer, and read from it: its end is when close() may return. If others
  *   hold the socket that is at once.
+ *   The descriptor's SO_PRIORITY is USTACK_IDLE_PRIORITY at first, and the client sets it to 0
+ *   when it connects: to read one that still has it is ENOTCONN.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it.
@@ -46,6 +48,7 @@
 #define USTACK_VERSION 1
 #define USTACK_MAX_DATA 2048
 #define USTACK_NAME "ustack."
+#define USTACK_IDLE_PRIORITY 1
 
 enum ustack_op {
 	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */

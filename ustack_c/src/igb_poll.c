@@ -71,7 +71,7 @@ uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
 		if (poll->fast->nevents || poll->tx->stopped)
 			return flags | US_IGB_POLL_AGAIN;
 		flags |= us_igb_poll_rings(poll);
-		if (poll->fast->nevents)
+		if (poll->fast->nevents || poll->fast->doorbell)
 			flags |= US_IGB_POLL_EVENTS;
 		if (flags & (US_IGB_POLL_LEFT | US_IGB_POLL_AGAIN))
 			return flags;

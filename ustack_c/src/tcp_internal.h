@@ -150,6 +150,7 @@ bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
+void us_tcp_fill_inbox(struct us_tcp_fast *fast);
 /* Tell Python that there is something to read; without an object nobody can wait for it. */
 static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				      uint32_t what)
@@ -209,6 +210,7 @@ bool us_tcp_schedule_loss_probe(struct us_tcp_fast *fast, struct us_tcp_sock *tp
 bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 uint32_t us_tcp_size_goal(const struct us_tcp_sock *tp);
 bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t nonagle);
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);

@@ -166,15 +166,14 @@ static void us_tcp_event_data_sent(const struct us_tcp_fast *fast, struct us_tcp
 		tp->ack_pingpong++;
 }
 
-/* tcp_stream_memory_free */
-static bool us_tcp_memory_free(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
-			       uint32_t wake)
+/* sk_stream_is_writeable: a third of the buffer is free, and little waits unsent */
+bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const uint64_t lowat = tp->notsent_lowat ? tp->notsent_lowat : fast->notsent_lowat;
+	const uint32_t queued = tp->write_queue.len;
 
-	if (tp->write_queue.len >= tp->sk_sndbuf)
-		return false;
-	return (uint64_t)(tp->write_seq - tp->snd_nxt) << wake < lowat;
+	return queued < tp->sk_sndbuf && tp->sk_sndbuf - queued >= queued >> 1 &&
+	       (uint64_t)(tp->write_seq - tp->snd_nxt) << 1 < lowat;
 }
 
 /* tcp_sndbuf_expand, of a congestion control that wants two windows in the buffer */
@@ -194,8 +193,6 @@ void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp
 /* Room may have come about: grow the buffer, have a writer who waits woken (tcp_check_space). */
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	const uint32_t queued = tp->write_queue.len;
-
 	if (!tp->nospace)
 		return;
 	if (!tp->sndbuf_locked && !tp->snd_shutdown &&
@@ -204,8 +201,7 @@ void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 		us_tcp_sndbuf_expand(fast, tp);
 		tp->snd_cwnd_stamp_us = fast->now_us;
 	}
-	if (queued <= tp->sk_sndbuf && tp->sk_sndbuf - queued >= queued >> 1 &&
-	    us_tcp_memory_free(fast, tp, 1)) {
+	if (us_tcp_is_writeable(fast, tp)) {
 		tp->nospace = 0;
 		us_tcp_event(fast, tp, US_TCP_EV_SPACE);
 	}

@@ -287,7 +287,8 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
  * @frames: what the driver found; those that are left for Python are moved to the front
  * @count:  their number, US_IGB_RX_BUDGET at most
  *
- * fast->events then says what Python has to do for the connections that took some.
+ * fast->events then says what Python has to do for the connections that took some, and
+ * fast->letters has the text of those whose readers want it at once.
  *
  * Return: frames that are left.
  */
@@ -314,6 +315,7 @@ int us_tcp_fast_rx(struct us_tcp_fast *fast, const uint8_t *mac, struct us_igb_r
 		for (int k = i; k < i + n; k++)
 			frames[left++] = frames[k];
 	}
+	us_tcp_fill_inbox(fast);
 	fast->mib.punted += (uint64_t)left;
 	return left;
 }

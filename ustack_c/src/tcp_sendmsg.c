@@ -168,6 +168,24 @@ static bool us_tcp_read_makes_ack(const struct us_tcp_fast *fast, struct us_tcp_
 	return offer && offer >= 2 * window;
 }
 
+/* Whether the receive queue may be read here: nothing but its length is to be looked at. */
+static bool us_tcp_may_read(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
+{
+	return tp->receive_queue.len && fast->on && fast->may_xmit && !fast->memory_pressure &&
+	       !tp->slow && us_tcp_can_send(tp) && !(tp->ack_pending & US_ACK_NOMEM);
+}
+
+static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+			    uint32_t len)
+{
+	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
+	tp->copied_seq += len;
+	us_tcp_rcv_space_adjust(fast, tp);
+	if (us_tcp_read_makes_ack(fast, tp) && us_tcp_send_ack(fast, tp))
+		us_tcp_event(fast, tp, US_TCP_EV_ACK);
+	return len;
+}
+
 /**
  * us_tcp_recvmsg - take bytes out of the receive queue (tcp_recvmsg)
  * @fast:   fast path
@@ -185,13 +203,41 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
 	us_tcp_begin_call(fast, now_us, genid);
-	if (!tp->receive_queue.len || !fast->on || !fast->may_xmit || tp->slow || fast->memory_pressure ||
-	    !us_tcp_can_send(tp) || tp->ack_pending & US_ACK_NOMEM)
-		return 0;
-	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
-	tp->copied_seq += len;
-	us_tcp_rcv_space_adjust(fast, tp);
-	if (us_tcp_read_makes_ack(fast, tp) && us_tcp_send_ack(fast, tp))
-		us_tcp_event(fast, tp, US_TCP_EV_ACK);
-	return len;
+	return us_tcp_may_read(fast, tp) ? us_tcp_read(fast, tp, buffer, len) : 0;
+}
+
+/* Put the text of a connection into the inbox; whether all of it has gone there. */
+static bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	struct us_tcp_letter *letter = &fast->letters[fast->nletters];
+	const uint32_t start = fast->nletters ? letter[-1].end : 0;
+
+	if (!us_tcp_may_read(fast, tp) || start == fast->inbox_size)
+		return false;
+	letter->generation = tp->generation;
+	letter->start = start;
+	letter->end = start + us_tcp_read(fast, tp, fast->inbox + start, fast->inbox_size - start);
+	fast->nletters++;
+	return !tp->receive_queue.len;
+}
+
+/*
+ * Hand text over whose readers wait for nothing else, instead of the event that it is there;
+ * what finds no place stays in its queue.
+ */
+void us_tcp_fill_inbox(struct us_tcp_fast *fast)
+{
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < fast->nevents; i++) {
+		struct us_tcp_event *event = &fast->events[i];
+		struct us_tcp_sock *tp = us_tcp_sock_at(fast, event->handle);
+
+		if (event->what == US_TCP_EV_READABLE && tp && tp->inbox && fast->inbox &&
+		    fast->nletters < US_TCP_LETTERS && us_tcp_post(fast, tp))
+			event->what &= ~(uint32_t)US_TCP_EV_READABLE;
+		if (event->what)
+			fast->events[left++] = *event;
+	}
+	fast->nevents = left;
 }

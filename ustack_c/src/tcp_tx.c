@@ -15,6 +15,7 @@
 #define US_INLINE_CUT_BYTES 1900	/* and up to this one if segments are cut here */
 #define US_HEADERS_MAX (US_ETH_HLEN + US_IP_HLEN + US_TCP_HLEN + US_TCPOLEN_TSTAMP)
 #define US_IP_DF 0x4000
+#define US_HELD_DESCRIPTORS 32	/* frames of two descriptors that wait for their like */
 #define US_DESC_PER_SEGMENT 4	/* context, headers, text that is too long for them */
 
 /* Bytes of the IP and TCP headers. */
@@ -117,11 +118,31 @@ bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp
 	return queue->ring && !queue->qlen && !queue->ring->stopped;
 }
 
+/*
+ * Whether the device may wait for more: few enough frames that whom they wake works on them
+ * while we go on.
+ */
+static bool us_tcp_may_hold(const struct us_xmit_queue *queue)
+{
+	const struct us_igb_tx_ring *ring = queue->ring;
+	uint32_t filled;
+
+	if (!queue->nic)
+		return true;
+	filled = ring->next_to_use - us_nic_regs(queue->nic)->txq[queue->index].TDT;
+	return (filled + ring->count) % ring->count < US_HELD_DESCRIPTORS;
+}
+
 /* Have the device send what is in the ring, and take back what it has sent if that gets short. */
 static void us_tcp_ring_doorbell(struct us_tcp_fast *fast, struct us_xmit_queue *queue)
 {
 	struct us_igb_tx_ring *ring = queue->ring;
 
+	if (fast->hold && us_tcp_may_hold(queue)) {
+		queue->doorbell = 1;
+		fast->doorbell = 1;
+		return;
+	}
 	if (queue->nic)
 		us_nic_write_tdt(queue->nic, queue->index, ring->next_to_use);
 	if (queue->nic && !ring->stopped && us_igb_tx_room(ring) < ring->count / 2)

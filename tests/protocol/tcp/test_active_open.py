@@ -8,6 +8,7 @@ import pytest
 
 from kit.host import TEST_CONFIG, host
 from ustack.config import TcpConfig
+from ustack.tcp.diag import tcp_diag
 
 SECOND = 1_000_000
 
@@ -18,6 +19,14 @@ def test_the_syn_is_linuxs(server):
     syn = peer.expect("S 0:0(0) <mss 1460,sackOK,TS val * ecr 0,nop,wscale 7>")
     assert syn.window == 64240
     assert server.mib.ActiveOpens == 1
+
+
+@pytest.mark.linux("ss -tno: timer:(on,1sec,0)")
+def test_the_syns_timer_has_a_second(server):
+    server.peer(port=80, to=None)
+    server.connect()
+    (row,) = tcp_diag(server.stack.tcp)
+    assert (row["state"], row["timer"]) == ("SYN-SENT", ("on", SECOND, 0))
 
 
 def test_the_handshake_completes_and_data_flows(server):

@@ -8,7 +8,9 @@ import pytest
 
 from kit.host import TEST_CONFIG, host
 from kit.segment import pattern
-from ustack.config import TcpConfig
+from ustack.config import PROFILES, TcpConfig
+from ustack.core.sysctl import with_profile
+from ustack.sock.wait import WaitEntry
 
 SOL_SOCKET, SO_RCVBUF, SO_RCVLOWAT = 1, 8, 18
 MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT = 2, 0x20, 0x40
@@ -190,3 +192,19 @@ def test_after_shut_rd_no_window_update_is_sent_for_reading(server):
     while sk.recv(4096):
         pass
     peer.expect_nothing()
+
+
+@pytest.mark.linux("tcp_low_latency: a prequeue till 4.14, then without effect")
+@pytest.mark.parametrize("low_latency", [0, 1])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_there_is_no_prequeue_in_either_profile(profile, low_latency):
+    """What the book's figures show of it holds without: all that came is returned, in order."""
+    h = host(with_profile(TEST_CONFIG, profile), tcp=TcpConfig(tcp_low_latency=low_latency))
+    sk, peer = h.established()
+    told: list[int] = []
+    sk.wq.add(WaitEntry(lambda events: told.append(events) is None))
+    peer.send(". 1:101(100) ack 1")
+    peer.send(". 201:301(100) ack 1")
+    peer.send(". 101:201(100) ack 1")
+    assert told
+    assert sk.recv(1000) == pattern(0, 300)

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from kit.segment import pattern
+from ustack.tcp.diag import tcp_diag
 
 BIG = "mss 1000,nop,wscale 7"
 PSH = 8
@@ -154,3 +155,13 @@ def test_idle_restarts_slow_start(server):
     server.advance_us(60_000_000)
     sk.send(pattern(10_000, 16_000))
     assert len(peer.drain()) == 10
+
+
+@pytest.mark.linux("tcp_sendmsg returns what it has copied, whatever becomes of it")
+def test_what_send_has_taken_waits_in_send_q_while_the_device_is_down(server):
+    sk, peer = server.established()
+    server.stack.net.dev_close(server.adapter)
+    assert sk.send(bytes(1024)) == 1024
+    peer.expect_nothing()
+    (row,) = [row for row in tcp_diag(server.stack.tcp) if row["state"] == "ESTAB"]
+    assert row["send_q"] == 1024

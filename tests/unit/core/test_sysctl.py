@@ -76,6 +76,7 @@ def test_a_word_is_a_value_too():
 def test_another_profile_brings_its_defaults_and_leaves_what_was_set():
     old = sysctl_write(CONFIG, "net.ustack.profile", "linux-3.10")
     assert (old.ustack.profile, old.core.somaxconn) == ("linux-3.10", 128)
+    assert old.ip.neigh.unres_qlen_bytes == 65_536
     assert sysctl_write(old, "net.ustack.profile", "linux-6") == CONFIG
     chosen = sysctl_write(CONFIG, "net.core.somaxconn", "77")
     assert sysctl_write(chosen, "net.ustack.profile", "linux-3.10").core.somaxconn == 77

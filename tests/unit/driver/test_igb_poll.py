@@ -9,34 +9,15 @@ from typing import Any
 
 import pytest
 
+from kit.seqpacket import seqpacket_pair
 from kit.tcp_invariants import pages_to_spare
 from ustack.config import NicConfig, StackConfig, UstackConfig
 from ustack.core.napi import NET_RX_SOFTIRQ
 from ustack.lib.addresses import Ipv4Interface
-from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 from ustack.stack import Stack
 
 NEAR, FAR = 0x0A000001, 0x0A000002
 PORT = 80
-
-
-class Descriptor(Wire):
-    """One end of a pair, read and written by the device itself."""
-
-    features = VNET_CSUM | VNET_TSO4
-
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            end.setsockopt(socket.SOL_SOCKET, option, 1 << 22)
-        self.end = end
-        self.dma_fd = end.fileno()
-
-    def fileno(self) -> int:
-        return self.dma_fd
-
-    def close(self) -> None:
-        self.end.close()
 
 
 @dataclass
@@ -68,10 +49,9 @@ class Pair:
 def pair_of(fastpath: bool, **nic: bool) -> Pair:
     config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
     pair = Pair([])
-    for end, addr in zip(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (NEAR, FAR),
-                         strict=True):  # fmt: skip
+    for wire, addr in zip(seqpacket_pair(), (NEAR, FAR), strict=True):
         stack = Stack(config, rng=random.Random(addr), now_us=pair.now_us)
-        stack.add_igb(Descriptor(end), address=Ipv4Interface(addr, 24))
+        stack.add_igb(wire, address=Ipv4Interface(addr, 24))
         pair.stacks.append(stack)
     lsk = pair.stacks[1].socket()
     lsk.bind(0, PORT)

@@ -1,0 +1,169 @@
+"""Text that is handed to its reader as it comes, two stacks on one wire in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kit.host import Host, two_hosts
+from kit.transfer import connected
+from ustack.config import NicConfig, UstackConfig
+from ustack.sock.wait import EPOLLIN, WaitEntry
+from ustack.tcp.inbox import INBOX_BYTES
+
+
+class Reader:
+    """Keeps what it is given, and how often the wait queue was told."""
+
+    def __init__(self, sock: Any) -> None:
+        self.texts: list[bytes] = []
+        self.woken = 0
+        sock.wq.add(WaitEntry(self._wake))
+        sock.set_reader(self)
+
+    def text_received(self, text: bytes) -> None:
+        self.texts.append(text)
+
+    def _wake(self, events: int) -> bool:
+        self.woken += bool(events & EPOLLIN)
+        return True
+
+
+@pytest.fixture
+def pair() -> tuple[Host, Host, Any, Any]:
+    a, b = two_hosts(nic=NicConfig())
+    near, far = connected(a, b)
+    near.send(b"first")  # until it is acknowledged, Python has the connection
+    a.settle()
+    a.advance_us(300_000)
+    assert far.recv(10) == b"first"
+    return a, b, near, far
+
+
+def test_plainly_received_text_goes_to_the_reader_and_nobody_is_woken(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    near.send(b"hello")
+    a.settle()
+    b.stack.deliver_text()
+    assert reader.texts == [b"hello"]
+    assert reader.woken == 0
+    assert not far.rcv_ready(1)
+
+
+def test_text_that_was_there_before_stays_in_the_queue(pair):
+    a, b, near, far = pair
+    near.send(b"old")
+    a.settle()
+    reader = Reader(far)
+    b.stack.deliver_text()
+    assert reader.texts == []
+    assert far.recv(10) == b"old"
+
+
+def test_it_is_acknowledged_as_read_text_is(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    for _ in range(50):
+        near.send(bytes(20_000))
+        a.settle()
+        b.stack.deliver_text()
+        a.advance_us(50_000)
+    assert sum(map(len, reader.texts)) == 1_000_000
+    assert near.send_queue_empty()
+
+
+def test_a_paused_reader_is_left_alone_and_the_queue_has_what_came(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    far.pause_reader(True)
+    near.send(b"later")
+    a.settle()
+    b.stack.deliver_text()
+    assert reader.texts == []
+    assert reader.woken == 1
+    assert far.recv(10) == b"later"
+    far.pause_reader(False)
+    near.send(b"now")
+    a.settle()
+    b.stack.deliver_text()
+    assert reader.texts == [b"now"]
+
+
+def test_what_does_not_fit_the_inbox_waits_in_the_queue_behind_it(pair):
+    a, b, near, far = pair
+    near.setsockopt(1, 7, 1 << 20)  # SO_SNDBUF
+    reader = Reader(far)
+    sent = bytes(i % 251 for i in range(INBOX_BYTES * 2))
+    done = 0
+    while done < len(sent):  # nobody delivers meanwhile
+        try:
+            done += near.send(sent[done:])
+        except BlockingIOError:
+            break
+        a.settle()
+        a.advance_us(50_000)
+    b.stack.deliver_text()
+    text = b"".join(reader.texts)
+    assert len(text) <= INBOX_BYTES
+    rest = far.recv(len(sent))
+    assert rest
+    assert reader.woken > 0
+    assert text + rest == sent[: len(text) + len(rest)]
+
+
+def test_a_reader_who_is_gone_gets_nothing(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    near.send(b"too late")
+    a.settle()
+    far.set_reader(None)
+    far.close()
+    b.stack.deliver_text()
+    assert reader.texts == []
+
+
+def test_without_the_fast_path_the_wait_queue_tells(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    config = b.stack.config
+    b.stack.set_config(replace(config, ustack=UstackConfig(tcp_fastpath=False)))
+    near.send(b"slowly")
+    a.settle()
+    b.stack.deliver_text()
+    assert (reader.texts, reader.woken) == ([], 1)
+    assert far.recv(10) == b"slowly"
+
+
+class Echo:
+    """Answers at once, and looks how much has left the device by then."""
+
+    def __init__(self, sock: Any, host: Host) -> None:
+        self.sock, self.host = sock, host
+        self.sent_by_then: list[int] = []
+        sock.set_reader(self)
+
+    def text_received(self, text: bytes) -> None:
+        self.sock.send(text)
+        self.sent_by_then.append(self.host.adapter.nic.regs.GPTC)
+
+
+def test_answers_given_while_several_are_handed_their_text_leave_together(pair):
+    a, b, near, far = pair
+    nears, fars = zip((near, far), connected(a, b, port=81), strict=True)
+    for sock in (*nears, *fars):
+        sock.send(b"warm")
+        a.settle()
+    a.advance_us(50_000)
+    for sock in fars:
+        sock.recv(10)
+    echoes = [Echo(sock, b) for sock in fars]
+    for sock in nears:
+        sock.send(b"text")
+    a.settle()
+    before = b.adapter.nic.regs.GPTC
+    b.stack.deliver_text()
+    assert [echo.sent_by_then for echo in echoes] == [[before], [before]]
+    assert before + 2 == b.adapter.nic.regs.GPTC

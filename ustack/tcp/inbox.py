@@ -1,0 +1,76 @@
+"""Text that goes straight to its reader, without anybody being woken to ask for it.
+
+A connection with a reader has the bit ``inbox`` in its control block. When a batch of segments
+is through, C empties the receive queues of such connections into one buffer
+(``us_tcp_fill_inbox``) and notes whose bytes lie where; ``deliver``, after the poll, hands them
+out. What did not come that way (segments that were Python's, a full inbox) stays in the receive
+queue, and the wait queue tells.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ustack.native.lib import ffi
+
+if TYPE_CHECKING:
+    from ustack.tcp.fast import TcpFast
+    from ustack.tcp.sock import TcpSock
+
+INBOX_BYTES = 256 * 1024
+_LETTER = Struct("=III")
+"""struct us_tcp_letter: generation, start, end."""
+
+
+class TextReader(Protocol):
+    """Who wants a connection's text."""
+
+    def text_received(self, text: bytes, /) -> None:
+        """Take it: it is in no queue any more. Called after the poll; must not raise."""
+
+
+class Inbox:
+    """One stack's inbox and the readers of its connections."""
+
+    def __init__(self, fast: TcpFast) -> None:
+        self._ptr = fast.ptr
+        self._fast = fast
+        self._letters = ffi.buffer(fast.ptr.letters)
+        self._memory: Any = None
+        self._text: Any = None
+        self._readers: dict[int, TextReader] = {}
+        """By the generation of the control block, which no other use of it has."""
+
+    def add(self, sk: TcpSock, reader: TextReader) -> None:
+        """Have ``reader`` get the text of ``sk`` from now on, but for what is there already."""
+        if self._memory is None:
+            self._memory = ffi.new("uint8_t[]", INBOX_BYTES)
+            self._text = ffi.buffer(self._memory)
+            self._ptr.inbox, self._ptr.inbox_size = self._memory, INBOX_BYTES
+        self._readers[sk.tp.generation] = reader
+        sk.tp.inbox = True
+
+    def remove(self, sk: TcpSock) -> None:
+        """Forget the reader of ``sk``; what lies in the inbox for it is lost."""
+        sk.tp.inbox = False
+        self._readers.pop(sk.tp.generation, None)
+
+    def deliver(self) -> None:
+        """Hand out what the last poll has brought."""
+        ptr = self._ptr
+        count = ptr.nletters
+        if not count:
+            return
+        letters = self._letters[: count * _LETTER.size]
+        ptr.nletters = 0
+        text, readers = self._text, self._readers
+        ptr.hold = count > 1  # the answers leave together: whom they wake has more to do
+        try:
+            for generation, start, end in _LETTER.iter_unpack(letters):
+                reader = readers.get(generation)
+                if reader is not None:
+                    reader.text_received(text[start:end])
+        finally:
+            ptr.hold = 0
+            self._fast.ring_doorbells()
