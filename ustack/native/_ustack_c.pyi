@@ -327,6 +327,7 @@ class us_tcp_fast:
     app_win: int
     reordering: int
     init_cwnd: int
+    slow_start_after_idle: int
     tw_count: int
     mem_limits: Any
     memory_pressure: int

@@ -86,6 +86,7 @@ class TcpFast:
         self.ptr.app_win = tcp.tcp_app_win
         self.ptr.reordering = tcp.tcp_reordering
         self.ptr.init_cwnd = tcp.init_cwnd
+        self.ptr.slow_start_after_idle = tcp.tcp_slow_start_after_idle
         self.ptr.max_orphans = tcp.tcp_max_orphans
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save

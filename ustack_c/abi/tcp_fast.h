@@ -212,6 +212,7 @@ struct us_tcp_fast {
 	uint32_t app_win;	/* net.ipv4.tcp_app_win */
 	uint32_t reordering;	/* net.ipv4.tcp_reordering */
 	uint32_t init_cwnd;	/* segments */
+	uint32_t slow_start_after_idle;	/* net.ipv4.tcp_slow_start_after_idle */
 	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
