@@ -12,6 +12,7 @@ import pytest
 
 import ustack
 from apps import on_ustack
+from kit.calls_daemon import CallsDaemon
 from kit.lab import Namespace, tools_missing
 
 PROGRAM = Path(__file__).parent / "behaviours.py"
@@ -27,10 +28,20 @@ def linux() -> Any:
         return json.loads(namespace.output(sys.executable, str(PROGRAM)))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def stack() -> Iterator[None]:
     with ustack.up():
         yield
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[None]:
+    with CallsDaemon(tmp_path / "u.sock") as daemon:
+        ustack.connect(str(daemon.path))
+        try:
+            yield
+        finally:
+            ustack.down()
 
 
 def test_the_scenes_run_on_the_stacks_own_modules():
@@ -39,5 +50,29 @@ def test_the_scenes_run_on_the_stacks_own_modules():
 
 @pytest.mark.tap
 @pytest.mark.parametrize("scene", ON_USTACK["SCENES"], ids=lambda scene: scene.__name__)
-def test_a_scene_ends_as_on_linux(linux, scene):
+def test_a_scene_ends_as_on_linux(stack, linux, scene):
+    assert json.loads(json.dumps(scene())) == linux[scene.__name__]
+
+
+POLL = "a socketpair has no EPOLLERR, and is writable before it is connected"
+REMOTE = {
+    "unconnected": POLL,
+    "listening": POLL,
+    "refused": POLL,
+    "fin": POLL,
+    "reset": POLL,
+    "shut_for_reading": "a descriptor that is shut for reading stays so, whatever comes late",
+    "low_water": "what is held back for SO_RCVLOWAT is not there for a call that does not wait",
+    "a_closed_listeners_children": "connections that wait in the descriptor end with a FIN",
+    "a_child_peeks_where_its_listener_was_told_to": "SO_PEEK_OFF is the descriptor's own",
+    "disconnecting": "a connection's descriptor cannot begin anew",
+    "disconnecting_what_never_was_connected": "the same",
+}
+"""Scenes that end otherwise through the daemon, and why."""
+SAME = [scene for scene in ON_USTACK["SCENES"] if scene.__name__ not in REMOTE]
+
+
+@pytest.mark.tap
+@pytest.mark.parametrize("scene", SAME, ids=lambda scene: scene.__name__)
+def test_a_scene_through_the_daemon_ends_as_on_linux(daemon, linux, scene):
     assert json.loads(json.dumps(scene())) == linux[scene.__name__]

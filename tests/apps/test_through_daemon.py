@@ -17,7 +17,9 @@ import pytest
 
 from apps.seen import NEED_CERTIFICATE, NEEDS, SEEN
 from kit.calls_daemon import CallsDaemon
+from kit.lab import Namespace, tools_missing
 from ustack.cli.run import environment
+from ustack.config import StackConfig, TcpConfig
 
 pytestmark = pytest.mark.timeout(180)
 HERE = Path(__file__).parent
@@ -28,7 +30,8 @@ HEAVY = ("in_process/packages_web.py", "in_process/packages_redis_ssh.py")
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CallsDaemon]:
-    with CallsDaemon(tmp_path_factory.mktemp("daemon") / "u.sock") as daemon:
+    config = StackConfig(tcp=TcpConfig(tcp_fastopen=3))
+    with CallsDaemon(tmp_path_factory.mktemp("daemon") / "u.sock", config=config) as daemon:
         yield daemon
 
 
@@ -75,6 +78,24 @@ def test_after_connect_and_install(daemon: CallsDaemon, program: str):
     lines = run(daemon, program, preload=False)
     assert lines[: len(SEEN[program])] == SEEN[program]
     assert all(line.startswith("ustack.socket") for line in lines[len(SEEN[program]) :])
+
+
+@pytest.fixture(scope="module")
+def linux() -> list[str]:
+    """What Linux says to ``tcp_calls.py``, in a namespace of its own."""
+    if tools_missing(["ip"]):
+        pytest.skip("needs root")
+    with Namespace("tcp-calls") as namespace:
+        namespace.output("sysctl", "-qw", "net.ipv4.tcp_fastopen=3")
+        return namespace.output(sys.executable, str(HERE / "tcp_calls.py")).splitlines()
+
+
+@pytest.mark.tap
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "install"])
+def test_calls_that_a_bare_descriptor_cannot_do_give_what_they_give_on_linux(
+    daemon: CallsDaemon, linux: list[str], preload: bool
+):
+    assert run(daemon, "tcp_calls.py", preload=preload) == linux
 
 
 @pytest.mark.long

@@ -87,7 +87,9 @@ def daemon(path: Path, tap: str | None) -> int:
 def memory_in_use(stack: Stack) -> dict[str, int]:
     """Return what the arena and the slabs have given out; empty slabs may stay with a cache."""
     tcp = stack.tcp
-    slabs = [cache.info() for cache in (tcp.tcp_cache, tcp.request_cache, tcp.tw_cache)]
+    slabs = [
+        cache.info() for cache in (tcp.tcp_cache, tcp.bictcp_cache, tcp.request_cache, tcp.tw_cache)
+    ]
     held = sum(slab.num_slabs * slab.pagesperslab for slab in slabs)
     return {
         "free pages": stack.net.mem.free_pages + held,

@@ -30,7 +30,7 @@ BATCH = 50
 BATCH_US = 10_000
 RATE = BATCH * 1_000_000 // BATCH_US
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-SYN_OPTIONS = struct.pack(">BBHBBBBIIBBB", 2, 4, 1460, 4, 2, 8, 10, 1000, 0, 1, 3, 7)
+SYN_OPTIONS = struct.pack(">BBHBBBBIIBBBB", 2, 4, 1460, 4, 2, 8, 10, 1000, 0, 1, 3, 3, 7)
 DATA_VALID = b"\2" + bytes(9)
 
 

@@ -50,7 +50,7 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         _timers(sk)
         _recovery(sk)
     for key, tw in tcp.twhash.items():
-        assert tw.key == key and tw.timer.pending and key not in tcp.ehash
+        assert tw.key == key and tw.tw.timer.pprev and key not in tcp.ehash
     for lsk in [lsk for group in tcp.listening_hash.values() for lsk in group]:
         assert lsk.listen is not None
         for key, request in lsk.listen.syn_queue.items():

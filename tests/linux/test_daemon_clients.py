@@ -7,14 +7,17 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kit import client_rounds
+from kit import client_rounds, daemon_as_user
 from kit.lab import HOST_ADDRESS, STACK_ADDRESS, Daemon, Namespace, wait_for
 from ustack.cli.run import environment
+
+CAP_NET_ADMIN = 1 << 12
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +86,49 @@ def test_the_daemon_serves_without_a_capability(clients: Daemon):
         assert fields["NoNewPrivs"] == "1"
 
 
-def test_a_tap_made_beforehand_needs_no_capability_at_all(ns: Namespace):
-    ns.output("ip", "tuntap", "add", "dev", "tap9", "mode", "tap", "user", str(os.geteuid()))
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can write to."""
+    with tempfile.TemporaryDirectory(prefix="ustack-test-") as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+def start_as(
+    ns: Namespace, capabilities: int, folder: Path, tap: str, *arguments: str
+) -> subprocess.Popen[bytes]:
+    """Start ustackd as user 65534, who can open /dev/net/tun; return it once it is ready."""
+    script = (
+        "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 &&"
+        ' exec env PYTHONPATH="$0" "$@"'
+    )
+    child = ns.start(
+        "unshare", "--mount", "sh", "-c", script, os.pathsep.join(sys.path), sys.executable,
+        daemon_as_user.__file__, "65534", hex(capabilities), "--tap", tap, "--serve", "echo",
+        "--socket", str(folder / "u.sock"), *arguments, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None and child.stderr is not None
+    assert b"ready" in child.stdout.readline() or child.stderr.read() == b""
+    status = Path(f"/proc/{child.pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert fields["Uid"].split() == ["65534"] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    return child
+
+
+def test_a_user_on_a_tap_made_beforehand_needs_no_capability_at_all(ns: Namespace, public: Path):
+    ns.output("ip", "tuntap", "add", "dev", "tap9", "mode", "tap", "user", "65534")
     ns.output("ip", "addr", "add", "10.0.9.1/24", "dev", "tap9")
     ns.output("ip", "link", "set", "tap9", "up")
-    path = ns.folder / "tap9.sock"
-    child = ns.start(
-        "setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", sys.executable,
-        "-m", "ustack.daemon.main", "--tap", "tap9", "--address", "10.0.9.2/24",
-        "--socket", str(path), "--serve", "echo",
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert b"ready" in child.stdout.readline()
+    start_as(ns, 0, public, "tap9", "--address", "10.0.9.2/24")
     ns.ping("10.0.9.2")
+
+
+def test_a_user_with_cap_net_admin_alone_makes_the_tap_and_gives_it_up(ns: Namespace, public: Path):
+    net = ("--address", "10.0.13.2/24", "--host-address", "10.0.13.1/24")
+    start_as(ns, CAP_NET_ADMIN, public, "tap13", *net)
+    ns.ping("10.0.13.2")
 
 
 def test_another_user_is_become_once_the_tap_is_there(ns: Namespace):

@@ -7,6 +7,7 @@ becomes a transport whose protocol is told at once, in the same loop iteration.
 from __future__ import annotations
 
 import asyncio
+import socket as _socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ class StackServer(asyncio.AbstractServer):
         if self._serving or self._listener is None:
             return
         self._serving = True
+        nodelay = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # its connections have it, too
+        self._runtime.call(self._listener.setsockopt, *nodelay)
         self._listener.wq.add(self._entry)
         self._runtime.call(self._listener.listen, self._backlog)
 
@@ -148,11 +151,12 @@ class StackServer(asyncio.AbstractServer):
     def _accept(self) -> None:
         self._queued = False
         for _ in range(ACCEPT_BATCH):
-            listener = self._listener
-            if listener is None or not listener.poll() & EPOLLIN:
+            if self._listener is None:
                 return
             try:
-                conn = listener.accept()
+                conn = self._listener.accept()
+            except BlockingIOError:
+                return
             except OSError:
                 continue  # aborted before we came: the next one may be well
             self._start(conn)

@@ -46,8 +46,7 @@ class StackTransport(asyncio.Transport):
         self._loop = runtime.loop
         self._sock: InetSocket | None = sock
         self._server = server
-        self._sockname = api_address(sock.getsockname())
-        self._peername = api_address(sock.getpeername())
+        self._addresses = (sock.getsockname(), sock.getpeername())
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
         self._high_bytes = HIGH_WATER_BYTES
@@ -64,14 +63,16 @@ class StackTransport(asyncio.Transport):
         self._queued = False
         self._entry = WaitEntry(self._wake)
         self.set_protocol(protocol)
-        runtime.call(sock.setsockopt, _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         sock.wq.add(self._entry)
         if server is not None:
             server.attach(self)
+        else:
+            runtime.call(sock.setsockopt, _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self._closing else "open"
-        return f"<StackTransport {state} {self._sockname} -> {self._peername}>"
+        local, peer = map(api_address, self._addresses)
+        return f"<StackTransport {state} {local} -> {peer}>"
 
     def start(self) -> None:
         """Tell the protocol that it is connected, then read what may already be there."""
@@ -91,9 +92,9 @@ class StackTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``peername``, ``sockname`` or ``socket`` (options only), else ``default``."""
         if name == "peername":
-            return self._peername
+            return api_address(self._addresses[1])
         if name == "sockname":
-            return self._sockname
+            return api_address(self._addresses[0])
         if name == "socket" and self._sock is not None:
             return TransportSocket(self._runtime, self._sock)
         return default

@@ -74,12 +74,14 @@ class epoll:
         return self._fd
 
     @classmethod
-    def fromfd(cls, fd: int) -> epoll:
+    def fromfd(cls, fd: int) -> Any:
         """Return an epoll object for a number that ``fileno`` gave; it is then the object's.
 
         Raises:
             OSError: EBADF, EINVAL: it is no epoll of the stack's.
         """
+        if daemon_link() is not None:
+            return select.epoll.fromfd(fd)
         file = FILES.lookup(fd)
         if not isinstance(file, EpollFile):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -19,8 +19,8 @@ VERSION = 1
 MAX_DATA = 2048
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
-IDLE_PRIORITY = 1
-"""SO_PRIORITY of a descriptor that has not been told to connect."""
+CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY = range(3)
+"""SO_PRIORITY of a stream's descriptor: what its client has told it to do, for all to see."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")
 ACCEPTED = struct.Struct("=4s4s2s2s")

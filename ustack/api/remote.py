@@ -19,19 +19,22 @@ from typing import Any, NoReturn
 
 from ustack.api import protocol
 from ustack.api.daemon_link import DaemonLink
+from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
 from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
 
 SOL_SOCKET = int(_socket.SOL_SOCKET)
 RIGHTS_BYTES = _socket.CMSG_SPACE(4)
-OWN_OPTIONS = frozenset(map(int, (20, 21)))
-"""SO_RCVTIMEO and SO_SNDTIMEO: it is the descriptor that one waits for."""
+OWN_OPTIONS = frozenset((20, 21, 42))
+"""SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF: the descriptor is what one waits for and reads."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
+SO_PRIORITY = int(_socket.SO_PRIORITY)
 SO_LINGER = int(_socket.SO_LINGER)
 SO_ERROR = int(_socket.SO_ERROR)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 MSG_OOB = int(_socket.MSG_OOB)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
+OPTION_BYTES_MAX = 1024
 LINGER_GRACE_S = 1.0
 BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
@@ -45,6 +48,8 @@ class RemoteSocket(_socket.socket):
     def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
         super().__init__(_socket.AF_INET, type, proto, fileno)
+        self._idle = self._priority() != protocol.CONNECTED_PRIORITY
+        """Nobody has told it to connect: it is new, or a listener."""
 
     def _call(self, op: int, **values: Any) -> Answer:
         fd = self.fileno()
@@ -76,9 +81,12 @@ class RemoteSocket(_socket.socket):
     def listen(self, backlog: int = 128) -> None:
         """Accept connections; ``backlog`` of them may wait for accept()."""
         self._call(protocol.LISTEN, value=max(0, backlog))
+        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.LISTENER_PRIORITY)
 
     def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""
+        if self._priority() != protocol.LISTENER_PRIORITY:
+            self._raise(errno.EINVAL)
         os.close(os.dup(self.fileno()))  # EMFILE now, not once the connection is ours and lost
         data, ancillary, _, _ = super().recvmsg(
             ACCEPTED.size, RIGHTS_BYTES, _socket.MSG_CMSG_CLOEXEC
@@ -123,12 +131,21 @@ class RemoteSocket(_socket.socket):
         return self._attempt(address)
 
     def _attempt(self, address: tuple[int, int]) -> int:
-        super().setsockopt(SOL_SOCKET, _socket.SO_PRIORITY, 0)
+        self._begin()
         try:
             self._call(protocol.CONNECT, addr=address[0], port=address[1])
         except OSError as exc:
             return exc.errno or errno.EINVAL
         return 0
+
+    def _priority(self) -> int:
+        """Return what it was told to do, by whoever holds it."""
+        return super().getsockopt(SOL_SOCKET, SO_PRIORITY)
+
+    def _begin(self) -> None:
+        """It is told to connect: from now on reading and writing wait for that."""
+        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.CONNECTED_PRIORITY)
+        self._idle = False
 
     def _wait(self, events: int, timeout: float | None) -> bool:
         """Wait for the descriptor; return whether the time was enough."""
@@ -163,6 +180,8 @@ class RemoteSocket(_socket.socket):
         """Return an option: an int, or with ``buflen`` that many bytes at most."""
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             return super().getsockopt(level, optname, buflen)
+        if not 0 <= buflen <= OPTION_BYTES_MAX:
+            raise OSError("getsockopt buflen out of range")
         answer = self._call(
             protocol.GETSOCKOPT, level=int(level), name=int(optname), value=buflen or 4
         )
@@ -173,7 +192,9 @@ class RemoteSocket(_socket.socket):
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             super().setsockopt(level, optname, value)
             return
-        data = struct.pack("i", value) if isinstance(value, int) else bytes(value)
+        if value is None and optlen:
+            self._raise(errno.EFAULT)  # a null pointer
+        data = struct.pack("i", value) if isinstance(value, int) else bytes(readable(value))
         if (level, optname) == (SOL_SOCKET, SO_LINGER):
             self._link.lingers = True
         self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
@@ -184,6 +205,8 @@ class RemoteSocket(_socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
+        if self._idle:
+            self._raise(errno.ENOTCONN)
         if flags & MSG_TRUNC:
             return bytes(self.recv_into(bytearray(bufsize), 0, flags))
         try:
@@ -196,6 +219,8 @@ class RemoteSocket(_socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; return how many bytes came."""
+        if self._idle:
+            self._raise(errno.ENOTCONN)
         if flags & MSG_TRUNC:  # bytes that nobody wants
             buffer, flags = bytearray(nbytes or memoryview(buffer).nbytes), flags & ~MSG_TRUNC
         try:
@@ -231,6 +256,8 @@ class RemoteSocket(_socket.socket):
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken."""
+        if self._idle:
+            self._raise(errno.EPIPE)
         if flags & MSG_OOB:
             return self._call(protocol.SENDOOB, data=bytes(data)).value
         try:
@@ -240,7 +267,7 @@ class RemoteSocket(_socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
-        if flags & MSG_OOB:
+        if flags & MSG_OOB or self._idle:
             self.send(data, flags)
             return
         try:
@@ -260,6 +287,7 @@ class RemoteSocket(_socket.socket):
         addr, port = core_address(address, "sendto")
         with memoryview(data) as whole, whole.cast("B") as view:
             try:
+                self._begin()
                 first = bytes(view[: protocol.MAX_DATA])
                 sent = self._call(protocol.FASTOPEN, addr=addr, port=port, data=first).value
             except BlockingIOError:
@@ -321,19 +349,13 @@ class RemoteSocket(_socket.socket):
 
     def _explain(self, exc: OSError) -> NoReturn:
         """Raise ``exc``, or the error that it stands for."""
-        if exc.errno == errno.EAGAIN and self._is_idle():
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from None
         if exc.errno not in BROKEN:
             raise exc
         error = self._pending_error() or exc.errno
         raise OSError(error, os.strerror(error)) from None
 
-    def _is_idle(self) -> bool:
-        """Whether nobody has told it to connect: it is new, or a listener."""
-        priority = super().getsockopt(SOL_SOCKET, _socket.SO_PRIORITY)
-        return priority == protocol.IDLE_PRIORITY
-
     def _raise(self, error: int) -> NoReturn:
+        error = error if self.fileno() >= 0 else errno.EBADF
         raise OSError(error, os.strerror(error))
 
 

@@ -26,12 +26,12 @@ from ustack.api.protocol import (
     GETSOCKNAME,
     GETSOCKOPT,
     HELLO,
-    IDLE_PRIORITY,
     IOCTL,
     LINGER,
     LISTEN,
     MAX_DATA,
     MAX_REQUEST_BYTES,
+    NEW_PRIORITY,
     RECVERR,
     SENDMSG,
     SENDOOB,
@@ -125,7 +125,7 @@ class CallServer:
         core = runtime.call(runtime.stack.socket, call.name, call.value, (owner.gid,))
         if call.name == socket.SOCK_STREAM:
             end = self.hub.join(core, owner)[1]
-            end.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, IDLE_PRIORITY)
+            end.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, NEW_PRIORITY)
             return end
         return runtime.call(self.hub.join_dgram, core, owner)
 

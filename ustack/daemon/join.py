@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,21 @@ class Join(ClientEnd):
             self._promised = True
             self._mode = DEFERRED
             self._watch(IN)
+
+    def disconnect(self) -> None:
+        """Give up an attempt to connect; a connection's pair cannot begin anew.
+
+        Raises:
+            OSError: EOPNOTSUPP.
+        """
+        if self._mode not in (IDLE, DEFERRED, CONNECTING):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        self.core.disconnect()
+        self._discard(self._plug)
+        self._plug = 0
+        self._promised = False
+        self._mode = IDLE
+        self._watch(0)
 
     def send_fastopen(self, data: bytes, addr: int, port: int, client_end: int) -> int:
         """Connect as ``InetSocket.send_fastopen``; goes on as ``connect`` does."""

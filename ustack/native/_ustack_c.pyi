@@ -297,6 +297,9 @@ class us_tcp_fast:
     wheel: us_timer_wheel
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
+    tw_cache: us_kmem_cache
+    timewaits: us_tw_hash
+    tw_timers: us_timer_wheel
     request_cache: us_kmem_cache
     requests: us_reqsk_hash
     reqsk_timers: us_timer_wheel
@@ -335,6 +338,8 @@ class us_tcp_fast:
     min_rtt_wlen_us: int
     orphans: int
     max_orphans: int
+    max_tw_buckets: int
+    fin_timeout_us: int
     no_metrics_save: int
     no_ssthresh_metrics_save: int
     genid: int
@@ -343,6 +348,7 @@ class us_tcp_fast:
     hold: int
     doorbell: int
     batch: int
+    tw_punt_batch: int
     nevents: int
     events: Any
     inbox: Any
@@ -399,6 +405,9 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    TW: int
+    TWKilled: int
+    TCPTimeWaitOverflow: int
     PassiveOpens: int
     CurrEstab: int
     fast_rx: int
@@ -563,6 +572,10 @@ class us_timer:
 class us_timer_wheel: ...
 
 class us_timewait_sock:
+    hash_next: us_timewait_sock
+    timer: us_timer
+    dst: us_tcp_dst
+    ts_recent_stamp_us: int
     saddr: int
     daddr: int
     sport: int
@@ -571,13 +584,17 @@ class us_timewait_sock:
     snd_nxt: int
     rcv_wnd: int
     ts_recent: int
-    ts_recent_stamp_us: int
-    expires_us: int
+    tsoffset: int
+    bind_share: int
+    entry_ms: int
+    last_oow_ack_ms: int
     substate: int
     tstamp_ok: int
+    has_key: int
     rcv_wscale: int
     tos: int
-    bind_share: int
+
+class us_tw_hash: ...
 
 class us_tx_acked:
     first_us: int
@@ -880,6 +897,13 @@ class Lib:
     def us_timer_wheel_destroy(self, wheel: Any, /) -> None: ...
     def us_timers_armed(self, wheel: Any, /) -> int: ...
     def us_toeplitz(self, key: Any, data: Any, len: int, /) -> int: ...
+    def us_twsk_alloc(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_timewait_sock: ...
+    def us_twsk_count(self, fast: Any, /) -> int: ...
+    def us_twsk_expire(self, fast: Any, max: int, /) -> int: ...
+    def us_twsk_kill(self, fast: Any, tw: Any, /) -> None: ...
+    def us_twsk_list(self, fast: Any, out: Any, max: int, /) -> int: ...
+    def us_twsk_lookup(self, fast: Any, saddr: int, sport: int, daddr: int, dport: int, /) -> us_timewait_sock: ...
+    def us_twsk_schedule(self, fast: Any, tw: Any, expires_us: int, /) -> None: ...
     def us_wait(self, fd: int, wakefd: int, spin: int, timeout_us: int, /) -> int: ...
 
 lib: Lib

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sock import TcpSock
-    from ustack.tcp.timewait import TimewaitSock
+    from ustack.tcp.twhash import TimewaitSock
 
 
 ON_TIMERS = (
@@ -92,7 +92,7 @@ def _timewait(tw: TimewaitSock) -> dict[str, Any]:
         "send_q": 0,
         "local": (rec.saddr, rec.sport),
         "peer": (rec.daddr, rec.dport),
-        "timer": ("timewait", _left_us(tw.prot, tw.timer.expires_us), 0),
+        "timer": ("timewait", _left_us(tw.prot, tw.expires_us), 0),
     }
 
 

@@ -46,6 +46,7 @@ class TcpFast:
         self.scratch_text = ffi.buffer(self.scratch)
         """What ``tcp_recv_now`` reads into: how much there is is only known then."""
         ptr.tcp_cache, ptr.bictcp_cache = prot.tcp_cache.ptr, prot.bictcp_cache.ptr
+        ptr.tw_cache = prot.tw_cache.ptr
         ptr.request_cache = prot.request_cache.ptr
         ptr.secret = prot.secret
         self.on = False
@@ -88,6 +89,8 @@ class TcpFast:
         self.ptr.init_cwnd = tcp.init_cwnd
         self.ptr.slow_start_after_idle = tcp.tcp_slow_start_after_idle
         self.ptr.max_orphans = tcp.tcp_max_orphans
+        self.ptr.max_tw_buckets = tcp.tcp_max_tw_buckets
+        self.ptr.fin_timeout_us = tcp.tcp_fin_timeout_us
         self.ptr.no_metrics_save = tcp.tcp_no_metrics_save
         self.ptr.no_ssthresh_metrics_save = tcp.tcp_no_ssthresh_metrics_save
         self.ptr.mem_limits = [min(pages, SEQ_MASK) for pages in tcp.tcp_mem]
@@ -149,10 +152,15 @@ class TcpFast:
             self.hold(rt)
             lib.us_tcp_dst_link(self.ptr, dst)
 
+    def route_of(self, dst: Any) -> Route | None:
+        """Return the route that is held by this name, which may be NULL."""
+        return self._held.get(dst)
+
     def let_go(self, tp: Any) -> Route:
         """A control block that C has made or kept has an object now: return its route."""
-        tp.dst.refs -= 1
-        return self._held[tp.dst]
+        dst = tp.dst
+        dst.refs -= 1
+        return self._held[dst]
 
     def transmit(
         self, sk: TcpSock, seq: int, length: int, flags: int, window: int, gso: int
@@ -240,5 +248,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
-    "DelayedACKs",
+    "DelayedACKs", "TW", "TWKilled", "TCPTimeWaitOverflow",
 )  # fmt: skip

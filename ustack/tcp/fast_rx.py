@@ -109,6 +109,8 @@ def run_events(fast: TcpFast) -> None:
 
 def _text(sk: TcpSock, what: int) -> None:
     """Text has come, or the end of it: wake whoever reads."""
+    if sk.dead:
+        return
     if what & (EV_READABLE | EV_FIN):
         sk.duplicate_sack = None
     if what & EV_FIN:
@@ -127,7 +129,7 @@ def _acked(sk: TcpSock, what: int, pkts: int, prior_packets: int, rtt_us: int) -
     if what & EV_SPACE:
         sk.sk_write_space()
     if sk.tp.fin_queued:
-        tcp_ack_of_fin(sk)
+        tcp_ack_of_fin(sk, fin=bool(what & EV_FIN))
         if is_over(sk):
             return
     tcp_push_pending_frames(sk)

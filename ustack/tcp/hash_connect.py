@@ -21,7 +21,7 @@ from ustack.tcp.states import TCP_FIN_WAIT2
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
-    from ustack.tcp.timewait import TimewaitSock
+    from ustack.tcp.twhash import TimewaitSock
 
 TABLE_PERTURB_SIZE = 1 << 16
 """Destinations that have a counter of their own (INET_TABLE_PERTURB_SIZE)."""
@@ -120,7 +120,7 @@ def _old_enough(prot: TcpProt, tw: TimewaitSock) -> bool:
     now_us = prot.clock.now_us
     if prot.profile == LINUX_310:
         return now_us // 1_000_000 - tw.tw.ts_recent_stamp_us // 1_000_000 > 1
-    return now_us - tw.entry_us >= prot.config.tcp_tw_reuse_delay_us
+    return tw.age_us >= prot.config.tcp_tw_reuse_delay_us
 
 
 def _ports_in_a_row(

@@ -24,6 +24,7 @@ from ustack.tcp.data import (
     tcp_dsack_set,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
+    tcp_fin,
     tcp_queue_rcv,
     tcp_rcv_rtt_measure_ts,
 )
@@ -293,14 +294,23 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
     return tcp_ack_of_fin(sk, seg)
 
 
-def tcp_ack_of_fin(sk: TcpSock, seg: Segment | None = None) -> DropReason | None:
-    """Go on to the next state if our FIN is acknowledged; ``seg`` None: by an ACK alone, in C."""
+def tcp_ack_of_fin(
+    sk: TcpSock, seg: Segment | None = None, *, fin: bool = False
+) -> DropReason | None:
+    """Go on to the next state if our FIN is acknowledged.
+
+    Args:
+        seg: what has acknowledged it; None: C took it, an ACK alone or with the peer's ``fin``.
+    """
     tp = sk.tp
     state = tp.state
     if not tp.fin_queued or tp.snd_una != tp.write_seq:
         return None
     if state == TCP_FIN_WAIT1:
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)
+        if fin:
+            tcp_fin(sk)
+            return None
         return _enter_fin_wait2(sk, seg)
     if state == TCP_CLOSING:
         sk.set_state(TcpEvent.RCV_ACK_OF_FIN)

@@ -25,7 +25,7 @@ from ustack.tcp.fastopen import (
 from ustack.tcp.offer import tcp_withdraw, tcp_withdraw_all
 from ustack.tcp.ports import inet_csk_listen_port
 from ustack.tcp.request_sock import RequestHash, reqsk_drop
-from ustack.tcp.reuseport import inet_hash, inet_unhash, reuseport_can_join
+from ustack.tcp.reuseport import inet_hash, inet_unhash
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TcpEvent
 
 if TYPE_CHECKING:
@@ -184,9 +184,6 @@ def inet_listen(sk: TcpSock, backlog: int) -> None:
 def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
     prot = sk.prot
     inet_csk_listen_port(prot, sk)
-    others = prot.listening_hash.get((sk.bind_addr, sk.tp.sport), ())
-    if any(not reuseport_can_join(sk, other) for other in others):
-        raise socket_error(errno.EADDRINUSE)
     queues = listen_queues(sk)
     queues.table = None
     if prot.profile == LINUX_310:

@@ -68,7 +68,9 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     tp.high_seq = tp.snd_nxt
     state.tlp_high_seq = None
     tcp_ecn_queue_cwr(sk)
-    state.frto = bool(sk.prot.config.tcp_frto and (new_recovery or tp.retransmits))
+    probed = sk.mtup is not None and sk.mtup.probe_size  # too large, as like as not
+    repeats = new_recovery or tp.retransmits
+    state.frto = bool(sk.prot.config.tcp_frto and repeats and not probed)
 
 
 def _timeout_mark_lost(sk: TcpSock) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ecn import tcp_ca_needs_ecn
 from ustack.tcp.ip_header import ip_dont_fragment
-from ustack.tcp.park import NOTHING
+from ustack.tcp.park import tcp_has_more
 from ustack.tcp.reuseport import inet_listener_group
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _is_plain(lsk: TcpSock, child: TcpSock) -> bool:
         return False
     if tp.slow or not tp.ca_kind or tp.ecn_flags or not tp.bind_share:
         return False
-    if any([getattr(child, name) for name in NOTHING]):
+    if tcp_has_more(child):
         return False
     return len(inet_listener_group(prot, tp.saddr, tp.sport)) == 1
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
@@ -39,6 +40,8 @@ NOTHING = (
     "pacing", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
 )  # fmt: skip
 """Attributes that must be false: whoever has them keeps its object."""
+_options_of = attrgetter(*OPTIONS)
+_nothing_of = attrgetter(*NOTHING)
 
 
 class ParkingLot:
@@ -116,7 +119,7 @@ class ParkingLot:
 
     def number_of(self, sk: TcpSock) -> int | None:
         """Return the number of ``sk``'s combination of options; None: there are too many."""
-        combination = tuple([getattr(sk, name) for name in OPTIONS])
+        combination: tuple[Any, ...] = _options_of(sk)
         number = self._numbers.get(combination)
         if number is None and len(self._combinations) < COMBINATIONS_MAX:
             self._combinations.append(combination)
@@ -126,6 +129,11 @@ class ParkingLot:
     def options_of(self, tp: Any) -> tuple[Any, ...]:
         """Return the values of ``OPTIONS`` of a connection without an object."""
         return self._combinations[tp.sockopts - 1]
+
+
+def tcp_has_more(sk: TcpSock) -> bool:
+    """Whether the object of ``sk`` holds anything beside its options."""
+    return any(_nothing_of(sk))
 
 
 def tcp_may_park(sk: TcpSock) -> bool:
@@ -138,7 +146,7 @@ def tcp_may_park(sk: TcpSock) -> bool:
         return False
     if tp.packets_out or tp.write_queue.len or tp.snd_shutdown or len(sk.wq):
         return False
-    if any(getattr(sk, name) for name in NOTHING):
+    if tcp_has_more(sk):
         return False
     if not tp.bind_share:
         return False
@@ -158,17 +166,34 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
         raise KeyError(handle)
     sk = TcpSock(prot, prot.congestion.default, tp)
     lot = prot.parking
-    for name, value in zip(OPTIONS, lot.options_of(tp), strict=True):
-        setattr(sk, name, value)
+    (
+        sk.bind_addr,
+        sk.by_connect,
+        sk.ca,
+        sk.ca_initialized,
+        sk.ca_setsockopt,
+        sk.keepopen,
+        sk.linger_s,
+        sk.oobinline,
+        sk.opts,
+        sk.port_locked,
+        sk.rcvlowat,
+        sk.reuse,
+        sk.reuseport,
+        sk.upcall,
+        sk.user_timeout_us,
+    ) = lot.options_of(tp)  # in OPTIONS' order: this is every accept()
     sk.bind_bucket = prot.bhash.get(tp.sport)
-    sk.ca_priv = lot.ca_priv.pop(handle, None)
-    tp.slow &= ~lib.US_TCP_SLOW_PARKED
+    if lot.ca_priv:
+        sk.ca_priv = lot.ca_priv.pop(handle, None)
+    if tp.slow:
+        tp.slow &= ~lib.US_TCP_SLOW_PARKED
     tp.sockopts = 0
     if tp.dead:
         tp.dead = 0
         sk.dead = sk.orphaned = True
     if tp.dst:
-        sk.set_dst(prot.fast.let_go(tp))
+        sk.dst = prot.fast.let_go(tp)
     else:
         sk.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))
     return sk

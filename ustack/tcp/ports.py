@@ -20,7 +20,6 @@ from ustack.tcp.states import TCP_ESTABLISHED, TCP_LISTEN
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
-    from ustack.tcp.timewait import TimewaitSock
 
 NOBODY_BOUND = -1
 """``fastreuse`` and ``fastreuseport`` of a port that only connect() has given out."""
@@ -53,7 +52,7 @@ class BindBucket:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.owners: dict[TcpSock | TimewaitSock, None] = {}
+        self.owners: dict[TcpSock, None] = {}
         """Sockets that bound it, in the order they came."""
         self.shares: dict[Sharer, int] = {}
         """Connections and mini-sockets that came by it through a listener or connect(): the
@@ -91,11 +90,11 @@ def bind_bucket_add(prot: TcpProt, sk: TcpSock, port: int) -> BindBucket:
     return bucket
 
 
-def _sharer(sk: TcpSock | TimewaitSock) -> Sharer:
+def _sharer(sk: TcpSock | Sharer) -> Sharer:
     return Sharer(sk.rcv_saddr, sk.reuse, sk.reuseport, sk.by_connect)
 
 
-def bind_bucket_share(prot: TcpProt, sk: TcpSock | TimewaitSock, rec: Any, port: int) -> BindBucket:
+def bind_bucket_share(prot: TcpProt, sk: TcpSock | Sharer, rec: Any, port: int) -> BindBucket:
     """Put a connection or a mini-socket on ``port``'s bucket (__inet_inherit_port).
 
     Args:
@@ -129,9 +128,7 @@ def set_reuse(sk: TcpSock, *, reuse: bool | None = None, reuseport: bool | None 
         sk.bind_bucket = bind_bucket_share(sk.prot, sk, sk.tp, shared.port)
 
 
-def bind_bucket_remove(
-    prot: TcpProt, sk: TcpSock | TimewaitSock, rec: Any, bucket: BindBucket
-) -> None:
+def bind_bucket_remove(prot: TcpProt, sk: TcpSock, rec: Any, bucket: BindBucket) -> None:
     """Take ``sk``, whose C struct is ``rec``, off its bucket."""
     if rec.bind_share:
         lib.us_bind_share_put(prot.fast.ptr, rec.bind_share)
@@ -183,9 +180,7 @@ def inet_csk_bind_conflict(
         relax: the application named the port: SO_REUSEADDR on both sides is enough.
         reuseport_ok: so is SO_REUSEPORT on both sides.
     """
-    others: Iterable[TcpSock | TimewaitSock | Sharer] = chain(
-        bucket.owners, _sharers(sk.prot, bucket)
-    )
+    others: Iterable[TcpSock | Sharer] = chain(bucket.owners, _sharers(sk.prot, bucket))
     return any(
         inet_rcv_saddr_equal(addr, other.rcv_saddr)
         and inet_bind_conflict(sk, other, relax=relax, reuseport_ok=reuseport_ok)
@@ -195,7 +190,7 @@ def inet_csk_bind_conflict(
 
 
 def inet_bind_conflict(
-    sk: TcpSock, other: TcpSock | TimewaitSock | Sharer, *, relax: bool, reuseport_ok: bool
+    sk: TcpSock, other: TcpSock | Sharer, *, relax: bool, reuseport_ok: bool
 ) -> bool:
     """Whether two sockets whose addresses overlap may not have the same port."""
     share_port = sk.reuseport and other.reuseport

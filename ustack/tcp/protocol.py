@@ -31,6 +31,7 @@ from ustack.tcp.request_sock import RequestHash
 from ustack.tcp.reuseport import inet_unhash
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.transmit import TxScratch
+from ustack.tcp.twhash import TimewaitHash
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
-    from ustack.tcp.timewait import TimewaitSock
+    from ustack.tcp.twhash import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -71,7 +72,7 @@ class TcpProt:
         self.live_socks = net.config.ustack.tcp_live_socks
         self.parking = ParkingLot(self)
         self.ehash = EstablishedHash(self)
-        self.twhash: dict[FlowKey, TimewaitSock] = {}
+        self.twhash = TimewaitHash(self)
         self.reqsk_hash = RequestHash(self)
         """Requests of all listeners; those of linux-3.10 stand in the listener's table alone."""
         self.fastopen_rsk: dict[TcpSock, RequestSock] = {}

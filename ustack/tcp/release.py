@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.native.lib import lib
-from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
+from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
@@ -19,8 +19,7 @@ from ustack.tcp.close import (
     tcp_shutdown_write,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
-from ustack.tcp.output import TCP_NAGLE_OFF, tcp_push_pending_frames
-from ustack.tcp.park import NOTHING
+from ustack.tcp.park import tcp_has_more
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -72,7 +71,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     prot = sk.prot
     fast = prot.fast
     dst = sk.dst
-    if not fast.on or dst is None or not dst.fast or any([getattr(sk, name) for name in NOTHING]):
+    if not fast.on or dst is None or not dst.fast or tcp_has_more(sk):
         return False
     tp = sk.tp
     if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us < 0 or sk.ca_priv is not None:
@@ -90,7 +89,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if sk.keepalive_timer is not None:
         sk.keepalive_timer.arg = None
     sk.dead = True
-    sk.tp = sk.rcvq = sk.sndq = None
+    sk.tp = None
     return True
 
 
@@ -129,11 +128,7 @@ def _close_connection(sk: TcpSock, unread: bool) -> None:
     elif tp.state == TCP_SYN_SENT:
         tcp_abort_connect(sk)
     elif tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
-        tp.nonagle |= TCP_NAGLE_OFF
         tcp_shutdown_write(sk)
-    else:
-        tp.snd_shutdown = SEND_SHUTDOWN
-        tcp_push_pending_frames(sk)
 
 
 def _abandon(sk: TcpSock) -> None:

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 
-def reuseport_can_join(sk: TcpSock, other: TcpSock) -> bool:
-    """Whether ``sk`` may listen where ``other`` does: both have asked for it."""
-    return other is sk or (sk.reuseport and other.reuseport)
-
-
 def inet_hash(sk: TcpSock) -> None:
     """Make a listener findable (__inet_hash); a further one joins the group."""
     sk.prot.listening_hash.setdefault((sk.bind_addr, sk.tp.sport), []).append(sk)

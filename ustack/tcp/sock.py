@@ -118,10 +118,8 @@ class TcpSock(Sock):
         "port_locked",
         "prot",
         "rcvlowat",
-        "rcvq",
         "recovery",
         "rtx",
-        "sndq",
         "tp",
         "urg",
         "user_timeout_us",
@@ -135,8 +133,6 @@ class TcpSock(Sock):
         self.prot = prot
         if tp is None:
             self._new_tcb()
-        self.rcvq: Any = ffi.addressof(self.tp, "receive_queue")
-        self.sndq: Any = ffi.addressof(self.tp, "write_queue")
         prot.socks[self.handle] = self
         prot.parking.watch()
         self.ca = ca
@@ -188,6 +184,16 @@ class TcpSock(Sock):
         self.dst = rt
         by_c = ip_dont_fragment(self) and not self.opts.md5_keys
         self.tp.dst = self.prot.fast.dst_of(rt if by_c else None)
+
+    @property
+    def rcvq(self) -> Any:
+        """The receive queue (``struct us_bq *``)."""
+        return ffi.addressof(self.tp, "receive_queue")
+
+    @property
+    def sndq(self) -> Any:
+        """The send queue (``struct us_bq *``)."""
+        return ffi.addressof(self.tp, "write_queue")
 
     @property
     def nospace(self) -> bool:
@@ -313,7 +319,7 @@ class TcpSock(Sock):
         del self.prot.socks[self.handle]
         tp.place = tp.generation = 0
         self.prot.tcp_cache.free(tp)
-        self.tp = self.rcvq = self.sndq = None
+        self.tp = None
 
     def _purge(self) -> None:
         tcp_cleanup_congestion_control(self)

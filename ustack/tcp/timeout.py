@@ -43,7 +43,12 @@ from ustack.tcp.states import (
     TCP_SYN_RECV,
     TCP_SYN_SENT,
 )
-from ustack.tcp.timer import tcp_arm_retransmit, tcp_probed_for_us, tcp_rearm_probe0
+from ustack.tcp.timer import (
+    tcp_arm_retransmit,
+    tcp_head_sent_us,
+    tcp_probed_for_us,
+    tcp_rearm_probe0,
+)
 from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
 from ustack.tcp.tlp import tcp_send_loss_probe
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
@@ -78,6 +83,7 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
         if what & EV_WRITE_TIMER and sk.tp is not None:
             tcp_write_timer(sk)
     fired += reqsk_run_timers(prot, limit)
+    fired += lib.us_twsk_expire(ptr, limit)
     fast.ring_doorbells()
     if ptr.emptied_shares:
         bind_buckets_reap(prot)
@@ -166,7 +172,7 @@ def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
     tp = sk.tp
     if not sk.user_timeout_us:
         return int(tp.rto_us)
-    since_us = sk.prot.clock.now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+    since_us = sk.prot.clock.now_us - tp.retrans_stamp_us
     return int(min(tp.rto_us, max(sk.user_timeout_us - since_us, TICK_US)))
 
 
@@ -178,7 +184,7 @@ def _closed_window_timed_out(sk: TcpSock) -> bool:
     tp = sk.tp
     now_us = sk.prot.clock.now_us
     limit_us = 2 * tp.icsk_rto_max_us
-    since_us = now_us - tp.retrans_stamp_us if tp.retrans_stamp_us else 0
+    since_us = now_us - (tp.retrans_stamp_us or tcp_head_sent_us(sk))
     if sk.user_timeout_us:
         if since_us > sk.user_timeout_us:
             return True

@@ -85,9 +85,12 @@ def tcp_rearm_rto(sk: TcpSock) -> None:
 
 def tcp_rto_delta_us(sk: TcpSock) -> int:
     """Return how far away the timeout of the oldest segment in flight is (tcp_rto_delta_us)."""
-    tp = sk.tp
-    sent_us = sk.rtx[0].sent_us if sk.rtx else tp.txlog.first_us
-    return int(sent_us + tp.rto_us - sk.prot.clock.now_us)
+    return tcp_head_sent_us(sk) + int(sk.tp.rto_us) - sk.prot.clock.now_us
+
+
+def tcp_head_sent_us(sk: TcpSock) -> int:
+    """Return when the oldest segment in flight was last sent."""
+    return int(sk.rtx[0].sent_us if sk.rtx else sk.tp.txlog.first_us)
 
 
 def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:

@@ -6,102 +6,29 @@ peer may still send is answered from here (tcp_timewait_state_process, RFC 9293 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ustack.core.timer import Timer
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.challenge import tcp_oow_rate_limited
 from ustack.tcp.close import tcp_done
 from ustack.tcp.ip_header import IpHeader
-from ustack.tcp.md5 import tcp_md5_do_lookup
 from ustack.tcp.metrics import tcp_update_metrics
-from ustack.tcp.ports import BindBucket, bind_bucket_remove, bind_bucket_share
 from ustack.tcp.states import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.timer import tcp_arm_keepalive
 from ustack.tcp.transmit import tcp_v4_send_bare, tcp_v4_send_reset
 from ustack.tcp.tw_recycle import TCP_PAWS_MSL_US, tcp_recycles, tcp_remember_stamp
-from ustack.tcp.window import tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, MD5SIG_ROOM, RST, SYN, tstamp_option
 
 if TYPE_CHECKING:
-    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
+    from ustack.tcp.twhash import TimewaitSock
     from ustack.wire.tcp import Segment
 
 TW_KILL_US = 4_000_000
 """Mini-sockets that live no longer count as TWKilled, others as TW (__inet_twsk_schedule)."""
 TCP_TIMEWAIT_LEN_US = 60_000_000
 """2 MSL with an MSL of 30 s (RFC 9293 §3.4.2 has two minutes; Linux, and so we, 60 s)."""
-
-
-class TimewaitSock:
-    """A mini-socket: ``tw`` is the C struct, the rest is what the tables need."""
-
-    __slots__ = (
-        "bind_addr",
-        "bind_bucket",
-        "by_connect",
-        "entry_us",
-        "last_oow_ack_us",
-        "md5_key",
-        "prot",
-        "reuse",
-        "reuseport",
-        "timeout_us",
-        "timer",
-        "tsoffset",
-        "tw",
-    )
-
-    def __init__(self, sk: TcpSock, substate: int) -> None:
-        tp = sk.tp
-        self.prot: TcpProt = sk.prot
-        tw = self.tw = self.prot.tw_cache.alloc()
-        tw.saddr, tw.sport, tw.daddr, tw.dport = tp.saddr, tp.sport, tp.daddr, tp.dport
-        tw.rcv_nxt, tw.snd_nxt, tw.rcv_wnd = tp.rcv_nxt, tp.snd_nxt, tcp_receive_window(sk)
-        tw.ts_recent, tw.ts_recent_stamp_us = tp.ts_recent, tp.ts_recent_stamp_us
-        tw.tstamp_ok, tw.rcv_wscale = tp.tstamp_ok, tp.rcv_wscale
-        tw.substate = substate
-        tw.tos = tp.tos
-        self.tsoffset: int = tp.tsoffset
-        self.reuse, self.reuseport = sk.reuse, sk.reuseport
-        self.by_connect = sk.by_connect or sk.bind_bucket is None
-        self.bind_addr = sk.bind_addr
-        self.bind_bucket: BindBucket | None = None
-        self.last_oow_ack_us = 0
-        self.md5_key = tcp_md5_do_lookup(sk, tp.daddr)
-        """Signs its ACKs."""
-        self.entry_us = self.prot.clock.now_us
-        """When it became TIME_WAIT: from then on connect() counts (tw_entry_stamp)."""
-        self.timeout_us = TCP_TIMEWAIT_LEN_US
-        """How long TIME_WAIT lasts after the peer's FIN."""
-        self.timer: Any = Timer(tw_timer, self)
-
-    @property
-    def key(self) -> tuple[int, int, int, int]:
-        """The four-tuple: own address and port, the peer's address and port."""
-        tw = self.tw
-        return (tw.saddr, tw.sport, tw.daddr, tw.dport)
-
-    @property
-    def state(self) -> int:
-        """TCP_FIN_WAIT2 or TCP_TIME_WAIT."""
-        return self.tw.substate
-
-    @property
-    def rcv_saddr(self) -> int:
-        """The address at which it receives."""
-        return int(self.tw.saddr)
-
-    def kill(self) -> None:
-        """Forget it (inet_twsk_deschedule_put)."""
-        tw_kill(self)
-
-    def reschedule(self, timeout_us: int) -> None:
-        """Live for ``timeout_us`` from now on (inet_twsk_reschedule)."""
-        self.tw.expires_us = self.prot.clock.now_us + timeout_us
-        self.prot.timers.mod_timer(self.timer, self.tw.expires_us)
 
 
 def tcp_time_wait(
@@ -115,24 +42,18 @@ def tcp_time_wait(
     """
     prot = sk.prot
     tcp_update_metrics(sk)
-    if len(prot.twhash) >= prot.config.tcp_max_tw_buckets:
+    tw = None
+    if len(prot.twhash) < prot.config.tcp_max_tw_buckets:
+        tw = prot.twhash.add(sk, substate)
+    if tw is None:
         prot.mib_ext.TCPTimeWaitOverflow += 1
         tcp_done(sk)
         return
-    try:
-        tw = TimewaitSock(sk, substate)
-    except MemoryError:
-        prot.mib_ext.TCPTimeWaitOverflow += 1
-        tcp_done(sk)
-        return
-    prot.twhash[tw.key] = tw
-    prot.fast.ptr.tw_count = len(prot.twhash)
-    tw.bind_bucket = bind_bucket_share(prot, tw, tw.tw, tw.tw.sport)
     repeat_us = tcp_repeat_time_us(sk)
     if _recycled(tw):
-        tw.timeout_us = repeat_us
+        prot.twhash.shorten(tw.key, repeat_us)
     if substate == TCP_TIME_WAIT:
-        timeout_us = tw.timeout_us
+        timeout_us = tw.timeout_us or TCP_TIMEWAIT_LEN_US
     timeout_us = max(timeout_us, repeat_us)
     if timeout_us <= TW_KILL_US:
         prot.mib_ext.TWKilled += 1
@@ -172,25 +93,6 @@ def tcp_fin_wait2_orphan(sk: TcpSock) -> None:
         tcp_time_wait(sk, TCP_FIN_WAIT2, timeout_us)
 
 
-def tw_timer(tw: TimewaitSock) -> None:
-    """Two MSL have passed (tw_timer_handler)."""
-    tw_kill(tw)
-
-
-def tw_kill(tw: TimewaitSock) -> None:
-    """Forget a mini-socket (inet_twsk_kill)."""
-    prot = tw.prot
-    prot.timers.del_timer(tw.timer)
-    if prot.twhash.get(tw.key) is tw:
-        del prot.twhash[tw.key]
-        prot.fast.ptr.tw_count = len(prot.twhash)
-    if tw.bind_bucket is not None:
-        bind_bucket_remove(prot, tw, tw.tw, tw.bind_bucket)
-        tw.bind_bucket = None
-    prot.tw_cache.free(tw.tw)
-    tw.tw = None
-
-
 def tcp_timewait_state_process(
     tw: TimewaitSock, seg: Segment, *, listening: bool
 ) -> DropReason | int | None:
@@ -213,7 +115,7 @@ def tcp_timewait_state_process(
     if seg.flags & (SYN | RST | ACK) == SYN and not paws_reject and _is_newer(tw, seg):
         if listening:
             isn = rec.snd_nxt + 65535 + 2 & SEQ_MASK or 1
-            tw_kill(tw)
+            tw.kill()
             return int(isn)
         tcp_v4_timewait_ack(tw, seg)
         return DropReason.TCP_TIMEWAIT
@@ -234,7 +136,7 @@ def _in_time_wait_window(tw: TimewaitSock, seg: Segment) -> DropReason:
     if not seg.flags & RST:
         tw.reschedule(TCP_TIMEWAIT_LEN_US)
     elif not tw.prot.config.tcp_rfc1337:
-        tw_kill(tw)
+        tw.kill()
         return DropReason.TCP_RESET
     _note_timestamp(tw, seg)
     return DropReason.TCP_TIMEWAIT
@@ -258,23 +160,23 @@ def _fin_wait2(tw: TimewaitSock, seg: Segment, *, paws_reject: bool) -> DropReas
             tcp_v4_timewait_ack(tw, seg)
         return DropReason.TCP_RFC7323_PAWS if paws_reject else DropReason.TCP_OVERWINDOW
     if seg.flags & RST:
-        tw_kill(tw)
+        tw.kill()
         return DropReason.TCP_RESET
     if seg.flags & SYN and not before(seg.seq, rec.rcv_nxt):
         tcp_v4_send_reset(tw.prot, None, seg)
-        tw_kill(tw)
+        tw.kill()
         return DropReason.TCP_INVALID_SYN
     if not seg.flags & ACK or not after(seg.end_seq, rec.rcv_nxt) or seg.end_seq == seg.seq:
         return DropReason.TCP_TIMEWAIT
     if not seg.flags & FIN or seg.end_seq != (rec.rcv_nxt + 1) & SEQ_MASK:
         tcp_v4_send_reset(tw.prot, None, seg)
-        tw_kill(tw)
+        tw.kill()
         return DropReason.TCP_ABORT_ON_DATA
-    rec.substate = TCP_TIME_WAIT
+    tw.become(TCP_TIME_WAIT)
     rec.rcv_nxt = seg.end_seq
-    tw.entry_us = tw.prot.clock.now_us
     _note_timestamp(tw, seg)
-    tw.reschedule(tw.timeout_us if _recycled(tw) else TCP_TIMEWAIT_LEN_US)
+    timeout_us = tw.timeout_us if _recycled(tw) else 0
+    tw.reschedule(timeout_us or TCP_TIMEWAIT_LEN_US)
     tcp_v4_timewait_ack(tw, seg)
     return None
 
@@ -319,9 +221,11 @@ def tcp_v4_timewait_ack(tw: TimewaitSock, seg: Segment) -> None:
     prot = tw.prot
     options = b""
     if rec.tstamp_ok:
-        options = tstamp_option(prot.tcp_time_stamp() + tw.tsoffset & SEQ_MASK, rec.ts_recent)
+        options = tstamp_option(prot.tcp_time_stamp() + rec.tsoffset & SEQ_MASK, rec.ts_recent)
     if tw.md5_key is not None:
         options += MD5SIG_ROOM
     window = min(rec.rcv_wnd >> rec.rcv_wscale, 65535)
-    header = IpHeader(tos=rec.tos)
-    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, tw.md5_key, header)
+    header = IpHeader(tos=rec.tos, ident=0)  # ip_select_ident: what is never cut needs none
+    rt = prot.fast.route_of(rec.dst)
+    key = tw.md5_key
+    tcp_v4_send_bare(prot, seg, rec.snd_nxt, rec.rcv_nxt, ACK, window, options, key, header, rt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ustack.lib.seqnum import after, before, seq_diff
+from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.native.lib import lib
 from ustack.tcp.ack_state import (
     FLAG_DATA_SACKED,
@@ -38,7 +38,8 @@ def tcp_send_loss_probe(sk: TcpSock) -> None:
     state = tcp_recovery(sk)
     if state.tlp_high_seq is None:
         state.tlp_retrans = False
-        if _probe_with_new_data(sk) or _probe_with_the_last(sk):
+        probe = _probe_with_new_data if _new_data_fits(sk) else _probe_with_the_last
+        if probe(sk):
             state.tlp_high_seq = tp.snd_nxt
             tp.slow |= lib.US_TCP_SLOW_TLP
             sk.prot.mib_ext.TCPLossProbes += 1
@@ -46,11 +47,17 @@ def tcp_send_loss_probe(sk: TcpSock) -> None:
     tcp_rearm_rto(sk)
 
 
+def _new_data_fits(sk: TcpSock) -> bool:
+    """Whether a segment that was never sent would fit the peer's window (tcp_snd_wnd_test)."""
+    tp = sk.tp
+    waiting = tp.write_seq - tp.snd_nxt & SEQ_MASK
+    room = seq_diff(tcp_wnd_end(sk), tp.snd_nxt)
+    return bool(waiting) and min(waiting, tcp_current_mss(sk)) <= room
+
+
 def _probe_with_new_data(sk: TcpSock) -> bool:
     """Send a segment that was never sent, beyond cwnd if need be."""
     tp = sk.tp
-    if tp.write_seq == tp.snd_nxt:
-        return False
     prior = tp.packets_out
     tcp_write_xmit(sk, TCP_NAGLE_OFF, push_one=2)
     return bool(tp.packets_out > prior)
@@ -58,11 +65,9 @@ def _probe_with_new_data(sk: TcpSock) -> bool:
 
 def _probe_with_the_last(sk: TcpSock) -> bool:
     """Send the last segment again."""
-    tp = sk.tp
     mss = tcp_current_mss(sk)
-    waits = tp.write_seq != tp.snd_nxt
-    if (waits and seq_diff(tcp_wnd_end(sk), tp.snd_nxt) > 0) or tcp_small_queue_check(sk):
-        return False  # there is new data, and what holds it up is not the window
+    if tcp_small_queue_check(sk):
+        return False
     recs = tcp_rtx_queue(sk)
     last = len(recs) - 1
     rec = recs[last]

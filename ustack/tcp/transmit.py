@@ -346,18 +346,21 @@ def tcp_v4_send_bare(
     options: bytes,
     key: bytes | None = None,
     ip_header: IpHeader | None = None,
+    rt: Route | None = None,
 ) -> None:
     """Answer ``seg`` on behalf of no full socket (ip_send_unicast_reply).
 
     Args:
         key: signs the answer, whose options have room for that.
         ip_header: by default the answer has the type of service of what it answers.
+        rt: the way back, where it is known and still valid.
     """
     csum = pseudo_header_sum(seg.daddr, seg.saddr, 20 + len(options))
     skb = Skb(build_header(seg.dport, seg.sport, seq, ack, flags, window, options, csum))
     if key is not None:
         tcp_md5_sign(prot, skb, key, seg.daddr, seg.saddr)
     prot.mib.OutSegs += 1
-    rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
+    if rt is None or not route_is_valid(prot.ip, rt):
+        rt = ip_route_output(prot.ip, seg.saddr, seg.daddr)
     ip_header = ip_header or IpHeader(tos=ip_dsfield(seg))
     _queue_xmit(prot, skb, rt, seg.daddr, seg.saddr, ip_header)

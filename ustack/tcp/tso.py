@@ -15,6 +15,7 @@ from ustack.lib.seqnum import seq_diff
 from ustack.tcp.cong.ops import TCP_CA_RECOVERY
 from ustack.tcp.mss import tcp_bound_to_half_wnd
 from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
+from ustack.tcp.timer import tcp_head_sent_us
 from ustack.tcp.transmit import tcp_route
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ def _ack_is_near(sk: TcpSock) -> bool:
     tp = sk.tp
     if not tp.packets_out:
         return False
-    sent_us = sk.rtx[0].sent_us if sk.rtx else tp.txlog.first_us
     srtt_us = tp.srtt_us >> 3
-    due_us = sent_us + srtt_us - sk.prot.clock.now_us
+    due_us = tcp_head_sent_us(sk) + srtt_us - sk.prot.clock.now_us
     return bool(due_us <= min(srtt_us >> 1, DEFER_MAX_US))

@@ -235,6 +235,10 @@ struct us_request_sock {
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */
 struct us_timewait_sock {
+	struct us_timewait_sock *hash_next;
+	struct us_timer timer;
+	struct us_tcp_dst *dst;		/* how C may answer, NULL: only Python may */
+	uint64_t ts_recent_stamp_us;
 	uint32_t saddr;
 	uint32_t daddr;
 	uint16_t sport;
@@ -243,13 +247,15 @@ struct us_timewait_sock {
 	uint32_t snd_nxt;
 	uint32_t rcv_wnd;
 	uint32_t ts_recent;
-	uint64_t ts_recent_stamp_us;
-	uint64_t expires_us;
+	uint32_t tsoffset;		/* added to the clock in TSval */
+	uint32_t bind_share;		/* of its port */
+	uint32_t entry_ms;		/* when it became what it is */
+	uint32_t last_oow_ack_ms;	/* last ACK of an unacceptable segment, 0: none */
 	uint8_t substate;		/* TCP_FIN_WAIT2 or TCP_TIME_WAIT */
-	uint8_t tstamp_ok;
+	uint8_t tstamp_ok : 1;
+	uint8_t has_key : 1;		/* its ACKs are signed */
 	uint8_t rcv_wscale;
 	uint8_t tos;
-	uint32_t bind_share;		/* as us_tcp_sock's */
 };
 
 #endif

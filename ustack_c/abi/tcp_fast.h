@@ -134,6 +134,9 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	uint64_t TW;
+	uint64_t TWKilled;
+	uint64_t TCPTimeWaitOverflow;
 	uint64_t PassiveOpens;
 	int64_t CurrEstab;	/* how much it has changed */
 	uint64_t fast_rx;	/* frames that C took */
@@ -174,6 +177,7 @@ struct us_tcp_offer {
 
 struct us_tcp_ehash;
 struct us_reqsk_hash;
+struct us_tw_hash;
 
 /* The fast path of one stack. */
 struct us_tcp_fast {
@@ -182,6 +186,9 @@ struct us_tcp_fast {
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
 	struct us_kmem_cache *bictcp_cache;
+	struct us_kmem_cache *tw_cache;
+	struct us_tw_hash *timewaits;
+	struct us_timer_wheel *tw_timers;
 	struct us_kmem_cache *request_cache;
 	struct us_reqsk_hash *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
@@ -220,6 +227,8 @@ struct us_tcp_fast {
 	uint64_t min_rtt_wlen_us;	/* net.ipv4.tcp_min_rtt_wlen */
 	uint32_t orphans;	/* connections that no application holds any more */
 	uint32_t max_orphans;	/* net.ipv4.tcp_max_orphans */
+	uint32_t max_tw_buckets;	/* net.ipv4.tcp_max_tw_buckets */
+	uint64_t fin_timeout_us;	/* net.ipv4.tcp_fin_timeout */
 	uint32_t no_metrics_save;	/* net.ipv4.tcp_no_metrics_save */
 	uint32_t no_ssthresh_metrics_save;	/* net.ipv4.tcp_no_ssthresh_metrics_save */
 	uint32_t genid;		/* of the routing table */
@@ -228,6 +237,7 @@ struct us_tcp_fast {
 	uint32_t hold;		/* more will follow in a moment: doorbells wait for it */
 	uint32_t doorbell;	/* some queue has filled descriptors that its device knows not of */
 	uint32_t batch;
+	uint32_t tw_punt_batch;	/* batch in which a segment for a mini-socket went to Python */
 	uint32_t nevents;
 	struct us_tcp_event events[128];	/* a frame's connection, and its listener */
 	uint8_t *inbox;		/* the text of letters; NULL: there are none */
@@ -290,6 +300,17 @@ uint32_t us_reqsk_list(const struct us_tcp_fast *fast, const struct us_tcp_liste
 		       struct us_request_sock **out, uint32_t max);
 void us_reqsk_rearm(struct us_tcp_fast *fast, struct us_request_sock *req);
 struct us_request_sock *us_reqsk_expired(struct us_tcp_fast *fast);
+
+/* Mini-sockets. */
+struct us_timewait_sock *us_twsk_alloc(struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
+				       uint32_t daddr, uint16_t dport);
+struct us_timewait_sock *us_twsk_lookup(const struct us_tcp_fast *fast, uint32_t saddr,
+					uint16_t sport, uint32_t daddr, uint16_t dport);
+uint32_t us_twsk_count(const struct us_tcp_fast *fast);
+uint32_t us_twsk_list(const struct us_tcp_fast *fast, struct us_timewait_sock **out, uint32_t max);
+void us_twsk_schedule(struct us_tcp_fast *fast, struct us_timewait_sock *tw, uint64_t expires_us);
+void us_twsk_kill(struct us_tcp_fast *fast, struct us_timewait_sock *tw);
+uint32_t us_twsk_expire(struct us_tcp_fast *fast, uint32_t max);
 
 /* A connection's timers. Arming is O(1); one that moves on is only noted and found again later. */
 void us_tcp_reset_xmit_timer(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what,

@@ -42,6 +42,24 @@ static int simple_call(int fd, uint16_t op, int value)
 	return error ? fail(error) : 0;
 }
 
+/* What a stream's descriptor is, for all who hold it; -1 if it is no socket. errno stays. */
+static int priority_of(int fd)
+{
+	const int saved = errno;
+	int priority = 0;
+	socklen_t len = sizeof(priority);
+
+	if (real()->getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, &len))
+		priority = -1;
+	errno = saved;
+	return priority;
+}
+
+static void set_priority(int fd, int priority)
+{
+	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority));
+}
+
 /* Opening. */
 
 EXPORT int socket(int domain, int type, int protocol)
@@ -102,16 +120,20 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 EXPORT int listen(int fd, int backlog)
 {
-	return is_ours(fd) ? simple_call(fd, USTACK_LISTEN, backlog) : real()->listen(fd, backlog);
+	if (!is_ours(fd))
+		return real()->listen(fd, backlog);
+	if (simple_call(fd, USTACK_LISTEN, backlog))
+		return -1;
+	set_priority(fd, USTACK_LISTENER_PRIORITY);
+	return 0;
 }
 
 static int connect_stream(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct pollfd waiting = { .fd = fd, .events = POLLOUT };
-	const int connected = 0;
 	int error;
 
-	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &connected, sizeof(connected));
+	set_priority(fd, USTACK_CONNECTED_PRIORITY);
 	error = address_call(fd, USTACK_CONNECT, addr, len);
 	if ((error == EINPROGRESS || error == EALREADY) && !(fcntl(fd, F_GETFL) & O_NONBLOCK)) {
 		if (poll(&waiting, 1, -1) < 0)
@@ -140,6 +162,7 @@ static ssize_t send_fastopen(int fd, const void *buf, size_t len, int flags,
 	call.request.port = in.sin_port;
 	call.request.len = (uint16_t)(len > USTACK_MAX_DATA ? USTACK_MAX_DATA : len);
 	memcpy(call.data, buf, call.request.len);
+	set_priority(fd, USTACK_CONNECTED_PRIORITY);
 	error = ask(&call);
 	if (error && (error != EINPROGRESS || !waits))
 		return fail(error);
@@ -187,10 +210,12 @@ static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	struct ustack_accepted accepted;
 	struct iovec iov = { &accepted, sizeof(accepted) };
-	const int spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	ssize_t got;
-	int conn;
+	int spare, conn;
 
+	if (priority_of(fd) != USTACK_LISTENER_PRIORITY)
+		return fail(is_datagram(fd) ? EOPNOTSUPP : EINVAL);
+	spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (spare < 0)
 		return -1;	/* EMFILE, and the connection waits on */
 	close(spare);
@@ -242,11 +267,12 @@ EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 			   : real()->getpeername(fd, addr, len);
 }
 
-/* Options of waiting are the descriptor's: it is the one that is waited for. */
+/* Options of waiting and peeking are the descriptor's: that is what is waited for and read. */
 static bool is_own_option(int level, int name)
 {
 	return level == SOL_SOCKET &&
-	       (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67);
+	       (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67 ||
+		name == SO_PEEK_OFF);
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
@@ -360,26 +386,13 @@ int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? ECONNRESET : error;
 }
 
-/* Whether a socket of ours was not told to connect: it is new, or a listener. errno stays. */
-static bool is_idle(int fd)
-{
-	const int saved = errno;
-	int priority = 0;
-	socklen_t len = sizeof(priority);
-	const bool marked = !real()->getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, &len) &&
-			    priority == USTACK_IDLE_PRIORITY;
-
-	errno = saved;
-	return marked && is_ours(fd);
-}
-
 /* @got from a read of @wanted bytes: an end that is none becomes the error that it was. */
 static ssize_t explain_read(int fd, ssize_t got, size_t wanted)
 {
 	struct pollfd state = { .fd = fd };
 	int error;
 
-	if (got < 0 && errno == EAGAIN && is_idle(fd))
+	if (got < 0 && errno == EAGAIN && priority_of(fd) > 0 && is_ours(fd))
 		return fail(ENOTCONN);
 	if (got > 0 || (got == 0 && !wanted) || (got < 0 && errno != ECONNRESET) || !is_ours(fd))
 		return got;

@@ -24,8 +24,10 @@
  * close with SO_LINGER: ask USTACK_LINGER, close the socket, write a byte to the descriptor
  *   that came with the answer, and read from it: its end is when close() may return. If others
  *   hold the socket that is at once.
- *   The descriptor's SO_PRIORITY is USTACK_IDLE_PRIORITY at first, and the client sets it to 0
- *   when it connects: to read one that still has it is ENOTCONN.
+ * SO_PRIORITY of a stream's descriptor tells all who hold it what it is: USTACK_NEW_PRIORITY
+ *   at first, USTACK_CONNECTED_PRIORITY when the client is about to connect it,
+ *   USTACK_LISTENER_PRIORITY when it listens; the client sets it. To read one that is not
+ *   connected is ENOTCONN, to write EPIPE, to accept from one that does not listen EINVAL.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it.
@@ -48,7 +50,11 @@
 #define USTACK_VERSION 1
 #define USTACK_MAX_DATA 2048
 #define USTACK_NAME "ustack."
-#define USTACK_IDLE_PRIORITY 1
+
+/* SO_PRIORITY of a stream's descriptor. */
+#define USTACK_CONNECTED_PRIORITY 0
+#define USTACK_NEW_PRIORITY 1
+#define USTACK_LISTENER_PRIORITY 2
 
 enum ustack_op {
 	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */

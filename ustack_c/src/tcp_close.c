@@ -47,30 +47,62 @@ static void us_tcp_destroy(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	us_tcp_forget_timers(fast, tp);
 	us_tcp_unhash(fast, tp);
-	us_bind_share_put(fast, tp->bind_share);
+	if (tp->bind_share)
+		us_bind_share_put(fast, tp->bind_share);
 	us_bq_purge(fast->mem, &tp->receive_queue);
 	us_bq_purge(fast->mem, &tp->write_queue);
 	us_tcp_tx_purge(fast->mem, tp);
 	us_kmem_cache_free(fast->bictcp_cache, tp->bictcp);
-	tp->dst->refs--;
+	if (tp->dst)
+		tp->dst->refs--;
 	fast->orphans--;
 	tp->place = 0;
 	tp->generation = 0;
 	us_kmem_cache_free(fast->tcp_cache, tp);
 }
 
-/* Whether the segment is an ACK of all we have sent, our FIN among it, and nothing else. */
-static bool us_tcp_acks_fin(const struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
+/* Only waiting is left: a mini-socket does it (tcp_time_wait). */
+static void us_tcp_become_timewait(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+				   uint32_t substate, uint64_t timeout_us)
+{
+	us_tcp_update_metrics(fast, tp);
+	us_tcp_time_wait(fast, tp, substate, timeout_us);
+	us_tcp_destroy(fast, tp);
+}
+
+/* The ACK of our FIN, the peer's with it or still to come; the segment counts as taken. */
+static void us_tcp_fin_is_acked(struct us_tcp_fast *fast, struct us_tcp_sock *tp, bool fin)
+{
+	if (tp->state == US_TCP_LAST_ACK) {
+		us_tcp_update_metrics(fast, tp);
+		us_tcp_destroy(fast, tp);
+	} else if (fin) {
+		tp->rcv_nxt++;
+		us_tcp_send_ack(fast, tp);
+		us_tcp_become_timewait(fast, tp, US_TCP_TIME_WAIT, US_TIMEWAIT_LEN_US);
+	} else {
+		us_tcp_become_timewait(fast, tp, US_TCP_FIN_WAIT2, fast->fin_timeout_us);
+	}
+}
+
+/* Whether C can do what the ACK of our FIN brings about. */
+static bool us_tcp_can_end(const struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	const struct us_tcp_sock *tp = seg->tp;
 
-	return !seg->len && !seg->fin && seg->seq == tp->rcv_nxt && seg->ack == tp->write_seq &&
-	       tp->snd_nxt == tp->write_seq && !(tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent)) &&
-	       us_tcp_ack_is_plain(seg) && us_tcp_has_metrics(fast, tp);
+	if (!us_tcp_has_metrics(fast, tp))
+		return false;
+	if (tp->state == US_TCP_LAST_ACK)
+		return !seg->fin;
+	if (seg->fin)
+		return us_tcp_can_transmit(fast, tp) &&
+		       us_igb_tx_room(tp->dst->queue->ring) >= US_ACK_DESCRIPTORS;
+	return fast->fin_timeout_us <= US_TIMEWAIT_LEN_US &&
+	       us_tcp_repeat_time_us(tp) <= US_TIMEWAIT_LEN_US;
 }
 
 /**
- * us_tcp_orphan_rcv - let an orphan without an object have the segment that ends it
+ * us_tcp_orphan_rcv - let an orphan without an object have an ACK of what it has sent
  * @fast: fast path
  * @seg:  segment
  *
@@ -79,16 +111,26 @@ static bool us_tcp_acks_fin(const struct us_tcp_fast *fast, const struct us_tcp_
 bool us_tcp_orphan_rcv(struct us_tcp_fast *fast, const struct us_tcp_seg *seg)
 {
 	struct us_tcp_sock *tp = seg->tp;
+	const bool acks_fin = seg->ack == tp->write_seq;
 
 	if (tp->slow != US_TCP_SLOW_PARKED || !tp->dead || tp->ecn_flags ||
 	    tp->punt_batch == (uint16_t)fast->batch)
 		return false;
-	if (tp->state != US_TCP_LAST_ACK || !us_tcp_acks_fin(fast, seg))
+	if (tp->state != US_TCP_LAST_ACK && tp->state != US_TCP_FIN_WAIT1)
+		return false;
+	if (seg->len || seg->seq != tp->rcv_nxt || seg->ack == tp->snd_una ||
+	    (tp->tstamp_ok && us_before(seg->tsval, tp->ts_recent)) || !us_tcp_ack_is_plain(seg))
+		return false;
+	if (acks_fin ? !us_tcp_can_end(fast, seg) : seg->fin)
 		return false;
 	us_tcp_count_segment(fast, seg);
-	if (!us_tcp_ack(fast, seg))
-		return true;	/* congestion control is to look first, and Python goes on */
-	us_tcp_update_metrics(fast, tp);
-	us_tcp_destroy(fast, tp);
+	us_tcp_replace_ts_recent(fast, seg);
+	if (us_tcp_ack(fast, seg)) {
+		if (acks_fin)
+			us_tcp_fin_is_acked(fast, tp, seg->fin);
+	} else if (seg->fin) {	/* congestion control is to look first, and Python goes on */
+		us_tcp_event(fast, tp, US_TCP_EV_FIN);
+		tp->punt_batch = (uint16_t)fast->batch;
+	}
 	return true;
 }

@@ -28,7 +28,10 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 	fast->wheel = us_timer_wheel_create(0);
 	fast->requests = us_reqsk_hash_create(key16);
 	fast->reqsk_timers = us_timer_wheel_create(0);
-	if (!fast->ehash || !fast->wheel || !fast->requests || !fast->reqsk_timers) {
+	fast->timewaits = us_tw_hash_create(key16);
+	fast->tw_timers = us_timer_wheel_create(0);
+	if (!fast->ehash || !fast->wheel || !fast->requests || !fast->reqsk_timers ||
+	    !fast->timewaits || !fast->tw_timers) {
 		us_tcp_fast_destroy(fast);
 		return NULL;
 	}
@@ -46,6 +49,8 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 		us_timer_wheel_destroy(fast->wheel);
 		us_reqsk_hash_destroy(fast->requests);
 		us_timer_wheel_destroy(fast->reqsk_timers);
+		us_tw_hash_destroy(fast->timewaits);
+		us_timer_wheel_destroy(fast->tw_timers);
 		free(fast->shares);
 	}
 	free(fast);

@@ -11,6 +11,8 @@
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
 #define US_TCP_ESTABLISHED 1
 #define US_TCP_FIN_WAIT1 4
+#define US_TCP_FIN_WAIT2 5
+#define US_TCP_TIME_WAIT 6
 #define US_TCP_CLOSE_WAIT 8
 #define US_TCP_LAST_ACK 9
 
@@ -36,6 +38,8 @@
 #define US_ICSK_TIME_REO_TIMEOUT 6
 
 #define US_RTO_MIN_US 200000
+#define US_TIMEWAIT_LEN_US 60000000
+#define US_ACK_DESCRIPTORS 4	/* of the ring, for an ACK */
 
 #define US_ACK_SCHED 1
 #define US_ACK_TIMER 2
@@ -144,6 +148,16 @@ bool us_tcp_rcv_listen(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
 bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 		      struct us_request_sock *req, const struct us_tcp_offer *offer);
 
+struct us_tw_hash *us_tw_hash_create(const uint8_t *key16);
+void us_tw_hash_destroy(struct us_tw_hash *hash);
+void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
+
+bool us_tcp_timewait_fin(struct us_tcp_fast *fast, struct us_timewait_sock *tw,
+			 const struct us_tcp_seg *seg);
+uint64_t us_tcp_repeat_time_us(const struct us_tcp_sock *tp);
+void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t substate,
+		      uint64_t timeout_us);
+
 struct us_tcp_event *us_tcp_event(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t what);
 
 bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
@@ -183,6 +197,18 @@ void us_tcp_sndbuf_expand(const struct us_tcp_fast *fast, struct us_tcp_sock *tp
 static inline bool us_tcp_can_send(const struct us_tcp_sock *tp)
 {
 	return tp->state == US_TCP_ESTABLISHED || tp->state == US_TCP_CLOSE_WAIT;
+}
+
+/* tcp_replace_ts_recent, of a segment in order that is not old */
+static inline void us_tcp_replace_ts_recent(const struct us_tcp_fast *fast,
+					    const struct us_tcp_seg *seg)
+{
+	struct us_tcp_sock *tp = seg->tp;
+
+	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
+		tp->ts_recent = seg->tsval;
+		tp->ts_recent_stamp_us = fast->now_us;
+	}
 }
 
 /* What every call on behalf of an application begins with. */

@@ -215,7 +215,8 @@ static bool us_tcp_conn_request(struct us_tcp_fast *fast, const struct us_tcp_pk
 	struct us_request_sock *req;
 	struct us_tcp_dst *dst;
 
-	if (hlen != pkt->len || fast->tw_count || !us_tcp_listen_has_room(fast, listen) ||
+	if (hlen != pkt->len || !us_tcp_listen_has_room(fast, listen) ||
+	    us_twsk_lookup(fast, pkt->daddr, pkt->dport, pkt->saddr, pkt->sport) ||
 	    !us_syn_parse(pkt->th, hlen, &options))
 		return false;
 	dst = us_tcp_dst_lookup(fast, pkt->daddr, pkt->saddr);
@@ -233,7 +234,7 @@ static bool us_tcp_conn_request(struct us_tcp_fast *fast, const struct us_tcp_pk
 }
 
 /* Count a packet that came up to TCP. */
-static void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt)
+void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt)
 {
 	fast->mib.InReceives++;
 	fast->mib.InOctets += pkt->frame_len - US_ETH_HLEN;

@@ -36,8 +36,9 @@ static bool us_tcp_is_third_ack(const struct us_tcp_pkt *pkt, const struct us_re
 		return false;
 	*tsval = us_get32(th + 24);
 	tsecr = us_get32(th + 28);
-	return !us_before(*tsval, req->ts_recent) && !us_before(tsecr, req->snt_tsval_first) &&
-	       !us_after(tsecr, req->snt_tsval_last);
+	if (tsecr && (us_before(tsecr, req->snt_tsval_first) || us_after(tsecr, req->snt_tsval_last)))
+		return false;
+	return !us_before(*tsval, req->ts_recent);
 }
 
 /* What is known about the peer is nothing that only Python can begin with. */

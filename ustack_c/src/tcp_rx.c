@@ -13,18 +13,19 @@
 #define US_IP_MF_OFFSET 0x3fff
 
 /* Sequence numbers and the timestamp of a segment whose options are the usual ones. */
-static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, struct us_tcp_seg *seg)
+static bool us_tcp_parse_header(const uint8_t *th, uint32_t len, bool tstamp_ok,
+				struct us_tcp_seg *seg)
 {
 	const uint32_t hlen = (uint32_t)(th[12] >> 4) * 4U;
 
 	if ((th[12] & 15) || (th[13] & ~(US_TCP_PSH | US_TCP_FIN)) != US_TCP_ACK || hlen > len)
 		return false;
 	if (hlen == US_TCP_HLEN + US_TCPOLEN_TSTAMP) {
-		if (!seg->tp->tstamp_ok || us_get32(th + 20) != US_TCPOPT_TSTAMP)
+		if (!tstamp_ok || us_get32(th + 20) != US_TCPOPT_TSTAMP)
 			return false;
 		seg->tsval = us_get32(th + 24);
 		seg->tsecr = us_get32(th + 28);
-	} else if (hlen != US_TCP_HLEN || seg->tp->tstamp_ok) {
+	} else if (hlen != US_TCP_HLEN || tstamp_ok) {
 		return false;
 	}
 	seg->seq = us_get32(th + 4);
@@ -81,7 +82,7 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 	if (!us_tcp_parse_ip(fast, mac, frame, pkt))
 		return false;
 	seg->tp = us_tcp_ehash_lookup(fast->ehash, pkt->daddr, pkt->saddr, pkt->dport, pkt->sport);
-	if (!seg->tp || !us_tcp_parse_header(pkt->th, pkt->len, seg))
+	if (!seg->tp || !us_tcp_parse_header(pkt->th, pkt->len, seg->tp->tstamp_ok, seg))
 		return false;
 	seg->gso_size = frame->gso_size;
 	seg->iph = pkt->iph;
@@ -100,6 +101,25 @@ static bool us_tcp_rcv_handshake(struct us_tcp_fast *fast, const struct us_igb_r
 	    hlen > pkt->len || !us_tcp_checksum_is_right(frame, pkt))
 		return false;
 	return us_tcp_rcv_listen(fast, pkt);
+}
+
+/* Whether a frame that is for no connection is the FIN that a mini-socket waits for, and was taken. */
+static bool us_tcp_rcv_timewait(struct us_tcp_fast *fast, const struct us_igb_rx_frame *frame,
+				const struct us_tcp_pkt *pkt, struct us_tcp_seg *seg)
+{
+	struct us_timewait_sock *tw;
+
+	tw = us_twsk_lookup(fast, pkt->daddr, pkt->dport, pkt->saddr, pkt->sport);
+	if (!tw)
+		return false;
+	if (fast->on && fast->tw_punt_batch != fast->batch &&
+	    us_tcp_parse_header(pkt->th, pkt->len, tw->tstamp_ok, seg) &&
+	    us_tcp_checksum_is_right(frame, pkt) && us_tcp_timewait_fin(fast, tw, seg)) {
+		us_tcp_count_in(fast, pkt);
+		return true;
+	}
+	fast->tw_punt_batch = fast->batch;
+	return false;
 }
 
 static bool us_tcp_has_room(const struct us_tcp_sock *tp, uint32_t len)
@@ -237,10 +257,7 @@ static void us_tcp_consume(struct us_tcp_fast *fast, const struct us_tcp_seg *se
 		is_done = us_tcp_ack(fast, seg);
 	else if (seg->fin)
 		us_tcp_ack_again(fast, seg);
-	if (tp->tstamp_ok && !us_after(seg->seq, tp->last_ack_sent)) {
-		tp->ts_recent = seg->tsval;
-		tp->ts_recent_stamp_us = fast->now_us;
-	}
+	us_tcp_replace_ts_recent(fast, seg);
 	if (seg->len) {
 		us_tcp_data_queue(fast, tp, seg);
 		us_tcp_wake_reader(fast, tp, US_TCP_EV_READABLE);
@@ -269,8 +286,12 @@ static int us_tcp_take(struct us_tcp_fast *fast, const uint8_t *mac,
 
 	if (!us_tcp_memory_abounds(fast))
 		return -1;
-	if (!us_tcp_parse(fast, mac, frames, &pkt, seg))
-		return pkt.th && !seg->tp && us_tcp_rcv_handshake(fast, frames, &pkt) ? 1 : -1;
+	if (!us_tcp_parse(fast, mac, frames, &pkt, seg)) {
+		if (!pkt.th || seg->tp)
+			return -1;
+		return us_tcp_rcv_timewait(fast, frames, &pkt, seg) ||
+		       us_tcp_rcv_handshake(fast, frames, &pkt) ? 1 : -1;
+	}
 	if (us_tcp_is_predicted(fast, seg)) {
 		n = us_tcp_gro(fast, mac, frames, count, seg);
 		if (n > 0)

@@ -85,18 +85,27 @@ void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	us_del_timer(fast->wheel, &tp->timer);
 }
 
+/* When a wheel's first timer is due, as far as that is known. */
+static uint64_t us_timer_due_us(struct us_timer_wheel *wheel)
+{
+	const struct us_timer *timer = us_timer_first(wheel);
+
+	return timer ? timer->expires_us : us_timer_next_us(wheel);
+}
+
 /**
- * us_tcp_next_timer_us - when the timer of a connection or of a SYN-ACK is due
+ * us_tcp_next_timer_us - when the timer of a connection, a SYN-ACK or a mini-socket is due
  * @fast: fast path
  *
  * Return: stack time, perhaps too early if very many are armed; US_TIMER_NEVER: none is armed.
  */
 uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
 {
-	const struct us_timer *reqsk = us_timer_first(fast->reqsk_timers);
-	uint64_t due_us, reqsk_us;
+	uint64_t due_us = us_timer_due_us(fast->reqsk_timers);
+	uint64_t first_us = us_timer_due_us(fast->tw_timers);
 
-	reqsk_us = reqsk ? reqsk->expires_us : us_timer_next_us(fast->reqsk_timers);
+	if (due_us < first_us)
+		first_us = due_us;
 	for (int i = 0; i < US_TIMERS_SETTLED; i++) {
 		struct us_timer *timer = us_timer_first(fast->wheel);
 
@@ -111,7 +120,7 @@ uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
 			us_del_timer(fast->wheel, timer);
 	}
 	due_us = us_timer_next_us(fast->wheel);
-	return due_us < reqsk_us ? due_us : reqsk_us;
+	return due_us < first_us ? due_us : first_us;
 }
 
 /* tcp_send_delayed_ack: owe an ACK for a while; false: it has been owed for long enough. */

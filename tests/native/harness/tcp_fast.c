@@ -209,7 +209,7 @@ static void check_and_read(struct model *model, struct us_tcp_sock *tp)
 	const uint32_t seq = tp->copied_seq;
 	uint32_t got;
 
-	CHECK(tp->copied_seq + queued == tp->rcv_nxt);
+	CHECK(tp->copied_seq + queued + tp->done == tp->rcv_nxt);
 	CHECK(queued <= tp->sk_rcvbuf);
 	CHECK(tp->write_queue.len == tp->write_seq - tp->snd_una);
 	CHECK(tp->snd_nxt - tp->snd_una <= tp->write_queue.len);

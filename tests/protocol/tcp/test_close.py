@@ -6,9 +6,11 @@ import pytest
 
 from kit.host import TEST_CONFIG, host
 from ustack.config import TcpConfig
+from ustack.sock.wait import WaitEntry
 from ustack.tcp.diag import tcp_diag
 
 SECOND = 1_000_000
+EPOLLHUP = 0x10
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 
@@ -48,6 +50,18 @@ def test_the_peer_closes_first(server):
     assert states(server) == ["LAST-ACK"]
     peer.send(". 2:2(0) ack 2")
     assert states(server) == []
+
+
+@pytest.mark.linux("tcp_done: sk_state_change")
+def test_who_waits_is_woken_when_last_ack_ends(server):
+    sk, peer = server.established()
+    peer.send("F. 1:1(0) ack 1")
+    sk.shutdown(SHUT_WR)
+    assert states(server) == ["LAST-ACK"]
+    events: list[int] = []
+    sk.wq.add(WaitEntry(lambda mask: events.append(mask) is None))
+    peer.send(". 2:2(0) ack 2")
+    assert events and sk.poll() & EPOLLHUP
 
 
 @pytest.mark.rfc("9293", "3.6")

@@ -60,10 +60,12 @@ def test_one_ack_stands_for_those_that_were_held_back(server):
     peer.expect_nothing(for_us=100 * MS)
 
 
-def test_on_a_short_path_they_wait_a_twentieth_of_its_rtt(server):
+@pytest.mark.linux("__tcp_ack_snd_check: the lesser of rcv_rtt_est and srtt")
+@pytest.mark.parametrize(("rcv_ms", "srtt_ms"), [(4, 4), (4, 60), (60, 4), (4, 0)])
+def test_on_a_short_path_they_wait_a_twentieth_of_its_rtt(server, rcv_ms, srtt_ms):
     peer, at = quiet(server)
     tp = next(iter(server.stack.tcp.ehash.values())).tp
-    tp.rcv_rtt_us = tp.srtt_us = 4000 << 3
+    tp.rcv_rtt_us, tp.srtt_us = rcv_ms * MS << 3, srtt_ms * MS << 3
     for place in range(1, 5):
         beyond(peer, at, place)
     peer.drain()

@@ -279,3 +279,25 @@ def test_it_hears_of_a_timeout(server, fixed):
     assert (CA_EVENT_LOSS,) in fixed.of("event")
     assert (TCP_CA_LOSS,) in fixed.of("set_state")
     assert sk._sk.tp.prior_cwnd == 4
+
+
+class Ruler(Fixed):
+    """Sets the window itself, as BBR does."""
+
+    name = "ruler"
+
+    def cong_control(self, sk: Any, ack: int, sample: Any) -> None:
+        self.calls.append(("cong_control", sample.acked_sacked))
+
+
+@pytest.mark.linux("tcp_slow_start_after_idle_check, tcp_cwnd_validate: !ca_ops->cong_control")
+def test_the_window_of_one_that_rules_alone_does_not_sink_by_itself(server):
+    server.stack.register_congestion_control(Ruler())
+    sk, peer = started(server, "ruler")
+    tp = sk._sk.tp
+    tp.snd_cwnd = 80
+    for i in range(3):
+        server.advance_us(tp.rto_us + 1000)
+        sk.send(pattern(10 * i, 10))
+        peer.send(f". 1:1(0) ack {11 + 10 * i}")
+    assert tp.snd_cwnd == 80

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from kit.host import host
+from kit.host import Host, host
 from kit.segment import pattern
 from ustack.config import TcpConfig
+from ustack.core.sysctl import sysctl_write
+from ustack.tcp.cong.ops import (
+    CA_EVENT_ECN_IS_CE,
+    CA_EVENT_ECN_NO_CE,
+    TCP_CONG_NEEDS_ECN,
+    TCP_CONG_NON_RESTRICTED,
+    CongestionOps,
+)
 
 ECT0, CE = 2, 3
 CWR, ECE = 0x80, 0x40
@@ -252,3 +262,76 @@ def test_a_cookie_with_timestamps_remembers_the_agreement():
     peer.send(". 1:1(0) ack 1 <nop,nop,TS val 6 ecr *>")
     lsk.accept().send(b"abc")
     assert peer.expect("P. 1:4(3) ack 1").tos == ECT0
+
+
+# A congestion control that needs it.
+
+
+class Marked(CongestionOps):
+    """Wants ECN whatever the sysctl says, as DCTCP does, and notes what it hears of marks."""
+
+    name = "marked"
+    flags = TCP_CONG_NON_RESTRICTED | TCP_CONG_NEEDS_ECN
+
+    def __init__(self) -> None:
+        self.events: list[int] = []
+
+    def cwnd_event(self, sk: Any, event: int) -> None:
+        self.events.append(event)
+
+
+class Unmarked(Marked):
+    """Does not need it."""
+
+    name = "unmarked"
+    flags = TCP_CONG_NON_RESTRICTED
+
+
+def with_ops(ops: Marked, ecn: int = 0) -> Host:
+    h = ecn_host(ecn)
+    h.stack.register_congestion_control(ops)
+    config = sysctl_write(h.stack.config, "net.ipv4.tcp_congestion_control", ops.name)
+    h.stack.set_config(config)
+    return h
+
+
+@pytest.mark.linux("tcp_ecn_send_syn: tcp_ca_needs_ecn, INET_ECN_xmit")
+def test_who_needs_it_asks_though_the_sysctl_says_never():
+    h = with_ops(Marked())
+    peer = h.peer(port=80, to=None)
+    h.connect()
+    assert peer.expect("SEC 0:0(0)").tos & 3 == ECT0
+
+
+@pytest.mark.linux("tcp_ecn_create_request: tcp_ca_needs_ecn")
+@pytest.mark.parametrize("tos", [0, ECT0])
+def test_a_listener_that_needs_it_agrees_even_to_a_marked_syn(tos):
+    _, peer = agreed(with_ops(Marked()), tos=tos)
+    peer.expect("S.E 0:0(0) ack 1")
+
+
+@pytest.mark.linux("tcp_ecn_send: INET_ECN_dontxmit unless tcp_ca_needs_ecn")
+def test_who_needs_it_marks_acks_and_repetitions_too():
+    h = with_ops(Marked())
+    sk, peer = established(h)
+    peer.send("P. 1:11(10) ack 1", tos=ECT0)
+    assert peer.expect_next(within_us=500_000).tos & 3 == ECT0
+    sk.send(pattern(0, 10))
+    assert peer.expect_next().tos & 3 == ECT0
+    assert peer.expect_next(within_us=5_000_000).tos & 3 == ECT0
+
+
+@pytest.mark.linux("__tcp_ecn_check_ce: CA_EVENT_ECN_IS_CE, CA_EVENT_ECN_NO_CE")
+def test_who_needs_it_hears_of_every_segment_whether_it_is_marked():
+    ops = Marked()
+    _, peer = established(with_ops(ops))
+    for i, mark in enumerate((ECT0, CE, CE, 0)):
+        peer.send(f"P. {1 + 10 * i}:{11 + 10 * i}(10) ack 1", tos=mark)
+    assert ops.events == [CA_EVENT_ECN_NO_CE, CA_EVENT_ECN_IS_CE, CA_EVENT_ECN_IS_CE]
+
+
+def test_who_does_not_need_it_hears_nothing_of_marks():
+    ops = Unmarked()
+    _, peer = established(with_ops(ops, 1))
+    peer.send("P. 1:11(10) ack 1", tos=CE)
+    assert ops.events == []

@@ -40,7 +40,7 @@ def test_a_second_advance_proves_it_spurious(f):
     assert f.mib.TCPSpuriousRTOs == f.mib.TCPLossUndo == 1
     assert f.tp.snd_cwnd >= 10
     assert f.tp.ca_state == TCP_CA_OPEN
-    assert f.tp.lost_out == 0
+    assert f.tp.lost_out == f.tp.retransmits == 0
 
 
 @pytest.mark.rfc("5682", "2.1")
@@ -115,3 +115,30 @@ def test_a_timeout_in_the_middle_of_recovery_is_not_doubted():
     assert f.mib.TCPTimeouts == 1
     assert f.tp.ca_state == TCP_CA_LOSS
     assert not f.recovery.frto
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_duplicates_of_what_was_out_at_the_timeout_count_for_nothing():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.dup(3)
+    assert f.tp.sacked_out == 0
+    assert f.segs() == []
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_text_of_the_peer_leaves_the_count_of_duplicates():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.ack(1)
+    f.dup(2, segments=1)
+    f.peer.send("P. 1:11(10) ack 1001")
+    assert f.tp.sacked_out == 2
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_a_partial_ack_forgets_the_duplicates_of_new_data():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.ack(1)
+    f.dup(2, segments=1)
+    assert f.tp.sacked_out == 2
+    f.ack(2)
+    assert f.tp.sacked_out == 0

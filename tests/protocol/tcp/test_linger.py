@@ -12,6 +12,7 @@ import pytest
 from kit.host import TEST_CONFIG, Host, host
 from ustack.config import TcpConfig
 from ustack.tcp.diag import tcp_diag
+from ustack.tcp.release import tcp_close
 
 SECOND = 1_000_000
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
@@ -42,6 +43,14 @@ def test_unread_text_makes_close_a_reset(server):
     peer.expect("R. 1:1(0) ack 6")
     assert server.mib.TCPAbortOnClose == 1
     assert states(server) == []
+
+
+@pytest.mark.rfc("2525", "2.17")
+def test_so_does_text_that_the_daemons_client_has_not_read(server):
+    sk, peer = server.established()
+    tcp_close(sk._sk, unread=True)
+    server.settle()
+    peer.expect("R. 1:1(0) ack 1")
 
 
 def test_half_of_it_read_is_not_enough(server):

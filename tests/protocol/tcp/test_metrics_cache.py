@@ -67,6 +67,8 @@ def test_a_connection_that_ends_leaves_its_figures(server):
         0,
     )
     assert block.c.rttvar == block.c.rtt >> 1
+    following, _ = connection(server)
+    assert tcp_reordering(following._sk) == 3
 
 
 @pytest.mark.linux("tcp_time_wait")

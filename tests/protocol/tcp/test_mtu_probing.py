@@ -365,6 +365,18 @@ def test_a_probe_that_is_repeated_by_a_timeout_tells_nothing():
     assert (path.mib.TCPMTUPSuccess, path.mib.TCPMTUPFail) == (0, 0)
 
 
+@pytest.mark.linux("tcp_enter_loss")
+@pytest.mark.parametrize("probed", [False, True])
+def test_a_timeout_with_a_probe_in_flight_is_not_doubted(probed):
+    """F-RTO would take the probe's loss for congestion that was not there."""
+    path = Path(replace(ALWAYS, tcp_early_retrans=0))
+    path.window_of_eleven()
+    path.write(30_000 if probed else 3 * BASE)
+    path.host.advance_us(300_000)
+    assert path.mib.TCPTimeouts == 1
+    assert path.sk._sk.recovery.frto is not probed
+
+
 def test_with_sack_a_lost_probe_is_found_as_well():
     path = Path(options="mss 1460,nop,nop,sackOK")
     path.window_of_eleven()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kit.host import host
 from kit.icmp import frag_needed
 from kit.segment import Segment, pattern
+from ustack.config import TcpConfig
 
 
 @pytest.mark.rfc("1191", "6")
@@ -77,3 +79,28 @@ def test_senseless_mtus_do_no_harm(server, mtu):
     sent = b"".join(s.payload for s in segments)
     assert len(sent) >= 5_000 and sent == pattern(6_000, len(sent))
     assert min(len(s.payload) for s in segments[:-1]) >= 488
+
+
+@pytest.mark.linux("tcp_simple_retransmit")
+def test_only_what_is_too_large_for_the_path_is_repeated(server):
+    sk, peer = server.established("mss 1460,nop,wscale 7")
+    sk.setsockopt(6, 1, 1)
+    for at, size in ((0, 1460), (1460, 100), (1560, 1460)):
+        sk.send(pattern(at, size))
+    sent = peer.drain()
+    assert [len(s.payload) for s in sent] == [1460, 100, 1460]
+    sk._sk.tp.snd_ssthresh = 4
+    frag_needed(server, sent[0], 1000)
+    peer.send(". 1:1(0) ack 1461")
+    assert sum(len(s.payload) for s in peer.drain()) == 2 * 1460
+    assert sk._sk.tp.snd_ssthresh == 7  # three quarters of cwnd: this is no congestion
+
+
+@pytest.mark.linux("tcp_init_buffer_space: tcp_app_win")
+@pytest.mark.parametrize(("app_win", "part"), [(31, 0), (2, 1 / 4), (1, 1 / 2)])
+def test_a_part_of_the_buffer_may_be_kept_for_the_application(app_win, part):
+    one = host(tcp=TcpConfig(tcp_app_win=app_win))
+    sk, _ = one.established("mss 1460,nop,wscale 7")
+    tp = sk._sk.tp
+    most = tp.sk_rcvbuf * tp.scaling_ratio >> 8
+    assert tp.window_clamp == most - max(int(most * part), tp.advmss)

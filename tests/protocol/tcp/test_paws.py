@@ -8,7 +8,8 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
-from ustack.config import LINUX_310, TcpConfig, UstackConfig
+from ustack.config import LINUX_6, LINUX_310, TcpConfig, UstackConfig
+from ustack.core.sysctl import with_profile
 
 SECOND = 1_000_000
 DAY = 24 * 3600 * SECOND
@@ -150,6 +151,34 @@ def test_a_peer_that_began_with_timestamp_zero_is_never_old(server):
     sk, peer = start(server, 0)
     say(peer, "P. 1:11(10) ack 1", 0x90000000)
     assert len(sk.recv(20)) == 10
+
+
+@pytest.mark.linux("tcp_check_req: paws_reject")
+def test_a_third_ack_with_an_old_timestamp_opens_nothing(server):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460,sackOK,TS val 10000 ecr 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    peer.send(". 1:1(0) ack 1 <nop,nop,TS val 9000 ecr *>")
+    peer.expect(". 1:1(0) ack 1")
+    assert server.mib.PAWSEstab == 1
+    with pytest.raises(BlockingIOError):
+        lsk.accept()
+    peer.send("R 1:1(0) <nop,nop,TS val 9000 ecr *>")  # a reset is not looked at so closely
+    assert server.mib.EmbryonicRsts == 1
+
+
+@pytest.mark.linux("tcp_check_req: tsecr_reject (6.14)")
+@pytest.mark.parametrize(("profile", "opened"), [(LINUX_6, False), (LINUX_310, True)])
+def test_a_third_ack_that_echoes_what_was_never_sent_opens_nothing(profile, opened):
+    server = host(with_profile(TEST_CONFIG, profile))
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460,sackOK,TS val 10000 ecr 0>")
+    peer.expect("S. 0:0(0) ack 1")
+    wrong = peer.last_ts_val - 5 & 0xFFFFFFFF
+    peer.send(f". 1:1(0) ack 1 <nop,nop,TS val 10001 ecr {wrong}>")
+    assert bool(lsk._sk.listen.accept_queue) is opened
 
 
 @pytest.mark.rfc("7323", "3.2")

@@ -160,6 +160,18 @@ def test_with_free_ports_a_connect_looks_at_about_one():
     assert probes(h) <= 260
 
 
+@pytest.mark.linux("__inet_hash_connect: remaining > 1")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_port_of_a_small_range_is_looked_at_once(count):
+    """Of an odd number of ports the last belongs to bind() alone."""
+    h = client(ip_local_port_range=(40000, 39999 + count))
+    usable = max(count & ~1, 1)
+    assert sorted(connect(h) for _ in range(usable)) == [40000, 40001][:usable]
+    before = probes(h)
+    assert exhausted(h)
+    assert probes(h) - before == usable
+
+
 @pytest.mark.linux("E-PORT: 4.4 us, then 1240 us once the even half is used")
 def test_probes_rise_when_ports_get_scarce():
     """Once the even half is used up, every connection looks through it in vain first."""

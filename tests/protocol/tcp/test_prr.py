@@ -62,6 +62,48 @@ def test_below_ssthresh_it_grows_back_no_faster_than_slow_start(f):
 
 
 @pytest.mark.rfc("6937", "3")
+def test_below_ssthresh_an_ack_that_advances_lets_one_more_go_than_arrived(f):
+    f.ack(0, (1, 2), (8, 10))
+    assert f.segs() == [0, 2, 3]
+    f.wait(100_000)
+    f.ack(2, (8, 10))
+    assert f.segs() == [4, 5]
+
+
+@pytest.mark.linux("tcp_cwnd_reduction: FLAG_SND_UNA_ADVANCED && !newly_lost")
+def test_below_ssthresh_an_ack_that_shows_more_losses_lets_go_what_arrived(f):
+    f.ack(0, (1, 2), (5, 7))
+    assert f.segs() == [0, 2]
+    f.ack(2, (5, 7), (9, 10))
+    assert f.segs() == [3, 4, 7]
+
+
+@pytest.mark.rfc("6937", "3")
+def test_below_ssthresh_what_was_not_sent_before_is_made_up_for(f):
+    f.ack(0, (1, 4))
+    assert f.segs() == [0, 10]  # three have arrived, above ssthresh two may go for them
+    f.ack(0, (1, 4), (9, 10))
+    assert f.segs() == [4, 5]
+
+
+def test_a_reduction_begins_to_count_anew(f):
+    f.tp.snd_cwnd_cnt = 7
+    f.ack(0, (1, 4))
+    assert f.tp.snd_cwnd_cnt == 0
+
+
+@pytest.mark.rfc("6937", "3")
+def test_below_ssthresh_a_d_sack_lets_one_go_and_the_timer_alone(f):
+    f.ack(0, (1, 2), (8, 10))
+    assert f.segs() == [0, 2, 3]
+    due_us = f.tp.icsk_timeout_us
+    f.wait(50_000)
+    f.ack(0, (1, 2), (1, 2), (8, 10))
+    assert f.segs() == [4]
+    assert f.tp.icsk_timeout_us == due_us
+
+
+@pytest.mark.rfc("6937", "3")
 def test_in_the_end_the_window_is_ssthresh(f):
     f.ack(0, (1, 4))
     f.wait(100_000)

@@ -31,11 +31,49 @@ def test_one_segment_that_overtakes_is_waited_for_a_quarter_of_the_rtt(f):
     f.ack(0, (1, 2))
     assert f.tp.ca_state == TCP_CA_DISORDER
     assert f.sk._sk.tp.icsk_pending == ICSK_TIME_REO_TIMEOUT
-    f.wait(QUARTER_US)
+    f.wait(QUARTER_US + 1_000)
     assert f.segs() == []
-    f.wait(2_000)
+    f.wait(1_000)  # TCP_TIMEOUT_MIN is on top
     assert f.segs() == [0]
     assert f.mib.TCPSackRecovery == 1
+
+
+@pytest.mark.linux("tcp_rack_mark_lost: !tp->rack.advanced")
+def test_an_ack_that_delivers_nothing_is_no_occasion_to_look(f):
+    f.ack(0, (1, 2))
+    f.wait(QUARTER_US + 1_000)
+    f.ack(0, (1, 2))
+    assert f.segs() == []
+    f.wait(1_000)
+    assert f.segs() == [0]
+
+
+@pytest.mark.linux("tcp_rack_reo_timeout")
+def test_a_loss_found_by_the_timer_in_recovery_is_part_of_it(f):
+    reordered(f)
+    f.write(10)
+    f.wait(100_000)
+    f.ack(10, (11, 14))
+    f.wait(QUARTER_US + 2_000)
+    assert f.mib.TCPSackRecovery == 1
+    ssthresh = f.tp.snd_ssthresh
+    f.ack(10, (11, 14), (15, 16))
+    f.wait(QUARTER_US + 2_000)
+    assert 14 in f.segs()
+    assert (f.mib.TCPSackRecovery, f.tp.snd_ssthresh) == (1, ssthresh)
+
+
+@pytest.mark.linux("tcp_fastretrans_alert: FLAG_LOST_RETRANS in TCP_CA_Loss")
+def test_a_repetition_lost_after_a_timeout_makes_it_a_recovery():
+    f = Flight(host(tcp=TcpConfig(tcp_early_retrans=0, tcp_frto=0)))
+    f.wait(250_000)
+    f.ack(1)
+    assert f.segs() == [0, 1, 2]
+    f.wait(100_000)
+    f.ack(1, (2, 3))
+    assert f.tp.ca_state == TCP_CA_RECOVERY
+    assert 1 in f.segs()
+    assert f.mib.TCPLostRetransmit == 1
 
 
 @pytest.mark.rfc("8985", "6.2")

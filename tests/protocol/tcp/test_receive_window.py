@@ -123,6 +123,18 @@ def test_tiny_segments_do_not_open_the_window_far():
     assert sk._sk.tp.rcv_ssthresh == before
 
 
+@pytest.mark.linux("__tcp_grow_window: truesize >>= 1, window >>= 1")
+@pytest.mark.parametrize(("size", "grows"), [(1, False), (500, True)])
+def test_how_small_may_be_depends_on_how_far_the_offer_is_from_the_largest(size, grows):
+    server = host(TEST_CONFIG, tcp=TcpConfig(tcp_rmem=(4096, 1 << 20, 6 << 20)))
+    sk, peer = server.established(SCALED)
+    before = sk._sk.tp.rcv_ssthresh
+    for i in range(4):
+        peer.send(f". {1 + i * size}:{1 + (i + 1) * size}({size}) ack 1")
+        sk.recv(1000)
+    assert (sk._sk.tp.rcv_ssthresh > before) is grows
+
+
 @pytest.mark.linux("tcp_rcv_space_adjust: dynamic right-sizing")
 def test_the_buffer_grows_to_what_is_read_in_a_round_trip(server):
     sk, peer = server.established(SCALED)

@@ -10,7 +10,7 @@ from kit.host import Host
 from kit.queues import SYN, kernel, syn_recv
 from ustack.config import LINUX_6, LINUX_310
 from ustack.tcp.connect_options import SO_REUSEPORT
-from ustack.tcp.options import SOL_SOCKET
+from ustack.tcp.options import SO_REUSEADDR, SOL_SOCKET
 
 BOTH = pytest.mark.parametrize("profile", [LINUX_6, LINUX_310])
 
@@ -210,3 +210,18 @@ def test_the_option_reads_back():
     assert sk.getsockopt(SOL_SOCKET, SO_REUSEPORT) == 0
     sk.setsockopt(SOL_SOCKET, SO_REUSEPORT, 7)
     assert sk.getsockopt(SOL_SOCKET, SO_REUSEPORT) == 1
+
+
+@pytest.mark.linux("inet_csk_listen_start asks inet_csk_get_port again")
+def test_who_may_only_bind_beside_it_may_not_listen_beside_it():
+    server = kernel()
+    socks = []
+    for reuseport in (False, True):
+        sk = server.socket()
+        sk.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sk.setsockopt(SOL_SOCKET, SO_REUSEPORT, int(reuseport))
+        sk.bind(0, 80)
+        socks.append(sk)
+    socks[0].listen(5)
+    with pytest.raises(OSError, match="Address already in use"):
+        socks[1].listen(5)

@@ -146,6 +146,19 @@ def test_send_takes_only_what_the_buffer_holds(server):
     assert taken >= 16_384
 
 
+@pytest.mark.linux("tcp_cwnd_restart")
+@pytest.mark.parametrize(("rtos", "cwnd"), [(1.5, 40), (2.5, 20), (3.5, 10), (9, 10)])
+def test_each_rto_of_silence_halves_the_window_down_to_the_first_one(server, rtos, cwnd):
+    sk, _ = start(server)
+    tp = sk._sk.tp
+    tp.snd_cwnd, tp.snd_ssthresh = 80, 5
+    tp.lsndtime_us = server.world.now_us
+    server.advance_us(int(rtos * tp.rto_us))
+    sk.send(b"x")
+    assert tp.snd_cwnd == cwnd
+    assert tp.snd_ssthresh == 60  # three quarters of what it was
+
+
 def test_idle_restarts_slow_start(server):
     """RFC 2861 / net.ipv4.tcp_slow_start_after_idle."""
     sk, peer = start(server)

@@ -55,6 +55,7 @@ def test_a_single_segment_gives_the_delayed_ack_its_time(server):
     f.wait(20_000)
     assert f.segs() == [0]
     assert f.mib.TCPLossProbes == 1
+    assert [rec.pcount for rec in f.sk._sk.rtx] == [1]
 
 
 @pytest.mark.rfc("8985", "7.2")
@@ -184,3 +185,13 @@ def test_when_all_is_acknowledged_no_timer_is_left(f):
     assert not f.sk._sk.tp.icsk_timeout_us
     f.wait(1_000_000)
     assert f.segs() == []
+
+
+@pytest.mark.linux("tcp_snd_wnd_test")
+def test_a_window_with_room_for_less_than_a_segment_makes_the_last_one_the_probe(server):
+    f = Flight(server, 5, win=43)  # 5504 bytes
+    f.write(1)
+    assert f.segs() == []
+    f.wait(102_000)
+    assert f.segs() == [4]
+    assert f.mib.TCPLossProbes == 1

@@ -196,6 +196,21 @@ def test_the_first_segment_out_is_never_marked_twice(f):
     assert f.mib.TCPLostRetransmit >= 1
 
 
+@pytest.mark.linux("tcp_enter_loss: the degree of reordering is over-estimated")
+@pytest.mark.parametrize(("sacked", "reordering"), [(2, 10), (3, 3), (5, 3)])
+def test_duplicates_that_a_timeout_follows_show_less_reordering(sacked, reordering):
+    f = Flight(host(tcp=TcpConfig(tcp_early_retrans=0, tcp_recovery=0)))
+    f.ack(0, (7, 8))
+    f.ack(10)
+    f.write(10)
+    f.wait(100_000)
+    assert f.recovery.reordering == 10
+    f.ack(10, (11, 11 + sacked))
+    f.wait(2 * SECOND)
+    assert f.mib.TCPTimeouts and not f.mib.TCPSackRecovery
+    assert f.recovery.reordering == reordering
+
+
 @pytest.mark.linux("TCP_USER_TIMEOUT")
 def test_the_user_timeout_ends_a_connection_when_it_is_over_not_at_the_next_repetition():
     f = Flight(host(tcp=NO_PROBES))
@@ -203,3 +218,14 @@ def test_the_user_timeout_ends_a_connection_when_it_is_over_not_at_the_next_repe
     f.wait(SECOND * 13 // 10)
     assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
     assert f.host.mib.TCPTimeouts == 3
+
+
+@pytest.mark.linux("tcp_rtx_probe0_timed_out")
+def test_the_user_timeout_of_a_closed_window_counts_from_the_first_transmission():
+    f = Flight(host(tcp=NO_PROBES))
+    f.sk.setsockopt(6, 18, 150)
+    f.peer.send(". 1:1(0) ack 1 win 0")
+    f.wait(SECOND // 2)
+    assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
+    assert f.host.mib.TCPTimeouts == 1
+    assert f.segs() == []

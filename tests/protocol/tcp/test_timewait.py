@@ -136,6 +136,19 @@ def test_a_reset_that_is_not_exactly_in_place_is_ignored(server):
     assert states(server) == ["TIME-WAIT"]
 
 
+@pytest.mark.linux("tcp_paws_reject: TCP_PAWS_MSL")
+@pytest.mark.parametrize(("refreshed", "left"), [(True, ["TIME-WAIT"]), (False, [])])
+def test_an_old_timestamp_keeps_a_reset_out_for_a_minute_after_the_last_new_one(refreshed, left):
+    h = with_tcp()
+    peer = time_wait(h, ts=True)
+    h.advance_us(50 * SECOND)
+    stamp = " <nop,nop,TS val 1005 ecr *>" if refreshed else ""
+    peer.send(". 2:2(0) ack 2" + stamp)
+    h.advance_us(50 * SECOND)
+    peer.send("R 2:2(0) <nop,nop,TS val 1000 ecr *>")
+    assert states(h) == left
+
+
 # A new connection of the same two ends.
 
 
@@ -267,6 +280,15 @@ def test_a_bare_ack_does_not_make_it_live_longer(server):
     peer.expect_nothing()
     server.advance_us(2 * SECOND)
     assert states(server) == []
+
+
+@pytest.mark.linux("tcp_timewait_state_process: if (!th->ack ...) return TCP_TW_SUCCESS")
+@pytest.mark.parametrize("line", ["F 1:1(0)", "P 1:11(10)"])
+def test_what_has_no_ack_changes_nothing(server, line):
+    peer = fin_wait_2(server)
+    peer.send(line)
+    peer.expect_nothing()
+    assert states(server) == ["FIN-WAIT-2"]
 
 
 @pytest.mark.linux("net.ipv4.tcp_fin_timeout")

@@ -10,7 +10,7 @@ from kit.flight import Flight
 from kit.host import TEST_CONFIG, host
 from kit.segment import pattern
 from ustack.config import LINUX_6, LINUX_310, NicConfig, TcpConfig, UstackConfig
-from ustack.tcp.tso import tcp_tso_segs
+from ustack.tcp.tso import tcp_size_goal, tcp_tso_segs
 
 FAR_US = 100_000
 NEAR_US = 400
@@ -81,6 +81,13 @@ def test_otherwise_it_holds_a_millisecond_of_the_pacing_rate(rate, segs):
     assert tcp_tso_segs(sk, 1000) == segs
 
 
+@pytest.mark.linux("tcp_xmit_size_goal")
+@pytest.mark.parametrize("mss", [1000, 1448, 9000])
+def test_a_write_fills_whole_segments(mss):
+    goal = tcp_size_goal(flight(0).sk._sk, mss)
+    assert goal % mss == 0 and 65_536 - 321 - mss < goal <= 65_536 - 321
+
+
 def test_a_device_that_takes_none_gets_single_segments():
     f = Flight(host(), 0)
     f.host.adapter.set_offload(gso=False)
@@ -122,6 +129,15 @@ def test_with_tcp_tso_win_divisor_0_more_than_three_segments_go():
     f.ack(1)
     f.ack(2)
     assert sizes(f) == [4000]
+
+
+@pytest.mark.linux("tcp_max_tso_deferred_mss")
+def test_with_tcp_tso_win_divisor_0_three_segments_wait():
+    f = several(tcp_tso_win_divisor=0)
+    f.ack(1)
+    f.tp.snd_cwnd -= 1
+    f.ack(2)
+    assert sizes(f) == []
 
 
 def test_nothing_waits_when_the_last_was_sent_a_millisecond_ago():

@@ -103,6 +103,20 @@ def test_a_d_sack_after_the_recovery_still_undoes(plain):
     assert plain.tp.snd_cwnd >= 10
 
 
+@pytest.mark.linux("tcp_init_undo: undo_retrans = -1")
+def test_a_recovery_that_has_repeated_nothing_yet_is_not_undone(server):
+    f = Flight(server)
+    f.sk.setsockopt(1, 47, 1000)  # SO_MAX_PACING_RATE: the next segment may go in a second
+    f.ack(1)
+    f.write(1)
+    assert f.segs() == [10]
+    f.ack(1, (2, 5))
+    f.ack(1, (2, 6))
+    assert f.segs() == []
+    assert f.tp.ca_state == TCP_CA_RECOVERY
+    assert f.mib.TCPDSACKUndo == 0
+
+
 def test_an_undo_happens_once(plain):
     plain.ack(4, (0, 1))
     plain.ack(4, (0, 1))

@@ -167,6 +167,18 @@ def test_an_urgent_byte_beyond_a_hole_is_there_at_once(server):
     assert sk.recv(100) == b"0123456789vwxy"
 
 
+@pytest.mark.linux("tcp_recvmsg_locked: tp->urg_data && after(tp->copied_seq, tp->urg_seq)")
+def test_a_byte_that_the_reader_has_passed_is_urgent_no_more(server):
+    sk, peer = server.established()
+    peer.send("PU. 1:9(8) ack 1 urg 4", data=b"abcdefgh")
+    assert sk.recv(3) == b"abc"
+    assert sk.poll() & EPOLLPRI
+    assert sk.recv(1) == b"e"
+    assert not sk.poll() & EPOLLPRI
+    with pytest.raises(OSError, match="Invalid"):
+        sk.recv(1, MSG_OOB)
+
+
 def test_peeking_stops_at_the_mark_too(server):
     sk, peer = server.established()
     peer.send("PU. 1:9(8) ack 1 urg 4", data=b"abcdefgh")

@@ -174,6 +174,23 @@ def test_the_end_of_the_stream_leaves_the_other_direction_open(daemon, pair):
     assert client.recv(100) == b""
 
 
+def test_nothing_can_be_read_or_written_before_there_is_a_connection(listener):
+    with socket.socket() as sock:
+        for one in (sock, sock.dup(), listener):
+            for read in (lambda s=one: s.recv(1), lambda s=one: s.recv_into(bytearray(1))):
+                with pytest.raises(OSError) as caught:
+                    read()
+                assert caught.value.errno == errno.ENOTCONN
+            for write in (one.send, one.sendall):
+                with pytest.raises(BrokenPipeError):
+                    write(b"x")
+        sock.connect(listener.getsockname())
+        sock.send(b"x")
+    server, _ = listener.accept()
+    assert server.recv(10) == b"x"
+    server.close()
+
+
 def test_a_refused_connection_says_so(daemon):
     with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(("127.0.0.1", 9))

@@ -83,12 +83,10 @@ class CongestionRegistry:
         self._allowed = {*allowed, self.default.name}
 
 
-def tcp_assign_congestion_control(sk: TcpSock, lsk: TcpSock | None = None) -> None:
-    """Give a new connection the default, or what its listener chose (tcp_ca_openreq_child)."""
-    if lsk is not None and lsk.ca_setsockopt:
-        sk.ca, sk.ca_setsockopt = lsk.ca, True
-    elif not sk.ca_setsockopt:
-        sk.ca = sk.prot.congestion.default
+def tcp_assign_congestion_control(child: TcpSock, lsk: TcpSock) -> None:
+    """Give a child what its listener chose, instead of the default (tcp_ca_openreq_child)."""
+    if lsk.ca_setsockopt:
+        child.ca, child.ca_setsockopt = lsk.ca, True
 
 
 def tcp_init_congestion_control(sk: TcpSock) -> None:

@@ -1,0 +1,92 @@
+"""TCP calls that a bare descriptor cannot do: prints what each gave, the same on any stack."""
+
+import errno
+import select
+import socket
+import struct
+import threading
+import time
+
+TCP_FASTOPEN_CONNECT = 30
+LISTENER = socket.create_server(("127.0.0.1", 18201))
+LISTENER.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+THERE = LISTENER.getsockname()
+
+
+def seen(call, *args):
+    """What a call gives: its value or the name of its error."""
+    try:
+        return call(*args)
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+
+
+def pair():
+    client = socket.create_connection(THERE)
+    return client, LISTENER.accept()[0]
+
+
+def not_connected():
+    sock = socket.socket()
+    sock.setblocking(False)
+    print("recv", seen(sock.recv, 1), seen(sock.recv_into, bytearray(1)))
+    print("peer", seen(sock.getpeername))
+    sock.listen()
+    print("listener", seen(sock.recv, 1), seen(sock.accept))
+    sock.close()
+
+
+def trunc():
+    client, server = pair()
+    client.sendall(b"0123456789" * 10_000)
+    buffer = bytearray(b"kept")
+    print("trunc", seen(server.recv_into, buffer, 4, socket.MSG_TRUNC), bytes(buffer))
+    print(len(server.recv(2, socket.MSG_TRUNC)), server.recv(4))
+    client.close()
+    server.close()
+
+
+def linger():
+    for seconds in (30, 0):
+        client, server = pair()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+        client.sendall(b"last words")
+        started = time.monotonic()
+        client.close()
+        select.select([server], [], [], 30)
+        last = seen(server.recv, 100) if seconds else seen(drain, server)
+        print("linger", seconds, last, time.monotonic() - started < 20)
+        server.close()
+
+
+def drain(sock):
+    """Read to the end; what was sent before a reset may be there or not."""
+    while sock.recv(100):
+        pass
+
+
+def fastopen():
+    for data in (b"first", b"second" * 10_000):
+        client = socket.socket()
+        writer = threading.Thread(target=client.sendto, args=(data, socket.MSG_FASTOPEN, THERE))
+        writer.start()
+        server, _ = LISTENER.accept()
+        print("sendto", server.recv(100)[:5], seen(client.getpeername) == THERE)
+        writer.join()
+        print(seen(client.sendto, b"x", socket.MSG_FASTOPEN, THERE))
+        client.close()
+        server.close()
+    client = socket.socket()
+    client.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+    print("connect", seen(client.connect, THERE), client.send(b"with the SYN"))
+    server, _ = LISTENER.accept()
+    print(server.recv(100))
+    client.close()
+    server.close()
+
+
+not_connected()
+trunc()
+linger()
+fastopen()
+LISTENER.close()
