@@ -157,7 +157,7 @@ class InetSocket:
         tcp_withdraw(sk)
         sk.upcall = ready and Upcall(prot, ready)
 
-    def set_reader(self, reader: TextReader | None) -> None:
+    def set_reader(self, reader: TextReader | None, *, paused: bool = False) -> None:
         """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
 
         What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
@@ -167,11 +167,11 @@ class InetSocket:
         if reader is None:
             self._prot.inbox.remove(sk)
         else:
-            self._prot.inbox.add(sk, reader)
+            self._prot.inbox.add(sk, reader, paused)
 
     def pause_reader(self, paused: bool) -> None:
         """Leave the text in the receive queue for a while, whose window then closes."""
-        self._live().tp.inbox = not paused
+        self._prot.inbox.pause(self._live(), paused)
 
     # Opening.
 
@@ -283,7 +283,7 @@ class InetSocket:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
         sk = self._prot.socks.get(self._handle)
         return 0 if sk is None else tcp_send_now(sk, data)

@@ -22,7 +22,7 @@ NO_OBJECTS = replace(TEST_CONFIG, ustack=UstackConfig(tcp_live_socks=1))
 """But for the listener's."""
 
 MADE_AGAIN = {
-    "bind_bucket", "ca_priv", "dst", "keepalive_timer", "prot", "tp", "wq",
+    "bind_bucket", "ca_priv", "drops", "dst", "keepalive_timer", "prot", "tp", "wq",
 }  # fmt: skip
 
 
