@@ -20,6 +20,10 @@ from socket import SocketIO as SocketIO
 from ustack.api.connecting import create_connection as create_connection
 from ustack.api.connecting import create_server as create_server
 from ustack.api.connecting import has_dualstack_ipv6 as has_dualstack_ipv6
+from ustack.api.descriptors import close as close
+from ustack.api.descriptors import dup as dup
+from ustack.api.descriptors import fromfd as fromfd
+from ustack.api.descriptors import socketpair as socketpair
 from ustack.api.lookups import getaddrinfo as getaddrinfo
 from ustack.api.lookups import getfqdn as getfqdn
 from ustack.api.lookups import gethostbyaddr as gethostbyaddr
@@ -27,11 +31,7 @@ from ustack.api.lookups import gethostbyname as gethostbyname
 from ustack.api.lookups import gethostbyname_ex as gethostbyname_ex
 from ustack.api.lookups import getnameinfo as getnameinfo
 from ustack.api.sockets import GLOBAL_DEFAULT_TIMEOUT as _GLOBAL_DEFAULT_TIMEOUT  # noqa: F401
-from ustack.api.sockets import close as close
-from ustack.api.sockets import dup as dup
-from ustack.api.sockets import fromfd as fromfd
 from ustack.api.sockets import socket as socket
-from ustack.api.sockets import socketpair as socketpair
 
 SocketType = socket
 has_ipv6 = False

@@ -70,6 +70,8 @@ class Stack:
         self.ip = Ipv4(self.net, self.arp)
         self.tcp = TcpProt(self.net, self.ip)
         self.net.rx_fast = TcpFastRx(self.tcp.fast)
+        self.deliver_text = self.tcp.inbox.deliver
+        """Hands the text that the last poll has brought to those who read it as it comes."""
         self.udp = UdpProt(self.net, self.ip)
         self.ip.inet_add_protocol(
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)
@@ -158,10 +160,6 @@ class Stack:
         if self.net.softirq_frozen:
             return moved > 0
         return pending or moved > 0
-
-    def deliver_text(self) -> None:
-        """Hand the text that the last poll has brought to those who read it as it comes."""
-        self.tcp.inbox.deliver()
 
     @property
     def is_pending(self) -> bool:
@@ -319,6 +317,8 @@ class Stack:
 
     def memory_info(self) -> dict[str, Any]:
         """Return each slab cache's figures by name, as /proc/slabinfo has them."""
-        tcp = self.tcp
-        caches = (tcp.tcp_cache, tcp.bictcp_cache, tcp.request_cache, tcp.tw_cache)
-        return {cache.name: cache.info() for cache in caches}
+        return {cache.name: cache.info() for cache in self.tcp.caches}
+
+    def drop_slab(self) -> int:
+        """Give every cache's empty slabs back to the buddy; return how many pages those are."""
+        return sum(cache.shrink() for cache in self.tcp.caches)

@@ -20,7 +20,7 @@ from kit.budget import fuzz_budget
 from kit.host import TEST_CONFIG, host
 from kit.segment import ACK, FIN, PSH, RST, SYN
 from kit.tcp_bench import Bench, finish
-from kit.tcp_invariants import leftovers, pages_to_spare
+from kit.tcp_invariants import leftovers
 from ustack.config import TcpConfig, UstackConfig
 
 EXAMPLES = 200
@@ -67,7 +67,8 @@ times = st.tuples(
 )
 others = st.sampled_from(
     [("accept",), ("accept",), ("connect",), ("relisten",), ("starve", 0), ("starve", 2),
-     ("relieve",), ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
+     ("starve", 200), ("squeeze", 1), ("squeeze", 8), ("relieve",),
+     ("icmp", 0, 4), ("icmp", 0, 1), ("icmp", 1, 4), ("icmp", 1, 3)]
 )  # fmt: skip
 overlaps = st.tuples(
     st.just("overlap"), st.integers(0, 2),
@@ -112,12 +113,13 @@ Script = list[tuple[Any, ...]]
 def play(prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool) -> None:
     tcp = replace(SMALL, **RARE) if rare else SMALL
     config = UstackConfig(tcp_fastpath=fastpath, tcp_live_socks=0 if rare else 1024)
-    bench = Bench(host(TEST_CONFIG, tcp=tcp, ustack=config), distance)
+    server = host(TEST_CONFIG, tcp=tcp, ustack=config)
+    free_blocks = server.stack.net.mem.buddyinfo()
+    bench = Bench(server, distance)
     assert leftovers(bench.stack, listening=True) == {}
-    pages = pages_to_spare(bench.stack)
     for step in prologue + script:
         bench.run(step)
-    finish(bench, pages)
+    finish(bench, free_blocks)
 
 
 OPENED: Script = [("open", 0, "plain"), ("accept",)]

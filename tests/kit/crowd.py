@@ -8,6 +8,7 @@ second, because what idles must be seen to idle.
 from __future__ import annotations
 
 import random
+import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -44,7 +45,15 @@ class Crowd:
         wire, self._wire = wire_pair()
         self.stack = Stack(replace(config, core=core), rng=random.Random(1), now_us=1)
         self._dev = self.stack.add_igb(wire, address=Ipv4Interface(SERVER, 8))
+        self.listener: Any = None
+        self.listen()
+
+    def listen(self) -> None:
+        """Listen, or do so anew: whoever has not been accepted is lost with the old listener."""
+        if self.listener is not None:
+            self.listener.close()
         self.listener = self.stack.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(0, PORT)
         self.listener.listen(65535)
 
@@ -115,6 +124,13 @@ class Crowd:
                     self.send(peer, ACK, ISS + 1, seq + 1)
             self.poll()
 
+    def knock(self, peers: Iterable[int]) -> None:
+        """Send SYNs that nothing follows."""
+        for some in _batches(peers):
+            for peer in some:
+                self.send(peer, SYN, ISS, 0)
+            self.poll()
+
     def accept_all(self, each: Callable[[Any], None] | None = None) -> int:
         """Accept whoever waits; return how many."""
         count = 0
@@ -138,12 +154,25 @@ class Crowd:
         key = (SERVER, PORT, FIRST_PEER + peer // PORTS, 1024 + peer % PORTS)
         return lib.us_tcp_sock_at(fast, lib.us_tcp_lookup(fast, *key))
 
-    def tell(self, peers: Iterable[int], flags: int, data: bytes = b"") -> None:
-        """Have peers send what comes next, everything acknowledged."""
+    def tell(
+        self,
+        peers: Iterable[int],
+        flags: int,
+        data: bytes = b"",
+        *,
+        ahead: int = 0,
+        unheard: int = 0,
+    ) -> None:
+        """Have peers send what comes next, everything acknowledged.
+
+        Args:
+            ahead: bytes that are missing before it.
+            unheard: bytes that are not acknowledged.
+        """
         for some in _batches(peers):
             for peer in some:
                 tp = self.block(peer)
-                self.send(peer, flags, tp.rcv_nxt, tp.snd_nxt, data)
+                self.send(peer, flags, tp.rcv_nxt + ahead, tp.snd_nxt - unheard, data)
             self.poll()
 
 

@@ -7,11 +7,12 @@ Data is a pattern by position, so that a byte that is lost, doubled or from else
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 from kit.host import Host
 from kit.segment import ACK, FIN, MASK, PSH, RST, SYN, URG, Segment, build_ip, pattern
-from kit.tcp_invariants import check_stack, leftovers, pages_to_spare
+from kit.tcp_invariants import check_stack, leftovers
 from ustack.lib.seqnum import seq_add, seq_diff
 from ustack.tcp.states import TCP_SYN_SENT
 
@@ -273,10 +274,17 @@ class Bench:
             except MemoryError:
                 break
 
+    def do_squeeze(self, pages: int) -> None:
+        """Let TCP have only so many pages (tcp_mem)."""
+        config = self.stack.config
+        tcp = replace(config.tcp, tcp_mem=(max(pages // 2, 1), pages, 2 * pages))
+        self.stack.set_config(replace(config, tcp=tcp))
+
     def do_relieve(self) -> None:
         for addr in self.hoard:
             self.stack.net.mem.put_page(addr)
         self.hoard.clear()
+        self.do_squeeze(1 << 20)
 
     def do_call(self, which: int, what: str) -> None:
         live = [s for s in self.sockets if not s.closed]
@@ -347,8 +355,12 @@ class Bench:
         self.read[id(sk)] = here
 
 
-def finish(bench: Bench, pages: int) -> None:
-    """Close everything, let every timer run out, and look for what is left."""
+def finish(bench: Bench, free_blocks: list[int]) -> None:
+    """Close everything, let every timer run out, and look for what is left.
+
+    Args:
+        free_blocks: the arena's, by order, before there was any socket.
+    """
     bench.do_relieve()
     bench.lsk.close()
     for sk in bench.sockets:
@@ -357,4 +369,5 @@ def finish(bench: Bench, pages: int) -> None:
     bench.watch()
     bench.server.advance_us(3_000_000_000)
     assert leftovers(bench.stack) == {}
-    assert pages_to_spare(bench.stack) == pages
+    bench.stack.drop_slab()
+    assert bench.stack.net.mem.buddyinfo() == free_blocks

@@ -11,6 +11,7 @@ from typing import Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
 from ustack.native.lib import ffi, lib
+from ustack.native.mem import PAGE_SIZE
 from ustack.stack import Stack
 from ustack.tcp.cong.ops import TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
 from ustack.tcp.diag import ON_TIMERS
@@ -68,6 +69,22 @@ def check_stack(stack: Stack, edges: dict[Any, int]) -> None:
         s.tp.state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT) for s in socks
     )
     assert tcp.orphan_count == sum(s.orphaned for s in socks)
+    _memory(tcp, socks)
+
+
+def _memory(tcp: Any, socks: list[Any]) -> None:
+    """What counts against tcp_mem is what the queues hold."""
+    every = {*tcp.socks.values(), *socks}
+    queues = [queue for sk in every for queue in (sk.tp.write_queue, sk.tp.receive_queue)]
+    held = sum(queue.truesize for queue in queues) // PAGE_SIZE
+    assert held == lib.us_mem_queue_pages(tcp.mem.ptr), "queues' pages are miscounted"
+    pages = [-(-sk.ofo.truesize // PAGE_SIZE) for sk in every if sk.ofo is not None]
+    assert sum(pages) == tcp.fast.ptr.ofo_pages, "out-of-order queues' pages are miscounted"
+
+
+def _memory_is_short(tcp: Any) -> bool:
+    """Whether text may have been refused, or taken with the window closed for a moment."""
+    return tcp.mem.free_pages <= tcp.mem.min_free or tcp.pressure.is_near()
 
 
 def _send_side(sk: Any) -> None:
@@ -97,6 +114,7 @@ def _receive_side(sk: Any, edges: dict[Any, int]) -> None:
     connection = (sk.handle, tp.irs)
     before = edges.get(connection, edge)
     starved = sk.prot.mib_ext.TCPRcvQDrop != edges.get(NO_MEMORY, 0)
+    starved = starved or _memory_is_short(sk.prot)
     assert seq_diff(edge, before) >= 0 or starved, "the window has shrunk"
     edges[connection] = edge
     if sk.ofo is not None:
@@ -199,6 +217,8 @@ def leftovers(stack: Stack, *, listening: bool = False) -> dict[str, Any]:
         "orphans": tcp.orphan_count,
         "CurrEstab": stack.net.mib.tcp.CurrEstab,
         "waiting for the device": list(tcp.tsq),
+        "pages": tcp.pressure.allocated,
+        "pressure": tcp.pressure.since_us,
         "timers": [t for _, _, t in stack.net.timers._heap if t.pending and _is_tcp(t)],
     }
     for name, info in stack.memory_info().items():

@@ -11,20 +11,24 @@ import pytest
 from kit.crowd import ACK, FIN, PSH, RST, Crowd, rss_bytes
 
 ROUND = 500
+FEW = 20
 MSL2_US = 61_000_000
+SYN_ACKS_US = 130_000_000
+"""Until a request is given up whose SYN-ACK nobody answers."""
+WAYS = 9
 
 
 def play(crowd: Crowd, rng: random.Random, first: int) -> None:
     """``ROUND`` connections, each ended in one of the ways there are; nothing is left of them."""
-    peers = list(range(first, first + ROUND))
+    peers = list(range(first, first + ROUND - 2 * FEW))
     accepted: dict[int, Any] = {}
     crowd.open(peers)
     crowd.accept_all(lambda sock: accepted.setdefault(crowd.number(*sock.getpeername()), sock))
-    assert len(accepted) == ROUND
+    assert len(accepted) == len(peers)
     crowd.wait(1_000_000)  # all idle
-    ways: dict[int, list[int]] = {way: [] for way in range(6)}
+    ways: dict[int, list[int]] = {way: [] for way in range(WAYS)}
     for peer in peers:
-        ways[rng.randrange(6)].append(peer)
+        ways[rng.randrange(WAYS)].append(peer)
 
     talkers = ways[0] + ways[1]
     crowd.tell(talkers, PSH | ACK, b"x" * 100)
@@ -42,7 +46,34 @@ def play(crowd: Crowd, rng: random.Random, first: int) -> None:
         accepted[peer].close()
     crowd.poll()
     crowd.tell(ways[5], ACK)
+    _both_close(crowd, ways[6], accepted)
+    for peer in ways[7]:  # FIN_WAIT1 with text that is never acknowledged
+        accepted[peer].send(b"x" * 100)
+        accepted[peer].close()
+    crowd.tell(ways[8], ACK | PSH, b"the end", ahead=10)  # closed with a hole before it
+    for peer in ways[8]:
+        accepted[peer].close()
+    _listener_closes(crowd, range(first + ROUND - 2 * FEW, first + ROUND))
     crowd.wait(MSL2_US)
+    crowd.tell(ways[7] + ways[8], RST | ACK)
+    crowd.wait(SYN_ACKS_US)
+
+
+def _both_close(crowd: Crowd, peers: list[int], accepted: dict[int, Any]) -> None:
+    """Both FINs are on the way at once: CLOSING, then TIME_WAIT."""
+    for peer in peers:
+        accepted[peer].close()
+    crowd.tell(peers, FIN | ACK, unheard=1)
+    crowd.tell(peers, ACK)
+
+
+def _listener_closes(crowd: Crowd, peers: range) -> None:
+    """Some wait to be accepted, some are half open, and half of those when nobody listens."""
+    crowd.open(peers[:FEW])
+    crowd.knock(peers[FEW:])
+    crowd.listen()
+    crowd.knock(peers[FEW:])
+    crowd.poll()
 
 
 def _peer_closes_first(crowd: Crowd, peers: list[int], accepted: dict[int, Any]) -> None:
@@ -69,7 +100,7 @@ def figures(crowd: Crowd) -> tuple[Any, ...]:
     port = tcp.bhash[80]
     shares = tcp.fast.ptr.shares
     sharers = [shares[index].count for index in port.shares.values()]
-    left = [sum(sharers), len(sharers), len(tcp.parking.ca_priv), tcp.orphan_count]
+    left = [sum(sharers), len(port.owners), len(tcp.parking.ca_priv), tcp.orphan_count]
     return slabs, tables, left, crowd.stack.net.mem.free_pages
 
 

@@ -62,7 +62,8 @@ class StackTransport(asyncio.Transport):
         self._closing = False
         self._queued = False
         self._entry = WaitEntry(self._wake)
-        self.set_protocol(protocol)
+        self._protocol: Any = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         sock.wq.add(self._entry)
         if server is not None:
             server.attach(self)
@@ -83,8 +84,8 @@ class StackTransport(asyncio.Transport):
             return
         sock = self._sock
         if sock is not None and not self._closing:
-            sock.set_reader(self)
-            self._choose_way()
+            self._direct = self._reading and not self._buffered
+            sock.set_reader(self, paused=not self._direct)
             self._queue_service()
 
     # Where it is and what carries it.
@@ -101,7 +102,7 @@ class StackTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand the connection to another protocol (as start_tls does)."""
-        self._protocol: Any = protocol
+        self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._choose_way()
 
@@ -251,11 +252,11 @@ class StackTransport(asyncio.Transport):
         if not self._unsent:
             try:
                 runtime = self._runtime
-                if runtime.is_running:
-                    runtime.answered = True
-                    n = sock.send(data)
-                else:
+                if not runtime.is_running:
                     n = runtime.call(sock.send, data)
+                else:
+                    runtime.answered = True
+                    n = sock.send_now(data) or sock.send(data)
             except BlockingIOError:
                 n = 0
             except OSError as exc:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 
 if TYPE_CHECKING:
     from ustack.inet.dgram import Ancillary, DgramSocket
-    from ustack.inet.sockets import InetSocket
 
     CoreSocket = InetSocket | DgramSocket
 
@@ -32,6 +32,8 @@ def try_recv(core: CoreSocket, n: int, flags: int) -> Any:
 
 def wait_recv(core: CoreSocket, n: int, flags: int) -> Any:
     """Receive once there is as much as SO_RCVLOWAT asks for."""
+    if not flags and n and isinstance(core, InetSocket) and (text := core.recv_now(n)):
+        return text
     if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv(core, n, flags)

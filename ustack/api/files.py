@@ -175,3 +175,14 @@ def close_quietly(fd: int, file: File) -> None:
     if known is file:
         FILES.remove(fd)
         file.release()
+
+
+def duplicate(fd: int) -> int:
+    """Return a second number for the file behind ``fd``.
+
+    Raises:
+        OSError: EBADF: it is none of ours.
+    """
+    file = FILES.lookup(fd)
+    file.runtime.call(file.hold)
+    return FILES.install(file)

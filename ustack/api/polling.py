@@ -132,13 +132,11 @@ class epoll:
             maxevents = FD_SETSIZE - 1
         elif maxevents <= 0:
             raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
-        if events := self._runtime.call_now(file.eventpoll.collect, maxevents):
-            return events
         timeout_us = to_wait_us(None if timeout is None or timeout < 0 else timeout)
-        found = self._runtime.wait_for(
+        events = self._runtime.wait_for(
             file, timeout_us, True, try_collect, file.eventpoll, maxevents
         )
-        return [] if found is NOT_YET else found
+        return [] if events is NOT_YET else events
 
     def close(self) -> None:
         """Close the epoll; what it watches stays open."""

@@ -2,7 +2,8 @@
 
 The core's sockets never block. Here a call is attempted under the runtime's lock and, unless
 the socket is non-blocking, attempted again each time the socket's wait queue is woken, until
-its timeout. Names, arguments, return values and errors are the standard library's.
+its timeout (``streams``, ``messages``). Names, arguments, return values and errors are the
+standard library's.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ import errno
 import io
 import os
 import socket as _socket
-import struct
 import warnings
 from operator import index
 from typing import Any
 
-from ustack.api import attempts, messages, zerocopy
-from ustack.api.files import FILES, FIRST_FD, SocketFile, close_quietly
-from ustack.api.messages import readable
+from ustack.api import attempts, messages, sockopts, streams, zerocopy
+from ustack.api.files import FILES, SocketFile, close_quietly, duplicate
 from ustack.api.names import api_address, core_address
 from ustack.api.stacks import daemon_link, default_runtime, kernel_has_other_families
 from ustack.inet.dgram import Message
@@ -26,19 +25,12 @@ from ustack.inet.sockets import InetSocket
 from ustack.runtime.waiter import NOT_YET
 
 SOCK_TYPE_MASK = 0xF
-SHORT_BYTES = 4096
-TIMEVAL = struct.Struct("@ll")
-MSG_OOB = int(_socket.MSG_OOB)
 MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
 MSG_WAITALL = int(_socket.MSG_WAITALL)
-MSG_TRUNC = int(_socket.MSG_TRUNC)
 SOCK_STREAM = int(_socket.SOCK_STREAM)
 KERNEL_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK, _socket.AF_PACKET)
 """Families that have nothing to do with the stack."""
-OPTION_BYTES_MAX = 1024
-MSG_AT_ONCE = MSG_OOB | int(_socket.MSG_ERRQUEUE)
-"""What is received with these is there, or it is not: nobody waits for it."""
 GLOBAL_DEFAULT_TIMEOUT: Any = _socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
@@ -299,24 +291,7 @@ class socket(metaclass=_SocketType):
                 text = file.runtime.call_now(core.recv_now, bufsize)
                 if text:
                     return text
-        return self._recv(bufsize, flags)
-
-    def _recv(self, bufsize: int, flags: int) -> bytes:
-        bufsize = index(bufsize)
-        if bufsize < 0:
-            raise ValueError("negative buffersize in recv")
-        if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
-            buffer = bytearray(bufsize)
-            return bytes(buffer[: self._recv_all(memoryview(buffer), flags)])
-        file = self._open_file()
-        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.wait_recv
-        if timeout_us == 0:
-            attempt, flags = attempts.try_recv, flags | MSG_DONTWAIT
-        data = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, bufsize, flags)
-        if data is NOT_YET:
-            data = self._rest(file, timeout_us, attempts.try_recv, bufsize, flags)
-        return data
+        return streams.recv(self, bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
@@ -327,36 +302,8 @@ class socket(metaclass=_SocketType):
                 raise ValueError("buffer too small for requested bytes")
             n = nbytes or view.nbytes
             if flags & MSG_WAITALL and self._kind == SOCK_STREAM:
-                return self._recv_all(view[:n], flags)
-            return self._recv_into(view, n, flags)
-
-    def _recv_into(self, view: memoryview, n: int, flags: int) -> int:
-        file = self._open_file()
-        timeout_us = 0 if flags & MSG_AT_ONCE else self._wait_us(flags, file.rcvtimeo_us)
-        attempt = attempts.wait_recv_into
-        if timeout_us == 0:
-            attempt, flags = attempts.try_recv_into, flags | MSG_DONTWAIT
-        got = file.runtime.wait_for(file, timeout_us, False, attempt, file.core, view, n, flags)
-        if got is NOT_YET:
-            got = self._rest(file, timeout_us, attempts.try_recv_into, view, n, flags)
-        return got
-
-    def _rest(self, file: SocketFile, timeout_us: int | None, attempt: Any, *args: Any) -> Any:
-        """SO_RCVTIMEO is over: return the little that there is, if any (SO_RCVLOWAT)."""
-        if self._timeout_us is None and timeout_us:
-            got = file.runtime.call(attempt, file.core, *args)
-            if got is not NOT_YET:
-                return got
-        raise self._expired(timeout_us)
-
-    def _recv_all(self, view: memoryview, flags: int) -> int:
-        file = self._open_file()
-        timeout_us = 0 if flags & MSG_OOB else self._wait_us(flags, file.rcvtimeo_us)
-        recv_all = attempts.RecvAll(view)
-        got = file.runtime.wait_for(file, timeout_us, False, recv_all, file.core, flags)
-        if got is NOT_YET and not recv_all.copied:
-            raise self._expired(timeout_us)
-        return recv_all.copied
+                return streams.recv_all(self, view[:n], flags)
+            return streams.recv_into(self, view, n, flags)
 
     def _receive(self, bufsize: int, flags: int) -> Message:
         return messages.receive(self, bufsize, flags)
@@ -398,11 +345,11 @@ class socket(metaclass=_SocketType):
         """Send; return how many bytes were taken: all of them if the socket blocks for ever."""
         sent = self._send_now(data, flags)
         if not sent:
-            return self._send(data, flags)
+            return streams.send(self, data, flags)
         if sent == len(data) or self._timeout_us is not None:
             return sent
         try:
-            return sent + self._send(memoryview(data)[sent:], flags)
+            return sent + streams.send(self, memoryview(data)[sent:], flags)
         except OSError:
             return sent  # the next call tells
 
@@ -414,54 +361,13 @@ class socket(metaclass=_SocketType):
             return 0
         return file.runtime.call_now(core.send_now, data) or 0
 
-    def _send(self, data: Any, flags: int) -> int:
-        file = self._open_file()
-        timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        if self._timeout_us is None and timeout_us != 0:
-            return self._send_blocking(file, data, flags, timeout_us)
-        sent = file.runtime.wait_for(
-            file, timeout_us, False, attempts.try_send, file.core, data, flags
-        )
-        if sent is NOT_YET:
-            raise self._expired(timeout_us)
-        return sent
-
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
         sent = self._send_now(data, flags)
         if not sent:
-            self._sendall(data, flags)
+            streams.sendall(self, data, flags)
         elif sent < len(data):
-            self._sendall(memoryview(data)[sent:], flags)
-
-    def _sendall(self, data: Any, flags: int) -> None:
-        file = self._open_file()
-        timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        if type(data) is bytes and len(data) <= SHORT_BYTES:
-            send_all = attempts.SendAll(data)
-            sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
-        else:
-            with readable(data) as whole, whole.cast("B") as view:
-                send_all = attempts.SendAll(view)
-                sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
-        if sent is NOT_YET:
-            raise self._expired(timeout_us)
-
-    def _send_blocking(
-        self, file: SocketFile, data: Any, flags: int, timeout_us: int | None
-    ) -> int:
-        """As Linux's: return early, with what was sent, only for SO_SNDTIMEO or an error."""
-        with readable(data) as whole, whole.cast("B") as view:
-            send_all = attempts.SendAll(view)
-            try:
-                sent = file.runtime.wait_for(file, timeout_us, False, send_all, file.core, flags)
-            except OSError:
-                if not send_all.sent:
-                    raise
-                return send_all.sent
-        if sent is NOT_YET and not send_all.sent:
-            raise self._expired(timeout_us)
-        return send_all.sent
+            streams.sendall(self, memoryview(data)[sent:], flags)
 
     def sendto(self, data: Any, *args: Any) -> int:
         """Send to an address: ``sendto(data, address)`` or ``sendto(data, flags, address)``.
@@ -475,26 +381,8 @@ class socket(metaclass=_SocketType):
         if self._kind != SOCK_STREAM:
             return messages.send(self, data, flags, core_address(args[-1], "sendto"))
         if flags & MSG_FASTOPEN:
-            return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])
+            return streams.send_fastopen(self, data, flags & ~MSG_FASTOPEN, args[-1])
         return self.send(data, flags)
-
-    def _send_fastopen(self, data: Any, flags: int, address: Any) -> int:
-        """Connect with data in the SYN; what does not fit follows once there is a connection."""
-        file = self._open_file()
-        target = core_address(address, "sendto")
-        timeout_us = self._wait_us(flags, file.sndtimeo_us)
-        with readable(data) as whole, whole.cast("B") as view:
-            try:
-                sent = int(file.runtime.call(file.stream.send_fastopen, view, *target))
-            except BlockingIOError as exc:
-                if timeout_us == 0 or exc.errno != errno.EINPROGRESS:
-                    raise
-                sent = 0
-            if sent == len(view) or timeout_us == 0:
-                return sent
-            if error := self._await_connect(file, target, timeout_us):
-                raise OSError(error, os.strerror(error))
-            return sent + self.send(view[sent:], flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         """Send several pieces as one, with ancillary data (IP_PKTINFO, IP_TTL, IP_TOS)."""
@@ -529,32 +417,11 @@ class socket(metaclass=_SocketType):
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
         """Set an option; SO_RCVTIMEO and SO_SNDTIMEO take a struct timeval."""
-        file = self._open_file()
-        if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
-            timeout_us = _timeval_us(value)
-            if optname == _socket.SO_RCVTIMEO:
-                file.rcvtimeo_us = timeout_us
-            else:
-                file.sndtimeo_us = timeout_us
-            return
-        if value is None and optlen is not None:
-            error = errno.EFAULT if optlen else errno.EINVAL  # a null pointer
-            raise OSError(error, os.strerror(error))
-        if not isinstance(value, int):
-            value = bytes(readable(value))
-        file.runtime.call(file.core.setsockopt, level, optname, value)
+        sockopts.setsockopt(self, level, optname, value, optlen)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: a number, or ``buflen`` bytes at most."""
-        if not 0 <= buflen <= OPTION_BYTES_MAX:
-            raise OSError("getsockopt buflen out of range")
-        file = self._open_file()
-        if level == _socket.SOL_SOCKET and optname in (_socket.SO_RCVTIMEO, _socket.SO_SNDTIMEO):
-            recv = optname == _socket.SO_RCVTIMEO
-            timeout_us = (file.rcvtimeo_us if recv else file.sndtimeo_us) or 0
-            packed = TIMEVAL.pack(*divmod(timeout_us, 1_000_000))
-            return packed[:buflen] if buflen else timeout_us // 1_000_000
-        return file.runtime.call(file.core.getsockopt, level, optname, buflen)
+        return sockopts.getsockopt(self, level, optname, buflen)
 
     def ioctl(self, request: int) -> int:
         """Return what SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK say of the queues: bytes.
@@ -606,7 +473,7 @@ class socket(metaclass=_SocketType):
 
     def dup(self) -> socket:
         """Return another socket for the same connection."""
-        copy = socket(fileno=dup(self._fd))
+        copy = socket(fileno=duplicate(self._fd))
         copy._timeout_us = self._timeout_us
         copy._proto = self._proto
         return copy
@@ -657,90 +524,6 @@ class socket(metaclass=_SocketType):
         return text
 
 
-def close(fd: int) -> None:
-    """Close one of the stack's descriptors.
-
-    Raises:
-        OSError: EBADF: it is none of ours.
-    """
-    if fd < FIRST_FD and (kernel_has_other_families() or daemon_link() is not None):
-        os.close(fd)
-    else:
-        FILES.close(fd)
-
-
-def dup(fd: int) -> int:
-    """Return a second number for the file behind ``fd``.
-
-    Raises:
-        OSError: EBADF: it is none of ours.
-    """
-    if daemon_link() is not None:
-        return _socket.dup(fd)
-    file = FILES.lookup(fd)
-    file.runtime.call(file.hold)
-    return FILES.install(file)
-
-
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
-    """Return a socket for a duplicate of ``fd``, one of the stack's numbers.
-
-    Raises:
-        OSError: EBADF: it is none; a descriptor of the kernel's is no socket of the stack.
-    """
-    if 0 <= fd < FIRST_FD and daemon_link() is None:
-        raise OSError(errno.EBADF, f"{fd} is the kernel's descriptor, not the stack's")
-    return socket(family, type, proto, fileno=dup(fd))
-
-
-def socketpair(
-    family: int | None = None, type: int = _socket.SOCK_STREAM, proto: int = 0
-) -> tuple[Any, Any]:
-    """Return two sockets that are connected to each other, over the loopback device.
-
-    They are of AF_INET, AF_UNIX being none of the stack's; after ``ustack.install()`` the
-    kernel makes a pair of Unix sockets.
-
-    Raises:
-        OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT.
-    """
-    if family in (None, _socket.AF_UNIX):
-        if kernel_has_other_families():
-            return _socket.socketpair(_socket.AF_UNIX, type, proto)
-        family = _socket.AF_INET
-    a = socket(family, type, proto)
-    try:
-        if a.type == _socket.SOCK_STREAM:
-            return a, _connect_stream(a)
-        b = socket(family, type, proto)
-    except BaseException:
-        a.close()
-        raise
-    for one in (a, b):
-        one.bind(("127.0.0.1", 0))
-    a.connect(b.getsockname())
-    b.connect(a.getsockname())
-    return a, b
-
-
-def _connect_stream(a: socket) -> socket:
-    """Connect ``a`` over a listener of our own; whoever else comes there first is sent away."""
-    timeout = a.gettimeout()
-    a.settimeout(None)
-    with socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        a.connect(listener.getsockname())
-        while True:
-            b, peer = listener.accept()
-            if peer == a.getsockname():
-                break
-            b.close()
-    for one in (a, b):
-        one.settimeout(timeout)
-    return b
-
-
 def _check_kind(family: int, type: int) -> int:
     """Return the socket type without its flags, or say that only AF_INET is supported."""
     if family not in (-1, _socket.AF_INET):
@@ -751,16 +534,6 @@ def _check_kind(family: int, type: int) -> int:
 def _to_us(timeout: float | None) -> int | None:
     """Turn seconds into microseconds, rounded up so that a short timeout is not none."""
     return None if timeout is None else -int(-timeout * 1_000_000 // 1)
-
-
-def _timeval_us(value: Any) -> int | None:
-    """Read a struct timeval; zero means for ever."""
-    if not isinstance(value, bytes | bytearray | memoryview) or len(value) < TIMEVAL.size:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    seconds, microseconds = TIMEVAL.unpack_from(value)
-    if not 0 <= microseconds < 1_000_000:
-        raise OSError(errno.EDOM, os.strerror(errno.EDOM))
-    return seconds * 1_000_000 + microseconds or None
 
 
 def _linger(file: SocketFile) -> None:

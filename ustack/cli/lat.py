@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from threading import Thread
 from typing import Any, Literal
 
-from ustack.api.sockets import socketpair
+from ustack.api.descriptors import socketpair
 from ustack.api.stacks import StackHandle, build_stack, use
 from ustack.cli.client import Client, find_socket
 from ustack.cli.streaming import note, stop_signals

@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "ip": "neighbours (show, add, replace, del), routes, addresses, links",
     "tcpdump": "packets as they pass",
     "cat": "files of /proc",
+    "slabtop": "the caches of the arena (-o: once)",
     "sysctl": "read and set fs.*, net.core.* and net.ipv4.*",
     "ulimit": "-n: open files of a client process",
     "ping": "echo requests from the stack",

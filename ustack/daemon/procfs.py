@@ -2,8 +2,8 @@
 
 Column for column the format of the kernel's own seq_files, so that what parses those parses
 these. A CPU is one softnet context; the one thread runs them in turn. Only what the stack
-has is shown: no architecture's interrupts, one memory zone, the caches that exist. Counters
-that the kernel names and the stack does not have are 0 (``proc_names.py``).
+has is shown: no architecture's interrupts. Counters that the kernel names and the stack does
+not have are 0 (``proc_names.py``). Memory's files are in ``procfs_mem.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.softirq import SOFTIRQ_NAMES
+from ustack.daemon import procfs_mem
 from ustack.daemon.irq import AFFINITY_PATH, FIRST_IRQ, read_affinity
 from ustack.daemon.proc_names import NETSTAT_ROWS, SNMP_ROWS
 from ustack.daemon.sysfs import is_sysfs, sysfs_read
@@ -202,31 +203,10 @@ def mib_lines(mib: NetMib, rows: Iterable[tuple[str, str, tuple[str, ...]]]) -> 
         yield f"{title}: " + " ".join([str(getattr(table, name, 0)) for name in names])
 
 
-def buddyinfo(stack: Stack) -> Iterator[str]:
-    """Yield /proc/buddyinfo: free blocks of each order (frag_show_print)."""
-    counts = stack.net.mem.buddyinfo()
-    yield f"Node 0, zone {'Normal':>8} " + "".join([f"{count:6d} " for count in counts])
-
-
-def slabinfo(stack: Stack) -> Iterator[str]:
-    """Yield /proc/slabinfo (cache_show)."""
-    yield "slabinfo - version: 2.1"
-    yield (
-        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
-        " : tunables <limit> <batchcount> <sharedfactor>"
-        " : slabdata <active_slabs> <num_slabs> <sharedavail>"
-    )
-    for name, info in stack.memory_info().items():
-        yield (
-            f"{name:<17} {info.active_objs:6d} {info.num_objs:6d} {info.objsize:6d} "
-            f"{info.objperslab:4d} {info.pagesperslab:4d} : tunables {0:4d} {0:4d} {0:4d}"
-            f" : slabdata {info.active_slabs:6d} {info.num_slabs:6d} {0:6d}"
-        )
-
-
 PROC_FILES: dict[str, Callable[[Stack], Iterator[str]]] = {
-    "/proc/buddyinfo": buddyinfo,
+    "/proc/buddyinfo": procfs_mem.buddyinfo,
     "/proc/interrupts": interrupts,
+    "/proc/meminfo": procfs_mem.meminfo,
     "/proc/net/dev": net_dev,
     "/proc/net/netstat": netstat,
     "/proc/net/protocols": protocols,
@@ -236,6 +216,8 @@ PROC_FILES: dict[str, Callable[[Stack], Iterator[str]]] = {
     "/proc/net/sockstat": sockstat,
     "/proc/net/softnet_stat": softnet_stat,
     "/proc/net/udp": udp,
-    "/proc/slabinfo": slabinfo,
+    "/proc/pagetypeinfo": procfs_mem.pagetypeinfo,
+    "/proc/slabinfo": procfs_mem.slabinfo,
     "/proc/softirqs": softirqs,
+    "/proc/zoneinfo": procfs_mem.zoneinfo,
 }

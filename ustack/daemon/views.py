@@ -104,6 +104,8 @@ FLAG_NAMES = (
 """In iproute2's order."""
 
 FILE_NR, FILE_NR_PATH = "fs.file-nr", "/proc/sys/fs/file-nr"
+DROP_CACHES = ("vm.drop_caches", "vm/drop_caches")
+
 NOT_INFO = frozenset(
     ["state", "recv_q", "send_q", "local", "peer", "timer", "skmem", "orphan", "syn_queue",
      "syn_queue_limit", "qlen_young", "netid"]
@@ -313,6 +315,8 @@ class Views:
             yield ValueRow(FILE_NR, self._limits.file_nr())
         elif is_sysfs(request.name):
             yield ValueRow(request.name, sysfs_read(self._stack, request.name))
+        elif request.name in DROP_CACHES:
+            yield ValueRow(request.name, "0")
         elif request.name:
             yield ValueRow(request.name, sysctl_read(config, request.name))
         else:
@@ -329,12 +333,23 @@ class Views:
             sysfs_write(self._stack, request.name, request.value)
             yield ValueRow(request.name, sysfs_read(self._stack, request.name))
             return
+        if request.name in DROP_CACHES:
+            yield ValueRow(request.name, self._drop_caches(request.value.strip()))
+            return
         try:
             config = sysctl_write(self._stack.config, request.name, request.value)
         except ValueError as error:
             raise LookupError(str(error)) from None
         self._call(lambda: self._stack.set_config(config))
         yield ValueRow(request.name, sysctl_read(config, request.name))
+
+    def _drop_caches(self, value: str) -> str:
+        """Take 1, 2 or 3 as Linux does: of what they drop there are only slabs here, bit 2."""
+        if value not in ("1", "2", "3"):
+            raise LookupError('setting key "vm.drop_caches": Invalid argument')
+        if int(value) & 2:
+            self._call(self._stack.drop_slab)
+        return value
 
 
 def socket_row(sock: Mapping[str, Any]) -> SocketRow:

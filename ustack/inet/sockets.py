@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
@@ -74,6 +75,18 @@ SEND_FLAGS = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 RECV_FLAGS = MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
 
 CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
+
+
+@dataclass(frozen=True, slots=True)
+class Upcall:
+    """Who is told of events; equal if it is the same, as what parked connections share."""
+
+    prot: TcpProt
+    ready: Callable[[InetSocket, int], None]
+
+    def __call__(self, sk: TcpSock, events: int) -> None:
+        """Tell it, with an object for the socket."""
+        self.ready(InetSocket(self.prot, sk), events)
 
 
 class InetSocket:
@@ -142,9 +155,9 @@ class InetSocket:
         prot = self._prot
         sk = self._live()
         tcp_withdraw(sk)
-        sk.upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+        sk.upcall = ready and Upcall(prot, ready)
 
-    def set_reader(self, reader: TextReader | None) -> None:
+    def set_reader(self, reader: TextReader | None, *, paused: bool = False) -> None:
         """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
 
         What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
@@ -154,11 +167,11 @@ class InetSocket:
         if reader is None:
             self._prot.inbox.remove(sk)
         else:
-            self._prot.inbox.add(sk, reader)
+            self._prot.inbox.add(sk, reader, paused)
 
     def pause_reader(self, paused: bool) -> None:
         """Leave the text in the receive queue for a while, whose window then closes."""
-        self._live().tp.inbox = not paused
+        self._prot.inbox.pause(self._live(), paused)
 
     # Opening.
 
@@ -270,7 +283,7 @@ class InetSocket:
             return self._send_deferred(sk, data)
         return tcp_sendmsg(sk, data, flags)
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
         sk = self._prot.socks.get(self._handle)
         return 0 if sk is None else tcp_send_now(sk, data)

@@ -81,6 +81,11 @@ class KmemCache:
             out.num_slabs,
         )
 
+    def shrink(self) -> int:
+        """Give the empty slab back that is kept (kmem_cache_shrink); return its pages."""
+        pages: int = lib.us_kmem_cache_shrink(self.ptr)
+        return pages
+
     def close(self) -> None:
         """Destroy the cache; closing it again does nothing.
 

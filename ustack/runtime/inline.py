@@ -69,6 +69,7 @@ class InlineRuntime:
         self._left_us = 0
         """When a turn that answered was over, 0 if the last did not."""
         self._scheduled = False
+        self._settling = False
         self._timer: TimerHandle | None = None
         self._timer_us = NEVER_US
         self._filenos: list[int] = []
@@ -105,7 +106,9 @@ class InlineRuntime:
         try:
             return fn(*args)
         finally:
-            self._rearm()
+            if not self._settling and not self._scheduled and not self.closed:
+                self._settling = True
+                self.loop.call_soon(self._settle)
 
     def defer(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` run once the present poll is over; it must not raise.
@@ -141,6 +144,17 @@ class InlineRuntime:
         self._scheduled = True
         self.loop.call_soon(self._run)
 
+    def _settle(self) -> None:
+        """See to what the calls since the loop's last turn have left."""
+        self._settling = False
+        if self._scheduled or self.closed:
+            return
+        deadline_us = self.stack.next_deadline_us()
+        if deadline_us is not None and deadline_us <= monotonic_us():
+            self._run()
+        else:
+            self._rearm(deadline_us)
+
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_us = NEVER_US
@@ -157,13 +171,15 @@ class InlineRuntime:
         if self.closed or self.is_running:
             return
         self.is_running = True
+        deadline_us: int | None = 0  # after a bug, too: the loop reports it, others go on
         try:
-            self._poll_and_deliver()
+            deadline_us = self._poll_and_deliver()
         finally:
             self.is_running = False
-            self._rearm()  # also after a bug: the loop reports it, other connections go on
+            self._rearm(deadline_us)
 
-    def _poll_and_deliver(self) -> None:
+    def _poll_and_deliver(self) -> int | None:
+        """Return the stack's next deadline, 0: at once."""
         stack, clock, ready = self.stack, self.stack.clock, self._ready
         deliver = stack.deliver_text
         now_us = monotonic_us()
@@ -177,16 +193,16 @@ class InlineRuntime:
             for _ in range(len(ready)):
                 ready.popleft()()
             if self.closed:
-                return
+                return None
             now_us = monotonic_us()
             if now_us >= limit_us:
-                return
+                return 0
             if more or ready or self.busy_poll:
                 continue
             deadline_us = stack.next_deadline_us()
             if deadline_us is None or deadline_us > now_us:
                 if not self.answered or not self._frame_comes(now_us):
-                    return
+                    return deadline_us
                 self.answered = False
                 now_us = monotonic_us()
 
@@ -200,14 +216,13 @@ class InlineRuntime:
         self._spin.learn(comes)
         return comes
 
-    def _rearm(self) -> None:
+    def _rearm(self, deadline_us: int | None) -> None:
         """Come back when the stack wants to; a timer that fires early re-arms itself."""
         if self._scheduled or self.closed:
             return
         if self._ready or self.busy_poll:
             self._schedule()
             return
-        deadline_us = self.stack.next_deadline_us()
         if deadline_us is None or deadline_us >= self._timer_us:
             return
         delay_us = deadline_us - monotonic_us()

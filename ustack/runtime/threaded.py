@@ -12,7 +12,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
-from threading import Lock, current_thread, main_thread
+from threading import Lock, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakMethod
 
@@ -34,6 +34,8 @@ POLL_EVERY_US = 200
 """A thread that calls without ever waiting polls this often, in microseconds."""
 YIELD_US = 50
 """How long a busy leader lets others have the lock, in microseconds."""
+COMES_BACK_US = 200
+"""A thread that waits again so soon, in microseconds, is worth being waited for."""
 FLUSH_POLLS = 16
 """Bounded polls that one call makes for the work it caused; the leader does the rest."""
 
@@ -69,6 +71,10 @@ class ThreadedRuntime:
         """Followers asleep, longest first."""
         self._queueing: deque[None] = deque()
         """One item for each thread that waits for the lock (a deque counts atomically)."""
+        self._leaver, self._left_us = 0, 0
+        """The thread that ended its wait last, and when."""
+        self._comes_back = False
+        """Threads wait again soon after they were woken, as servers of questions do."""
         self._asleep_until_us = NOBODY_SLEEPS_US
         """When the sleeping leader wakes by itself."""
         self._last_poll_us = 0
@@ -311,18 +317,27 @@ class ThreadedRuntime:
 
     def _sleep(self, waiter: Waiter, deadline_us: int | None) -> None:
         """Sleep once, as the leader if there is none but the background thread."""
-        background = self._background.waiter
-        if self._leader is None:
-            self._leader = waiter
-        elif self._leader is background:
-            self._leader = waiter
-            background.rouse()
+        if self._leaver == get_ident():
+            self._comes_back = self._clock.now_us - self._left_us < COMES_BACK_US
+        if not (self.crew.roused and self._comes_back):
+            self._take_lead(waiter)
+        elif self._leader is waiter:
+            self._leader = None  # whoever was woken will be back to lead: its packets come next
         if self._leader is waiter:
             self.lead(waiter, deadline_us)
             return
         self._flush()  # what our attempt left to do may be what we wait for
         if not waiter.fired:
             self._follow(waiter, deadline_us)
+
+    def _take_lead(self, waiter: Waiter) -> None:
+        """Lead if nobody does but the background thread."""
+        background = self._background.waiter
+        if self._leader is background:
+            background.rouse()
+            self._leader = waiter
+        elif self._leader is None:
+            self._leader = waiter
 
     def lead(self, waiter: Waiter, deadline_us: int | None) -> None:
         """Wait for the wires, a timer, a ring or the deadline, then poll once.
@@ -349,12 +364,14 @@ class ThreadedRuntime:
         waiter.asleep = True
         self._lock.release()
         try:
-            self._sleep_on_wires(waiter.bell, wire_fd, timeout_us, now_us)
+            self._sleep_on_wires(waiter.bell, wire_fd, timeout_us)
         finally:
             self._lock.acquire()
             waiter.asleep = False
-            self._clock.now_us = monotonic_us()
-            waiter.runs(now_us, self._clock.now_us)
+            self._clock.now_us = woken_us = monotonic_us()
+            waiter.bell.slept(woken_us - now_us)
+            if waiter.roused_us:
+                waiter.runs(now_us, woken_us)
             if self._leader is waiter:
                 self._asleep_until_us = NOBODY_SLEEPS_US
 
@@ -378,13 +395,14 @@ class ThreadedRuntime:
             waiter.asleep = False
             waiter.turn = None
             self._clock.now_us = monotonic_us()
-            waiter.runs(now_us, self._clock.now_us)
+            if waiter.roused_us:
+                waiter.runs(now_us, self._clock.now_us)
 
     @exposed
-    def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int, since_us: int) -> None:
+    def _sleep_on_wires(self, bell: Doorbell, wire_fd: int, timeout_us: int) -> None:
         if self.interrupted:
             self._raise_interrupt()
-        bell.wait(wire_fd, timeout_us, since_us)
+        bell.wait(wire_fd, timeout_us)
 
     @exposed
     def _sleep_on_turn(self, turn: Lock, timeout_us: int) -> None:
@@ -393,13 +411,17 @@ class ThreadedRuntime:
         turn.acquire(timeout=-1 if timeout_us < 0 else timeout_us / 1e6)
 
     def _step_down(self, waiter: Waiter) -> None:
-        """Leave; if nobody leads then, have a follower do it, or the background thread."""
+        """Leave; if nobody leads then, have a follower do it, or the background thread.
+
+        The background thread does for the moment until a thread is back that mostly is at once.
+        """
+        self._leaver, self._left_us = get_ident(), self._clock.now_us
         if self._leader is waiter:
             self._leader = None
         if self.closed:
             self._close_descriptors_if_unused()
         elif self._leader is None and not self.crew.roused:
-            if self._sleepers:
+            if self._sleepers and not self._comes_back:
                 next(iter(self._sleepers)).rouse()
             else:
                 self._background.nudge()
@@ -410,14 +432,16 @@ class ThreadedRuntime:
             return
         if self._deferred:
             self._run_deferred()
-        now_us = self._clock.now_us
-        if self._leader is self._background.waiter and now_us - self._last_call_us < DOZE_US:
+        now_us, called_us = self._clock.now_us, self._last_call_us
+        self._last_call_us = now_us
+        if self._leader is self._background.waiter and now_us - called_us < DOZE_US:
             self._leader = None  # we come often: let it not contend with us
             self._background.waiter.rouse()
-        self._last_call_us = now_us
-        overdue = self._leader is None and now_us - self._last_poll_us >= POLL_EVERY_US
-        if self._leader is None and not overdue and not self.stack.is_pending:
-            return  # nobody sleeps too long, and who leads next looks at the timers
+        overdue = False
+        if self._leader is None:
+            overdue = now_us - self._last_poll_us >= POLL_EVERY_US
+            if not overdue and not self.stack.is_pending:
+                return  # nobody sleeps too long, and who leads next looks at the timers
         next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):
             self._poll()

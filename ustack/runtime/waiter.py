@@ -95,7 +95,6 @@ class Waiter:
             self.bell.ring()
 
     def runs(self, slept_us: int, now_us: int) -> None:
-        """It sleeps no more, since ``slept_us`` as it did: tell who listens, if it was woken."""
-        if self.roused_us:
-            self.crew.trace_wakeup(now_us - slept_us, now_us - self.roused_us)
-            self.roused_us = 0
+        """It was woken, and sleeps no more, as it did since ``slept_us``: tell who listens."""
+        self.crew.trace_wakeup(now_us - slept_us, now_us - self.roused_us)
+        self.roused_us = 0

@@ -11,7 +11,6 @@ import os
 import select
 
 from ustack.native.lib import lib
-from ustack.runtime.clock import monotonic_us
 
 SPIN_MAX = 100
 """Times that poll(2) is tried, about 0.5 us each, before blocking."""
@@ -68,19 +67,15 @@ class Doorbell:
         if self.fd >= 0:
             os.eventfd_write(self.fd, 1)
 
-    def wait(self, wire_fd: int, timeout_us: int, since_us: int) -> None:
-        """Sleep until the wire is readable, somebody rings or ``timeout_us`` (-1: none) is over.
-
-        Args:
-            since_us: the present, to judge how long the wait took.
-        """
+    def wait(self, wire_fd: int, timeout_us: int) -> None:
+        """Sleep until the wire is readable, somebody rings or ``timeout_us`` (-1: none) is over."""
         ready = lib.us_wait(wire_fd, self.fd, self._spin.looks if timeout_us else 0, timeout_us)
-        if ready < 0:
-            return  # a signal: its handler has run
-        if ready & 2:
+        if ready > 0 and ready & 2:  # below 0: a signal, whose handler has run
             self._drain()
-        if timeout_us:
-            self._spin.learn(ready > 0 and monotonic_us() - since_us < SHORT_WAIT_US)
+
+    def slept(self, elapsed_us: int) -> None:
+        """Learn how long the last wait has taken."""
+        self._spin.learn(elapsed_us < SHORT_WAIT_US)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -177,10 +177,14 @@ def _append(
     sk: TcpSock, payload: bytes | bytearray | memoryview | Pieces, *, forced: bool = False
 ) -> int:
     """Copy into the receive queue; return how many bytes the arena had room for."""
-    append = lib.us_bq_append_forced if forced else lib.us_bq_append
+    mem = sk.prot.mem.ptr
     took = 0
     for piece in payload.pieces if type(payload) is Pieces else (payload,):
-        got = append(sk.prot.mem.ptr, sk.rcvq, ffi.from_buffer(piece), len(piece))
+        source = ffi.from_buffer(piece)
+        if forced:
+            got = lib.us_bq_append_forced(mem, sk.rcvq, source, len(piece), 0)
+        else:
+            got = lib.us_bq_append(mem, sk.rcvq, source, len(piece))
         took += got
         if got != len(piece):
             break
@@ -345,6 +349,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
     assert ofo is not None
     dsack_high = tp.rcv_nxt
     while (taken := ofo.take(tp.rcv_nxt)) is not None:
+        tcp_ofo_charge(sk)
         seq, end_seq, entry = taken
         if before(seq, dsack_high):
             tcp_dsack_extend(sk, seq, seq_min(end_seq, dsack_high))
@@ -352,7 +357,6 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
             continue
         skip = seq_diff(tp.rcv_nxt, seq)
         data = memoryview(entry.data)[skip:]
-        tcp_ofo_charge(sk)
         if data and not tcp_queue_rcv(sk, data):
             tcp_ofo_purge(sk)  # reneged on (RFC 2018 §8): what was taken out is lost
             return

@@ -108,7 +108,10 @@ def tcp_v4_demux(prot: TcpProt, seg: Segment) -> DropReason | None:
     if sk is not None:
         if check and (reason := tcp_inbound_hash(sk, seg)) is not None:
             return reason
-        return tcp_v4_do_rcv(sk, seg)
+        reason = tcp_v4_do_rcv(sk, seg)
+        if reason is not None:
+            sk.drops += 1
+        return reason
     request = prot.reqsk_hash.get(key)
     if request is not None:
         if check and (reason := tcp_inbound_hash(request.lsk, seg)) is not None:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.native.lib import lib
 from ustack.tcp.ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from ustack.tcp.fastopen import TFO_SYN_DATA_ACKED
+from ustack.tcp.mem import sk_mem_held
 from ustack.tcp.scoreboard import tcp_reordering
 from ustack.tcp.sock import (
     ICSK_TIME_EARLY_RETRANS,
@@ -33,6 +35,8 @@ ON_TIMERS = (
     ICSK_TIME_REO_TIMEOUT,
 )
 """What ss calls "on"."""
+MD5_KEY_BYTES = 128
+"""What sock_kmalloc gives for a struct tcp_md5sig_key."""
 
 
 def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
@@ -41,7 +45,7 @@ def tcp_diag(prot: TcpProt) -> Iterator[dict[str, Any]]:
     Keys: state (as ss prints it), recv_q, send_q (bytes; of a listener: accept queue and its
     limit), local and peer as (address, port), timer ((name, left in us, retries) or None),
     and for a connection what ``ss -i`` prints, under its names or with the unit behind them,
-    retrans (in flight, in all), skmem (bytes held: r, rb, t, tb), wscale, options; for a
+    retrans (in flight, in all), skmem (see ``_skmem``), wscale, options; for a
     listener syn_queue, syn_queue_limit, qlen_young.
     """
     for group in prot.listening_hash.values():
@@ -152,12 +156,30 @@ def _connection(sk: TcpSock) -> dict[str, Any]:
         "congestion": sk.ca.name,
         "ca_state": tp.ca_state,
         "ofo_bytes": sk.ofo.nbytes if sk.ofo is not None else 0,
-        "skmem": {
-            "r": tp.receive_queue.truesize,
-            "rb": tp.sk_rcvbuf,
-            "t": tp.write_queue.truesize,
-            "tb": tp.sk_sndbuf,
-        },
+        "skmem": _skmem(sk),
+    }
+
+
+def _skmem(sk: TcpSock) -> dict[str, int]:
+    """Return what ``ss -m`` prints (sk_get_meminfo), in bytes.
+
+    r, w: memory of what waits for the reader, of what is not acknowledged; t: what of it the
+    device still has; f: room that both queues have beyond that; rb, tb: the limits; o: keys of
+    signatures; d: segments dropped. There is no backlog (bl): one thread at a time has the stack.
+    """
+    tp = sk.tp
+    mem = sk.prot.mem.ptr
+    read_room, write_room = lib.us_bq_room(mem, sk.rcvq), lib.us_bq_room(mem, sk.sndq)
+    return {
+        "r": sk_mem_held(sk) - tp.write_queue.truesize - read_room,
+        "rb": tp.sk_rcvbuf,
+        "t": lib.us_bq_lent(mem, sk.sndq),
+        "tb": tp.sk_sndbuf,
+        "f": read_room + write_room,
+        "w": tp.write_queue.truesize - write_room,
+        "o": len(sk.opts.md5_keys) * MD5_KEY_BYTES,
+        "bl": 0,
+        "d": sk.drops,
     }
 
 

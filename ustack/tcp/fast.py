@@ -87,6 +87,7 @@ class TcpFast:
         self.ptr.app_win = tcp.tcp_app_win
         self.ptr.reordering = tcp.tcp_reordering
         self.ptr.init_cwnd = tcp.init_cwnd
+        self.ptr.slow_start_after_idle = tcp.tcp_slow_start_after_idle
         self.ptr.max_orphans = tcp.tcp_max_orphans
         self.ptr.max_tw_buckets = tcp.tcp_max_tw_buckets
         self.ptr.fin_timeout_us = tcp.tcp_fin_timeout_us

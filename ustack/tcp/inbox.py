@@ -42,14 +42,18 @@ class Inbox:
         self._readers: dict[int, TextReader] = {}
         """By the generation of the control block, which no other use of it has."""
 
-    def add(self, sk: TcpSock, reader: TextReader) -> None:
-        """Have ``reader`` get the text of ``sk`` from now on, but for what is there already."""
+    def add(self, sk: TcpSock, reader: TextReader, paused: bool) -> None:
+        """Have ``reader`` get the text of ``sk``, but for what is there already."""
         if self._memory is None:
             self._memory = ffi.new("uint8_t[]", INBOX_BYTES)
             self._text = ffi.buffer(self._memory)
             self._ptr.inbox, self._ptr.inbox_size = self._memory, INBOX_BYTES
         self._readers[sk.tp.generation] = reader
-        sk.tp.inbox = True
+        sk.tp.inbox = not paused
+
+    def pause(self, sk: TcpSock, paused: bool) -> None:
+        """Leave the text of ``sk`` in its queue, or no longer if it has a reader."""
+        sk.tp.inbox = not paused and sk.tp.generation in self._readers
 
     def remove(self, sk: TcpSock) -> None:
         """Forget the reader of ``sk``; what lies in the inbox for it is lost."""
@@ -64,13 +68,15 @@ class Inbox:
             return
         letters = self._letters[: count * _LETTER.size]
         ptr.nletters = 0
+        if count > 1:
+            ptr.hold = 1  # the answers leave together: whom they wake has more to do
         text, readers = self._text, self._readers
-        ptr.hold = count > 1  # the answers leave together: whom they wake has more to do
         try:
             for generation, start, end in _LETTER.iter_unpack(letters):
                 reader = readers.get(generation)
                 if reader is not None:
                     reader.text_received(text[start:end])
         finally:
-            ptr.hold = 0
-            self._fast.ring_doorbells()
+            if count > 1:
+                ptr.hold = 0
+                self._fast.ring_doorbells()

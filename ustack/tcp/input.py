@@ -52,7 +52,7 @@ from ustack.tcp.timer import tcp_arm_keepalive, tcp_clear_retransmit
 from ustack.tcp.timewait import tcp_fin_time, tcp_fin_wait2_orphan, tcp_time_wait
 from ustack.tcp.transmit import tcp_send_ack, tcp_v4_send_reset
 from ustack.tcp.urgent import tcp_urg
-from ustack.tcp.window import tcp_receive_window
+from ustack.tcp.window import tcp_max_receive_window, tcp_receive_window
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def tcp_sequence(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     if before(seg.end_seq, tp.rcv_wup):
         return DropReason.TCP_OLD_SEQUENCE
-    edge = tp.rcv_nxt + tcp_receive_window(sk) & SEQ_MASK
+    edge = tp.rcv_nxt + tcp_max_receive_window(sk) & SEQ_MASK
     if after(seg.end_seq - (seg.flags & FIN) & SEQ_MASK, edge):
         if after(seg.seq, edge):
             return DropReason.TCP_INVALID_SEQUENCE

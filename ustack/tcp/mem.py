@@ -108,7 +108,7 @@ class MemoryPressure:
                 sk.sk_write_space()
 
 
-def _held(sk: TcpSock) -> int:
+def sk_mem_held(sk: TcpSock) -> int:
     """Return the bytes of memory that a connection's data occupies."""
     tp = sk.tp
     held: int = tp.write_queue.truesize + tp.receive_queue.truesize
@@ -134,7 +134,7 @@ def _raise_allocated(sk: TcpSock, size: int, least: int, held: int) -> bool:
         return False
     if held < least or not pressure.since_us:
         return True
-    return prot.tcp_cache.info().active_objs * sk_mem_pages(_held(sk)) < most
+    return prot.tcp_cache.info().active_objs * sk_mem_pages(sk_mem_held(sk)) < most
 
 
 def sk_rmem_schedule(sk: TcpSock, size: int, held: int) -> bool:

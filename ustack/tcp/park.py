@@ -37,7 +37,7 @@ OPTIONS = (
 """Attributes of a ``TcpSock`` that its control block remembers by ``sockopts``."""
 NOTHING = (
     "dead", "duplicate_sack", "fastopen_req", "listen", "mtup", "nospace", "ofo", "orphaned",
-    "pacing", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
+    "pacing", "rcv_mwnd_seq", "recovery", "rtx", "sk_err", "sk_err_soft", "urg",
 )  # fmt: skip
 """Attributes that must be false: whoever has them keeps its object."""
 _options_of = attrgetter(*OPTIONS)

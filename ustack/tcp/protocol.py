@@ -67,6 +67,7 @@ class TcpProt:
         self.bictcp_cache = KmemCache(net.mem, "tcp_bictcp", "struct us_bictcp")
         self.request_cache = KmemCache(net.mem, "request_sock_TCP", "struct us_request_sock")
         self.tw_cache = KmemCache(net.mem, "tw_sock_TCP", "struct us_timewait_sock")
+        self.caches = (self.tcp_cache, self.bictcp_cache, self.request_cache, self.tw_cache)
         self.socks: dict[int, TcpSock] = {}
         """The sockets that have a Python object, by handle."""
         self.live_socks = net.config.ustack.tcp_live_socks

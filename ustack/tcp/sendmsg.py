@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
+from ustack.native.mem import PAGE_SIZE
 from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.mem import sk_page_frag_failed, tcp_wmem_schedule
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MSG_OOB = 0x01
 MSG_MORE = 0x8000
 SEND_MAX = 1 << 30
+FIRST_BYTES = PAGE_SIZE // 2
+"""What a writer who has nothing queued gets of the pages kept back (sk_forced_mem_schedule)."""
 
 
 def sk_stream_error(sk: TcpSock) -> OSError:
@@ -163,11 +166,11 @@ def _append(
         source = ffi.from_buffer(memoryview(data)[start : start + count])
     else:
         source = data if type(data) is bytes else ffi.from_buffer(data)
-    is_first = not tp.write_queue.len
-    taken: int = lib.us_bq_append(sk.prot.mem.ptr, sk.sndq, source, count)
-    if is_first and not taken:  # nothing of his own would wake him (sk_forced_mem_schedule)
-        few = min(count, sk.prot.config.tcp_wmem[0])
-        taken = lib.us_bq_append_forced(sk.prot.mem.ptr, sk.sndq, source, few)
+    mem = sk.prot.mem
+    taken: int = lib.us_bq_append(mem.ptr, sk.sndq, source, count)
+    if not taken and not tp.write_queue.len:  # nothing of his own would wake him
+        few = min(count, FIRST_BYTES)
+        taken = lib.us_bq_append_forced(mem.ptr, sk.sndq, source, few, mem.min_free // 2)
     sk.prot.copied_bytes += taken
     tp.write_seq = tp.write_seq + taken & SEQ_MASK
     return taken

@@ -104,6 +104,7 @@ class TcpSock(Sock):
         "ca_priv",
         "ca_setsockopt",
         "dead",
+        "drops",
         "dst",
         "duplicate_sack",
         "fastopen_req",
@@ -117,6 +118,7 @@ class TcpSock(Sock):
         "pacing",
         "port_locked",
         "prot",
+        "rcv_mwnd_seq",
         "rcvlowat",
         "recovery",
         "rtx",
@@ -149,6 +151,8 @@ class TcpSock(Sock):
         """Out-of-order queue, while it holds something."""
         self.duplicate_sack: tuple[int, int] | None = None
         """What came twice, to be reported once (RFC 2883)."""
+        self.rcv_mwnd_seq: int | None = None
+        """Where the window ended that we have taken back, while it is not offered again."""
         self.oobinline = False
         """SO_OOBINLINE: urgent data stays in the stream."""
         self.urg: UrgentState | None = None
@@ -168,6 +172,8 @@ class TcpSock(Sock):
         """bind() named the port: it is kept until close() (SOCK_BINDPORT_LOCK)."""
         self.dead = False
         """The application has closed it (SOCK_DEAD)."""
+        self.drops = 0
+        """Segments of it that were dropped (sk_drops), as long as it has had an object."""
         self.orphaned = False
         """Closed by the application but not over: counted in orphan_count."""
         self.pacing: Pacing | None = None
@@ -278,6 +284,7 @@ class TcpSock(Sock):
         ffi.memmove(old, bytes(ffi.sizeof("struct us_tcp_sock")), ffi.sizeof("struct us_tcp_sock"))
         self._init_tcb(place, generation)
         self.duplicate_sack = None
+        self.rcv_mwnd_seq = None
         self.urg = None
         self.mtup = None
         self.fastopen_req = None

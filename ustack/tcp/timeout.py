@@ -72,7 +72,8 @@ def tcp_run_timers(prot: TcpProt, limit: int) -> int:
     """
     fast = prot.fast
     ptr, event = fast.ptr, fast.timer_event
-    ptr.now_us = prot.clock.now_us
+    if not lib.us_tcp_timers_due(ptr, prot.clock.now_us):
+        return 0
     fired = 0
     while fired < limit and lib.us_tcp_timer_expired(ptr, event):
         fired += 1

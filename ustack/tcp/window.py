@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.config import LINUX_310
-from ustack.lib.seqnum import SEQ_MASK, seq_diff
+from ustack.lib.seqnum import SEQ_MASK, before, seq_diff, seq_max
+from ustack.native.lib import lib
 from ustack.tcp.rtt import MAX_SAMPLE_US
 from ustack.wire.tcp import TCP_MAX_WSCALE
 
@@ -134,6 +135,32 @@ def tcp_receive_window(sk: TcpSock) -> int:
     return max(seq_diff(tp.rcv_wup + tp.rcv_wnd & SEQ_MASK, tp.rcv_nxt), 0)
 
 
+def tcp_max_receive_window(sk: TcpSock) -> int:
+    """Return what is left of the largest window that we have advertised (RFC 7323 §2.4).
+
+    Whoever fills a window that was taken back later sends from beyond its end: what such a
+    segment acknowledges counts, or two ends that have both taken theirs back would never hear
+    of each other again.
+    """
+    window = tcp_receive_window(sk)
+    if sk.rcv_mwnd_seq is not None:
+        window = max(window, seq_diff(sk.rcv_mwnd_seq, sk.tp.rcv_nxt))
+    return window
+
+
+def _note_edge(sk: TcpSock, old: int) -> None:
+    """Remember the window's end, ``old`` until now, if it is taken back."""
+    tp = sk.tp
+    edge = tp.rcv_wup + tp.rcv_wnd & SEQ_MASK
+    most = old if sk.rcv_mwnd_seq is None else seq_max(old, sk.rcv_mwnd_seq)
+    if before(edge, most):
+        sk.rcv_mwnd_seq = most
+        tp.slow |= lib.US_TCP_SLOW_RETRACTED
+    elif sk.rcv_mwnd_seq is not None:
+        sk.rcv_mwnd_seq = None
+        tp.slow &= ~lib.US_TCP_SLOW_RETRACTED
+
+
 def tcp_new_window(sk: TcpSock) -> int:
     """Return the window that the buffer's state calls for (__tcp_select_window)."""
     tp = sk.tp
@@ -186,9 +213,11 @@ def tcp_select_window(sk: TcpSock) -> int:
     mib = sk.prot.mib_ext
     old = tp.rcv_wnd
     tp_rcv_nxt = tp.rcv_nxt
+    edge = tp.rcv_wup + old & SEQ_MASK
     if tp.ack_pending & ICSK_ACK_NOMEM:
         tp.rcv_wnd = 0
         tp.rcv_wup = tp_rcv_nxt
+        _note_edge(sk, edge)
         return 0
     current = tcp_receive_window(sk)
     scale = tp.rcv_wscale
@@ -199,6 +228,8 @@ def tcp_select_window(sk: TcpSock) -> int:
         new = -(-current >> scale) << scale
     tp.rcv_wnd = new
     tp.rcv_wup = tp_rcv_nxt
+    if new < current or sk.rcv_mwnd_seq is not None:
+        _note_edge(sk, edge)
     if not scale and sk.prot.config.tcp_workaround_signed_windows:
         new = min(new, MAX_TCP_WINDOW)
     field = min(new, U16_MAX << scale) >> scale

@@ -18,7 +18,8 @@ struct us_bq {
 };
 
 uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len);
-uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len);
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len,
+			     uint32_t left);
 int us_bq_alloc_chunk(struct us_mem *mem, uint32_t want, struct us_frag *room);
 int us_bq_append_chunk(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t addr, uint32_t len);
 int us_bq_append_block(struct us_mem *mem, struct us_bq *bq, us_dma_addr_t block, uint32_t skip,
@@ -29,6 +30,8 @@ uint32_t us_bq_read(struct us_mem *mem, struct us_bq *bq, void *dst, uint32_t le
 uint32_t us_bq_drop(struct us_mem *mem, struct us_bq *bq, uint32_t len);
 int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32_t len,
 		struct us_frag *frags, int max);
+uint32_t us_bq_room(const struct us_mem *mem, const struct us_bq *bq);
+uint32_t us_bq_lent(const struct us_mem *mem, const struct us_bq *bq);
 void us_bq_purge(struct us_mem *mem, struct us_bq *bq);
 
 #endif

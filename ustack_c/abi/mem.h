@@ -58,6 +58,7 @@ struct us_kmem_cache *us_kmem_cache_create(struct us_mem *mem, const char *name,
 int us_kmem_cache_destroy(struct us_kmem_cache *cache);
 void *us_kmem_cache_zalloc(struct us_kmem_cache *cache);
 int us_kmem_cache_free(struct us_kmem_cache *cache, void *obj);
+uint32_t us_kmem_cache_shrink(struct us_kmem_cache *cache);
 void us_kmem_cache_info(const struct us_kmem_cache *cache, struct us_slabinfo *out);
 
 #endif

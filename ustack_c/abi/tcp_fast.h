@@ -21,6 +21,7 @@
 #define US_TCP_SLOW_PACING 64	/* it is paced */
 #define US_TCP_SLOW_ERR 128	/* an ICMP message is remembered until the next ACK */
 #define US_TCP_SLOW_MTUP 256	/* it searches its path's MTU */
+#define US_TCP_SLOW_RETRACTED 512	/* its window was larger once */
 
 /* us_tcp_sock.ca_kind */
 #define US_TCP_CA_PYTHON 0	/* its ACKs in order are Python's, too */
@@ -219,6 +220,8 @@ struct us_tcp_fast {
 	uint32_t app_win;	/* net.ipv4.tcp_app_win */
 	uint32_t reordering;	/* net.ipv4.tcp_reordering */
 	uint32_t init_cwnd;	/* segments */
+	uint32_t slow_start_after_idle;	/* net.ipv4.tcp_slow_start_after_idle */
+	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */
@@ -317,6 +320,7 @@ void us_tcp_clear_xmit_timer(struct us_tcp_sock *tp);
 void us_tcp_reset_delack(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t expires_us);
 void us_tcp_forget_timers(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast);
+int us_tcp_timers_due(struct us_tcp_fast *fast, uint64_t now_us);
 int us_tcp_timer_expired(struct us_tcp_fast *fast, struct us_tcp_event *event);
 
 /* Whether us_tcp_transmit could send now. */

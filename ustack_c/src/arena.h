@@ -53,7 +53,7 @@ struct us_mem {
 	uint32_t fail_alloc;	/* allocations that are still to fail (fault injection) */
 	uint32_t min_free;	/* pages that are kept back, see us_alloc_pages_wmark */
 	uint32_t queue_pages;	/* pages of byte queues' chunks */
-	bool memalloc;		/* byte queues may have the pages kept back (PF_MEMALLOC) */
+	uint32_t queue_mark;	/* pages that byte queues leave to others: min_free, or less */
 };
 
 /**

@@ -83,11 +83,10 @@ static void us_chunk_init(struct us_chunk *chunk, us_dma_addr_t block, uint32_t 
 /* A chunk without bytes, in no queue; of a lower order if memory is in small pieces. */
 static us_dma_addr_t us_chunk_alloc(struct us_mem *mem, uint32_t order)
 {
-	const uint32_t mark = mem->memalloc ? 0 : mem->min_free;
-	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mark);
+	us_dma_addr_t addr = us_alloc_pages_wmark(mem, order, mem->queue_mark);
 
 	while (addr == US_NO_PAGE && order > 0)
-		addr = us_alloc_pages_wmark(mem, --order, mark);
+		addr = us_alloc_pages_wmark(mem, --order, mem->queue_mark);
 	if (addr == US_NO_PAGE)
 		return US_NO_PAGE;
 	us_chunk_init(us_chunk_at(mem, addr), addr, (uint32_t)US_PAGE_SIZE << order);
@@ -168,20 +167,22 @@ uint32_t us_bq_append(struct us_mem *mem, struct us_bq *bq, const void *src, uin
 
 /**
  * us_bq_append_forced - us_bq_append with the pages that are kept back (sk_forced_mem_schedule)
- * @mem: arena
- * @bq:  queue
- * @src: bytes
- * @len: how many
+ * @mem:  arena
+ * @bq:   queue
+ * @src:  bytes
+ * @len:  how many
+ * @left: pages that must be left even so
  *
  * Return: as us_bq_append.
  */
-uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len)
+uint32_t us_bq_append_forced(struct us_mem *mem, struct us_bq *bq, const void *src, uint32_t len,
+			     uint32_t left)
 {
 	uint32_t done;
 
-	mem->memalloc = true;
+	mem->queue_mark = left;
 	done = us_bq_append(mem, bq, src, len);
-	mem->memalloc = false;
+	mem->queue_mark = mem->min_free;
 	return done;
 }
 
@@ -462,6 +463,41 @@ int us_bq_frags(struct us_mem *mem, const struct us_bq *bq, uint32_t off, uint32
 	for (i = 0; i < count; i++)
 		us_get_page(mem, frags[i].addr);
 	return count;
+}
+
+/**
+ * us_bq_room - bytes that a queue can take without another page
+ * @mem: arena
+ * @bq:  queue
+ */
+uint32_t us_bq_room(const struct us_mem *mem, const struct us_bq *bq)
+{
+	const struct us_chunk *tail;
+
+	if (bq->tail == US_NO_PAGE)
+		return 0;
+	tail = us_chunk_at(mem, us_addr_of(bq->tail));
+	return tail->size - tail->end;
+}
+
+/**
+ * us_bq_lent - bytes of a queue's chunks that somebody else refers to, a device's ring for one
+ * @mem: arena
+ * @bq:  queue
+ */
+uint32_t us_bq_lent(const struct us_mem *mem, const struct us_bq *bq)
+{
+	us_dma_addr_t addr = us_addr_of(bq->head);
+	uint32_t lent = 0;
+
+	while (addr != US_NO_PAGE) {
+		const struct us_chunk *chunk = us_chunk_at(mem, addr);
+
+		if (us_page_refcount(mem, chunk->data) > 1)
+			lent += chunk->truesize;
+		addr = chunk->next;
+	}
+	return lent;
 }
 
 /**

@@ -87,6 +87,7 @@ uint32_t us_mem_fail_alloc_left(const struct us_mem *mem)
 void us_mem_set_min_free(struct us_mem *mem, uint32_t pages)
 {
 	mem->min_free = pages;
+	mem->queue_mark = pages;
 }
 
 /**

@@ -248,6 +248,21 @@ int us_kmem_cache_free(struct us_kmem_cache *cache, void *obj)
 }
 
 /**
+ * us_kmem_cache_shrink - give the empty slab back that is kept for the next allocation
+ * @cache: cache, or NULL
+ *
+ * Return: pages that are free now.
+ */
+uint32_t us_kmem_cache_shrink(struct us_kmem_cache *cache)
+{
+	if (!cache || !cache->empty)
+		return 0;
+	us_slab_destroy(cache, cache->empty);
+	cache->empty = NULL;
+	return UINT32_C(1) << cache->order;
+}
+
+/**
  * us_kmem_cache_info - the columns of /proc/slabinfo
  * @cache: cache
  * @out:   filled; objsize is what an object takes with its alignment

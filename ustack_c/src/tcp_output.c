@@ -29,10 +29,6 @@ bool us_tcp_may_xmit(const struct us_tcp_fast *fast, const struct us_tcp_sock *t
 		return false;
 	if (!us_tcp_can_transmit(fast, tp) || tp->dst->mtu != tp->pmtu_mss + 40U)
 		return false;
-	if (!tp->packets_out && fast->now_us - tp->lsndtime_us > tp->rto_us)
-		return false;	/* cwnd shrinks after idle time */
-	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
-		return false;	/* and what was not used of it */
 	return us_tcp_memory_abounds(fast);
 }
 
@@ -245,7 +241,46 @@ static int us_tcp_send_new(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uin
 	return 0;
 }
 
-/* tcp_cwnd_validate, but for what us_tcp_may_xmit rules out */
+/* tcp_current_ssthresh, of a connection that has lost nothing */
+static uint32_t us_tcp_current_ssthresh(const struct us_tcp_sock *tp)
+{
+	return us_max32(tp->snd_ssthresh, (tp->snd_cwnd >> 1) + (tp->snd_cwnd >> 2));
+}
+
+/* tcp_slow_start_after_idle_check: half of cwnd for each RTO of silence (tcp_cwnd_restart) */
+static void us_tcp_slow_start_after_idle_check(const struct us_tcp_fast *fast,
+					       struct us_tcp_sock *tp)
+{
+	const uint32_t restart = us_min32(fast->init_cwnd, tp->snd_cwnd);
+	int64_t idle_us = (int64_t)(fast->now_us - tp->lsndtime_us);
+
+	if (!fast->slow_start_after_idle || idle_us <= (int64_t)tp->rto_us)
+		return;
+	tp->snd_ssthresh = us_tcp_current_ssthresh(tp);
+	for (idle_us -= tp->rto_us; idle_us > 0 && tp->snd_cwnd > restart; idle_us -= tp->rto_us)
+		tp->snd_cwnd >>= 1;
+	tp->snd_cwnd = us_max32(tp->snd_cwnd, restart);
+	tp->snd_cwnd_stamp_us = fast->now_us;
+	tp->snd_cwnd_used = 0;
+}
+
+/* tcp_cwnd_application_limited: half way to what was used of cwnd in the last RTO */
+static void us_tcp_cwnd_application_limited(const struct us_tcp_fast *fast,
+					    struct us_tcp_sock *tp)
+{
+	const uint32_t win_used = us_max32(tp->snd_cwnd_used, fast->init_cwnd);
+
+	if (!tp->nospace) {
+		if (win_used < tp->snd_cwnd) {
+			tp->snd_ssthresh = us_tcp_current_ssthresh(tp);
+			tp->snd_cwnd = (tp->snd_cwnd + win_used) >> 1;
+		}
+		tp->snd_cwnd_used = 0;
+	}
+	tp->snd_cwnd_stamp_us = fast->now_us;
+}
+
+/* tcp_cwnd_validate */
 static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				 bool cwnd_limited)
 {
@@ -261,9 +296,12 @@ static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_s
 	if (us_tcp_is_cwnd_limited(tp)) {
 		tp->snd_cwnd_used = 0;
 		tp->snd_cwnd_stamp_us = fast->now_us;
-	} else if (in_flight > tp->snd_cwnd_used) {
-		tp->snd_cwnd_used = in_flight;
+		return;
 	}
+	if (in_flight > tp->snd_cwnd_used)
+		tp->snd_cwnd_used = in_flight;
+	if (fast->slow_start_after_idle && fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
+		us_tcp_cwnd_application_limited(fast, tp);
 }
 
 /* What follows once segments are out: was cwnd the limit, and when to look again. */
@@ -323,6 +361,8 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 	if (!us_tcp_may_xmit(fast, tp))
 		return false;
 	max_segs = us_tcp_tso_segs(fast, tp);
+	if (!prior_packets)
+		us_tcp_slow_start_after_idle_check(fast, tp);
 	while (is_done && tp->snd_nxt != tp->write_seq) {
 		const uint32_t data = tp->write_seq - tp->snd_nxt;
 		const uint32_t quota = us_min32(us_tcp_cwnd_test(tp), max_segs);

@@ -123,6 +123,22 @@ uint64_t us_tcp_next_timer_us(struct us_tcp_fast *fast)
 	return due_us < first_us ? due_us : first_us;
 }
 
+/**
+ * us_tcp_timers_due - whether there may be something to run
+ * @fast:   fast path
+ * @now_us: the present, which it is told
+ *
+ * Return: 0: no timer of a connection, a request or a TIME_WAIT is due, and no doorbell waits.
+ */
+int us_tcp_timers_due(struct us_tcp_fast *fast, uint64_t now_us)
+{
+	fast->now_us = now_us;
+	return us_timer_next_us(fast->wheel) <= now_us ||
+	       us_timer_next_us(fast->reqsk_timers) <= now_us ||
+	       us_timer_next_us(fast->tw_timers) <= now_us || fast->doorbell ||
+	       fast->emptied_shares;
+}
+
 /* tcp_send_delayed_ack: owe an ACK for a while; false: it has been owed for long enough. */
 static bool us_tcp_delay_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {

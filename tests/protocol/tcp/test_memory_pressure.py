@@ -253,6 +253,29 @@ def test_above_the_third_limit_who_has_something_to_read_gets_no_more():
     assert sk.recv(2_000) == pattern(1_000, 1_000)
 
 
+@pytest.mark.rfc("7323", "2.4")
+def test_an_ack_from_beyond_a_window_that_was_taken_back_counts():
+    h = with_limits(NO_LIMIT, NO_LIMIT, NO_LIMIT)
+    sk, peer = h.established(WIDE)
+    sk.send(bytes(1_000))
+    tell(peer, 1, 1_000)
+    set_limits(h, 1, 1, 1)
+    others_hold(h, 1)
+    tell(peer, 1_001, 1_000)
+    peer.drain()
+    peer.send(". 20001:20001(0) ack 1001")
+    assert sk._sk.tp.snd_una == sk._sk.tp.snd_nxt
+    assert sk._sk.rcv_mwnd_seq is not None
+    set_limits(h, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+    assert len(sk.recv(2_000)) == 1_000
+    for at in range(1_001, 60_001, 1_000):
+        tell(peer, at, 1_000)
+        sk.recv(1_000)
+    assert sk._sk.rcv_mwnd_seq is None and not sk._sk.tp.slow  # all of it is offered again
+    peer.send(". 400001:400001(0) ack 1001")
+    assert h.mib.BeyondWindow == 1
+
+
 @pytest.mark.linux("tcp_data_queue_ofo: TCPOFODrop")
 def test_above_the_third_limit_nothing_beyond_a_hole_is_kept():
     h = with_limits(1, 2, 3)

@@ -153,6 +153,37 @@ def test_buddyinfo_and_slabinfo_are_the_arenas(stack: Stack):
     sock.close()
 
 
+def test_zoneinfo_and_meminfo_add_up_to_the_arena(stack: Stack):
+    sock = stack.socket()
+    mem = stack.net.mem
+    zone = dict(line.split()[-2:] for line in lines(stack, "/proc/zoneinfo")[2:])
+    assert int(zone["spanned"]) << 12 == stack.config.core.arena_bytes
+    assert int(zone["managed"]) == int(zone["present"]) - 1
+    assert int(zone["free"]) == int(zone["nr_free_pages"]) == mem.free_pages
+    assert 0 < int(zone["min"]) == mem.min_free < int(zone["low"]) < int(zone["high"])
+    info = {line.split()[0]: int(line.split()[1]) for line in lines(stack, "/proc/meminfo")}
+    assert info["MemTotal:"] == int(zone["managed"]) * 4
+    assert info["MemFree:"] == mem.free_pages * 4
+    assert info["Slab:"] == int(zone["nr_slab_unreclaimable"]) * 4 > 0
+    sock.close()
+
+
+def test_pagetypeinfo_has_buddyinfos_blocks(stack: Stack):
+    free = lines(stack, "/proc/pagetypeinfo")[4]
+    assert [int(word) for word in free.split()[6:]] == stack.net.mem.buddyinfo()
+
+
+def test_empty_slabs_go_back_when_caches_are_dropped(stack: Stack):
+    stack.socket().close()
+    free = stack.net.mem.free_pages
+    kept = stack.memory_info()["TCP"]
+    assert (kept.active_slabs, kept.num_slabs) == (0, 1)
+    assert stack.drop_slab() == kept.pagesperslab
+    assert stack.net.mem.free_pages == free + kept.pagesperslab
+    assert stack.memory_info()["TCP"].num_slabs == 0
+    assert stack.drop_slab() == 0
+
+
 def test_every_counter_of_ours_has_its_place_under_the_kernels_name():
     known = {attribute: set(names) for _, attribute, names in (*SNMP_ROWS, *NETSTAT_ROWS)}
     mib = NetMib()
@@ -177,6 +208,7 @@ def test_counters_stand_below_their_names(stack: Stack):
     [
         ("/proc/net/dev", [0, 1, 2]), ("/proc/softirqs", range(1, 11)), ("/proc/buddyinfo", [0]),
         ("/proc/net/softnet_stat", [0]), ("/proc/net/ptype", [0]), ("/proc/slabinfo", [0, 1]),
+        ("/proc/pagetypeinfo", [2, 3]),
         ("/proc/net/udp", [0]), ("/proc/net/raw", [0]),
         ("/proc/net/protocols", [0]), ("/proc/net/snmp", [0, 1]), ("/proc/net/netstat", [0, 1]),
     ],
@@ -197,6 +229,15 @@ def test_the_running_kernel_prints_the_same_shape(stack: Stack, path: str, rows)
         if columns_differ(ours, real[row]):
             pytest.skip("the kernel is of another version")
         assert shape(ours) == shape(real[row]) or ours == real[row]
+
+
+@pytest.mark.other_kernels
+@pytest.mark.parametrize("path", ["/proc/zoneinfo", "/proc/meminfo"])
+def test_every_line_has_its_like_in_the_running_kernels_file(stack: Stack, path: str):
+    def names(text: str) -> set[str]:
+        return set(re.findall(r"^ *(?:pages )?([A-Za-z_]+)", text, re.M))
+
+    assert names("\n".join(lines(stack, path))) <= names(Path(path).read_text())
 
 
 def columns_differ(ours: str, real: str) -> bool:

@@ -151,6 +151,47 @@ def test_followers_are_woken_by_the_leader_and_one_leads_when_it_leaves(wired):
     assert wired._leader in (None, wired._background.waiter)
 
 
+def test_who_comes_back_at_once_soon_takes_its_packets_in_itself(wired):
+    idle, busy = Box(), Box()
+    drivers = []
+
+    def arrive():
+        drivers.append(threading.current_thread())
+        busy.put("data")
+
+    def work():
+        while wait(wired, busy) != "end":
+            pass
+
+    idler, _ = start(wait, wired, idle)
+    until(lambda: asleep(wired) == 1)
+    worker, _ = start(work)
+    until(lambda: asleep(wired) == 2)
+    for _ in range(2000):  # a busy machine may need some more than a few
+        if worker in drivers:
+            break
+        count = len(drivers)
+        wired.stack.packet(arrive)
+        until(lambda: len(drivers) > count and asleep(wired) == 2)  # noqa: B023
+    assert drivers[0] is idler and drivers[-1] is worker
+    for box, thread in ((busy, worker), (idle, idler)):
+        wired.call(box.put, "end")
+        thread.join(JOIN_S)
+        assert not thread.is_alive()
+
+
+def test_while_who_was_woken_stays_away_packets_are_taken_in_all_the_same(wired):
+    first, second = Box(), Box()
+    wired._comes_back = True
+    threads = [start(wait, wired, box) for box in (first, second)]
+    until(lambda: asleep(wired) == 2)
+    wired.stack.packet(lambda: first.put("data"))
+    threads[0][0].join(JOIN_S)  # it is gone for good, and nobody was told to lead
+    wired.stack.packet(lambda: second.put("more"))
+    threads[1][0].join(JOIN_S)
+    assert [out for _, out in threads] == [["data"], ["more"]]
+
+
 def test_the_time_limit_ends_a_wait_for_leader_and_follower(runtime):
     results = [start(wait, runtime, Box(), 20_000) for _ in range(3)]
     for thread, out in results:

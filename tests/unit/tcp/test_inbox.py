@@ -114,6 +114,16 @@ def test_what_does_not_fit_the_inbox_waits_in_the_queue_behind_it(pair):
     assert text + rest == sent[: len(text) + len(rest)]
 
 
+def test_without_a_reader_nothing_is_taken_out_of_the_queue(pair):
+    a, b, near, far = pair
+    far.pause_reader(True)
+    far.pause_reader(False)
+    near.send(b"text")
+    a.settle()
+    b.stack.deliver_text()
+    assert far.recv(10) == b"text"
+
+
 def test_a_reader_who_is_gone_gets_nothing(pair):
     a, b, near, far = pair
     reader = Reader(far)
