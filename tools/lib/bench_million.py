@@ -1,9 +1,10 @@
 """The million part of the bench: connections from Linux clients to a service on ustack.
 
 A namespace of its own, a TAP in it, the stack in this process and some 53 client processes
-(19,000 sockets each: a process may have 20,000 descriptors here). Plan A: many client
-addresses and one server port. Plan B: one client address and many server ports. Then 1000
-random ones echo, the cost of a round trip on 64 of them is taken, and all close.
+(``crowd.c``; 19,000 sockets each: a process may have 20,000 descriptors here). Plan A: many
+client addresses and one server port. Plan B: one client address and many server ports. With
+1,000, 100,000 and all of them open, the processor time of a round trip is taken on 64 of them
+and over all, and that of a connection more; then all close.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from select import EPOLLIN
 from typing import Any
 
 from rich.table import Table
@@ -36,51 +39,9 @@ PER_CLIENT = 19_000
 SERVER = "10.7.255.254"
 PORT = 8000
 MARKS = (1000, 100_000, 1_000_000)
-"""Where the cost of a round trip on 64 connections is taken."""
+"""How many are open when costs are taken."""
 CLONE_NEWNET = 0x40000000
 PATIENCE_S = 600.0
-
-CLIENT = """
-import errno, select, socket, sys
-address, server, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-socks = []
-def say(text):
-    print(text, flush=True)
-def connect_all():
-    poll, waiting = select.epoll(), {}
-    for i in range(count):
-        sock = socket.socket()
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
-        sock.bind((address, 0))
-        sock.connect_ex((server, port))
-        socks.append(sock)
-        waiting[sock.fileno()] = sock
-        poll.register(sock.fileno(), select.EPOLLOUT)
-        while len(waiting) >= 32 or (waiting and i == count - 1):
-            for fd, _ in poll.poll():
-                error = waiting[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if error:
-                    sys.exit(f"connect: {errno.errorcode[error]}")
-                poll.unregister(fd)
-                del waiting[fd]
-    poll.close()
-connect_all()
-say("connected")
-for line in sys.stdin:
-    word, _, rest = line.partition(" ")
-    if word == "echo":
-        for number in map(int, rest.split()):
-            socks[number].setblocking(True)
-            socks[number].sendall(b"x" * 64)
-            assert len(socks[number].recv(64, socket.MSG_WAITALL)) == 64
-        say("echoed")
-    elif word == "close\\n":
-        while socks:
-            socks.pop().close()
-        say("closed")
-        break
-"""
 
 
 class Service:
@@ -100,9 +61,17 @@ class Service:
     def _listen(self, port: int) -> InetSocket:
         lsk = self.stack.socket()
         lsk.bind(parse_ipv4(SERVER), port)
-        lsk.set_upcall(lambda sock, _events: self._ready.setdefault(sock.handle, sock))
         lsk.listen(65535)
         return lsk
+
+    def _accept(self, lsk: InetSocket) -> None:
+        sock = lsk.accept()
+        sock.set_upcall(self._is_ready)
+        if sock.poll() & EPOLLIN:
+            self._is_ready(sock, EPOLLIN)
+
+    def _is_ready(self, sock: InetSocket, _events: int) -> None:
+        self._ready.setdefault(sock.handle, sock)
 
     def turn(self) -> None:
         """Let the stack work, then serve whoever has something."""
@@ -110,9 +79,7 @@ class Service:
         busy = stack.poll(monotonic_us())
         for lsk in self.listeners:
             while lsk.poll():
-                lsk.accept()
-        for lsk in self.listeners:
-            ready.pop(lsk.handle, None)
+                self._accept(lsk)
         for sock in ready.values():
             self._serve(sock)
         ready.clear()
@@ -150,14 +117,13 @@ class Service:
 class Client:
     """One process of clients."""
 
-    def __init__(self, ns: Namespace, number: int, plan: str, count: int) -> None:
+    def __init__(self, ns: Namespace, program: str, number: int, plan: str) -> None:
         address = f"10.0.{number // 200}.{1 + number % 200}" if plan == "A" else "10.0.0.1"
         port = PORT if plan == "A" else PORT + number
-        self.count = count
+        self.open = 0
         self._process = ns.start(
-            sys.executable, "-c", CLIENT, address, SERVER, str(port), str(count),
-            stdin=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            program, address, SERVER, str(port), stdin=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
@@ -167,13 +133,12 @@ class Client:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def says(self, word: str) -> bool:
-        """Whether it has said ``word``, and nothing else."""
+    def is_done(self) -> bool:
+        """Whether it has carried out an order since it was last asked."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line and line.strip() != word:
-            raise LabError(f"a client: {line.strip()}")
-        return bool(line)
+        if self._process.poll() is not None:
+            raise LabError("a client has ended")
+        return bool(self._process.stdout.readline())
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -205,13 +170,27 @@ def table(answer: dict[str, Any]) -> Table:
 def measure(plan: str, connections: int) -> dict[str, Any]:
     """Open, echo, close; return the figures by name."""
     with Namespace("million") as ns, _inside(ns):
-        counts = [PER_CLIENT] * (connections // PER_CLIENT)
-        if connections % PER_CLIENT:
-            counts.append(connections % PER_CLIENT)
-        ports = [PORT] if plan == "A" else [PORT + i for i in range(len(counts))]
+        program = str(ns.folder / "crowd")
+        compile_client(program)
+        crowd = -(-connections // PER_CLIENT)
+        ports = [PORT] if plan == "A" else [PORT + i for i in range(crowd)]
         service = Service(ports)
-        _prepare(ns, len(counts))
-        return _measure(ns, service, plan, counts)
+        _prepare(ns, crowd)
+        clients = [Client(ns, program, number, plan) for number in range(crowd)]
+        return _measure(service, clients, connections)
+
+
+def compile_client(program: str) -> None:
+    """Compile crowd.c.
+
+    Raises:
+        LabError: gcc could not.
+    """
+    source = Path(__file__).with_name("crowd.c")
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, str(source)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise LabError(f"gcc crowd.c: {run.stderr}")
 
 
 @contextlib.contextmanager
@@ -231,7 +210,7 @@ def _setns(fd: int) -> None:
 
 
 def _prepare(ns: Namespace, clients: int) -> None:
-    ns.output("ip", "link", "set", TAP, "up", "txqueuelen", "20000")  # all clients close at once
+    ns.output("ip", "link", "set", TAP, "up", "txqueuelen", "20000")
     for number in range(clients):
         address = f"10.0.{number // 200}.{1 + number % 200}/13"
         ns.output("ip", "addr", "add", address, "dev", TAP)
@@ -239,44 +218,40 @@ def _prepare(ns: Namespace, clients: int) -> None:
     ns.sysctl("net.ipv4.tcp_fin_timeout", 5)
 
 
-def _measure(ns: Namespace, service: Service, plan: str, counts: list[int]) -> dict[str, Any]:
+def _measure(service: Service, clients: list[Client], total: int) -> dict[str, Any]:
     stack = service.stack
-    total = sum(counts)
     before, rss = service.slabs(), rss_bytes()
-    began = time.monotonic()
-    clients = []
-    costs = {}
-    for number, count in enumerate(counts):
-        clients.append(Client(ns, number, plan, count))
+    opened_s = 0.0
+    costs: dict[str, float] = {}
     for mark in sorted({min(mark, total) for mark in MARKS}):
-        service.until(lambda mark=mark: len(stack.tcp.ehash) >= mark, f"{mark} connections")
-        costs[mark] = round(time.monotonic() - began, 2)
-    for client in clients:
-        service.until(lambda client=client: client.says("connected"), "connecting")
-    opened_s = time.monotonic() - began
-    service.until(_after(1.5), "idling")
-    found: dict[str, Any] = {
-        "connections": len(stack.tcp.ehash),
+        opened_s += _open_up_to(service, clients, mark)
+        costs[f"seconds to {mark:,}"] = opened_s
+        if mark == total:
+            service.until(_after(1.5), "idling")
+            memory = _memory(service, rss)
+        costs |= _costs(service, clients, f"{mark:,} open")
+    closed_s = _order(service, {client: "close" for client in clients})
+    closed_s += service.until(lambda: not len(stack.tcp.ehash), "closing")
+    service.until(_after(0.5), "settling")
+    return {
+        "connections": total,
         "seconds to open": opened_s,
         "connections/s": total / opened_s,
-        "bytes each (RSS)": (rss_bytes() - rss) / total,
-        "Python objects": len(stack.tcp.socks),
+        **memory,
+        **costs,
+        "seconds to close": closed_s,
+        "slabs as before": service.slabs() == before,
+        "Python objects at the end": len(stack.tcp.socks),
     }
-    found |= {f"seconds to {mark}": at_s for mark, at_s in costs.items()}
-    found |= {f"slab {name}": count for name, count in service.slabs().items()}
-    found |= _echoes(service, clients, 1000, "1000 at random")
-    found |= _echoes(service, clients, 64, "64, first", again=1)
-    found |= _echoes(service, clients, 64, "64, active", again=20)
-    began = time.monotonic()
-    for client in clients:
-        client.tell("close")
-    service.until(lambda: not len(stack.tcp.ehash), "closing")
-    found["seconds to close"] = time.monotonic() - began
-    service.until(_after(0.5), "settling")
-    after = service.slabs()
-    found["slabs as before"] = after == before
-    found["objects at the end"] = len(stack.tcp.socks)
-    return found
+
+
+def _memory(service: Service, rss: int) -> dict[str, float]:
+    tcp = service.stack.tcp
+    found: dict[str, float] = {
+        "bytes each (RSS)": (rss_bytes() - rss) / len(tcp.ehash),
+        "Python objects": len(tcp.socks),
+    }
+    return found | {f"slab {name}": count for name, count in service.slabs().items()}
 
 
 def _after(seconds: float) -> Any:
@@ -284,21 +259,48 @@ def _after(seconds: float) -> Any:
     return lambda: time.monotonic() > end
 
 
-def _echoes(
-    service: Service, clients: list[Client], count: int, name: str, again: int = 1
-) -> dict[str, float]:
-    """Have ``count`` connections echo in turn; return what a round trip takes."""
-    rng = random.Random(count)
-    numbers: dict[Client, list[int]] = {}
-    for _ in range(count):
-        client = rng.choice(clients)
-        numbers.setdefault(client, []).append(rng.randrange(client.count))
-    spent = time.process_time()
-    for client, some in numbers.items():
-        client.tell("echo " + " ".join(map(str, some * again)))
-        service.until(lambda client=client: client.says("echoed"), "echoing")
-    spent = time.process_time() - spent
-    return {f"us a round trip, {name}": 1e6 * spent / (count * again)}
+def _order(service: Service, lines: dict[Client, str]) -> float:
+    """Have clients carry out a line each, all at once; return how many seconds it took."""
+    for client, line in lines.items():
+        client.tell(line)
+    waiting = list(lines)
+
+    def done() -> bool:
+        waiting[:] = [client for client in waiting if not client.is_done()]
+        return not waiting
+
+    return service.until(done, next(iter(lines.values())))
+
+
+def _open_up_to(service: Service, clients: list[Client], mark: int) -> float:
+    """Open connections until there are ``mark``, the clients one after the other in number."""
+    lines = {}
+    missing = mark - sum(client.open for client in clients)
+    for client in clients:
+        more = min(missing, PER_CLIENT - client.open)
+        if more:
+            lines[client] = f"open {more}"
+            client.open += more
+            missing -= more
+    return _order(service, lines)
+
+
+def _costs(service: Service, clients: list[Client], when: str) -> dict[str, float]:
+    """Return the processor time, in microseconds, of what one does among many."""
+    crowd = [client for client in clients if client.open]
+    some = -(-1000 // len(crowd))
+    orders = {
+        "round trip, random": ({client: f"echo {some} 1" for client in crowd}, some * len(crowd)),
+        "round trip, 64 active": ({crowd[0]: "echo 64 200"}, 64 * 200),
+        "connection more": ({crowd[0]: "churn 1000"}, 1000),
+    }
+    found = {}
+    for name, (lines, count) in orders.items():
+        spent = time.process_time()
+        _order(service, lines)
+        spent = time.process_time() - spent
+        found[f"us a {name}, {when}"] = 1e6 * spent / count
+    return found
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
@@ -74,6 +75,18 @@ SEND_FLAGS = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 RECV_FLAGS = MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
 
 CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
+
+
+@dataclass(frozen=True, slots=True)
+class Upcall:
+    """Who is told of events; equal if it is the same, as what parked connections share."""
+
+    prot: TcpProt
+    ready: Callable[[InetSocket, int], None]
+
+    def __call__(self, sk: TcpSock, events: int) -> None:
+        """Tell it, with an object for the socket."""
+        self.ready(InetSocket(self.prot, sk), events)
 
 
 class InetSocket:
@@ -142,7 +155,7 @@ class InetSocket:
         prot = self._prot
         sk = self._live()
         tcp_withdraw(sk)
-        sk.upcall = ready and (lambda sk, events: ready(InetSocket(prot, sk), events))
+        sk.upcall = ready and Upcall(prot, ready)
 
     def set_reader(self, reader: TextReader | None, *, paused: bool = False) -> None:
         """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.

@@ -241,20 +241,20 @@ static int us_tcp_send_new(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uin
 	return 0;
 }
 
-/* tcp_current_ssthresh, while nothing is in doubt */
+/* tcp_current_ssthresh, of a connection that has lost nothing */
 static uint32_t us_tcp_current_ssthresh(const struct us_tcp_sock *tp)
 {
 	return us_max32(tp->snd_ssthresh, (tp->snd_cwnd >> 1) + (tp->snd_cwnd >> 2));
 }
 
-/* Halve cwnd for each RTO of silence (tcp_slow_start_after_idle_check, tcp_cwnd_restart). */
+/* tcp_slow_start_after_idle_check: half of cwnd for each RTO of silence (tcp_cwnd_restart) */
 static void us_tcp_slow_start_after_idle_check(const struct us_tcp_fast *fast,
 					       struct us_tcp_sock *tp)
 {
 	const uint32_t restart = us_min32(fast->init_cwnd, tp->snd_cwnd);
 	int64_t idle_us = (int64_t)(fast->now_us - tp->lsndtime_us);
 
-	if (idle_us <= tp->rto_us || !fast->slow_start_after_idle)
+	if (!fast->slow_start_after_idle || idle_us <= (int64_t)tp->rto_us)
 		return;
 	tp->snd_ssthresh = us_tcp_current_ssthresh(tp);
 	for (idle_us -= tp->rto_us; idle_us > 0 && tp->snd_cwnd > restart; idle_us -= tp->rto_us)
@@ -264,8 +264,9 @@ static void us_tcp_slow_start_after_idle_check(const struct us_tcp_fast *fast,
 	tp->snd_cwnd_used = 0;
 }
 
-/* Let cwnd sink half way to what was used in the last RTO (tcp_cwnd_application_limited). */
-static void us_tcp_cwnd_application_limited(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+/* tcp_cwnd_application_limited: half way to what was used of cwnd in the last RTO */
+static void us_tcp_cwnd_application_limited(const struct us_tcp_fast *fast,
+					    struct us_tcp_sock *tp)
 {
 	const uint32_t win_used = us_max32(tp->snd_cwnd_used, fast->init_cwnd);
 
@@ -299,7 +300,7 @@ static void us_tcp_cwnd_validate(const struct us_tcp_fast *fast, struct us_tcp_s
 	}
 	if (in_flight > tp->snd_cwnd_used)
 		tp->snd_cwnd_used = in_flight;
-	if (fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us && fast->slow_start_after_idle)
+	if (fast->slow_start_after_idle && fast->now_us - tp->snd_cwnd_stamp_us >= tp->rto_us)
 		us_tcp_cwnd_application_limited(fast, tp);
 }
 

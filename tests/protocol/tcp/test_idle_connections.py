@@ -13,6 +13,7 @@ from ustack.config import UstackConfig
 from ustack.inet.sockets import InetSocket
 from ustack.sock.sock import Sock
 from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, WaitEntry
+from ustack.tcp import park
 from ustack.tcp.park import NOTHING, OPTIONS
 from ustack.tcp.sock import TcpSock
 
@@ -48,6 +49,25 @@ def test_an_idle_connection_has_no_object_and_no_timer():
     assert objects(h) == 1
     assert len(h.stack.tcp.ehash) == 5
     assert not h.stack.tcp.parking.watching
+
+
+def test_those_that_tell_the_same_of_their_events_share_their_options(monkeypatch):
+    monkeypatch.setattr(park, "COMBINATIONS_MAX", 2)
+    h = host(NO_OBJECTS)
+    lsk = h.listen()
+    told: list[Any] = []
+
+    def tell(sock: InetSocket, _events: int) -> None:
+        told.append(sock.handle)
+
+    peers = [h.peer(port=40_000 + i) for i in range(5)]
+    for peer in peers:
+        peer.handshake()
+        lsk.accept().set_upcall(tell)
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    peers[2].send("P. 1:101(100) ack 1")
+    assert len(told) == 1
 
 
 def test_below_the_limit_all_objects_stay():
