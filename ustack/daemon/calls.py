@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ustack.api.protocol import (
@@ -204,6 +204,11 @@ def _getsockopt(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(data=data)
 
 
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 class CallClient:
     """One client process's connection to the control socket."""
 
@@ -242,17 +247,22 @@ class CallClient:
                 self.close()
                 return
             fds = rights_in(ancillary)
-            try:
-                if not data or not self.request(data, fds[0] if len(fds) == 1 else -1):
-                    self.close()
-                    return
-            finally:
-                for fd in fds:
-                    os.close(fd)
+            if not data:
+                _close_all(fds)
+            if not data or not self.request(data, fds):
+                self.close()
+                return
 
-    def request(self, data: bytes, fd: int) -> bool:
-        """Perform one request and answer it; return whether the answer could be sent."""
+    def request(self, data: bytes, fds: Sequence[int] = ()) -> bool:
+        """Perform one request and answer it; return whether the answer could be sent.
+
+        Args:
+            data: the request.
+            fds: what came with it; closed before the answer goes, or the client's own close()
+                would not be the last one.
+        """
         error, answer, end = 0, Answer(), None
+        fd = fds[0] if len(fds) == 1 else -1
         try:
             answer, end = self._server.perform(parse_call(data), fd, self._owner)
         except OSError as exc:
@@ -260,6 +270,8 @@ class CallClient:
         except Exception as exc:  # a bug of ours must not leave the client waiting
             error = errno.EIO
             self._loop.call_exception_handler({"message": "a socket call", "exception": exc})
+        finally:
+            _close_all(fds)
         try:
             passed = rights(end.fileno() if end is not None else -1)
             self._sock.sendmsg([pack_answer(error, answer)], passed, socket.MSG_DONTWAIT)

@@ -198,7 +198,7 @@ class ControlServer:
             assert self._loop is not None
             sock = client.release()
             caller = CallClient(sock, self._loop, self._calls, self._call_clients)
-            if not caller.request(data, -1):
+            if not caller.request(data):
                 caller.close()
             return False
         refusal = self._refusal(client)

@@ -247,7 +247,7 @@ static void step(struct model *model)
 
 	for (uint32_t s = 0; s < SOCKS; s++) {
 		before += model->socks[s]->bytes_received;
-		model->socks[s]->nospace = (uint8_t)rng_below(model->rng, 2);
+		model->socks[s]->nospace = rng_below(model->rng, 2) & 1;
 		if (!rng_below(model->rng, 20) && model->socks[s]->bictcp)
 			model->bictcp[s].last_cwnd = model->socks[s]->snd_cwnd;
 		model->socks[s]->ca_cnt = 1 + rng_below(model->rng, 50);
