@@ -42,7 +42,7 @@ def test_frames_and_stages_are_counted_beside_the_loop_in_c():
     }  # fmt: skip
     assert {row["way"] for row in answer["stages"]} == {"up", "down"}
     assert {row["mode"] for row in answer["modes"] if row["figure"] == "p50_us"} == {
-        "adaptive interrupts", "no moderation", "--poll",
+        "adaptive interrupts", "no moderation", "--busy-poll-us 50", "--poll",
     }  # fmt: skip
     polled = {row["figure"]: row["median"] for row in answer["modes"] if row["mode"] == "--poll"}
     assert polled["interrupts"] == 0

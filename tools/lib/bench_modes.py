@@ -27,6 +27,7 @@ TRAFFIC = str(Path(kit.traffic.__file__))
 MODES: dict[str, tuple[str, ...]] = {
     "adaptive interrupts": (),
     "no moderation": (),
+    "--busy-poll-us 50": ("--busy-poll-us", "50"),
     "--poll": ("--poll",),
 }
 FIGURES = {

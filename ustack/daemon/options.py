@@ -66,6 +66,7 @@ class DaemonOptions:
     tap_queues: int = 1
     access: SocketAccess = OWNER_ONLY
     port_users: frozenset[int] = frozenset()
+    busy_poll_us: int = 0
     max_sockets: int = MAX_SOCKETS
     client_sockets: int = MAX_SOCKETS
     user: int | None = None
@@ -134,6 +135,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--poll",
         action="store_true",
         help="poll the NIC all the time instead of taking interrupts: costs a processor",
+    )
+    add(
+        "--busy-poll-us",
+        type=checked(partial(_number, "microseconds", 1000)),
+        default=0,
+        metavar="N",
+        help="look for frames and clients for N microseconds before sleeping (net.core.busy_poll)",
     )
     add(
         "--impair",
@@ -334,6 +342,7 @@ def parse_options(argv: Sequence[str] | None = None) -> DaemonOptions:
             args.socket_group,
         ),
         port_users=args.port_users,
+        busy_poll_us=args.busy_poll_us,
         max_sockets=args.max_sockets,
         client_sockets=args.client_sockets,
         user=args.user,

@@ -93,7 +93,12 @@ class Daemon:
         stack = self._stack = Stack(options.config, rng=random.SystemRandom(), now_us=started_us)
         self._chain = wires_between(self._wire, stack, options)
         adapter = stack.add_igb(self._chain.wire, mac=options.mac)
-        runtime = self._runtime = InlineRuntime(stack, loop, busy_poll=options.config.nic.busy_poll)
+        runtime = self._runtime = InlineRuntime(
+            stack,
+            loop,
+            busy_poll=options.config.nic.busy_poll,
+            busy_poll_us=options.busy_poll_us,
+        )
         runtime.wire_lost = self._on_wire_lost
         loop.set_exception_handler(FaultLog(lambda: runtime.defer(_nothing)))
         # In a thread, because pyroute2 runs an event loop of its own; it ends with its work.

@@ -26,6 +26,7 @@ NEVER_US = 1 << 62
 RUN_LIMIT_US = 2000
 """How long one run may keep the loop from its other work, in microseconds."""
 READ_BUFFER_BYTES = 256 * 1024
+WIRE: int = lib.US_WAIT_FD
 
 
 class InlineRuntime:
@@ -37,9 +38,10 @@ class InlineRuntime:
         busy_poll: Never wait: poll the stack all the time, between the loop's other work.
             It costs a processor, and no packet waits for a wake-up. For a stack whose NIC
             has ``busy_poll`` too.
-        busy_poll_us: how long to look for the next frame once everybody has been answered,
-            in microseconds, before the loop goes on; 0: for some tens of microseconds, and
-            only while the next frame comes that soon anyway.
+        busy_poll_us: how long to look for the next frame, or for whatever else the loop waits
+            for but its timers, in microseconds, before the loop sleeps (net.core.busy_poll); 0:
+            for some tens of microseconds, once everybody has been answered, and only while the
+            next frame comes that soon anyway.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class InlineRuntime:
         """A poll, or what follows it, is under way: calls into the core need no ``call``."""
         self.answered = False
         """Somebody has sent in this turn: the next frame may come before the loop would sleep."""
+        self._busy_polls = busy_poll_us > 0
+        self._loop_fd = _descriptor_of(self.loop) if self._busy_polls else -1
         self._spin = Spin(least=busy_poll_us * SPINS_PER_US)
         self._left_us = 0
         """When a turn that answered was over, 0 if the last did not."""
@@ -201,7 +205,7 @@ class InlineRuntime:
                 continue
             deadline_us = stack.next_deadline_us()
             if deadline_us is None or deadline_us > now_us:
-                if not self.answered or not self._frame_comes(now_us):
+                if not (self.answered or self._busy_polls) or not self._frame_comes(now_us):
                     return deadline_us
                 self.answered = False
                 now_us = monotonic_us()
@@ -212,7 +216,7 @@ class InlineRuntime:
         looks = self._spin.looks
         if not looks or len(self._filenos) != 1:
             return False
-        comes: bool = lib.us_wait(self._filenos[0], -1, looks, 0) > 0
+        comes = bool(max(lib.us_wait(self._filenos[0], self._loop_fd, looks, 0), 0) & WIRE)
         self._spin.learn(comes)
         return comes
 
@@ -233,3 +237,12 @@ class InlineRuntime:
             self._timer.cancel()
         self._timer_us = deadline_us
         self._timer = self.loop.call_later(delay_us / 1e6, self._on_timer)
+
+
+def _descriptor_of(loop: AbstractEventLoop) -> int:
+    """Return the epoll descriptor of a loop: readable when it has something to do; -1: unknown."""
+    of_uvloop = getattr(loop, "_get_backend_id", None)
+    if of_uvloop is not None:
+        return int(of_uvloop())
+    fileno = getattr(getattr(loop, "_selector", None), "fileno", None)
+    return int(fileno()) if fileno is not None else -1

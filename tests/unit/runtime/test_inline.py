@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 
 import pytest
 import uvloop
 
 from unit.runtime.fake_stack import FakeStack
 from ustack.runtime.clock import monotonic_us
-from ustack.runtime.inline import InlineRuntime
+from ustack.runtime.inline import InlineRuntime, _descriptor_of
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -176,3 +178,19 @@ def test_busy_polling_never_stops_and_leaves_the_loop_its_turns(run):
             assert polls > before
 
     run(main, busy_poll=True)
+
+
+def test_a_loops_descriptor_tells_that_it_has_something_else_to_do(run):
+    async def main(stack, runtime):
+        near, far = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        with near, far:
+            loop.add_reader(near, lambda: None)
+            await asyncio.sleep(0.01)  # the loop watches it now
+            fd = _descriptor_of(loop)
+            before = select.select([fd], [], [], 0)[0]
+            far.send(b"x")
+            assert (before, select.select([fd], [], [], 0)[0]) == ([], [fd])
+            loop.remove_reader(near)
+
+    run(main)
