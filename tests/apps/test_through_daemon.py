@@ -86,7 +86,7 @@ def linux() -> list[str]:
     if tools_missing(["ip"]):
         pytest.skip("needs root")
     with Namespace("tcp-calls") as namespace:
-        namespace.output("sysctl", "-qw", "net.ipv4.tcp_fastopen=3")
+        namespace.sysctl("net.ipv4.tcp_fastopen", 3)
         return namespace.output(sys.executable, str(HERE / "tcp_calls.py")).splitlines()
 
 
