@@ -230,7 +230,7 @@ def _measure(service: Service, clients: list[Client], total: int) -> dict[str, A
             service.until(_after(1.5), "idling")
             memory = _memory(service, rss)
         costs |= _costs(service, clients, f"{mark:,} open")
-    closed_s = _order(service, {client: "close" for client in clients})
+    closed_s = sum(_order(service, {client: "close"}) for client in clients)
     closed_s += service.until(lambda: not len(stack.tcp.ehash), "closing")
     service.until(_after(0.5), "settling")
     return {
