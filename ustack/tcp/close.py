@@ -71,6 +71,7 @@ def tcp_destroy(sk: TcpSock) -> None:
         sk.orphaned = False
         sk.prot.orphan_count -= 1
     sk.prot.put_port(sk)
+    tcp_ofo_purge(sk)
     sk.free_memory()
 
 

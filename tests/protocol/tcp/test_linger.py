@@ -309,6 +309,17 @@ def test_mini_sockets_are_no_orphans():
     assert h.stack.tcp.orphan_count == 0
 
 
+@pytest.mark.linux("tcp_v4_destroy_sock: skb_rbtree_purge(&tp->out_of_order_queue)")
+def test_what_one_orphan_too_many_held_beyond_a_hole_counts_against_tcp_mem_no_more():
+    h = with_tcp(tcp_max_orphans=0)
+    sk, peer = h.established()
+    peer.send(". 1001:2001(1000) ack 1")
+    assert h.stack.tcp.fast.ptr.ofo_pages
+    sk.close()
+    assert h.mib.TCPAbortOnMemory == 1
+    assert not h.stack.tcp.fast.ptr.ofo_pages
+
+
 @pytest.mark.linux("tcp_out_of_resources: a silent peer's orphan counts double")
 def test_under_pressure_a_silent_orphan_goes_early():
     h = with_tcp(tcp_max_orphans=1)
