@@ -104,6 +104,8 @@ class Bench:
         if flags & SYN and key not in self.tcp.ehash and key not in self.tcp.twhash:
             at = self.irs[which]
             self.peer_isn[dport, sport] = isn = at
+        elif flags & SYN and (sk := connection_at(self.tcp, key)) and sk.tp.state == TCP_SYN_SENT:
+            self.peer_isn[dport, sport] = isn = at  # this is where its stream begins
         data = pattern(seq_diff(at, isn) - (not flags & SYN), length)
         acked = (una if ack[0] == "una" else nxt) + ack[1] & MASK
         self.server.net.send_ip(build_ip(Segment(
