@@ -331,7 +331,6 @@ class us_tcp_fast:
     app_win: int
     reordering: int
     init_cwnd: int
-    tw_count: int
     mem_limits: Any
     memory_pressure: int
     ofo_pages: int

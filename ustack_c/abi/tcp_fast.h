@@ -221,7 +221,6 @@ struct us_tcp_fast {
 	uint32_t app_win;	/* net.ipv4.tcp_app_win */
 	uint32_t reordering;	/* net.ipv4.tcp_reordering */
 	uint32_t init_cwnd;	/* segments */
-	uint32_t tw_count;	/* mini-sockets, which only Python can look up */
 	uint32_t mem_limits[3];	/* net.ipv4.tcp_mem, pages */
 	uint32_t memory_pressure;	/* TCP holds too much of the arena */
 	uint32_t ofo_pages;	/* what out-of-order queues hold, which are Python's */

@@ -140,6 +140,8 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
 void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
 bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst);
+void us_tcp_put_ip(uint8_t *iph, const struct us_tcp_sock *sk, const struct us_tcp_dst *dst,
+		   uint32_t saddr, uint32_t daddr, uint32_t tot_len, uint32_t ident);
 int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, const uint8_t *frame,
 		      uint32_t len);
 int us_tcp_send_synack(struct us_tcp_fast *fast, struct us_request_sock *req,

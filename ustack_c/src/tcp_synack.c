@@ -6,7 +6,6 @@
 #include "tcp_internal.h"
 
 #define US_TCPOLEN_SYN_MAX 20	/* MSS, SACK permitted and timestamps, window scale */
-#define US_IP_DF 0x4000
 
 /* Options in Linux's order; return their length. */
 static uint32_t us_tcp_synack_options(const struct us_tcp_fast *fast, struct us_request_sock *req,
@@ -34,22 +33,6 @@ static uint32_t us_tcp_synack_options(const struct us_tcp_fast *fast, struct us_
 		len += 4;
 	}
 	return len;
-}
-
-static void us_tcp_synack_ip(const struct us_request_sock *req, const struct us_tcp_sock *lsk,
-			     const struct us_tcp_dst *dst, uint8_t *iph, uint32_t tot_len)
-{
-	iph[0] = 0x45;
-	iph[1] = lsk->tos;
-	us_put16(iph + 2, tot_len);
-	us_put16(iph + 4, 0);
-	us_put16(iph + 6, US_IP_DF);
-	iph[8] = lsk->ttl ? lsk->ttl : dst->ttl;
-	iph[9] = US_IPPROTO_TCP;
-	us_put16(iph + 10, 0);
-	us_put32(iph + 12, req->loc_addr);
-	us_put32(iph + 16, req->rmt_addr);
-	us_put16(iph + 10, us_ip_fast_csum(iph, US_IP_HLEN));
 }
 
 /**
@@ -87,7 +70,7 @@ int us_tcp_send_synack(struct us_tcp_fast *fast, struct us_request_sock *req,
 	us_put16(th + 18, 0);
 	if (!queue->can_sum)
 		us_put16(th + 16, us_csum_fold(us_csum_partial(th, len, 0)));
-	us_tcp_synack_ip(req, lsk, dst, iph, US_IP_HLEN + len);
+	us_tcp_put_ip(iph, lsk, dst, req->loc_addr, req->rmt_addr, US_IP_HLEN + len, 0);
 	err = us_tcp_ring_frame(fast, queue, frame, US_ETH_HLEN + US_IP_HLEN + len);
 	if (!err)
 		fast->mib.OutSegs++;

@@ -48,22 +48,21 @@ static uint32_t us_tcp_put_header(const struct us_tcp_fast *fast, const struct u
 	return hlen;
 }
 
-static void us_tcp_put_ip(struct us_tcp_sock *tp, uint8_t *iph, uint32_t tot_len, uint32_t segs)
+/* The IP header, by what the options of @sk say: the connection, or the listener of a request. */
+void us_tcp_put_ip(uint8_t *iph, const struct us_tcp_sock *sk, const struct us_tcp_dst *dst,
+		   uint32_t saddr, uint32_t daddr, uint32_t tot_len, uint32_t ident)
 {
-	const struct us_tcp_dst *dst = tp->dst;
-
 	iph[0] = 0x45;
-	iph[1] = tp->tos;
+	iph[1] = sk->tos;
 	us_put16(iph + 2, tot_len);
-	us_put16(iph + 4, tp->inet_id);
+	us_put16(iph + 4, ident);
 	us_put16(iph + 6, US_IP_DF);
-	iph[8] = tp->ttl ? tp->ttl : dst->ttl;
+	iph[8] = sk->ttl ? sk->ttl : dst->ttl;
 	iph[9] = US_IPPROTO_TCP;
 	us_put16(iph + 10, 0);
-	us_put32(iph + 12, tp->saddr);
-	us_put32(iph + 16, tp->daddr);
+	us_put32(iph + 12, saddr);
+	us_put32(iph + 16, daddr);
 	us_put16(iph + 10, us_ip_fast_csum(iph, US_IP_HLEN));
-	tp->inet_id = (uint16_t)(tp->inet_id + segs);
 }
 
 /* Payload from the send queue: copied behind the headers if short, else as the ring's frags. */
@@ -180,7 +179,6 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	struct us_xmit_queue *queue = tp->dst->queue;
 	uint8_t *iph = headers + US_ETH_HLEN;
 	uint8_t *th = iph + US_IP_HLEN;
-	const uint16_t ident = tp->inet_id;
 	uint32_t len;
 	int nfrags, err;
 
@@ -191,7 +189,7 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	nfrags = us_tcp_attach(fast, tp, xmit, inline_max, headers + US_ETH_HLEN + len);
 	if (nfrags < 0)
 		return nfrags;
-	us_tcp_put_ip(tp, iph, len + xmit->len, segs);
+	us_tcp_put_ip(iph, tp, tp->dst, tp->saddr, tp->daddr, len + xmit->len, tp->inet_id);
 	if (!queue->can_sum)
 		us_tcp_put_checksum(fast, tp, th, len - US_IP_HLEN + (nfrags ? 0 : xmit->len),
 				    (uint32_t)nfrags);
@@ -202,9 +200,9 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	if (err < 0) {
 		for (int i = 0; i < nfrags; i++)
 			us_put_page(fast->mem, queue->ring->frags[i].addr);
-		tp->inet_id = ident;
 		return err;
 	}
+	tp->inet_id = (uint16_t)(tp->inet_id + segs);
 	us_tcp_ring_doorbell(fast, queue);
 	return 0;
 }
