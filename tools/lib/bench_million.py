@@ -19,10 +19,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from select import EPOLLIN
 from typing import Any
 
+from compiling import compile_program
 from rich.table import Table
 
 from kit.crowd import rss_bytes
@@ -170,27 +170,13 @@ def table(answer: dict[str, Any]) -> Table:
 def measure(plan: str, connections: int) -> dict[str, Any]:
     """Open, echo, close; return the figures by name."""
     with Namespace("million") as ns, _inside(ns):
-        program = str(ns.folder / "crowd")
-        compile_client(program)
+        program = compile_program("crowd", ns.folder)
         crowd = -(-connections // PER_CLIENT)
         ports = [PORT] if plan == "A" else [PORT + i for i in range(crowd)]
         service = Service(ports)
         _prepare(ns, crowd)
         clients = [Client(ns, program, number, plan) for number in range(crowd)]
         return _measure(service, clients, connections)
-
-
-def compile_client(program: str) -> None:
-    """Compile crowd.c.
-
-    Raises:
-        LabError: gcc could not.
-    """
-    source = Path(__file__).with_name("crowd.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, str(source)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise LabError(f"gcc crowd.c: {run.stderr}")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compiling import compile_program
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -26,7 +27,6 @@ import kit.services
 from kit.lab import Daemon, LabError, Namespace, stop
 from ustack.cli.run import environment
 
-HERE = Path(__file__).parent
 SERVICES = str(Path(kit.services.__file__))
 SIZE = "64"
 PORT = 5001
@@ -119,8 +119,7 @@ class Rates:
         self.client = client
         self.server = server
         self.seconds = str(seconds)
-        self.load = str(client.folder / "load")
-        compile_load(self.load)
+        self.load = compile_program("load", client.folder)
         client.output(
             "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
             "netns", server.name,
@@ -205,18 +204,6 @@ class Rates:
         if child.stdout.readline().strip() != "ready":
             raise LabError(f"{' '.join(command)}: {log.read_text()}")
         return child
-
-
-def compile_load(program: str) -> None:
-    """Compile load.c.
-
-    Raises:
-        LabError: gcc could not.
-    """
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, str(HERE / "load.c")]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise LabError(f"gcc load.c: {run.stderr}")
 
 
 def run(

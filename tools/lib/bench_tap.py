@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench_stack import SIZES, STAGE_SIZES, SUPER, frames_of, write_units
+from compiling import compile_program
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from kit.lab import LabError, Namespace
+from kit.lab import Namespace
 from ustack.core.napi import NAPI_POLL_WEIGHT
 
 HERE = Path(__file__).parent
@@ -65,25 +65,11 @@ class Costs:
         return (what, size) in self.samples
 
 
-def compile_loop(folder: Path) -> Path:
-    """Compile the loop in C.
-
-    Raises:
-        LabError: gcc does not like it, or is not there.
-    """
-    program = folder / "taploop"
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(HERE / "taploop.c")]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise LabError(f"gcc taploop.c: {run.stderr}")
-    return program
-
-
 def run(parts: list[str], rounds: int, frames: int) -> Costs:
     """Measure, round by round: the loop in C, then ustack."""
     costs = Costs()
     with Namespace("bench") as ns:
-        program = compile_loop(ns.folder)
+        program = compile_program("taploop", ns.folder)
         units = write_units(ns.folder)
         quiet = Console(stderr=True)
         for _ in track(range(rounds), "counting frames", console=quiet, transient=True):
@@ -99,7 +85,7 @@ def run(parts: list[str], rounds: int, frames: int) -> Costs:
 
 
 def run_loop(
-    ns: Namespace, program: Path, units: dict[int, tuple[Path, Path]], call: str, kind: str,
+    ns: Namespace, program: str, units: dict[int, tuple[Path, Path]], call: str, kind: str,
     frames: int, costs: Costs,
 ) -> None:  # fmt: skip
     """Let the loop in C read or write every size once."""
@@ -109,7 +95,7 @@ def run_loop(
         if kind == "vnet" or size != SUPER
     }
     pairs = [x for path, size in sizes.items() for x in (str(frames_of(size, frames)), path)]
-    for line in ns.output(str(program), call, kind, *pairs).splitlines():
+    for line in ns.output(program, call, kind, *pairs).splitlines():
         path, spent_ns, done = line.split()
         costs.add(f"{call} {kind}", sizes[path], int(spent_ns), int(done))
 
