@@ -70,6 +70,8 @@ class us_bq:
     len: int
     truesize: int
 
+class us_flow_table: ...
+
 class us_frag:
     addr: int
     len: int
@@ -224,8 +226,6 @@ class us_mem: ...
 
 class us_nic: ...
 
-class us_reqsk_hash: ...
-
 class us_request_sock:
     loc_addr: int
     rmt_addr: int
@@ -256,7 +256,7 @@ class us_request_sock:
     expires_us: int
     last_oow_ack_us: int
     timer: us_timer
-    hash_next: us_request_sock
+    hash_next: Any
     listen: us_tcp_listen
 
 class us_slabinfo:
@@ -282,8 +282,6 @@ class us_tcp_dst:
     is_linked: int
     next: us_tcp_dst
 
-class us_tcp_ehash: ...
-
 class us_tcp_event:
     handle: int
     what: int
@@ -293,15 +291,15 @@ class us_tcp_event:
 
 class us_tcp_fast:
     mem: us_mem
-    ehash: us_tcp_ehash
+    ehash: us_flow_table
     wheel: us_timer_wheel
     tcp_cache: us_kmem_cache
     bictcp_cache: us_kmem_cache
     tw_cache: us_kmem_cache
-    timewaits: us_tw_hash
+    timewaits: us_flow_table
     tw_timers: us_timer_wheel
     request_cache: us_kmem_cache
-    requests: us_reqsk_hash
+    requests: us_flow_table
     reqsk_timers: us_timer_wheel
     shares: us_bind_share
     nshares: int
@@ -542,7 +540,7 @@ class us_tcp_sock:
     timer: us_timer
     icsk_timeout_us: int
     icsk_ack_timeout_us: int
-    hash_next: us_tcp_sock
+    hash_next: Any
     dst: us_tcp_dst
     bictcp: us_bictcp
     bind_share: int
@@ -571,7 +569,7 @@ class us_timer:
 class us_timer_wheel: ...
 
 class us_timewait_sock:
-    hash_next: us_timewait_sock
+    hash_next: Any
     timer: us_timer
     dst: us_tcp_dst
     ts_recent_stamp_us: int
@@ -592,8 +590,6 @@ class us_timewait_sock:
     has_key: int
     rcv_wscale: int
     tos: int
-
-class us_tw_hash: ...
 
 class us_tx_acked:
     first_us: int

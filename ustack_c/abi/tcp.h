@@ -173,7 +173,7 @@ struct us_tcp_sock {
 	uint64_t icsk_ack_timeout_us;	/* delayed ACK, 0: not armed */
 
 	/* Where it hangs: see tcp_fast.h. */
-	struct us_tcp_sock *hash_next;
+	void *hash_next;
 	struct us_tcp_dst *dst;		/* how C may send, NULL: only Python may */
 	struct us_bictcp *bictcp;	/* with US_TCP_CA_CUBIC, once there is something to remember */
 	uint32_t bind_share;		/* who shares its port by us_bind_share, 0: it has bound it */
@@ -229,13 +229,13 @@ struct us_request_sock {
 	uint64_t expires_us;		/* when the SYN-ACK's time is over */
 	uint64_t last_oow_ack_us;	/* last ACK of an unacceptable segment (rate limit) */
 	struct us_timer timer;
-	struct us_request_sock *hash_next;
+	void *hash_next;
 	struct us_tcp_listen *listen;	/* whose SYN queue it is on, NULL: nobody's */
 };
 
 /* A closed connection's last minute (struct tcp_timewait_sock). */
 struct us_timewait_sock {
-	struct us_timewait_sock *hash_next;
+	void *hash_next;
 	struct us_timer timer;
 	struct us_tcp_dst *dst;		/* how C may answer, NULL: only Python may */
 	uint64_t ts_recent_stamp_us;

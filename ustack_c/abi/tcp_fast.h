@@ -176,22 +176,20 @@ struct us_tcp_offer {
 #define US_TCP_DST_BUCKETS 1024
 #define US_TCP_OFFER_BUCKETS 256
 
-struct us_tcp_ehash;
-struct us_reqsk_hash;
-struct us_tw_hash;
+struct us_flow_table;
 
 /* The fast path of one stack. */
 struct us_tcp_fast {
 	struct us_mem *mem;
-	struct us_tcp_ehash *ehash;
+	struct us_flow_table *ehash;
 	struct us_timer_wheel *wheel;
 	struct us_kmem_cache *tcp_cache;
 	struct us_kmem_cache *bictcp_cache;
 	struct us_kmem_cache *tw_cache;
-	struct us_tw_hash *timewaits;
+	struct us_flow_table *timewaits;
 	struct us_timer_wheel *tw_timers;
 	struct us_kmem_cache *request_cache;
-	struct us_reqsk_hash *requests;	/* on all SYN queues */
+	struct us_flow_table *requests;	/* on all SYN queues */
 	struct us_timer_wheel *reqsk_timers;
 	struct us_bind_share *shares;
 	uint32_t nshares;

@@ -1,5 +1,6 @@
 /* The fast path of one stack: its tables and what it has to tell Python. */
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,19 @@
 #include "tcp_internal.h"
 
 #define US_PLACE_BYTES 64	/* what slab objects of this size are aligned to */
+
+/* The four-tuples lie in their objects as struct us_flow has them. */
+#define US_TABLE_OF(type, first, key16) \
+	us_flow_table_create(key16, offsetof(type, first), offsetof(type, hash_next))
+#define US_FLOW_IS_AT(type, first, peer, own_port, peer_port)                                 \
+	_Static_assert(offsetof(type, peer) == offsetof(type, first) + 4 &&                   \
+			       offsetof(type, own_port) == offsetof(type, first) + 8 &&       \
+			       offsetof(type, peer_port) == offsetof(type, first) + 10 &&     \
+			       sizeof(struct us_flow) == 12, "a four-tuple out of order")
+
+US_FLOW_IS_AT(struct us_tcp_sock, saddr, daddr, sport, dport);
+US_FLOW_IS_AT(struct us_request_sock, loc_addr, rmt_addr, loc_port, rmt_port);
+US_FLOW_IS_AT(struct us_timewait_sock, saddr, daddr, sport, dport);
 
 /**
  * us_tcp_fast_create - a fast path that knows no connection
@@ -24,11 +38,11 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 	fast->mem = mem;
 	for (int i = 0; i < 3; i++)
 		fast->mem_limits[i] = UINT32_MAX;
-	fast->ehash = us_tcp_ehash_create(key16);
+	fast->ehash = US_TABLE_OF(struct us_tcp_sock, saddr, key16);
 	fast->wheel = us_timer_wheel_create(0);
-	fast->requests = us_reqsk_hash_create(key16);
+	fast->requests = US_TABLE_OF(struct us_request_sock, loc_addr, key16);
 	fast->reqsk_timers = us_timer_wheel_create(0);
-	fast->timewaits = us_tw_hash_create(key16);
+	fast->timewaits = US_TABLE_OF(struct us_timewait_sock, saddr, key16);
 	fast->tw_timers = us_timer_wheel_create(0);
 	if (!fast->ehash || !fast->wheel || !fast->requests || !fast->reqsk_timers ||
 	    !fast->timewaits || !fast->tw_timers) {
@@ -45,11 +59,11 @@ struct us_tcp_fast *us_tcp_fast_create(struct us_mem *mem, const uint8_t *key16)
 void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 {
 	if (fast) {
-		us_tcp_ehash_destroy(fast->ehash);
+		us_flow_table_destroy(fast->ehash);
 		us_timer_wheel_destroy(fast->wheel);
-		us_reqsk_hash_destroy(fast->requests);
+		us_flow_table_destroy(fast->requests);
 		us_timer_wheel_destroy(fast->reqsk_timers);
-		us_tw_hash_destroy(fast->timewaits);
+		us_flow_table_destroy(fast->timewaits);
 		us_timer_wheel_destroy(fast->tw_timers);
 		free(fast->shares);
 	}
@@ -85,7 +99,10 @@ bool us_tcp_memory_abounds(const struct us_tcp_fast *fast)
  */
 void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	us_tcp_ehash_insert(fast->ehash, tp);
+	if (tp->is_hashed)
+		return;
+	us_flow_table_insert(fast->ehash, tp);
+	tp->is_hashed = 1;
 }
 
 /**
@@ -95,7 +112,10 @@ void us_tcp_hash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
  */
 void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	us_tcp_ehash_remove(fast->ehash, tp);
+	if (!tp->is_hashed)
+		return;
+	us_flow_table_remove(fast->ehash, tp);
+	tp->is_hashed = 0;
 }
 
 /**
@@ -111,7 +131,8 @@ void us_tcp_unhash(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t sport,
 		       uint32_t daddr, uint16_t dport)
 {
-	const struct us_tcp_sock *tp = us_tcp_ehash_lookup(fast->ehash, saddr, daddr, sport, dport);
+	const struct us_flow flow = {saddr, daddr, sport, dport};
+	const struct us_tcp_sock *tp = us_flow_table_lookup(fast->ehash, &flow);
 
 	return tp ? us_tcp_handle(tp) : 0;
 }
@@ -122,7 +143,7 @@ uint64_t us_tcp_lookup(const struct us_tcp_fast *fast, uint32_t saddr, uint16_t 
  */
 uint32_t us_tcp_hashed(const struct us_tcp_fast *fast)
 {
-	return us_tcp_ehash_count(fast->ehash);
+	return us_flow_table_count(fast->ehash);
 }
 
 /**
@@ -135,7 +156,12 @@ uint32_t us_tcp_hashed(const struct us_tcp_fast *fast)
  */
 uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t max)
 {
-	return us_tcp_ehash_list(fast->ehash, handles, max);
+	struct us_tcp_sock *tp = NULL;
+	uint32_t bucket = 0, n = 0;
+
+	while (n < max && (tp = us_flow_table_next(fast->ehash, &bucket, tp)))
+		handles[n++] = us_tcp_handle(tp);
+	return n;
 }
 
 /**

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "tcp_ehash.h"
+#include "flow_table.h"
 #include "tcp_fast.h"
 
 #define US_PAGES_AT_LEAST 256	/* with fewer free an append might fail: Python says what then */
@@ -137,8 +137,6 @@ static inline void us_put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
-struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16);
-void us_reqsk_hash_destroy(struct us_reqsk_hash *hash);
 bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_dst *dst);
 void us_tcp_put_ip(uint8_t *iph, const struct us_tcp_sock *sk, const struct us_tcp_dst *dst,
 		   uint32_t saddr, uint32_t daddr, uint32_t tot_len, uint32_t ident);
@@ -150,8 +148,6 @@ bool us_tcp_rcv_listen(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
 bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 		      struct us_request_sock *req, const struct us_tcp_offer *offer);
 
-struct us_tw_hash *us_tw_hash_create(const uint8_t *key16);
-void us_tw_hash_destroy(struct us_tw_hash *hash);
 void us_tcp_count_in(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt);
 
 bool us_tcp_timewait_fin(struct us_tcp_fast *fast, struct us_timewait_sock *tw,

@@ -7,87 +7,10 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "siphash.h"
 #include "tcp_internal.h"
 
-#define US_REQSK_FIRST_BUCKETS 64
 #define US_ACCEPTQ_FIRST 16
-
-struct us_reqsk_hash {
-	struct us_request_sock **buckets;
-	uint32_t mask;
-	uint32_t count;
-	uint8_t key[16];
-};
-
-static struct us_request_sock **us_reqsk_bucket(const struct us_reqsk_hash *hash, uint32_t saddr,
-						uint16_t sport, uint32_t daddr, uint16_t dport)
-{
-	const uint64_t digest = us_siphash_2u64(hash->key, (uint64_t)saddr << 32 | daddr,
-						(uint64_t)sport << 16 | dport);
-
-	return &hash->buckets[(uint32_t)digest & hash->mask];
-}
-
-static struct us_request_sock **us_reqsk_bucket_of(const struct us_reqsk_hash *hash,
-						   const struct us_request_sock *req)
-{
-	return us_reqsk_bucket(hash, req->loc_addr, req->loc_port, req->rmt_addr, req->rmt_port);
-}
-
-struct us_reqsk_hash *us_reqsk_hash_create(const uint8_t *key16)
-{
-	struct us_reqsk_hash *hash = calloc(1, sizeof(*hash));
-
-	if (!hash)
-		return NULL;
-	hash->buckets = calloc(US_REQSK_FIRST_BUCKETS, sizeof(*hash->buckets));
-	if (!hash->buckets) {
-		free(hash);
-		return NULL;
-	}
-	hash->mask = US_REQSK_FIRST_BUCKETS - 1;
-	memcpy(hash->key, key16, sizeof(hash->key));
-	return hash;
-}
-
-void us_reqsk_hash_destroy(struct us_reqsk_hash *hash)
-{
-	if (hash)
-		free(hash->buckets);
-	free(hash);
-}
-
-static void us_reqsk_link(struct us_request_sock **bucket, struct us_request_sock *req)
-{
-	req->hash_next = *bucket;
-	*bucket = req;
-}
-
-/* Double the buckets; without memory for them the chains grow longer. */
-static void us_reqsk_hash_grow(struct us_reqsk_hash *hash)
-{
-	struct us_reqsk_hash old = *hash;
-	struct us_request_sock **buckets = calloc(2 * ((size_t)old.mask + 1), sizeof(*buckets));
-
-	if (!buckets)
-		return;
-	hash->buckets = buckets;
-	hash->mask = old.mask << 1 | 1;
-	for (uint32_t i = 0; i <= old.mask; i++) {
-		struct us_request_sock *req = old.buckets[i];
-
-		while (req) {
-			struct us_request_sock *next = req->hash_next;
-
-			us_reqsk_link(us_reqsk_bucket_of(hash, req), req);
-			req = next;
-		}
-	}
-	free(old.buckets);
-}
 
 /**
  * us_tcp_listen_create - the queues of a listener
@@ -183,12 +106,7 @@ uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index)
 void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 			struct us_request_sock *req)
 {
-	struct us_reqsk_hash *hash = fast->requests;
-
-	if (hash->count > hash->mask)
-		us_reqsk_hash_grow(hash);
-	us_reqsk_link(us_reqsk_bucket_of(hash, req), req);
-	hash->count++;
+	us_flow_table_insert(fast->requests, req);
 	req->listen = listen;
 	listen->qlen++;
 	listen->young++;
@@ -203,15 +121,9 @@ void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
  */
 void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req)
 {
-	struct us_request_sock **link;
-
 	if (!req->listen)
 		return;
-	link = us_reqsk_bucket_of(fast->requests, req);
-	while (*link != req)
-		link = &(*link)->hash_next;
-	*link = req->hash_next;
-	fast->requests->count--;
+	us_flow_table_remove(fast->requests, req);
 	us_del_timer(fast->reqsk_timers, &req->timer);
 	req->listen->qlen--;
 	req->listen->young -= !req->num_timeout;
@@ -231,12 +143,9 @@ void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req
 struct us_request_sock *us_reqsk_lookup(const struct us_tcp_fast *fast, uint32_t saddr,
 					uint16_t sport, uint32_t daddr, uint16_t dport)
 {
-	struct us_request_sock *req = *us_reqsk_bucket(fast->requests, saddr, sport, daddr, dport);
+	const struct us_flow flow = {saddr, daddr, sport, dport};
 
-	while (req && (req->loc_addr != saddr || req->loc_port != sport ||
-		       req->rmt_addr != daddr || req->rmt_port != dport))
-		req = req->hash_next;
-	return req;
+	return us_flow_table_lookup(fast->requests, &flow);
 }
 
 /**
@@ -251,15 +160,15 @@ struct us_request_sock *us_reqsk_lookup(const struct us_tcp_fast *fast, uint32_t
 uint32_t us_reqsk_list(const struct us_tcp_fast *fast, const struct us_tcp_listen *listen,
 		       struct us_request_sock **out, uint32_t max)
 {
-	uint32_t n = 0;
+	struct us_request_sock *req = NULL;
+	uint32_t bucket = 0, n = 0;
 
-	for (uint32_t i = 0; i <= fast->requests->mask; i++)
-		for (struct us_request_sock *req = fast->requests->buckets[i]; req; req = req->hash_next)
-			if (!listen || req->listen == listen) {
-				if (n < max)
-					out[n] = req;
-				n++;
-			}
+	while ((req = us_flow_table_next(fast->requests, &bucket, req)))
+		if (!listen || req->listen == listen) {
+			if (n < max)
+				out[n] = req;
+			n++;
+		}
 	return n;
 }
 

@@ -79,9 +79,12 @@ static bool us_tcp_parse(const struct us_tcp_fast *fast, const uint8_t *mac,
 			 const struct us_igb_rx_frame *frame, struct us_tcp_pkt *pkt,
 			 struct us_tcp_seg *seg)
 {
+	struct us_flow flow;
+
 	if (!us_tcp_parse_ip(fast, mac, frame, pkt))
 		return false;
-	seg->tp = us_tcp_ehash_lookup(fast->ehash, pkt->daddr, pkt->saddr, pkt->dport, pkt->sport);
+	flow = (struct us_flow){pkt->daddr, pkt->saddr, pkt->dport, pkt->sport};
+	seg->tp = us_flow_table_lookup(fast->ehash, &flow);
 	if (!seg->tp || !us_tcp_parse_header(pkt->th, pkt->len, seg->tp->tstamp_ok, seg))
 		return false;
 	seg->gso_size = frame->gso_size;

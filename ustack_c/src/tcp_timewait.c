@@ -6,87 +6,10 @@
 
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "siphash.h"
 #include "tcp_internal.h"
 
-#define US_TW_FIRST_BUCKETS 64
 #define US_TW_KILL_US 4000000
-
-struct us_tw_hash {
-	struct us_timewait_sock **buckets;
-	uint32_t mask;
-	uint32_t count;
-	uint8_t key[16];
-};
-
-static struct us_timewait_sock **us_tw_bucket(const struct us_tw_hash *hash, uint32_t saddr,
-					      uint16_t sport, uint32_t daddr, uint16_t dport)
-{
-	const uint64_t digest = us_siphash_2u64(hash->key, (uint64_t)saddr << 32 | daddr,
-						(uint64_t)sport << 16 | dport);
-
-	return &hash->buckets[(uint32_t)digest & hash->mask];
-}
-
-static struct us_timewait_sock **us_tw_bucket_of(const struct us_tw_hash *hash,
-						 const struct us_timewait_sock *tw)
-{
-	return us_tw_bucket(hash, tw->saddr, tw->sport, tw->daddr, tw->dport);
-}
-
-struct us_tw_hash *us_tw_hash_create(const uint8_t *key16)
-{
-	struct us_tw_hash *hash = calloc(1, sizeof(*hash));
-
-	if (!hash)
-		return NULL;
-	hash->buckets = calloc(US_TW_FIRST_BUCKETS, sizeof(*hash->buckets));
-	if (!hash->buckets) {
-		free(hash);
-		return NULL;
-	}
-	hash->mask = US_TW_FIRST_BUCKETS - 1;
-	memcpy(hash->key, key16, sizeof(hash->key));
-	return hash;
-}
-
-void us_tw_hash_destroy(struct us_tw_hash *hash)
-{
-	if (hash)
-		free(hash->buckets);
-	free(hash);
-}
-
-static void us_tw_link(struct us_timewait_sock **bucket, struct us_timewait_sock *tw)
-{
-	tw->hash_next = *bucket;
-	*bucket = tw;
-}
-
-/* Have @buckets buckets; without memory for them the chains stay as long as they are. */
-static void us_tw_hash_resize(struct us_tw_hash *hash, uint32_t count)
-{
-	struct us_tw_hash old = *hash;
-	struct us_timewait_sock **buckets = calloc(count, sizeof(*buckets));
-
-	if (!buckets)
-		return;
-	hash->buckets = buckets;
-	hash->mask = count - 1;
-	for (uint32_t i = 0; i <= old.mask; i++) {
-		struct us_timewait_sock *tw = old.buckets[i];
-
-		while (tw) {
-			struct us_timewait_sock *next = tw->hash_next;
-
-			us_tw_link(us_tw_bucket_of(hash, tw), tw);
-			tw = next;
-		}
-	}
-	free(old.buckets);
-}
 
 /**
  * us_twsk_alloc - a mini-socket that segments find (inet_twsk_alloc)
@@ -102,7 +25,6 @@ struct us_timewait_sock *us_twsk_alloc(struct us_tcp_fast *fast, uint32_t saddr,
 				       uint32_t daddr, uint16_t dport)
 {
 	struct us_timewait_sock *tw = us_kmem_cache_zalloc(fast->tw_cache);
-	struct us_tw_hash *hash = fast->timewaits;
 
 	if (!tw)
 		return NULL;
@@ -110,10 +32,7 @@ struct us_timewait_sock *us_twsk_alloc(struct us_tcp_fast *fast, uint32_t saddr,
 	tw->sport = sport;
 	tw->daddr = daddr;
 	tw->dport = dport;
-	if (hash->count > hash->mask && hash->mask < UINT32_MAX >> 2)
-		us_tw_hash_resize(hash, 2 * (hash->mask + 1));
-	us_tw_link(us_tw_bucket_of(hash, tw), tw);
-	hash->count++;
+	us_flow_table_insert(fast->timewaits, tw);
 	return tw;
 }
 
@@ -130,12 +49,9 @@ struct us_timewait_sock *us_twsk_alloc(struct us_tcp_fast *fast, uint32_t saddr,
 struct us_timewait_sock *us_twsk_lookup(const struct us_tcp_fast *fast, uint32_t saddr,
 					uint16_t sport, uint32_t daddr, uint16_t dport)
 {
-	struct us_timewait_sock *tw = *us_tw_bucket(fast->timewaits, saddr, sport, daddr, dport);
+	const struct us_flow flow = {saddr, daddr, sport, dport};
 
-	while (tw && (tw->saddr != saddr || tw->daddr != daddr || tw->sport != sport ||
-		      tw->dport != dport))
-		tw = tw->hash_next;
-	return tw;
+	return us_flow_table_lookup(fast->timewaits, &flow);
 }
 
 /**
@@ -144,7 +60,7 @@ struct us_timewait_sock *us_twsk_lookup(const struct us_tcp_fast *fast, uint32_t
  */
 uint32_t us_twsk_count(const struct us_tcp_fast *fast)
 {
-	return fast->timewaits->count;
+	return us_flow_table_count(fast->timewaits);
 }
 
 /**
@@ -157,12 +73,11 @@ uint32_t us_twsk_count(const struct us_tcp_fast *fast)
  */
 uint32_t us_twsk_list(const struct us_tcp_fast *fast, struct us_timewait_sock **out, uint32_t max)
 {
-	const struct us_tw_hash *hash = fast->timewaits;
-	uint32_t n = 0;
+	struct us_timewait_sock *tw = NULL;
+	uint32_t bucket = 0, n = 0;
 
-	for (uint32_t i = 0; i <= hash->mask; i++)
-		for (struct us_timewait_sock *tw = hash->buckets[i]; tw && n < max; tw = tw->hash_next)
-			out[n++] = tw;
+	while (n < max && (tw = us_flow_table_next(fast->timewaits, &bucket, tw)))
+		out[n++] = tw;
 	return n;
 }
 
@@ -184,15 +99,7 @@ void us_twsk_schedule(struct us_tcp_fast *fast, struct us_timewait_sock *tw, uin
  */
 void us_twsk_kill(struct us_tcp_fast *fast, struct us_timewait_sock *tw)
 {
-	struct us_tw_hash *hash = fast->timewaits;
-	struct us_timewait_sock **link = us_tw_bucket_of(hash, tw);
-
-	while (*link != tw)
-		link = &(*link)->hash_next;
-	*link = tw->hash_next;
-	hash->count--;
-	if (hash->count < hash->mask >> 3 && hash->mask >= US_TW_FIRST_BUCKETS)
-		us_tw_hash_resize(hash, (hash->mask + 1) / 2);
+	us_flow_table_remove(fast->timewaits, tw);
 	us_del_timer(fast->tw_timers, &tw->timer);
 	if (tw->bind_share)
 		us_bind_share_put(fast, tw->bind_share);
@@ -241,7 +148,7 @@ void us_tcp_time_wait(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t
 {
 	struct us_timewait_sock *tw = NULL;
 
-	if (fast->timewaits->count < fast->max_tw_buckets)
+	if (us_twsk_count(fast) < fast->max_tw_buckets)
 		tw = us_twsk_alloc(fast, tp->saddr, tp->sport, tp->daddr, tp->dport);
 	if (!tw) {
 		fast->mib.TCPTimeWaitOverflow++;
