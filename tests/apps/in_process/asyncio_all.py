@@ -20,12 +20,13 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def streams() -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    readers = []
+    readers, writers = [], []
     for number in range(20):
         reader, writer = await asyncio.open_connection("localhost", port)
         writer.write(bytes([number]) * 100_000)
         writer.write_eof()
         readers.append(reader.read())
+        writers.append(writer)  # one that nothing names is closed, and its answer is lost
     print(sum(len(data) for data in await asyncio.gather(*readers)))
     server.close()
 
