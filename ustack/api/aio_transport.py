@@ -11,6 +11,7 @@ import asyncio
 import socket as _socket
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ustack.api.aio_socket import TransportSocket
@@ -412,9 +413,8 @@ class StackTransport(asyncio.Transport):
         if sock is None:
             return
         self._sock = None
-        sock.set_reader(None)
         sock.wq.remove(self._entry)
-        self._runtime.call(sock.close)
+        self._runtime.call(partial(sock.close, unread=bool(self._held)))
         self._loop.call_soon(self._connection_lost, exc)
 
     def _connection_lost(self, exc: Exception | None) -> None:

@@ -489,6 +489,8 @@ class InetSocket:
         self.closed = True
         if sk is None:
             return
+        if self._prot.inbox.close(sk):
+            unread = True
         tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem
         if mem.lent:

@@ -9,6 +9,8 @@ queue, and the wait queue tells.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import length_hint
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +43,9 @@ class Inbox:
         self._text: Any = None
         self._readers: dict[int, TextReader] = {}
         """By the generation of the control block, which no other use of it has."""
+        self._batch = b""
+        """The letters that are being handed out, and those of them that still are to be."""
+        self._mail: Iterator[tuple[int, int, int]] = iter(())
 
     def add(self, sk: TcpSock, reader: TextReader, paused: bool) -> None:
         """Have ``reader`` get the text of ``sk``, but for what is there already."""
@@ -60,19 +65,30 @@ class Inbox:
         sk.tp.inbox = False
         self._readers.pop(sk.tp.generation, None)
 
+    def close(self, sk: TcpSock) -> bool:
+        """Forget the reader of ``sk``, if any; return whether there is text that it has not had."""
+        generation = sk.tp.generation
+        if self._readers.pop(generation, None) is None:
+            return False
+        left = length_hint(self._mail) * _LETTER.size
+        waiting = self._batch[len(self._batch) - left :]
+        waiting += self._letters[: self._ptr.nletters * _LETTER.size]
+        return any(letter[0] == generation for letter in _LETTER.iter_unpack(waiting))
+
     def deliver(self) -> None:
         """Hand out what the last poll has brought."""
         ptr = self._ptr
         count = ptr.nletters
         if not count:
             return
-        letters = self._letters[: count * _LETTER.size]
+        self._batch = self._letters[: count * _LETTER.size]
+        self._mail = _LETTER.iter_unpack(self._batch)
         ptr.nletters = 0
         if count > 1:
             ptr.hold = 1  # the answers leave together: whom they wake has more to do
         text, readers = self._text, self._readers
         try:
-            for generation, start, end in _LETTER.iter_unpack(letters):
+            for generation, start, end in self._mail:
                 reader = readers.get(generation)
                 if reader is not None:
                     reader.text_received(text[start:end])

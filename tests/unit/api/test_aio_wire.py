@@ -162,6 +162,32 @@ def test_a_connection_that_another_ones_callback_closes_hears_no_more(run):
     assert run(main) == []
 
 
+def test_one_that_is_closed_before_it_heard_all_is_reset(run):
+    async def main(server, client):
+        def close_all(protocol, data):
+            for other in protocols:
+                other.transport.close()
+
+        protocols = await serve(server, close_all)
+        readers, writers = await connect(client, 2)
+        await until(lambda: len(protocols) == 2)
+        aborts = 0
+        for writer in writers:
+            writer.write(b"x")
+        for protocol, reader in zip(protocols, readers, strict=True):
+            assert await protocol.lost is None
+            try:
+                assert await reader.read() == b""
+                assert protocol.data
+            except ConnectionResetError:
+                assert not protocol.data
+                aborts += 1
+        snapshot = server.stack.net.mib.snapshot()
+        assert snapshot["TcpExt"]["TCPAbortOnClose"] == aborts
+
+    assert run(main) == []
+
+
 def test_a_bug_in_data_received_ends_that_connection_alone(run):
     async def main(server, client):
         def fail(protocol, data):

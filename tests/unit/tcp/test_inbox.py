@@ -135,6 +135,61 @@ def test_a_reader_who_is_gone_gets_nothing(pair):
     assert reader.texts == []
 
 
+def test_close_before_the_text_was_handed_out_resets_as_unread_text_does(pair):
+    a, b, near, far = pair
+    Reader(far)
+    near.send(b"unread")
+    a.settle()
+    far.close()
+    a.settle()
+    assert b.stack.net.mib.snapshot()["TcpExt"]["TCPAbortOnClose"] == 1
+    with pytest.raises(ConnectionResetError):
+        near.recv(10)
+
+
+def test_close_after_the_text_was_handed_out_does_not(pair):
+    a, b, near, far = pair
+    Reader(far)
+    near.send(b"read")
+    a.settle()
+    b.stack.deliver_text()
+    far.close()
+    a.settle()
+    assert near.recv(10) == b""
+
+
+class Closer:
+    """Closes the other one when it gets its text."""
+
+    def __init__(self, sock: Any, other: Any) -> None:
+        self.other = other
+        sock.set_reader(self)
+
+    def text_received(self, text: bytes) -> None:
+        self.other.close()
+
+
+def test_closing_one_whose_text_comes_behind_in_the_batch_resets_it_and_not_one_before(pair):
+    a, b, near, far = pair
+    near2, far2 = connected(a, b, port=81)
+    near2.send(b"warm")
+    a.settle()
+    a.advance_us(300_000)
+    far2.recv(10)
+    Closer(far, far2)
+    Closer(far2, far)
+    near.send(b"closes the other")
+    near2.send(b"is not handed out")
+    a.settle()
+    b.stack.deliver_text()
+    a.settle()
+    with pytest.raises(ConnectionResetError):
+        near2.recv(10)
+    far.close()
+    a.settle()
+    assert near.recv(10) == b""
+
+
 def test_without_the_fast_path_the_wait_queue_tells(pair):
     a, b, near, far = pair
     reader = Reader(far)
