@@ -39,9 +39,21 @@ COMPILE_FLAGS = [
     "-fmax-errors=10",
     "-fPIC",
     "-fvisibility=hidden",
+    "-flto=auto",
     "-pthread",
 ]
 WARNING_FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+
+WAITS = ["us_wait"]
+"""The calls that may take long: they let other threads have the GIL meanwhile. The others keep
+it: to give it back and fetch it costs more than most of them take, and who has to fetch it from
+a busy thread waits for its time slice."""
+_RELEASE = re.compile(
+    r"  Py_BEGIN_ALLOW_THREADS\n  _cffi_restore_errno\(\);\n"
+    r"(  \{ (?:result = )?(\w+)\(.*\n)"
+    r"  _cffi_save_errno\(\);\n  Py_END_ALLOW_THREADS\n"
+)
+"""How cffi's wrapper makes a call; nobody reads ``ffi.errno``."""
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[ \t]*$', re.MULTILINE)
 _CONSTANT = re.compile(
@@ -95,6 +107,11 @@ def write_wrapper(target: Path) -> None:
     includes = "\n".join(f'#include "{path.name}"' for path in headers_in_order())
     ffi.set_source(MODULE, includes)
     ffi.emit_c_code(str(target))
+    target.write_text(_RELEASE.sub(_keep_gil, target.read_text()))
+
+
+def _keep_gil(call: re.Match[str]) -> str:
+    return call[0] if call[2] in WAITS else call[1]
 
 
 def build_module(target: Path) -> None:
@@ -112,7 +129,7 @@ def build_module(target: Path) -> None:
             objects = list(pool.map(lambda job: _compile(job[0], job[1], work), jobs))
         made = work / "module.so"
         cc = _compiler()
-        _run([*cc, "-shared", "-pthread", "-o", str(made), *map(str, objects)])
+        _run([*cc, *COMPILE_FLAGS, "-shared", "-o", str(made), *map(str, objects)])
         install(made, target)
 
 
