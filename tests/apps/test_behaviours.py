@@ -12,7 +12,7 @@ import pytest
 
 import ustack
 from apps import on_ustack
-from kit.calls_daemon import CallsDaemon
+from kit.calls_daemon import connected
 from kit.lab import Namespace, tools_missing
 
 PROGRAM = Path(__file__).parent / "behaviours.py"
@@ -36,12 +36,8 @@ def stack() -> Iterator[None]:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[None]:
-    with CallsDaemon(tmp_path / "u.sock") as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            yield
-        finally:
-            ustack.down()
+    with connected(tmp_path / "u.sock"):
+        yield
 
 
 def test_the_scenes_run_on_the_stacks_own_modules():

@@ -14,7 +14,7 @@ import pytest
 
 import ustack
 from apps import on_ustack
-from kit.calls_daemon import CallsDaemon
+from kit.calls_daemon import connected
 from kit.lab import Namespace, tools_missing
 
 PROGRAM = Path(__file__).parent / "methods.py"
@@ -66,12 +66,8 @@ def in_process(path: Path) -> Any:
 
 
 def through_a_daemon(path: Path) -> Any:
-    with CallsDaemon(path) as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            return ON_USTACK["main"]()
-        finally:
-            ustack.down()
+    with connected(path):
+        return ON_USTACK["main"]()
 
 
 @pytest.mark.tap

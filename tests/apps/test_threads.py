@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import ustack
-from kit.calls_daemon import CallsDaemon
+from kit.calls_daemon import connected
 from ustack import socket
 
 pytestmark = pytest.mark.timeout(120)
@@ -34,12 +34,8 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
         with ustack.up():
             yield
         return
-    with CallsDaemon(tmp_path / "u.sock") as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            yield
-        finally:
-            ustack.down()
+    with connected(tmp_path / "u.sock"):
+        yield
 
 
 @pytest.fixture

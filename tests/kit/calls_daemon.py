@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import uvloop
 
+import ustack
 from ustack.config import StackConfig
 from ustack.daemon.calls import CallServer, PortRule
 from ustack.daemon.control import OWNER_ONLY, ControlServer, SocketAccess
@@ -87,6 +89,17 @@ class CallsDaemon:
     def states(self) -> list[str]:
         """Return the state of every connection, as ``ss`` names them."""
         return sorted(row["state"] for row in self.ask(self.stack.tcp.diag))
+
+
+@contextlib.contextmanager
+def connected(path: Path, **options: Any) -> Iterator[CallsDaemon]:
+    """Run a daemon whose sockets ``ustack.socket`` gives while the block runs."""
+    with CallsDaemon(path, **options) as daemon:
+        ustack.connect(str(path))
+        try:
+            yield daemon
+        finally:
+            ustack.down()
 
 
 def no_answer(request: object) -> Iterator[bytes]:

@@ -34,6 +34,8 @@ from ustack.stack import Stack
 PATIENCE_S = 60.0
 STEPS, STEP_US = 40, 30_000_000
 """Twenty minutes: more than the timers of a connection that nobody holds."""
+REPORT_ROUNDS = 100
+"""How often a line says how far it is."""
 GROUP = 5
 """Clients to a group: one listens, the others connect to it."""
 
@@ -258,14 +260,23 @@ def main() -> int:
                 raise LeakError("the parent keeps descriptors")
             if sizes[-1] > 2 * sizes[0]:
                 raise LeakError(f"the daemon has grown: {sizes[-1]} KB, {sizes[0]} at first")
+            if len(sizes) % REPORT_ROUNDS == 0:
+                print(report(sizes, args.clients, started), flush=True)
     except LeakError as leak:
         print(f"round {number} of seed {args.seed}: {leak}")
         return 1
-    print(
-        f"{args.rounds} rounds of {args.clients} in {time.monotonic() - started:.1f} s; the"
-        f" daemon occupied {min(sizes)} to {max(sizes)} KB, {sizes[-1]} in the last round"
-    )
+    if len(sizes) % REPORT_ROUNDS:
+        print(report(sizes, args.clients, started))
     return 0
+
+
+def report(sizes: list[int], clients: int, started_s: float) -> str:
+    """Say how far it is: time, and the memory of the daemons and of the parent they came from."""
+    return (
+        f"{len(sizes)} rounds of {clients} in {time.monotonic() - started_s:.1f} s; the daemon"
+        f" occupied {min(sizes)} to {max(sizes)} KB, {sizes[-1]} in the last round, its parent"
+        f" {resident_kb('self')} KB with {descriptors('self')} descriptors"
+    )
 
 
 if __name__ == "__main__":

@@ -99,6 +99,8 @@ class _Default:
         self.handle: StackHandle | None = None
         self.link: DaemonLink | None = None
         """Set: sockets are a running ustackd's, not of a stack in this process."""
+        self.resolver = Resolver(ResolverConfig())
+        """Looks up names while ``link`` is set."""
         self.implicit = False
         """Nobody called up(): it may be replaced."""
         self.lock = Lock()
@@ -219,15 +221,22 @@ def _resolver_config(
     return ResolverConfig(((parse_ipv4(server), port),), hosts=hosts)
 
 
-def connect(path: str | None = None) -> None:
+def connect(
+    path: str | None = None,
+    *,
+    nameserver: str | tuple[str, int] | None = None,
+    resolv_conf: str | None = None,
+    hosts: str = "/etc/hosts",
+) -> None:
     """Let ``ustack.socket`` speak to a running ustackd from now on, until ``down()``.
 
     Args:
         path: the daemon's control socket; None: what USTACK_SOCKET names. With that variable
             set and nothing else called, the first socket does this by itself.
+        nameserver, resolv_conf, hosts: who is asked for names, as ``up()``'s; by the daemon's UDP.
 
     Raises:
-        OSError: nobody answers there, or we may not.
+        OSError: nobody answers there, or we may not; ``resolv_conf`` cannot be read.
         ValueError: no path is known.
         RuntimeError: the process has a stack; take it down() first.
     """
@@ -236,7 +245,9 @@ def connect(path: str | None = None) -> None:
         raise ValueError(f"which daemon? Give its control socket, or set {SOCKET_VARIABLE}")
     with _default.lock:
         _check_unused()
+        resolver = Resolver(_resolver_config(nameserver, resolv_conf, hosts))
         _default.link = DaemonLink(named)
+        _default.resolver = resolver
 
 
 def _check_unused() -> None:
@@ -249,6 +260,7 @@ def daemon_link() -> DaemonLink | None:
     if _default.link is None and _default.handle is None and os.environ.get(SOCKET_VARIABLE):
         with _default.lock:
             if _default.link is None:
+                _default.resolver = Resolver(ResolverConfig())
                 _default.link = DaemonLink(os.environ[SOCKET_VARIABLE])
     return _default.link
 
@@ -274,8 +286,8 @@ def default_runtime() -> ThreadedRuntime:
 
 
 def default_resolver() -> Resolver:
-    """Return the resolver of the process's stack."""
-    return default_handle().resolver
+    """Return the resolver of the process's stack, or of its line to a daemon."""
+    return default_handle().resolver if daemon_link() is None else _default.resolver
 
 
 def default_handle() -> StackHandle:

@@ -1,7 +1,8 @@
-"""``ustack run script.py [args]``: a Python program on a stack of its own, in its process.
+"""``ustack run script.py [args]``: a Python program on ustack, in this process.
 
-Which stack: options, or the variables USTACK_TAP, USTACK_ADDRESS, USTACK_GATEWAY,
-USTACK_HOST_ADDRESS, USTACK_NAMESERVER. Without a TAP it has its loopback device only.
+Which stack: with --tap one of its own, by options or the variables USTACK_TAP, USTACK_ADDRESS,
+USTACK_GATEWAY, USTACK_HOST_ADDRESS, USTACK_NAMESERVER. Else the running daemon's that --socket or
+USTACK_SOCKET names. With neither it has a loopback device only.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import argparse
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ustack.cli.client import ClientError
 
 OPTIONS = {
     "tap": "TAP device, made if there is none",
@@ -32,11 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_script(args: argparse.Namespace) -> int:
     """Bring the stack up, put it in the kernel's place and run the program as __main__."""
-    import ustack
     from ustack.takeover import install
 
-    given = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in OPTIONS}
-    with ustack.up(**{name: value for name, value in given.items() if value is not None}):
+    with _stack(args):
         install()
         if args.module:
             sys.argv = [args.module, *args.command]
@@ -48,3 +51,28 @@ def run_script(args: argparse.Namespace) -> int:
             sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
             runpy.run_path(script, run_name="__main__")
     return 0
+
+
+@contextmanager
+def _stack(args: argparse.Namespace) -> Iterator[None]:
+    """Have the stack that is asked for while the block runs.
+
+    Raises:
+        ClientError: the daemon that is named does not answer.
+    """
+    import ustack
+
+    path = args.socket or os.environ.get("USTACK_SOCKET")
+    if path and not args.tap:
+        try:
+            ustack.connect(path, nameserver=args.nameserver)
+        except OSError as error:
+            raise ClientError(f"run: {path}: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            ustack.down()
+        return
+    given = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in OPTIONS}
+    with ustack.up(**{name: value for name, value in given.items() if value is not None}):
+        yield

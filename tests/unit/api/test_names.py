@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import ustack
+from kit.calls_daemon import CallsDaemon
 from ustack import socket
 from ustack.api import dns
 from ustack.api.resolver import read_resolv_conf
 
 PORT = 5353
+NAMESERVER = ("127.0.0.1", PORT)
 
 
 def service(name: str, port: int) -> str:
@@ -36,7 +38,7 @@ def hosts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stack(hosts: Path) -> Iterator[None]:
-    with ustack.up(hosts=str(hosts), nameserver=("127.0.0.1", PORT)):
+    with ustack.up(hosts=str(hosts), nameserver=NAMESERVER):
         yield
 
 
@@ -195,3 +197,25 @@ def test_resolv_conf_is_read_as_resolver_5_says(tmp_path):
     assert (config.search, config.ndots, config.timeout_s, config.attempts) == (
         ("a.example", "b.example"), 2, 1, 3,
     )  # fmt: skip
+
+
+def test_through_a_daemon_names_are_asked_for_by_its_udp(hosts: Path, tmp_path: Path):
+    ustack.down()
+    with CallsDaemon(tmp_path / "u.sock") as daemon:
+        ustack.connect(str(daemon.path), hosts=str(hosts), nameserver=NAMESERVER)
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.bind(NAMESERVER)
+
+                def serve() -> None:
+                    query, peer = udp.recvfrom(512)
+                    udp.sendto(answer(query, ("www.example", 1, bytes([10, 0, 0, 9]))), peer)
+
+                thread = threading.Thread(target=serve)
+                thread.start()
+                found = [socket.gethostbyname(name) for name in ("www.example", "seven")]
+                thread.join(60)
+        finally:
+            ustack.down()
+        sent = daemon.ask(lambda: daemon.stack.net.mib.udp.OutDatagrams)
+    assert (found, sent) == (["10.0.0.9", "10.0.0.7"], 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.calls_daemon import CallsDaemon
 from ustack.cli.main import main
 from ustack.cli.run import PRELOAD, environment
 
@@ -45,3 +46,30 @@ def test_the_program_takes_our_place_with_its_arguments_and_status(tmp_path: Pat
     )  # fmt: skip
     assert run.returncode == 3, run.stderr
     assert run.stdout == f"{tmp_path / 's'} ['--socket', '-x']\n"
+
+
+def test_a_script_runs_on_the_daemon_that_the_variable_names(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import socket\n"
+        "with socket.create_server(('127.0.0.1', 0)) as listener:\n"
+        "    with socket.create_connection(listener.getsockname()) as client:\n"
+        "        listener.accept()[0].sendall(b'hello')\n"
+        "        print(client.recv(5), type(client).__name__)\n"
+    )
+    with CallsDaemon(tmp_path / "u.sock") as daemon:
+        run = subprocess.run(
+            [sys.executable, "-m", "ustack.cli.main", "run", str(script)], capture_output=True,
+            text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path),
+                            "USTACK_SOCKET": str(daemon.path)},
+        )  # fmt: skip
+        opened = daemon.ask(lambda: daemon.stack.net.mib.tcp.PassiveOpens)
+    assert run.stdout == "b'hello' RemoteSocket\n", run.stderr
+    assert opened == 1
+
+
+def test_a_script_whose_daemon_is_gone_is_told_in_one_line(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("USTACK_SOCKET", str(tmp_path / "none"))
+    assert main(["run", "script.py"]) == 1
+    line = f"ustack: run: {tmp_path / 'none'}: No such file or directory\n"
+    assert capsys.readouterr().err == line

@@ -22,16 +22,6 @@ pytestmark = pytest.mark.timeout(60)
 PATIENCE_S = 30.0
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[CallsDaemon]:
-    with CallsDaemon(tmp_path / "u.sock") as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            yield daemon
-        finally:
-            ustack.down()
-
-
 def udp(bound: bool = True) -> std.socket:
     sock = socket.socket(std.AF_INET, std.SOCK_DGRAM)
     sock.settimeout(PATIENCE_S)

@@ -8,12 +8,9 @@ import socket as std
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import ustack
 from kit.calls_daemon import CallsDaemon
 from ustack import socket
 from ustack.config import StackConfig, TcpConfig
@@ -25,30 +22,15 @@ MSG_FASTOPEN = std.MSG_FASTOPEN
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[CallsDaemon]:
-    config = StackConfig(tcp=TcpConfig(tcp_fastopen=3))
-    with CallsDaemon(tmp_path / "u.sock", config=config) as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            yield daemon
-        finally:
-            ustack.down()
+def config() -> StackConfig:
+    return StackConfig(tcp=TcpConfig(tcp_fastopen=3))
 
 
 @pytest.fixture
-def listener(daemon: CallsDaemon) -> Iterator[std.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(std.IPPROTO_TCP, std.TCP_FASTOPEN, 5)
-        listener.settimeout(PATIENCE_S)
-        yield listener
-
-
-@pytest.fixture
-def pair(listener: std.socket) -> Iterator[tuple[std.socket, std.socket]]:
-    with socket.create_connection(listener.getsockname()) as client:
-        server, _ = listener.accept()
-        with server:
-            yield client, server
+def listener(listener: std.socket) -> std.socket:
+    listener.setsockopt(std.IPPROTO_TCP, std.TCP_FASTOPEN, 5)
+    listener.settimeout(PATIENCE_S)
+    return listener
 
 
 def in_syn(daemon: CallsDaemon) -> int:

@@ -14,43 +14,18 @@ import socket as std
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ustack
-from kit.calls_daemon import CallsDaemon
+from kit.calls_daemon import CallsDaemon, connected
 from ustack import socket
 from ustack.daemon.messages import SocketsRequest
 from ustack.daemon.views import Views
 
 pytestmark = pytest.mark.timeout(60)
 CERTIFICATE = Path(__file__).parents[2] / "apps" / "localhost.pem"
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[CallsDaemon]:
-    with CallsDaemon(tmp_path / "u.sock") as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            yield daemon
-        finally:
-            ustack.down()
-
-
-@pytest.fixture
-def listener(daemon: CallsDaemon) -> Iterator[std.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
-
-
-@pytest.fixture
-def pair(listener: std.socket) -> Iterator[tuple[std.socket, std.socket]]:
-    with socket.create_connection(listener.getsockname()) as client:
-        server, _ = listener.accept()
-        with server:
-            yield client, server
 
 
 def until(daemon: CallsDaemon, states: list[str]) -> None:
@@ -385,38 +360,32 @@ def test_ustack_epoll_watches_them(listener):
 
 
 def test_each_client_has_its_limit_and_all_together_theirs(tmp_path: Path):
-    with CallsDaemon(tmp_path / "u.sock", client_sockets=3, sockets=10) as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            held = [socket.socket() for _ in range(3)]
-            with pytest.raises(OSError) as caught:
-                socket.socket()
-            assert caught.value.errno == errno.EMFILE
-            held.pop().close()
-            held.append(socket.socket())
-            for sock in held:
-                sock.close()
-        finally:
-            ustack.down()
+    with connected(tmp_path / "u.sock", client_sockets=3, sockets=10):
+        held = [socket.socket() for _ in range(3)]
+        with pytest.raises(OSError) as caught:
+            socket.socket()
+        assert caught.value.errno == errno.EMFILE
+        held.pop().close()
+        held.append(socket.socket())
+        for sock in held:
+            sock.close()
 
 
 def test_a_connection_for_which_there_is_no_room_waits_in_the_accept_queue(tmp_path: Path):
-    with CallsDaemon(tmp_path / "u.sock", client_sockets=4) as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                clients = [socket.socket() for _ in range(3)]
-                listener.settimeout(30)
-                for client in clients:
-                    client.connect(listener.getsockname())
-                assert not select.select([listener], [], [], 0.05)[0]
-                clients.pop().close()
-                for _ in range(3):
-                    listener.accept()[0].close()
-                for client in clients:
-                    client.close()
-        finally:
-            ustack.down()
+    with (
+        connected(tmp_path / "u.sock", client_sockets=4),
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        clients = [socket.socket() for _ in range(3)]
+        listener.settimeout(30)
+        for client in clients:
+            client.connect(listener.getsockname())
+        assert not select.select([listener], [], [], 0.05)[0]
+        clients.pop().close()
+        for _ in range(3):
+            listener.accept()[0].close()
+        for client in clients:
+            client.close()
 
 
 def test_a_shutdown_of_both_ways_is_the_end_and_no_error(pair):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import ustack
-from kit.calls_daemon import CallsDaemon
+from kit.calls_daemon import connected
 from ustack import socket
 from ustack.config import CoreConfig, FsConfig, StackConfig
 from ustack.daemon.limits import FileLimits, Rlimit
@@ -100,18 +99,14 @@ def test_file_max_is_a_tenth_of_the_memory_and_can_be_set():
 
 
 def test_with_a_limit_of_100_the_101st_socket_is_too_many(tmp_path: Path):
-    with CallsDaemon(tmp_path / "u.sock") as daemon:
-        ustack.connect(str(daemon.path))
-        try:
-            daemon.hub.limits.set_rlimit(0, 100, 100)
-            kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-            held = [socket.socket(socket.AF_INET, kinds[i % 2]) for i in range(100)]
-            with pytest.raises(OSError, match="Too many open files") as caught:
-                socket.socket()
-            assert caught.value.errno == errno.EMFILE
-            assert daemon.hub.limits.file_nr().split("\t")[:2] == ["100", "0"]
-            for sock in held:
-                sock.close()
-            socket.socket().close()
-        finally:
-            ustack.down()
+    with connected(tmp_path / "u.sock") as daemon:
+        daemon.hub.limits.set_rlimit(0, 100, 100)
+        kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        held = [socket.socket(socket.AF_INET, kinds[i % 2]) for i in range(100)]
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            socket.socket()
+        assert caught.value.errno == errno.EMFILE
+        assert daemon.hub.limits.file_nr().split("\t")[:2] == ["100", "0"]
+        for sock in held:
+            sock.close()
+        socket.socket().close()

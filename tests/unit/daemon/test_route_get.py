@@ -10,17 +10,8 @@ from ustack.cli.client import ClientError
 from ustack.cli.route_get import format_get, parse_get
 from ustack.daemon.views import route_get_row
 from ustack.ipv4.route import ip_rt_update_pmtu
-from ustack.lib.addresses import parse_interface, parse_ipv4
-from ustack.nic.pair import wire_pair
+from ustack.lib.addresses import parse_ipv4
 from ustack.stack import Stack
-
-
-@pytest.fixture
-def stack() -> Stack:
-    wire, _ = wire_pair()
-    stack = Stack(rng=random.Random(1), now_us=1_000_000)
-    stack.add_igb(wire, address=parse_interface("10.0.0.2/24"), gateway=parse_ipv4("10.0.0.1"))
-    return stack
 
 
 def get(stack: Stack, text: str) -> list[str]:

@@ -41,24 +41,9 @@ from ustack.daemon.messages import (
 )
 from ustack.daemon.status import status_text
 from ustack.daemon.views import Views, socket_row
-from ustack.lib.addresses import INADDR_LOOPBACK, parse_interface, parse_ipv4
+from ustack.lib.addresses import INADDR_LOOPBACK, parse_ipv4
 from ustack.lib.drop_reason import DropReason
-from ustack.nic.pair import wire_pair
 from ustack.stack import Stack
-
-
-@pytest.fixture
-def stack() -> Stack:
-    """A stack with eth0 on a wire whose other end nobody holds."""
-    wire, _ = wire_pair()
-    stack = Stack(rng=random.Random(1), now_us=1_000_000)
-    stack.add_igb(
-        wire,
-        mac=bytes.fromhex("020000000001"),
-        address=parse_interface("10.0.0.2/24"),
-        gateway=parse_ipv4("10.0.0.1"),
-    )
-    return stack
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
