@@ -258,6 +258,8 @@ class TcpConfig:
     """What TCP_CONGESTION may choose; the default is always allowed."""
     tcp_notsent_lowat: int = 0xFFFFFFFF
     """Bytes that may wait unsent before a write waits (TCP_NOTSENT_LOWAT of all sockets)."""
+    tcp_limit_output_bytes: int = 4_194_304
+    """Bytes that may wait for the device, whatever the pacing rate (TCP Small Queues)."""
     tcp_autocorking: bool = True
     """Small writes are put together while the device is busy with earlier ones."""
     tcp_reflect_tos: bool = False

@@ -19,7 +19,6 @@ NOT_HERE = {
     "tcp_fack": "without effect in Linux since 4.15",
     "tcp_fwmark_accept": "packets have no marks",
     "tcp_l3mdev_accept": "no VRFs",
-    "tcp_limit_output_bytes": "a sender stops at a full device queue, whatever its bytes",
     "tcp_migrate_req": "requests of a closed listener are not given to another",
     "tcp_plb_cong_thresh": "no flow labels in IPv4",
     "tcp_plb_enabled": "no flow labels in IPv4",

@@ -168,7 +168,7 @@ class Sender:
     def xmit(self, linear: bytes, frags: list[bytes], *offload: int) -> bytes | int:
         for i, payload in enumerate(frags):
             self.frag(i, payload)
-        tail = lib.us_igb_xmit_frame(self.dev.tx.ring, linear, len(linear), len(frags), *offload)
+        tail = lib.us_igb_xmit_frame(self.dev.tx.ring, linear, len(linear), len(frags), *offload, 0)
         if tail < 0:
             return tail
         self.dev.nic.write_tdt(0, tail)

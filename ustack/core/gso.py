@@ -78,6 +78,7 @@ def _segment(skb: Skb, frame: bytes) -> Skb:
     segment.protocol = skb.protocol
     segment.network_offset = skb.network_offset
     segment.transport_offset = skb.transport_offset
+    segment.owner = skb.owner
     segment.priority = skb.priority
     segment.queue_mapping = skb.queue_mapping
     segment.ip_summed = CHECKSUM_PARTIAL

@@ -123,6 +123,11 @@ class NetDevice:
     def ndo_xmit_flush(self, queue: int) -> None:
         """Ring transmit queue ``queue``'s doorbell: C has filled descriptors."""
 
+    def ndo_tx_is_above(self, owner: int, limit: int) -> bool:
+        """Whether more than ``limit`` bytes of connection ``owner`` wait for the hardware."""
+        del owner, limit
+        return False
+
     def ndo_poll_controller(self) -> None:
         """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
 

@@ -46,6 +46,7 @@ class Skb:
         "hash",
         "ip_summed",
         "network_offset",
+        "owner",
         "pkt_type",
         "priority",
         "protocol",
@@ -67,6 +68,8 @@ class Skb:
         self.gso_size = 0
         """Payload bytes of each segment of a super-frame; 0 for an ordinary packet."""
         self.gso_segs = 1
+        self.owner = 0
+        """Generation of the TCP connection that sends it (skb->sk), or 0."""
         self.priority = 0
         self.hash = 0
         """The flow's (``skb_get_hash``); 0 while nobody has asked for it."""

@@ -61,6 +61,7 @@ LEAST = {
     "rmem_max": 2304,
     "tcp_adv_win_scale": -31,
     "tcp_base_mss": INT_MIN,
+    "tcp_limit_output_bytes": INT_MIN,
     "tcp_min_snd_mss": 48,
     "tcp_mtu_probe_floor": 48,
     "tcp_probe_threshold": INT_MIN,

@@ -130,6 +130,7 @@ class IgbAdapter(NetDevice):
         features = self.features
         for queue in range(MAX_QUEUES):
             self.xmit_queues[queue].index = queue
+            self.xmit_queues[queue].txq = self.nic.regs.txq + queue
             self.xmit_queues[queue].nic = self.nic.c_nic_on_descriptor or ffi.NULL
             self.xmit_queues[queue].can_sum = bool(features & NETIF_F_IP_CSUM)
             self.xmit_queues[queue].can_cut = bool(features & NETIF_F_TSO)
@@ -332,6 +333,10 @@ class IgbAdapter(NetDevice):
     def ndo_xmit_flush(self, queue: int) -> None:
         """Ring the doorbell of ``queue`` if C has filled descriptors."""
         self.q_vectors[queue].xmit_flush()
+
+    def ndo_tx_is_above(self, owner: int, limit: int) -> bool:
+        """Whether more than ``limit`` bytes of one connection are in its ring unsent."""
+        return any([one.tx_is_above(owner, limit) for one in self.q_vectors])
 
     def ndo_poll_controller(self) -> None:
         """Raise every vector by software, as igb's watchdog does."""

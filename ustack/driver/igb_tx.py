@@ -118,6 +118,7 @@ def igb_xmit_frame(adapter: IgbAdapter, skb: Skb, *, more: bool = False) -> int:
         skb.transport_offset if partial else 0,
         skb.csum_offset if partial else 0,
         skb.gso_size,
+        skb.owner,
     )
     if tail < 0:
         return _refused(adapter, skb, tail)

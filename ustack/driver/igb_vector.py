@@ -149,6 +149,11 @@ class IgbQVector:
             if self.is_adaptive and tx.ring.stopped:
                 self.end_moderation()
 
+    def tx_is_above(self, owner: int, limit: int) -> bool:
+        """Whether more than ``limit`` bytes of connection ``owner`` are in the ring unsent."""
+        tx = self.tx
+        return tx is not None and bool(lib.us_igb_tx_is_above(tx.ring, self.txq, owner, limit))
+
     def busy_poll(self) -> int:
         """Clean both rings once although nobody has interrupted; return the frames received."""
         if self.rx is None or self.tx is None:

@@ -195,6 +195,7 @@ class us_igb_tx_buffer:
     page: int
     next_to_watch: int
     bytes: int
+    owner: int
 
 class us_igb_tx_ring:
     mem: us_mem
@@ -315,6 +316,7 @@ class us_tcp_fast:
     min_tso_segs: int
     tso_win_divisor: int
     notsent_lowat: int
+    limit_output_bytes: int
     wmem_max: int
     moderate_rcvbuf: int
     rmem_max: int
@@ -619,6 +621,7 @@ class us_txlog:
 class us_xmit_queue:
     ring: us_igb_tx_ring
     nic: us_nic
+    txq: us_igb_txq_regs
     index: int
     can_sum: int
     can_cut: int
@@ -802,8 +805,9 @@ class Lib:
     def us_igb_set_itr(self, itr: Any, rx: Any, tx: Any, /) -> int: ...
     def us_igb_setup_rx_resources(self, mem: Any, count: int, buffer_bytes: int, /) -> us_igb_rx_ring: ...
     def us_igb_setup_tx_resources(self, mem: Any, count: int, /) -> us_igb_tx_ring: ...
+    def us_igb_tx_is_above(self, ring: Any, txq: Any, owner: int, limit: int, /) -> int: ...
     def us_igb_tx_room(self, ring: Any, /) -> int: ...
-    def us_igb_xmit_frame(self, ring: Any, data: Any, len: int, nfrags: int, csum_start: int, csum_offset: int, gso_size: int, /) -> int: ...
+    def us_igb_xmit_frame(self, ring: Any, data: Any, len: int, nfrags: int, csum_start: int, csum_offset: int, gso_size: int, owner: int, /) -> int: ...
     def us_ip_fast_csum(self, iph: Any, bytes: int, /) -> int: ...
     def us_kmem_cache_create(self, mem: Any, name: Any, objsize: int, /) -> us_kmem_cache: ...
     def us_kmem_cache_destroy(self, cache: Any, /) -> int: ...

@@ -77,6 +77,7 @@ class TcpFast:
         self.ptr.tso_win_divisor = tcp.tcp_tso_win_divisor
         self.ptr.notsent_lowat = tcp.tcp_notsent_lowat
         self.ptr.moderate_rcvbuf = tcp.tcp_moderate_rcvbuf
+        self.ptr.limit_output_bytes = tcp.tcp_limit_output_bytes & SEQ_MASK
         self.ptr.wmem_max = tcp.tcp_wmem[2]
         self.ptr.timestamps = tcp.tcp_timestamps
         self.ptr.sack = tcp.tcp_sack

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ustack.core.steering import flow_queue_is_stopped
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import (
     CA_EVENT_TX_START,
@@ -29,6 +28,7 @@ from ustack.tcp.send_window import (
     tcp_slow_start_after_idle_check,
     tcp_wnd_end,
 )
+from ustack.tcp.small_queue import tcp_device_is_full, tcp_small_queue_check
 from ustack.tcp.sndbuf import tcp_check_space
 from ustack.tcp.sock import ICSK_TIME_LOSS_PROBE
 from ustack.tcp.timer import (
@@ -37,10 +37,9 @@ from ustack.tcp.timer import (
     tcp_rearm_rto,
     tcp_schedule_loss_probe,
 )
-from ustack.tcp.transmit import tcp_route, tcp_transmit_skb
+from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.tcp.tso import DEFER_CWND_LIMITED, tcp_tso_segs, tcp_tso_should_defer
 from ustack.tcp.urgent import tcp_urg_mode
-from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import ACK, FIN, PSH
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
             if verdict:
                 cwnd_limited = verdict == DEFER_CWND_LIMITED
                 break
-        if tcp_small_queue_check(sk):
+        if tcp_small_queue_check(sk, length):
             waits = True
             break
         tcp_send_new(sk, length, mss)
@@ -156,29 +155,6 @@ def tcp_mtu_probe(sk: TcpSock, mtup: MtuProbe) -> bool:
         tcp_send_new(sk, size, size)
         tcp_mtup_sent(sk, mtup, size)
     return size == PROBE_LATER
-
-
-def tcp_small_queue_check(sk: TcpSock) -> bool:
-    """Whether the device has enough of ours for now (tcp_small_queue_check).
-
-    Linux counts each socket's bytes below TCP; here the device's own stopped queue is the
-    limit. The socket goes on by ``tcp_tsq_run`` once descriptors are free again.
-    """
-    if not tcp_device_is_full(sk):
-        return False
-    sk.prot.tsq[sk] = None
-    return True
-
-
-def tcp_device_is_full(sk: TcpSock) -> bool:
-    """Whether the transmit queue that our segments take is stopped; others' do not matter."""
-    rt = tcp_route(sk)
-    if rt is None or not rt.dev.queue_stopped:
-        return False
-    tp = sk.tp
-    return flow_queue_is_stopped(
-        sk.prot.net, rt.dev, IPPROTO_TCP, tp.saddr, tp.sport, tp.daddr, tp.dport
-    )
 
 
 def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:

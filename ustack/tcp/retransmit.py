@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_diff
 from ustack.tcp.cong.ops import TCP_CA_LOSS
 from ustack.tcp.mss import tcp_current_mss
-from ustack.tcp.output import tcp_push_pending_frames, tcp_small_queue_check
+from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.prr import tcp_in_cwnd_reduction
 from ustack.tcp.scoreboard import (
@@ -30,6 +30,7 @@ from ustack.tcp.scoreboard import (
     tcp_set_tso_segs,
 )
 from ustack.tcp.send_window import tcp_packets_in_flight, tcp_wnd_end
+from ustack.tcp.small_queue import tcp_small_queue_check
 from ustack.tcp.sock import ICSK_TIME_REO_TIMEOUT
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN
 from ustack.tcp.timer import tcp_arm_retransmit
@@ -163,7 +164,9 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
         if rec.sacked & (TCPCB_LOST | TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS) != TCPCB_LOST:
             i += 1
             continue
-        if tcp_small_queue_check(sk) or tcp_retransmit_skb(sk, i, min(quota, max_segs)) is None:
+        segs = min(quota, max_segs)
+        length = min(segs, rec.pcount) * mss
+        if tcp_small_queue_check(sk, length, factor=1) or tcp_retransmit_skb(sk, i, segs) is None:
             break
         if tp.ca_state == TCP_CA_LOSS:
             mib.TCPSlowStartRetrans += rec.pcount

@@ -19,11 +19,12 @@ from ustack.tcp.ack_state import (
 )
 from ustack.tcp.cong.ops import TCP_CA_CWR, tcp_set_ca_state
 from ustack.tcp.mss import tcp_current_mss
-from ustack.tcp.output import TCP_NAGLE_OFF, tcp_small_queue_check, tcp_write_xmit
+from ustack.tcp.output import TCP_NAGLE_OFF, tcp_write_xmit
 from ustack.tcp.prr import tcp_end_cwnd_reduction, tcp_init_cwnd_reduction
 from ustack.tcp.retransmit import tcp_retransmit_rec
 from ustack.tcp.scoreboard import tcp_fragment, tcp_rec_payload, tcp_recovery, tcp_rtx_queue
 from ustack.tcp.send_window import tcp_wnd_end
+from ustack.tcp.small_queue import tcp_small_queue_check
 from ustack.tcp.sock import ICSK_TIME_NONE
 from ustack.tcp.timer import tcp_rearm_rto
 from ustack.tcp.undo import tcp_try_keep_open
@@ -66,7 +67,7 @@ def _probe_with_new_data(sk: TcpSock) -> bool:
 def _probe_with_the_last(sk: TcpSock) -> bool:
     """Send the last segment again."""
     mss = tcp_current_mss(sk)
-    if tcp_small_queue_check(sk):
+    if tcp_small_queue_check(sk, mss, factor=1):
         return False
     recs = tcp_rtx_queue(sk)
     last = len(recs) - 1

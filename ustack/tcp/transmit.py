@@ -190,6 +190,7 @@ def _build_skb(
     if urgent:
         flags |= URG
     skb = Skb(build_header(tp.sport, tp.dport, seq, ack, flags, window, options, csum, urgent))
+    skb.owner = tp.generation
     if length:
         _attach_payload(sk, skb, seq, length)
     key = tcp_md5_key(sk)

@@ -79,6 +79,7 @@ struct us_igb_tx_buffer {
 	us_dma_addr_t page;		/* reference to give back, US_NO_PAGE: none */
 	uint32_t next_to_watch;		/* first of a packet: index + 1 of its last */
 	uint32_t bytes;
+	uint32_t owner;			/* whose packet it is, see us_igb_xmit_frame */
 };
 
 struct us_igb_tx_ring {
@@ -108,7 +109,9 @@ struct us_igb_tx_ring *us_igb_setup_tx_resources(struct us_mem *mem, uint32_t co
 void us_igb_free_tx_resources(struct us_igb_tx_ring *ring);
 int us_igb_xmit_frame(struct us_igb_tx_ring *ring, const uint8_t *data, uint32_t len,
 		      uint32_t nfrags, uint32_t csum_start, uint32_t csum_offset,
-		      uint32_t gso_size);
+		      uint32_t gso_size, uint32_t owner);
+int us_igb_tx_is_above(const struct us_igb_tx_ring *ring, const struct us_igb_txq_regs *txq,
+		       uint32_t owner, uint64_t limit);
 uint32_t us_igb_tx_room(const struct us_igb_tx_ring *ring);
 uint32_t us_igb_clean_tx_irq(struct us_igb_tx_ring *ring, uint32_t budget);
 

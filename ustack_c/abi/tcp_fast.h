@@ -61,6 +61,7 @@ struct us_tcp_letter {
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
 	struct us_nic *nic;	/* whose doorbell C can ring itself, or NULL */
+	const struct us_igb_txq_regs *txq;	/* the device's registers for it */
 	uint32_t index;		/* of the queue */
 	uint32_t can_sum;	/* the device completes checksums */
 	uint32_t can_cut;	/* and cuts super-frames */
@@ -205,6 +206,7 @@ struct us_tcp_fast {
 	uint32_t min_tso_segs;	/* net.ipv4.tcp_min_tso_segs */
 	uint32_t tso_win_divisor;	/* net.ipv4.tcp_tso_win_divisor */
 	uint32_t notsent_lowat;	/* net.ipv4.tcp_notsent_lowat */
+	uint32_t limit_output_bytes;	/* net.ipv4.tcp_limit_output_bytes */
 	uint32_t wmem_max;	/* net.ipv4.tcp_wmem[2] */
 	uint32_t moderate_rcvbuf;	/* net.ipv4.tcp_moderate_rcvbuf */
 	uint32_t rmem_max;	/* net.ipv4.tcp_rmem[2] */

@@ -258,6 +258,7 @@ static int us_tx_has_room(struct us_igb_tx_ring *ring, uint32_t need)
  *               checksum, or 0
  * @csum_offset: from there to the checksum: 16 (TCP) or 6 (UDP)
  * @gso_size:    payload bytes of each segment of a TCP super-frame, or 0
+ * @owner:       generation of the connection that it is from, or 0 (skb->sk)
  *
  * The device is not told: write the tail register after one packet or several. The queue
  * is stopped when it could not take the largest packet next.
@@ -268,7 +269,7 @@ static int us_tx_has_room(struct us_igb_tx_ring *ring, uint32_t need)
  */
 int us_igb_xmit_frame(struct us_igb_tx_ring *ring, const uint8_t *data, uint32_t len,
 		      uint32_t nfrags, uint32_t csum_start, uint32_t csum_offset,
-		      uint32_t gso_size)
+		      uint32_t gso_size, uint32_t owner)
 {
 	struct us_tx_map map = {.ring = ring, .i = ring->next_to_use};
 	const uint32_t first = ring->next_to_use;
@@ -301,11 +302,41 @@ int us_igb_xmit_frame(struct us_igb_tx_ring *ring, const uint8_t *data, uint32_t
 							 US_E1000_ADVTXD_DCMD_RS;
 	ring->buffer_info[first].next_to_watch = map.last + 1;
 	ring->buffer_info[first].bytes = (uint32_t)total;
+	ring->buffer_info[first].owner = owner;
 	ring->descriptors += (map.i + ring->count - first) % ring->count;
 	ring->next_to_use = map.i;
 	if (us_tx_unused(ring) < US_IGB_DESC_NEEDED + 2)
 		ring->stopped = 1;
 	return (int)map.i;
+}
+
+/**
+ * us_igb_tx_is_above - whether much of one connection waits for the device (sk_wmem_alloc)
+ * @ring:  ring
+ * @txq:   the device's registers for it
+ * @owner: generation of the connection
+ * @limit: bytes of frames
+ *
+ * While the device has sent all that it was told of, nothing waits: what is only held for a
+ * common doorbell is about to go.
+ *
+ * Return: 1 if its frames from the head on have more than @limit bytes, else 0.
+ */
+int us_igb_tx_is_above(const struct us_igb_tx_ring *ring, const struct us_igb_txq_regs *txq,
+		       uint32_t owner, uint64_t limit)
+{
+	uint64_t bytes = 0;
+
+	if (txq->TDH == txq->TDT)
+		return 0;
+	for (uint32_t i = txq->TDH; i != ring->next_to_use;) {
+		const struct us_igb_tx_buffer *first = &ring->buffer_info[i];
+
+		if (first->owner == owner)
+			bytes += first->bytes;
+		i = us_tx_next(ring, first->next_to_watch - 1);
+	}
+	return bytes > limit;
 }
 
 /**

@@ -154,6 +154,22 @@ static uint32_t us_tcp_next_length(const struct us_tcp_sock *tp, uint32_t quota,
 	return (uint32_t)len;
 }
 
+/* tcp_small_queue_check: whether the device has enough of ours; a write of @len bytes is next */
+static bool us_tcp_small_queue_check(const struct us_tcp_fast *fast,
+				     const struct us_tcp_sock *tp, uint32_t len)
+{
+	const struct us_xmit_queue *queue = tp->dst->queue;
+	uint64_t limit = tp->sk_pacing_rate ? tp->sk_pacing_rate >> US_PACING_SHIFT : UINT64_MAX;
+
+	if (tp->txlog.len <= 1)
+		return false;
+	if (limit < 2ULL * len)
+		limit = 2ULL * len;
+	if (limit > fast->limit_output_bytes)
+		limit = fast->limit_output_bytes;
+	return us_igb_tx_is_above(queue->ring, queue->txq, tp->generation, limit);
+}
+
 /* tcp_event_data_sent */
 static void us_tcp_event_data_sent(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
@@ -375,7 +391,8 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 		if (data > tp->mss_cache && max_segs > 1 &&
 		    us_tcp_tso_should_defer(fast, tp, data, max_segs, &cwnd_limited))
 			break;
-		is_done = !us_tcp_send_new(fast, tp, len);
+		is_done = !us_tcp_small_queue_check(fast, tp, len) &&
+			  !us_tcp_send_new(fast, tp, len);
 	}
 	cwnd_limited = cwnd_limited || tp->packets_out >= tp->snd_cwnd;
 	if (tp->packets_out != prior_packets) {

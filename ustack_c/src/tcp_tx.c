@@ -124,12 +124,11 @@ bool us_tcp_dst_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp
 static bool us_tcp_may_hold(const struct us_xmit_queue *queue)
 {
 	const struct us_igb_tx_ring *ring = queue->ring;
-	uint32_t filled;
 
 	if (!queue->nic)
 		return true;
-	filled = ring->next_to_use - us_nic_regs(queue->nic)->txq[queue->index].TDT;
-	return (filled + ring->count) % ring->count < US_HELD_DESCRIPTORS;
+	return (ring->next_to_use - queue->txq->TDT + ring->count) % ring->count <
+	       US_HELD_DESCRIPTORS;
 }
 
 /* Have the device send what is in the ring, and take back what it has sent if that gets short. */
@@ -157,7 +156,7 @@ int us_tcp_ring_frame(struct us_tcp_fast *fast, struct us_xmit_queue *queue, con
 		      uint32_t len)
 {
 	const int err = us_igb_xmit_frame(queue->ring, frame, len, 0,
-					  queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16, 0);
+					  queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16, 0, 0);
 
 	if (err < 0)
 		return err;
@@ -196,7 +195,7 @@ static int us_tcp_xmit_frame(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	err = us_igb_xmit_frame(queue->ring, headers,
 				US_ETH_HLEN + len + (nfrags ? 0 : xmit->len), (uint32_t)nfrags,
 				queue->can_sum ? US_ETH_HLEN + US_IP_HLEN : 0, 16,
-				segs > 1 ? xmit->gso_size : 0);
+				segs > 1 ? xmit->gso_size : 0, tp->generation);
 	if (err < 0) {
 		for (int i = 0; i < nfrags; i++)
 			us_put_page(fast->mem, queue->ring->frags[i].addr);

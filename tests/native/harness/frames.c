@@ -245,7 +245,8 @@ static void give_back(struct loop *loop, const uint8_t *frame, uint32_t len)
 	const uint32_t csum_start = rng_below(rng, 2) ? 34 : rng_below(rng, 2) * rng_below(rng, 120);
 	const uint32_t csum_offset = rng_below(rng, 8) ? 16 : rng_below(rng, 30);
 	const uint32_t gso_size = rng_below(rng, 2) ? 0 : rng_below(rng, 3000);
-	const int tail = us_igb_xmit_frame(loop->tx, frame, len, 0, csum_start, csum_offset, gso_size);
+	const int tail = us_igb_xmit_frame(loop->tx, frame, len, 0, csum_start, csum_offset, gso_size,
+					   0);
 	uint32_t n;
 
 	if (tail < 0)

@@ -211,7 +211,7 @@ static void transmit(struct rig *rig)
 		else
 			len += make_frag(rig, &rig->tx->frags[f], copy + len, longest - len);
 	}
-	tail = us_igb_xmit_frame(rig->tx, copy, linear, nfrags, 0, 0, 0);
+	tail = us_igb_xmit_frame(rig->tx, copy, linear, nfrags, 0, 0, 0, 0);
 	if (tail < 0) {
 		CHECK(tail == -EBUSY && rig->tx->stopped);
 		for (uint32_t f = 0; f < nfrags; f++)
@@ -409,7 +409,8 @@ HARNESS_TEST(driver_against_nonsense)
 		if (us_igb_xmit_frame(rig->tx, data, rng_length(rng, sizeof(data)),
 				      rng_below(rng, 2) * rng_below(rng, 30), rng_below(rng, 100),
 				      rng_below(rng, 2) ? 16 : rng_below(rng, 20),
-				      rng_below(rng, 2) * rng_below(rng, 70000)) >= 0)
+				      rng_below(rng, 2) * rng_below(rng, 70000),
+				      (uint32_t)rng_next(rng)) >= 0)
 			us_nic_write_tdt(rig->nic, 0, rig->tx->next_to_use);
 		us_igb_clean_tx_irq(rig->tx, 128);
 	}
