@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.api.aio_socket import TransportSocket
 from ustack.api.names import api_address
 from ustack.api.zerocopy import send_chunk
-from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, WaitEntry
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLOUT, WaitEntry
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 HIGH_WATER_BYTES = 64 * 1024
 """asyncio's own default for pause_writing."""
-READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
 WRITABLE = EPOLLOUT | EPOLLERR | EPOLLHUP
 
 

@@ -127,7 +127,6 @@ class Net:
         if dev.name in self.devices:
             raise KeyError(f"device {dev.name} exists")
         dev.ifindex = len(self.devices) + 1
-        dev.hw_features |= NETIF_F_SOFT_FEATURES
         dev.features |= NETIF_F_SOFT_FEATURES
         self.devices[dev.name] = dev
         if dev.flags & IFF_LOOPBACK:
@@ -137,13 +136,6 @@ class Net:
     def softirq_pending(self) -> bool:
         """Whether any context has a softirq to run."""
         return any([softnet.softirq_pending for softnet in self.softnets])
-
-    def dev_by_index(self, ifindex: int) -> NetDevice | None:
-        """Return the device with this ifindex, None if there is none."""
-        for dev in self.devices.values():
-            if dev.ifindex == ifindex:
-                return dev
-        return None
 
     def dev_open(self, dev: NetDevice) -> None:
         """Bring ``dev`` up (``ip link set up``); nothing happens if it is."""

@@ -73,8 +73,6 @@ class NetDevice:
         self.ifindex = 0
         self.flags = IFF_BROADCAST | IFF_MULTICAST
         self.features = 0
-        self.hw_features = 0
-        """What may be switched with ethtool -K."""
         self.tx_queue_len = 1000
         self.gso_max_size = 65536
         self.stats = NetDeviceStats()

@@ -91,11 +91,6 @@ class SoftnetData:
         """Times that do_softirq left work to it."""
 
 
-def raise_softirq(net: Net, vector: int) -> None:
-    """Mark ``vector`` to be run by the next do_softirq, on the CPU we are on."""
-    net.softnet.softirq_pending |= 1 << vector
-
-
 def do_softirq(net: Net) -> bool:
     """Run what is raised, one CPU after the other.
 

@@ -33,7 +33,6 @@ Instruction = tuple[int, int, int, int]
 _SOCK_FILTER = struct.Struct("<HBBI")
 
 BPF_RET = 0x06
-BPF_JMP = 0x05
 BPF_JA = 0x05
 LDX_MSH = 0xB1
 TAX = 0x07

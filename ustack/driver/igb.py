@@ -123,7 +123,6 @@ class IgbAdapter(NetDevice):
                 features |= NETIF_F_TSO
         self.features = features | self.features & NETIF_F_SOFT_FEATURES
         self.update_xmit_queues()
-        self.hw_features |= NETIF_F_RXCSUM | NETIF_F_LRO | NETIF_F_IP_CSUM | NETIF_F_TSO
 
     def update_xmit_queues(self) -> None:
         """Tell those who send in C what the device does for them."""

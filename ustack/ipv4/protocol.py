@@ -118,10 +118,6 @@ class Ipv4:
         """Return what ``ip addr`` shows."""
         return devinet.address_records(self, dev)
 
-    def routes(self) -> list[FibEntry]:
-        """Return both tables, the local one first: what ``ip route show table all`` shows."""
-        return self.fib.entries()
-
     def add_route(
         self, network: int, prefix_len: int, gateway: int = 0, dev: NetDevice | None = None
     ) -> FibEntry:

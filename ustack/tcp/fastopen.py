@@ -38,7 +38,6 @@ TFO_SYN_DATA = 0x4
 TFO_SYN_DATA_ACKED = 0x8
 """A SYN's or SYN-ACK's data has arrived, ours or the peer's (syn_data_acked)."""
 
-TCP_FASTOPEN_COOKIE_SIZE = 8
 TCP_FASTOPEN_KEY_LENGTH = 16
 FASTOPEN_RST_TIME_US = 60_000_000
 """How long a connection that was reset before its handshake was over counts as pending."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 TABLE_PERTURB_SIZE = 1 << 16
 """Destinations that have a counter of their own (INET_TABLE_PERTURB_SIZE)."""
 LOOPBACK_NET = 127
-REUSE_NEVER, REUSE_ALWAYS, REUSE_LOOPBACK = 0, 1, 2
+REUSE_NEVER, REUSE_LOOPBACK = 0, 2
+"""Values of tcp_tw_reuse; with 1 any TIME_WAIT will do."""
 
 
 def inet_hash_connect(prot: TcpProt, sk: TcpSock) -> None:

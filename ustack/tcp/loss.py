@@ -86,7 +86,6 @@ def _timeout_mark_lost(sk: TcpSock) -> None:
     if reneged:
         sk.prot.mib_ext.TCPSACKReneging += 1
         tp.sacked_out = 0
-        state.is_sack_reneg = True
     elif not tp.sack_ok:
         tcp_reset_reno_sack(sk)
     rack = tcp_is_rack(sk)

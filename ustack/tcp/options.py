@@ -26,10 +26,7 @@ from ustack.tcp.recvmsg import tcp_cleanup_rbuf
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
-    TCP_CLOSING,
     TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_LAST_ACK,
     TCP_LISTEN,
 )
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_SCHED
@@ -59,8 +56,6 @@ TCP_INFO = 11
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 
-HAS_SENT = (TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
-"""States in which data may still wait to be sent."""
 SOCK_MIN_RCVBUF = 2304
 
 

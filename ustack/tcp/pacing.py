@@ -2,8 +2,8 @@
 
 ``tcp_update_pacing_rate`` runs on every ACK: twice cwnd per RTT in slow start, 1.2 times
 cwnd per RTT beyond it. It sizes super-frames (``tcp_tso_autosize``). A socket is paced only
-once SO_MAX_PACING_RATE, or its congestion control, asks for it: then each segment sets the
-time before which no other may leave, and a timer goes on sending (SK_PACING_NEEDED).
+once SO_MAX_PACING_RATE asks for it: then each segment sets the time before which no other may
+leave, and a timer goes on sending (SK_PACING_NEEDED).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Pacing:
 
     __slots__ = ("max_rate", "timer", "wstamp_ns")
 
-    def __init__(self, max_rate: int = MAX_RATE) -> None:
+    def __init__(self, max_rate: int) -> None:
         self.max_rate = max_rate
         """SO_MAX_PACING_RATE, bytes per second."""
         self.wstamp_ns = 0
@@ -60,13 +60,6 @@ def sk_set_max_pacing_rate(sk: TcpSock, rate: int) -> None:
         sk.pacing = Pacing(rate)
         sk.tp.slow |= lib.US_TCP_SLOW_PACING
     sk.tp.sk_pacing_rate = min(sk.tp.sk_pacing_rate, rate)
-
-
-def tcp_pacing_on(sk: TcpSock) -> None:
-    """Pace ``sk`` at ``sk_pacing_rate``: a congestion control's ``init`` may ask for it."""
-    if sk.pacing is None:
-        sk.pacing = Pacing()
-        sk.tp.slow |= lib.US_TCP_SLOW_PACING
 
 
 def tcp_pacing_stop(sk: TcpSock) -> None:

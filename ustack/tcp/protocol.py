@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ustack.ipv4.protocol import Ipv4
     from ustack.tcp.request_sock import RequestSock
     from ustack.tcp.sockmap import SockMap
-    from ustack.tcp.twhash import TimewaitSock
 
 FlowKey = tuple[int, int, int, int]
 """Own address and port, the peer's address and port."""
@@ -179,10 +178,6 @@ class TcpProt:
         ptr = self.fast.ptr
         ptr.generation = (ptr.generation + 1) & SEQ_MASK
         return int(ptr.generation)
-
-    def established_lookup(self, key: FlowKey) -> TcpSock | TimewaitSock | None:
-        """Find a connection or a TIME_WAIT by its four-tuple (__inet_lookup_established)."""
-        return self.ehash.get(key) or self.twhash.get(key)
 
     def unhash(self, sk: TcpSock) -> None:
         """Take ``sk`` out of every table; a port that bind() named stays its own (tcp_unhash)."""

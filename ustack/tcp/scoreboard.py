@@ -127,7 +127,6 @@ class Recovery:
         "fack",
         "frto",
         "hint_seq",
-        "is_sack_reneg",
         "prr_delivered",
         "prr_out",
         "rack_advanced",
@@ -163,7 +162,6 @@ class Recovery:
         self.prr_out = 0
         self.frto = False
         """The last timeout may have been spurious (RFC 5682)."""
-        self.is_sack_reneg = False
         self.tlp_high_seq: int | None = None
         """SND.NXT at the last tail loss probe, until it is known what became of it."""
         self.tlp_retrans = False

@@ -98,7 +98,6 @@ def tcp_try_undo_recovery(sk: TcpSock, ack: AckState) -> bool:
     if _holds_reno_open(sk):
         return True
     tcp_set_ca_state(sk, TCP_CA_OPEN)
-    state.is_sack_reneg = False
     return False
 
 
@@ -127,7 +126,6 @@ def tcp_try_undo_loss(sk: TcpSock, ack: AckState, *, frto_undo: bool) -> bool:
         return True
     if frto_undo or tp.sack_ok:
         tcp_set_ca_state(sk, TCP_CA_OPEN)
-        tcp_recovery(sk).is_sack_reneg = False
     return True
 
 

@@ -13,11 +13,18 @@ import pytest
 
 from kit.netbed import Bed, core_config
 from ustack.core.backlog import netif_rx
-from ustack.core.napi import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, Napi, napi_complete, napi_schedule
+from ustack.core.napi import (
+    NET_RX_SOFTIRQ,
+    NET_TX_BIT,
+    NET_TX_SOFTIRQ,
+    Napi,
+    napi_complete,
+    napi_schedule,
+)
 from ustack.core.netdevice import NETDEV_TX_BUSY
 from ustack.core.qdisc import QdiscStats
 from ustack.core.skb import Skb
-from ustack.core.softirq import SOFTIRQ_NAMES, do_softirq, net_rx_action, raise_softirq
+from ustack.core.softirq import SOFTIRQ_NAMES, do_softirq, net_rx_action
 from ustack.core.steering import store_rps_map
 from ustack.core.transmit import dev_queue_xmit
 
@@ -96,7 +103,7 @@ def endless() -> Bed:
 def net_tx() -> Bed:
     """A queue is to be run."""
     bed = Bed()
-    raise_softirq(bed.net, NET_TX_SOFTIRQ)
+    bed.net.softnet.softirq_pending |= NET_TX_BIT
     do_softirq(bed.net)
     return bed
 

@@ -33,7 +33,7 @@ def entry(text: str, **fields) -> FibEntry:
 def listing(bed: Bed, table: int | None = None) -> list[str]:
     return [
         f"{RTN_NAMES[e.rt_type]} {format_ipv4(e.network)}/{e.prefix_len} {e.dev.name}"
-        for e in bed.ip.routes()
+        for e in bed.ip.fib.entries()
         if table is None or e.table == table
     ]
 
@@ -215,7 +215,7 @@ def test_an_unreachable_route_needs_no_device():
     bed = Bed()
     route = devinet.add_route(bed.ip, parse_ipv4("192.0.2.0"), 24, rt_type=RTN_UNREACHABLE)
     assert route.dev is None
-    assert route in bed.ip.routes()
+    assert route in bed.ip.fib.entries()
 
 
 def test_deleting_a_route_by_gateway_spares_the_others():
@@ -225,4 +225,4 @@ def test_deleting_a_route_by_gateway_spares_the_others():
     with pytest.raises(ProcessLookupError):
         devinet.del_route(bed.ip, 0, 0, gateway=OURS)
     devinet.del_route(bed.ip, 0, 0, gateway=PEER)
-    assert [e.prefix_len for e in bed.ip.routes() if e.gateway] == [24]
+    assert [e.prefix_len for e in bed.ip.fib.entries() if e.gateway] == [24]

@@ -25,8 +25,6 @@ from ustack.daemon.services.http_request import (
 )
 from ustack.daemon.services.http_site import HttpSite, Response, target_path, text_response
 
-RECEIVE_BYTES = 256 * 1024
-"""The shared receive buffer: how much one upload may bring at a time."""
 JOIN_BYTES = 16 * 1024
 """A body up to this size leaves together with its head."""
 HEAD_TIMEOUT_S = 20.0
