@@ -40,6 +40,10 @@ class ClientError(Exception):
         self.status = status
 
 
+class Refusal(ClientError):
+    """The daemon has been asked and says no."""
+
+
 def find_socket(option: str | None, folder: Path = CONTROL_FOLDER) -> Path:
     """Choose the daemon: ``--socket``, else USTACK_SOCKET, else the only one running.
 
@@ -130,7 +134,8 @@ class Client:
         """Wait for the next message of an answer.
 
         Raises:
-            ClientError: the daemon is gone, stuck, refuses, or speaks another language.
+            Refusal: the daemon says no.
+            ClientError: it is gone, stuck, or speaks another language.
         """
         try:
             data = self._sock.recv(MAX_MESSAGE_BYTES)
@@ -145,7 +150,7 @@ class Client:
         except ValueError as error:
             raise ClientError(f"{self._path}: not understood: {error}") from error
         if isinstance(reply, Failure):
-            raise ClientError(reply.message)
+            raise Refusal(reply.message)
         return reply
 
     def wait_forever(self) -> None:

@@ -15,7 +15,7 @@ from ustack.daemon.messages import LineRow, RingRequest
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare dump-ring's arguments."""
     parser.add_argument("device", metavar="DEVICE", help="e.g. eth0")
-    parser.add_argument("direction", choices=("rx", "tx"))
+    parser.add_argument("direction", choices=("rx", "tx"), metavar="rx|tx")
     parser.add_argument("queue", nargs="?", type=int, default=0, metavar="QUEUE", help="default 0")
 
 

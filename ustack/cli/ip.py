@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.iproute2 import USAGE, behind_show, rtnetlink_answers
 from ustack.cli.route_get import print_route
-from ustack.cli.tcp_metrics import RTNETLINK_REFUSED, run_tcp_metrics
+from ustack.cli.tcp_metrics import run_tcp_metrics
 from ustack.daemon.messages import (
     AddressRow,
     EthtoolSetRequest,
@@ -64,37 +65,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, client: Client) -> int:
-    """Print one object's list.
+    """Print one object's list, or change it.
 
     Raises:
-        ClientError: the object or a word is unknown.
+        ClientError: the object or a word is unknown, or the daemon refuses.
     """
-    if args.object in ("tcp_metrics", "tcpmetrics"):
-        for line in run_tcp_metrics(client, args.words):
+    name, words = object_named(args.object), args.words
+    if name == "tcp_metrics":
+        for line in run_tcp_metrics(client, words):
             print(line)
-        return 0
-    # iproute2 takes the longest object that begins with the letters given, in this order.
-    for name, view in OBJECTS.items():
-        if name.startswith(args.object):
-            if name == "link" and args.words and args.words[0] == "set":
-                set_link(client, args.words[1:])
-                return 0
-            change = parse_change(args.words) if view is neighbour_lines else None
-            if change is not None:
-                change_neighbour(client, change)
-                return 0
-            if name == "route" and args.words[:1] == ["get"]:
-                print_route(client, args.words[1:])
-                return 0
-            selection = parse_words(args.words, name)
-            if args.details:
-                selection["details"] = "on"
-            for line in view(client, selection, bool(args.stats)):
-                print(line)
-            return 0
-    raise ClientError(
-        f'Object "{args.object}" is unknown, try neigh, route, addr, link or tcp_metrics.'
-    )
+    elif name == "link" and words[:1] == ["set"]:
+        set_link(client, words[1:])
+    elif name == "route" and words[:1] == ["get"]:
+        print_route(client, words[1:])
+    elif name == "neighbour" and (change := parse_change(words)) is not None:
+        change_neighbour(client, change)
+    else:
+        selection = parse_words(words, name)
+        if args.details:
+            selection["details"] = "on"
+        for line in VIEWS[name](client, selection, bool(args.stats)):
+            print(line)
+    return 0
+
+
+def object_named(word: str) -> str:
+    """Return the object that ``word`` stands for; iproute2 takes the first that begins so.
+
+    Raises:
+        ClientError: there is none.
+    """
+    if word in ("tcp_metrics", "tcpmetrics"):
+        return "tcp_metrics"
+    for name in VIEWS:
+        if name.startswith(word):
+            return name
+    if "neighbor".startswith(word):
+        return "neighbour"
+    raise ClientError(f'Object "{word}" is unknown, try neigh, route, addr, link or tcp_metrics.')
+
+
+def check_device(client: Client, name: str) -> None:
+    """Hold that there is a device of this name.
+
+    Raises:
+        ClientError: there is none.
+    """
+    if name not in [link.name for link in client.rows(LinksRequest(), LinkRow)]:
+        raise ClientError(f'Cannot find device "{name}"')
 
 
 def set_link(client: Client, words: list[str]) -> None:
@@ -103,16 +121,18 @@ def set_link(client: Client, words: list[str]) -> None:
     Raises:
         ClientError: another word, no number, or the device refuses.
     """
-    rest = words[1:] if words[:1] == ["dev"] else words
-    if len(rest) == 2 and rest[1] in ("up", "down"):
-        client.ask(EthtoolSetRequest(rest[0], "link", {"up": rest[1] == "up"}))
-        return
-    if len(rest) != 3 or rest[1] != "mtu":
-        raise ClientError('ip link set: try "ustack ip link set DEVICE up|down|mtu NUMBER"')
-    device, _, mtu = rest
-    if not mtu.isdigit():
-        raise ClientError(f'Error: argument "{mtu}" is wrong: Invalid "mtu" value')
-    client.ask(EthtoolSetRequest(device, "mtu", {"mtu": int(mtu)}))
+    match words[1:] if words[:1] == ["dev"] else words:
+        case [device, "up" | "down" as state]:
+            request = EthtoolSetRequest(device, "link", {"up": state == "up"})
+        case [device, "mtu", mtu] if mtu.isdigit():
+            request = EthtoolSetRequest(device, "mtu", {"mtu": int(mtu)})
+        case [_, "mtu", mtu]:
+            raise ClientError(f'Error: argument "{mtu}" is wrong: Invalid "mtu" value', USAGE)
+        case _:
+            raise ClientError('try "ustack ip link set DEVICE up|down|mtu NUMBER"', USAGE)
+    check_device(client, device)
+    with rtnetlink_answers():
+        client.ask(request)
 
 
 def parse_words(words: list[str], name: str) -> dict[str, str]:
@@ -121,9 +141,7 @@ def parse_words(words: list[str], name: str) -> dict[str, str]:
     Raises:
         ClientError: a command that is not there, or a word that means nothing here.
     """
-    rest = list(words)
-    if rest and any(verb.startswith(rest[0]) for verb in ("show", "list", "lst")):
-        rest.pop(0)
+    rest = behind_show(words)
     keywords = ("dev", "table") if name == "route" else ("dev",)
     selection: dict[str, str] = {}
     while rest:
@@ -133,7 +151,8 @@ def parse_words(words: list[str], name: str) -> dict[str, str]:
         elif name in ("address", "link") and "dev" not in selection and word not in keywords:
             selection["dev"] = word
         else:
-            raise ClientError(f'ip {name}: "{word}" is not supported (try "ustack ip {name} show")')
+            text = f'ip {name}: "{word}" is not supported (try "ustack ip {name} show")'
+            raise ClientError(text, USAGE)
     return selection
 
 
@@ -153,13 +172,13 @@ def parse_change(words: list[str]) -> NeighbourChange | None:
         key = word if word in ("dev", "lladdr", "nud") else "to"
         if word in ("dev", "lladdr", "nud", "to"):
             if not rest:
-                raise ClientError('ip neigh: Command line is not complete. Try option "help"')
+                raise ClientError("ip neigh: Command line is not complete.", USAGE)
             word = rest.pop(0)
         if key in given:
-            raise ClientError(f'ip neigh: duplicate "{key}": "{word}" is the second value.')
+            raise ClientError(f'ip neigh: duplicate "{key}": "{word}" is the second value.', USAGE)
         given[key] = word
     if "dev" not in given or "to" not in given:
-        raise ClientError("ip neigh: Device and destination are required arguments.")
+        raise ClientError("ip neigh: Device and destination are required arguments.", USAGE)
     if given.get("nud", "permanent") != "permanent" and action != "delete":
         raise ClientError(f'ip neigh: nud "{given["nud"]}" is not supported, only permanent')
     try:
@@ -178,15 +197,15 @@ def change_neighbour(client: Client, change: NeighbourChange) -> None:
     Raises:
         ClientError: the daemon refuses, in rtnetlink's words.
     """
-    try:
-        for _ in client.rows(change, NeighbourRow):
-            pass
-    except ClientError as error:
-        raise ClientError(f"RTNETLINK answers: {error}", RTNETLINK_REFUSED) from None
+    check_device(client, change.device)
+    with rtnetlink_answers():
+        client.ask(change)
 
 
 def neighbour_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
     """Yield ``ip neigh``; entries without need of resolution are not shown."""
+    if "dev" in selection:
+        check_device(client, selection["dev"])
     for neigh in client.rows(NeighboursRequest(), NeighbourRow):
         if neigh.state != "NOARP" and selection.get("dev") in (None, neigh.device):
             yield format_neighbour(neigh)
@@ -201,6 +220,8 @@ def format_neighbour(neigh: NeighbourRow) -> str:
 def route_lines(client: Client, selection: dict[str, str], stats: bool) -> Iterator[str]:
     """Yield ``ip route`` of one table."""
     table = selection.get("table", "main")
+    if "dev" in selection:
+        check_device(client, selection["dev"])
     for route in client.rows(RoutesRequest(table), RouteRow):
         if selection.get("dev") in (None, route.device):
             yield format_route(route)
@@ -311,11 +332,10 @@ ACTIONS: dict[str, Literal["add", "replace", "del"]] = {
 
 View = Callable[[Client, dict[str, str], bool], Iterator[str]]
 
-OBJECTS: dict[str, View] = {
+VIEWS: dict[str, View] = {
     "address": address_lines,
     "route": route_lines,
     "neighbour": neighbour_lines,
-    "neighbor": neighbour_lines,
     "link": link_lines,
 }
 """By iproute2's full names, in its order of preference for abbreviations."""

@@ -29,7 +29,8 @@ BAR = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare lat's arguments."""
-    parser.add_argument("what", choices=("handshake", "connect", "wakeup"))
+    kinds = ("handshake", "connect", "wakeup")
+    parser.add_argument("what", choices=kinds, metavar="|".join(kinds))
     how_long = f"seconds to count (until Ctrl-C); wakeup: how often to wait ({ROUNDS})"
     parser.add_argument("n", nargs="?", type=float, metavar="N", help=how_long)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.iproute2 import rtnetlink_answers
 from ustack.daemon.messages import RouteGetRequest, RouteGetRow
 from ustack.lib.addresses import parse_ipv4
 
@@ -19,10 +20,8 @@ def print_route(client: Client, words: list[str]) -> None:
         ClientError: no address, another word, or there is no way.
     """
     request = parse_get(words)
-    try:
+    with rtnetlink_answers():
         rows = list(client.rows(request, RouteGetRow))
-    except ClientError as error:
-        raise ClientError(f"RTNETLINK answers: {error}") from None
     for row in rows:
         print("\n".join(format_get(row, from_address=request.source)))
 

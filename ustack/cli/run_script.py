@@ -8,11 +8,10 @@ USTACK_SOCKET names. With neither it has a loopback device only.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ustack.cli.client import ClientError
 
@@ -36,43 +35,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_script(args: argparse.Namespace) -> int:
-    """Bring the stack up, put it in the kernel's place and run the program as __main__."""
+    """Bring the stack up, put it in the kernel's place and run the program as __main__.
+
+    Raises:
+        ClientError: there is no such program, or no such stack can be had.
+    """
+    import ustack
     from ustack.takeover import install
 
-    with _stack(args):
+    script = None if args.module else args.command[0]
+    sys.argv = [args.module, *args.command] if args.module else list(args.command)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(script)) if script else os.getcwd())
+    if script is None and not _is_module(args.module):
+        raise ClientError(f"run: no module named {args.module}")
+    if script is not None and not os.path.exists(script):
+        raise ClientError(f"run: {script}: No such file or directory")
+    _bring_up(args)
+    try:
         install()
-        if args.module:
-            sys.argv = [args.module, *args.command]
-            sys.path.insert(0, os.getcwd())
+        if script is None:
             runpy.run_module(args.module, run_name="__main__", alter_sys=True)
         else:
-            script = args.command[0]
-            sys.argv = list(args.command)
-            sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
             runpy.run_path(script, run_name="__main__")
+    finally:
+        ustack.down()
     return 0
 
 
-@contextmanager
-def _stack(args: argparse.Namespace) -> Iterator[None]:
-    """Have the stack that is asked for while the block runs.
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _bring_up(args: argparse.Namespace) -> None:
+    """Make this process's stack the one that is asked for.
 
     Raises:
-        ClientError: the daemon that is named does not answer.
+        ClientError: the options make no sense, the TAP cannot be had, or the daemon that is
+            named does not answer.
     """
     import ustack
 
     path = args.socket or os.environ.get("USTACK_SOCKET")
-    if path and not args.tap:
-        try:
-            ustack.connect(path, nameserver=args.nameserver)
-        except OSError as error:
-            raise ClientError(f"run: {path}: {error.strerror}") from None
-        try:
-            yield
-        finally:
-            ustack.down()
-        return
     given = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in OPTIONS}
-    with ustack.up(**{name: value for name, value in given.items() if value is not None}):
-        yield
+    try:
+        if path and not args.tap:
+            ustack.connect(path, nameserver=args.nameserver)
+        else:
+            ustack.up(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise ClientError(f"run: {error}") from error
+    except OSError as error:
+        named = args.tap or path
+        where = f"{named}: " if named else ""
+        raise ClientError(f"run: {where}{error.strerror or error}") from error

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.iproute2 import USAGE, behind_show
 from ustack.daemon.messages import QdiscRow, QdiscsRequest
 
 
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         ClientError: the object or a word is unknown.
     """
     if not "qdisc".startswith(args.object):
-        raise ClientError(f'Object "{args.object}" is unknown, try "tc qdisc".')
+        raise ClientError(f'Object "{args.object}" is unknown, try "tc qdisc".', USAGE)
     device = parse_device(args.words)
     for row in client.rows(QdiscsRequest(device), QdiscRow):
         for line in qdisc_lines(row, with_device=not device, with_stats=args.stats):
@@ -40,13 +41,11 @@ def parse_device(words: list[str]) -> str:
     Raises:
         ClientError: a word means nothing here.
     """
-    rest = list(words)
-    if rest and any(verb.startswith(rest[0]) for verb in ("show", "list", "lst")):
-        rest.pop(0)
+    rest = behind_show(words)
     if not rest:
         return ""
     if len(rest) != 2 or rest[0] != "dev":
-        raise ClientError(f'What is "{rest[0]}"? Try "tc qdisc show dev NAME".')
+        raise ClientError(f'What is "{rest[0]}"? Try "tc qdisc show dev NAME".', USAGE)
     return rest[1]
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ustack.cli.client import Client, ClientError
+from ustack.cli.iproute2 import RTNETLINK_REFUSED, USAGE, rtnetlink_answers
 from ustack.daemon.messages import TcpMetricsDelete, TcpMetricsRequest, TcpMetricsRow
 from ustack.lib.addresses import format_ipv4, parse_ipv4
 
 VERBS = ("show", "list", "lst", "delete", "flush")
-RTNETLINK_REFUSED = 2
-"""iproute2's exit status when the kernel says no; 255: it does not understand its own words."""
-USAGE = 255
 
 
 def run_tcp_metrics(client: Client, words: list[str]) -> Iterator[str]:
@@ -26,7 +24,8 @@ def run_tcp_metrics(client: Client, words: list[str]) -> Iterator[str]:
         raise ClientError(f'Command "{verb}" is unknown, try "ip tcp_metrics help".', USAGE)
     address = _address(rest, specific=found == "delete")
     if found == "delete" or (found == "flush" and address):
-        _delete(client, address)
+        with rtnetlink_answers():
+            client.ask(TcpMetricsDelete(address))
     elif found == "flush":
         client.ask(TcpMetricsDelete(address))
     else:
@@ -53,13 +52,6 @@ def _address(rest: list[str], *, specific: bool) -> str:
     except ValueError:
         text = f'Error: any valid prefix is expected rather than "{names[0]}".'
         raise ClientError(text) from None
-
-
-def _delete(client: Client, address: str) -> None:
-    try:
-        client.ask(TcpMetricsDelete(address))
-    except ClientError as error:
-        raise ClientError(f"RTNETLINK answers: {error}", RTNETLINK_REFUSED) from None
 
 
 def format_metrics(row: TcpMetricsRow) -> str:

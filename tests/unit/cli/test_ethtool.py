@@ -9,7 +9,16 @@ import pytest
 
 from unit.cli.fake_daemon import FakeDaemon
 from ustack.cli.main import main
-from ustack.daemon.messages import EthtoolRequest, EthtoolSetRequest, ValueRow, row_messages
+from ustack.daemon.messages import (
+    EthtoolRequest,
+    EthtoolSetRequest,
+    LinkRow,
+    LinksRequest,
+    ValueRow,
+    row_messages,
+)
+
+ETH0 = LinkRow(2, "eth0", (), 1500, "mq", 1000, False, "02:00:00:00:00:01", (), {})
 
 
 class Shell:
@@ -24,6 +33,8 @@ class Shell:
         views = list(self.views)
 
         def answer(request):
+            if isinstance(request, LinksRequest):
+                return row_messages([ETH0])
             rows = views.pop(0).items() if isinstance(request, EthtoolRequest) else ()
             return row_messages([ValueRow(name, value) for name, value in rows])
 
@@ -158,13 +169,13 @@ def test_the_views_have_ethtools_layout(shell: Shell):
 @pytest.mark.parametrize("words", ["eth0 mtu 9000", "dev eth0 mtu 9000"])
 def test_ip_link_set_mtu(shell: Shell, words):
     assert shell.run("ip", "link", "set", *words.split()) == []
-    assert shell.asked == [EthtoolSetRequest("eth0", "mtu", {"mtu": 9000})]
+    assert shell.asked == [LinksRequest(), EthtoolSetRequest("eth0", "mtu", {"mtu": 9000})]
 
 
 @pytest.mark.parametrize(("words", "up"), [("eth0 up", True), ("dev eth0 down", False)])
 def test_ip_link_set_up_and_down(shell: Shell, words, up):
     assert shell.run("ip", "link", "set", *words.split()) == []
-    assert shell.asked == [EthtoolSetRequest("eth0", "link", {"up": up})]
+    assert shell.asked == [LinksRequest(), EthtoolSetRequest("eth0", "link", {"up": up})]
 
 
 @pytest.mark.parametrize("words", ["eth0 mtu", "eth0 mtu big", "eth0 sideways", "up"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ustack.cli.ip import format_neighbour, format_route, parse_change, parse_wo
 from ustack.cli.main import main
 from ustack.daemon.messages import (
     AddressRow,
+    AnyRequest,
     EthtoolRequest,
     Failure,
     LinkRow,
@@ -25,6 +27,7 @@ from ustack.daemon.messages import (
     TcpMetricsRow,
     ValueRow,
     encode,
+    row_messages,
 )
 
 LO = LinkRow(
@@ -164,17 +167,23 @@ def test_link_statistics_stand_below_their_titles(ustack):
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "status", "says"),
     [
-        (["ip", "rule"], 'Object "rule" is unknown'),
-        (["ip", "addr", "show", "eth9"], 'Device "eth9" does not exist'),
-        (["ip", "route", "add", "default"], '"add" is not supported'),
-        (["ip", "neigh", "table", "local"], '"table" is not supported'),
-        (["netstat"], "use -s or --drops"),
+        (["ip", "rule"], 1, 'Object "rule" is unknown'),
+        (["ip", "addr", "show", "eth9"], 1, 'Device "eth9" does not exist'),
+        (["ip", "neigh", "show", "dev", "eth9"], 1, 'Cannot find device "eth9"'),
+        (["ip", "route", "show", "dev", "eth9"], 1, 'Cannot find device "eth9"'),
+        (["ip", "link", "set", "eth9", "up"], 1, 'Cannot find device "eth9"'),
+        (["ip", "link", "set", "eth0", "mtu", "big"], 255, 'Invalid "mtu" value'),
+        (["ip", "neigh", "add"], 255, "Device and destination are required"),
+        (["ip", "route", "add", "default"], 255, '"add" is not supported'),
+        (["ip", "neigh", "table", "local"], 255, '"table" is not supported'),
+        (["netstat"], 1, "use -s or --drops"),
     ],
 )
-def test_what_is_not_there_is_one_line(ustack, argv: list[str], says: str):
-    printed = ustack(*argv)
+def test_what_is_not_there_is_one_line(ustack, argv: list[str], status: int, says: str):
+    """``ip`` ends as iproute2 does: 255 for words that it does not understand."""
+    printed = ustack(*argv, status=status)
     assert says in printed and printed.count("\n") == 1
 
 
@@ -272,8 +281,13 @@ def test_a_change_prints_nothing_and_a_refusal_speaks_as_rtnetlink(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ustack
 ):
     words = ["ip", "neigh", "add", "10.0.0.7", "lladdr", "02:00:00:00:00:07", "dev", "eth0"]
-    assert ustack(*words, answers={NeighbourChange: []}) == ""
+    assert ustack(*words, answers={LinksRequest: [ETH0], NeighbourChange: []}) == ""
     path = tmp_path / "e.sock"
-    with FakeDaemon(path, lambda r: [encode(Failure("File exists"))]):
+
+    def refuse(request: AnyRequest) -> Iterable[bytes]:
+        links = isinstance(request, LinksRequest)
+        return row_messages([ETH0]) if links else [encode(Failure("File exists"))]
+
+    with FakeDaemon(path, refuse):
         assert main(["--socket", str(path), *words]) == 2
     assert capsys.readouterr().err == "ustack: RTNETLINK answers: File exists\n"

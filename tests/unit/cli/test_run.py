@@ -14,11 +14,25 @@ from ustack.cli.main import main
 from ustack.cli.run import PRELOAD, environment
 
 
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script gets this process's arguments and path."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         ([], "ustack: run: which program? (ustack run -- CMD, ustack run script.py)\n"),
         (["--", "no-such-program"], "ustack: run: no-such-program: command not found\n"),
+        (["/no/script.py"], "ustack: run: /no/script.py: No such file or directory\n"),
+        (["-m", "no.such"], "ustack: run: no module named no.such\n"),
+        (["--nameserver", "x", __file__], "ustack: run: not an IPv4 address: 'x'\n"),
+        (
+            ["--address", "10.0.0.2/24", __file__],
+            "ustack: run: an address needs a tap to be reached by\n",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_line(words: list[str], line: str, capsys):
@@ -70,6 +84,6 @@ def test_a_script_runs_on_the_daemon_that_the_variable_names(tmp_path: Path):
 
 def test_a_script_whose_daemon_is_gone_is_told_in_one_line(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("USTACK_SOCKET", str(tmp_path / "none"))
-    assert main(["run", "script.py"]) == 1
+    assert main(["run", __file__]) == 1
     line = f"ustack: run: {tmp_path / 'none'}: No such file or directory\n"
     assert capsys.readouterr().err == line

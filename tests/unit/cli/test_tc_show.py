@@ -105,15 +105,15 @@ def test_tc_s_shows_what_was_sent_and_what_waits(daemon: Daemon, out):
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "status", "why"),
     [
-        (("filter",), 'Object "filter" is unknown'),
-        (("qdisc", "add", "dev", "eth0"), 'What is "add"?'),
-        (("qdisc", "show", "dev", "eth9"), 'Cannot find device "eth9"'),
+        (("filter",), 255, 'Object "filter" is unknown'),
+        (("qdisc", "add", "dev", "eth0"), 255, 'What is "add"?'),
+        (("qdisc", "show", "dev", "eth9"), 1, 'Cannot find device "eth9"'),
     ],
 )
-def test_tc_refuses_in_one_line(daemon: Daemon, capsys, words, why):
-    assert daemon.run("tc", *words) == 1
+def test_tc_refuses_in_one_line_with_iproute2s_status(daemon: Daemon, capsys, words, status, why):
+    assert daemon.run("tc", *words) == status
     assert why in capsys.readouterr().err
 
 
