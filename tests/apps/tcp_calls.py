@@ -46,6 +46,52 @@ def trunc():
     server.close()
 
 
+def shut_for_reading():
+    client, server = pair()
+    client.sendall(b"early")
+    arrived(server, 5)
+    server.shutdown(socket.SHUT_RD)
+    print("shut", server.recv(100), server.recv(100))
+    client.sendall(b"late" * 1000)
+    arrived(server, 1000)
+    buffers = bytearray(2), bytearray(3)
+    print(server.recv(4, socket.MSG_PEEK), server.recvmsg_into(buffers)[0], buffers)
+    got = b""
+    while len(got) < 3995:
+        got += server.recv(10_000)
+    print(got == (b"late" * 1000)[5:], server.recv(10), seen(server.send, b"x"))
+    client.sendall(b"unread")
+    arrived(server, 6)
+    server.close()
+    print(seen(client.recv, 1), seen(client.recv, 1))
+    client.close()
+
+
+def arrived(sock, count):
+    """Wait until ``count`` bytes can be read."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            if len(sock.recv(count, socket.MSG_PEEK | socket.MSG_DONTWAIT)) >= count:
+                return
+        except BlockingIOError:
+            pass
+        time.sleep(0.001)
+    print("nothing arrives")
+
+
+def a_listener_is_closed():
+    listener = socket.create_server(("127.0.0.1", 18202))
+    there = listener.getsockname()
+    clients = [socket.create_connection(there) for _ in range(4)]
+    accepted = [listener.accept()[0] for _ in range(2)]
+    accepted.pop().close()
+    listener.close()
+    print("closed", *[seen(client.recv, 1) for client in clients[1:]])
+    accepted.pop().close()
+    print(seen(clients[0].recv, 1))
+
+
 def linger():
     for seconds in (30, 0):
         client, server = pair()
@@ -87,6 +133,8 @@ def fastopen():
 
 not_connected()
 trunc()
+shut_for_reading()
+a_listener_is_closed()
 linger()
 fastopen()
 LISTENER.close()

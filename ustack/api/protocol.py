@@ -19,7 +19,7 @@ VERSION = 1
 MAX_DATA = 2048
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
-CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY = range(3)
+CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY, READ_SHUT_PRIORITY = range(4)
 """SO_PRIORITY of a stream's descriptor: what its client has told it to do, for all to see."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")
@@ -30,8 +30,8 @@ MAX_REQUEST_BYTES = REQUEST.size + 0xFFFF
 (
     HELLO, SOCKET, BIND, LISTEN, CONNECT, SHUTDOWN,
     GETSOCKNAME, GETPEERNAME, SETSOCKOPT, GETSOCKOPT, IOCTL, SENDOOB,
-    DISCONNECT, SENDMSG, RECVERR, FASTOPEN, LINGER,
-) = range(17)  # fmt: skip
+    DISCONNECT, SENDMSG, RECVERR, FASTOPEN, LINGER, RECV,
+) = range(18)  # fmt: skip
 HAS_ADDRESS, HAS_PKTINFO, HAS_TTL, HAS_TOS, HAS_MORE = 1, 2, 4, 8, 16
 HAS_ERROR = 128
 IPPROTO_IP, IP_TOS, IP_TTL, IP_PKTINFO = 0, 1, 2, 8

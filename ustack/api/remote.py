@@ -15,6 +15,7 @@ import select
 import socket as _socket
 import struct
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ustack.api import protocol
@@ -31,6 +32,7 @@ SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
 SO_PRIORITY = int(_socket.SO_PRIORITY)
 SO_LINGER = int(_socket.SO_LINGER)
 SO_ERROR = int(_socket.SO_ERROR)
+MSG_PEEK = int(_socket.MSG_PEEK)
 MSG_TRUNC = int(_socket.MSG_TRUNC)
 MSG_OOB = int(_socket.MSG_OOB)
 MSG_FASTOPEN = int(_socket.MSG_FASTOPEN)
@@ -48,8 +50,8 @@ class RemoteSocket(_socket.socket):
     def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
         self._link = link
         super().__init__(_socket.AF_INET, type, proto, fileno)
-        self._idle = self._priority() != protocol.CONNECTED_PRIORITY
-        """Nobody has told it to connect: it is new, or a listener."""
+        self._idle = self._priority() in (protocol.NEW_PRIORITY, protocol.LISTENER_PRIORITY)
+        """Nobody has told it to connect."""
 
     def _call(self, op: int, **values: Any) -> Answer:
         fd = self.fileno()
@@ -81,7 +83,7 @@ class RemoteSocket(_socket.socket):
     def listen(self, backlog: int = 128) -> None:
         """Accept connections; ``backlog`` of them may wait for accept()."""
         self._call(protocol.LISTEN, value=max(0, backlog))
-        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.LISTENER_PRIORITY)
+        self._set_priority(protocol.LISTENER_PRIORITY)
 
     def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""
@@ -94,6 +96,7 @@ class RemoteSocket(_socket.socket):
         fds = protocol.rights_in(ancillary)
         if not fds:
             self._raise(errno.EMFILE if data else errno.EINVAL)
+        _take(fds[0])
         peer_addr, _, peer_port, _ = ACCEPTED.unpack(data)
         conn = RemoteSocket(self._link, self.type, self.proto, fds[0])
         if _socket.getdefaulttimeout() is None and self.gettimeout():
@@ -142,9 +145,12 @@ class RemoteSocket(_socket.socket):
         """Return what it was told to do, by whoever holds it."""
         return super().getsockopt(SOL_SOCKET, SO_PRIORITY)
 
+    def _set_priority(self, priority: int) -> None:
+        super().setsockopt(SOL_SOCKET, SO_PRIORITY, priority)
+
     def _begin(self) -> None:
         """It is told to connect: from now on reading and writing wait for that."""
-        super().setsockopt(SOL_SOCKET, SO_PRIORITY, protocol.CONNECTED_PRIORITY)
+        self._set_priority(protocol.CONNECTED_PRIORITY)
         self._idle = False
 
     def _wait(self, events: int, timeout: float | None) -> bool:
@@ -162,6 +168,8 @@ class RemoteSocket(_socket.socket):
     def shutdown(self, how: int) -> None:
         """Close one direction or both, whoever else holds the socket."""
         self._call(protocol.SHUTDOWN, value=how)
+        if how == _socket.SHUT_RD and self._priority() == protocol.CONNECTED_PRIORITY:
+            self._set_priority(protocol.READ_SHUT_PRIORITY)
         super().shutdown(how)
 
     def getsockname(self) -> tuple[str, int]:
@@ -213,9 +221,7 @@ class RemoteSocket(_socket.socket):
             data = super().recv(bufsize, flags)
         except OSError as exc:
             self._explain(exc)
-        if not data and bufsize:
-            self._check_end()
-        return data
+        return data if data or not bufsize else self._end(bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; return how many bytes came."""
@@ -227,9 +233,8 @@ class RemoteSocket(_socket.socket):
             count = super().recv_into(buffer, nbytes, flags)
         except OSError as exc:
             self._explain(exc)
-        if not count and (nbytes or memoryview(buffer).nbytes):
-            self._check_end()
-        return count
+        wanted = nbytes or memoryview(buffer).nbytes
+        return count if count or not wanted else self._end_into([buffer], wanted, flags)
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
         """Receive; a stream has no address of origin."""
@@ -250,8 +255,8 @@ class RemoteSocket(_socket.socket):
             count = super().recvmsg_into(views, 0, flags)[0]
         except OSError as exc:
             self._explain(exc)
-        if not count and any(view.nbytes for view in views):
-            self._check_end()
+        if not count and (wanted := sum(view.nbytes for view in views)):
+            count = self._end_into(views, wanted, flags)
         return count, [], 0, None
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -338,6 +343,24 @@ class RemoteSocket(_socket.socket):
         except OSError:
             return errno.ECONNRESET
 
+    def _end(self, wanted: int, flags: int) -> bytes:
+        """Return what has come behind the end that SHUT_RD has made: b"" if nothing has."""
+        if self._priority() == protocol.READ_SHUT_PRIORITY:
+            with contextlib.suppress(OSError):
+                room = min(wanted, protocol.MAX_DATA)
+                return self._call(protocol.RECV, name=flags & MSG_PEEK, value=room).data
+        self._check_end()
+        return b""
+
+    def _end_into(self, buffers: Sequence[Any], wanted: int, flags: int) -> int:
+        """Do as ``_end``, into buffers; return how many bytes there were."""
+        data = left = self._end(wanted, flags)
+        for buffer in buffers if data else ():
+            with memoryview(buffer) as whole, whole.cast("B") as view:
+                size = min(len(view), len(left))
+                view[:size], left = left[:size], left[size:]
+        return len(data)
+
     def _check_end(self) -> None:
         """A hang-up that is no FIN is an error."""
         poll = select.poll()
@@ -357,6 +380,13 @@ class RemoteSocket(_socket.socket):
     def _raise(self, error: int) -> NoReturn:
         error = error if self.fileno() >= 0 else errno.EBADF
         raise OSError(error, os.strerror(error))
+
+
+def _take(fd: int) -> None:
+    """Let the daemon know that a connection has been accepted: its descriptor has a name."""
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+    end.bind("")
+    end.detach()
 
 
 def _rebuild(

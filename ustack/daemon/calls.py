@@ -32,6 +32,7 @@ from ustack.api.protocol import (
     MAX_DATA,
     MAX_REQUEST_BYTES,
     NEW_PRIORITY,
+    RECV,
     RECVERR,
     SENDMSG,
     SENDOOB,
@@ -87,6 +88,7 @@ class CallServer:
             DISCONNECT: _disconnect,
             SENDMSG: _sendmsg,
             RECVERR: _recverr,
+            RECV: _recv,
             FASTOPEN: _fastopen,
         }
 
@@ -189,6 +191,10 @@ def _sendmsg(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
 
 def _fastopen(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
     return Answer(join.send_fastopen(call.data, call.addr, call.port, fd))
+
+
+def _recv(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return Answer(data=join.receive_late(min(max(call.value, 0), MAX_DATA), call.name))
 
 
 def _recverr(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:

@@ -88,6 +88,10 @@ class ClientEnd:
         """Send urgent data."""
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
+    def receive_late(self, size: int, flags: int) -> bytes:
+        """Return what has come since reading was shut down, perhaps nothing."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
     def receive_error(self) -> Answer:
         """Return an entry of the error queue."""
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))

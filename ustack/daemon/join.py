@@ -28,6 +28,7 @@ PLUG = bytes(64 * 1024)
 LISTENER_SNDBUF = 8192
 """Doubled by the kernel; what waits in a listener's pair must stay under a quarter of it."""
 MSG_OOB = int(socket.MSG_OOB)
+MSG_PEEK = int(socket.MSG_PEEK)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 
 IDLE, DEFERRED, CONNECTING, LISTENING, STREAM, HUNG_UP = range(6)
@@ -38,8 +39,8 @@ class Join(ClientEnd):
     """One TCP socket of a client."""
 
     __slots__ = (
-        "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers", "_mode", "_plug",
-        "_promised", "_read_shut", "_unit", "_unread",
+        "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers", "_mode",
+        "_offered", "_plug", "_promised", "_read_shut", "_unit", "_unread", "_write_shut",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,9 @@ class Join(ClientEnd):
         self._blocked = False
         self._fin_given = False
         self._read_shut = False
+        self._write_shut = False
+        self._offered = False
+        """It was put into a listener's pair, and perhaps not taken from there."""
         self._error = 0
         self._promised = False
         """The client was told that it is connected (TCP_FASTOPEN_CONNECT)."""
@@ -133,8 +137,16 @@ class Join(ClientEnd):
             self.core.shutdown(how)
         elif self._mode == STREAM or self._promised:
             self._read_shut = self._read_shut or how != socket.SHUT_WR
+            self._write_shut = self._write_shut or how != socket.SHUT_RD
         else:
             self.core.shutdown(how)
+
+    def receive_late(self, size: int, flags: int) -> bytes:
+        """Return what came after SHUT_RD, which the pair does not take any more."""
+        try:
+            return self.core.recv(size, flags & MSG_PEEK) if self._read_shut else b""
+        except BlockingIOError:
+            return b""
 
     def send_oob(self, data: bytes) -> int:
         """Send urgent data behind all that the client has written before."""
@@ -272,10 +284,11 @@ class Join(ClientEnd):
         try:
             self._sock.sendmsg([message], rights(client_end.fileno()), socket.MSG_DONTWAIT)
         except OSError:
-            join.close()
+            join.refuse()
             return
         finally:
             client_end.close()
+        join._offered = True
         if not self._unit:
             self._unit = max(outq(self.fd), 1)
         join.begin_stream()
@@ -286,7 +299,9 @@ class Join(ClientEnd):
         """Give the client what has arrived, then what has happened to the connection."""
         core = self.core
         try:
-            if core.rcvlowat <= 1 or core.rcv_ready(core.rcvlowat) or outq(self.fd):
+            if self._read_shut:
+                pass
+            elif core.rcvlowat <= 1 or core.rcv_ready(core.rcvlowat) or outq(self.fd):
                 self._move_to_client()
         except BlockingIOError:
             self._watch(self._mask | OUT)
@@ -377,8 +392,17 @@ class Join(ClientEnd):
         self._hub.bury(self.inode, int(error))
         self.close()
 
+    def refuse(self) -> None:
+        """Reset a connection that nobody has accepted (inet_child_forget)."""
+        with contextlib.suppress(OSError):
+            self.core.disconnect()
+        self.close()
+
     def _hang_up(self) -> None:
         """Nobody holds the client's end any more; what it has written still goes out."""
+        if self._offered and not self._sock.getpeername():
+            self.refuse()
+            return
         if self._mode == DEFERRED:
             self._first_write()
             if self.core.closed:
@@ -407,7 +431,7 @@ class Join(ClientEnd):
             pass
         if self._blocked:
             return
-        if self._read_shut:
+        if self._read_shut and self._write_shut:  # perhaps it is not closed
             self._unread = False
             with contextlib.suppress(OSError):
                 while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):

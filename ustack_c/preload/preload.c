@@ -55,6 +55,11 @@ static int priority_of(int fd)
 	return priority;
 }
 
+static bool is_idle(int priority)
+{
+	return priority == USTACK_NEW_PRIORITY || priority == USTACK_LISTENER_PRIORITY;
+}
+
 static void set_priority(int fd, int priority)
 {
 	real()->setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority));
@@ -210,6 +215,7 @@ static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	struct ustack_accepted accepted;
 	struct iovec iov = { &accepted, sizeof(accepted) };
+	const struct sockaddr taken = { .sa_family = AF_UNIX };
 	ssize_t got;
 	int spare, conn;
 
@@ -224,6 +230,7 @@ static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 		return -1;
 	if (conn < 0)
 		return fail(got ? EMFILE : EINVAL);
+	real()->bind(conn, &taken, sizeof(taken.sa_family));
 	if (flags & SOCK_NONBLOCK)
 		fcntl(conn, F_SETFL, fcntl(conn, F_GETFL) | O_NONBLOCK);
 	store_address(accepted.peer_addr, accepted.peer_port, addr, len);
@@ -324,7 +331,11 @@ EXPORT int shutdown(int fd, int how)
 		return real()->shutdown(fd, how);
 	if (simple_call(fd, USTACK_SHUTDOWN, how))
 		return -1;
-	return is_datagram(fd) ? 0 : real()->shutdown(fd, how);
+	if (is_datagram(fd))
+		return 0;
+	if (how == SHUT_RD && priority_of(fd) == USTACK_CONNECTED_PRIORITY)
+		set_priority(fd, USTACK_READ_SHUT_PRIORITY);
+	return real()->shutdown(fd, how);
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...)
@@ -386,16 +397,43 @@ int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? ECONNRESET : error;
 }
 
-/* @got from a read of @wanted bytes: an end that is none becomes the error that it was. */
-static ssize_t explain_read(int fd, ssize_t got, size_t wanted)
+/* What has come behind the end that SHUT_RD has made. */
+static ssize_t late_data(int fd, const struct iovec *iov, size_t count, int flags)
+{
+	struct call call = { .fd = fd };
+	size_t done = 0, size, i;
+
+	call.request.op = USTACK_RECV;
+	call.request.name = flags & MSG_PEEK;
+	for (i = 0; i < count; i++)
+		done += iov[i].iov_len;
+	call.request.value = done > USTACK_MAX_DATA ? USTACK_MAX_DATA : (int)done;
+	if (ask(&call))
+		return 0;
+	for (i = 0, done = 0; i < count && done < call.reply.len; i++, done += size) {
+		size = call.reply.len - done;
+		if (size > iov[i].iov_len)
+			size = iov[i].iov_len;
+		memcpy(iov[i].iov_base, call.data + done, size);
+	}
+	return (ssize_t)done;
+}
+
+/* @got from a read into @iov: an end that is none becomes the error that it was. */
+static ssize_t explain_read(int fd, ssize_t got, const struct iovec *iov, size_t count, int flags)
 {
 	struct pollfd state = { .fd = fd };
+	size_t wanted = 0, i;
 	int error;
 
-	if (got < 0 && errno == EAGAIN && priority_of(fd) > 0 && is_ours(fd))
+	if (got < 0 && errno == EAGAIN && is_idle(priority_of(fd)) && is_ours(fd))
 		return fail(ENOTCONN);
+	for (i = 0; i < count && got == 0; i++)
+		wanted |= iov[i].iov_len;
 	if (got > 0 || (got == 0 && !wanted) || (got < 0 && errno != ECONNRESET) || !is_ours(fd))
 		return got;
+	if (got == 0 && priority_of(fd) == USTACK_READ_SHUT_PRIORITY)
+		return late_data(fd, iov, count, flags);
 	if (got == 0 && (poll(&state, 1, 0) <= 0 || !(state.revents & POLLHUP)))
 		return 0;
 	error = pending_error(fd);
@@ -421,7 +459,7 @@ static ssize_t one_datagram(int fd, void *buf, size_t len, int flags, struct soc
 	struct iovec iov = { buf, len };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = addr,
 			      .msg_namelen = addrlen ? *addrlen : 0 };
-	const ssize_t got = explain_read(fd, receive_datagram(fd, &msg, flags), len);
+	const ssize_t got = explain_read(fd, receive_datagram(fd, &msg, flags), &iov, 1, flags);
 
 	if (got >= 0 && addrlen)
 		*addrlen = msg.msg_namelen;
@@ -439,14 +477,16 @@ static ssize_t discard(int fd, size_t len, int flags)
 	for (; left && msg.msg_iovlen < 16; left -= iov[msg.msg_iovlen++].iov_len)
 		iov[msg.msg_iovlen] = (struct iovec){
 			scratch, left > sizeof(scratch) ? sizeof(scratch) : left };
-	return explain_read(fd, real()->recvmsg(fd, &msg, flags), len);
+	return explain_read(fd, real()->recvmsg(fd, &msg, flags), iov, msg.msg_iovlen, flags);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
+	const struct iovec iov = { buf, len };
+
 	if (is_datagram(fd))
 		return one_datagram(fd, buf, len, 0, NULL, NULL);
-	return explain_read(fd, real()->read(fd, buf, len), len);
+	return explain_read(fd, real()->read(fd, buf, len), &iov, 1, 0);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
@@ -455,8 +495,8 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 			      .msg_iovlen = (size_t)count };
 
 	if (is_datagram(fd))
-		return explain_read(fd, receive_datagram(fd, &msg, 0), 1);
-	return explain_read(fd, real()->readv(fd, iov, count), 1);
+		return explain_read(fd, receive_datagram(fd, &msg, 0), iov, msg.msg_iovlen, 0);
+	return explain_read(fd, real()->readv(fd, iov, count), iov, msg.msg_iovlen, 0);
 }
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
@@ -467,14 +507,20 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
 			socklen_t *addrlen)
 {
+	const struct iovec iov = { buf, len };
+	ssize_t got;
+
 	if (is_datagram(fd))
 		return one_datagram(fd, buf, len, flags, addr, addrlen);
 	if (flags & MSG_TRUNC && is_ours(fd))
 		return discard(fd, len, flags & ~MSG_TRUNC);
-	if (!addr || !is_ours(fd))
-		return explain_read(fd, real()->recvfrom(fd, buf, len, flags, addr, addrlen), len);
-	*addrlen = 0;
-	return explain_read(fd, real()->recv(fd, buf, len, flags), len);
+	if (!addr || !is_ours(fd)) {
+		got = real()->recvfrom(fd, buf, len, flags, addr, addrlen);
+	} else {
+		*addrlen = 0;
+		got = real()->recv(fd, buf, len, flags);
+	}
+	return explain_read(fd, got, &iov, 1, flags);
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
@@ -482,8 +528,10 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	ssize_t got;
 
 	if (is_datagram(fd))
-		return explain_read(fd, receive_datagram(fd, msg, flags), 1);
-	got = explain_read(fd, real()->recvmsg(fd, msg, flags), 1);
+		return explain_read(fd, receive_datagram(fd, msg, flags), msg->msg_iov,
+				    msg->msg_iovlen, flags);
+	got = explain_read(fd, real()->recvmsg(fd, msg, flags), msg->msg_iov, msg->msg_iovlen,
+			   flags);
 	if (got >= 0 && msg->msg_controllen)
 		datagrams_may_come();
 	if (got >= 0 && msg->msg_name && msg->msg_namelen && is_ours(fd))

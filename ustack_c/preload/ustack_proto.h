@@ -26,11 +26,14 @@
  *   hold the socket that is at once.
  * SO_PRIORITY of a stream's descriptor tells all who hold it what it is: USTACK_NEW_PRIORITY
  *   at first, USTACK_CONNECTED_PRIORITY when the client is about to connect it,
- *   USTACK_LISTENER_PRIORITY when it listens; the client sets it. To read one that is not
- *   connected is ENOTCONN, to write EPIPE, to accept from one that does not listen EINVAL.
+ *   USTACK_LISTENER_PRIORITY when it listens, USTACK_READ_SHUT_PRIORITY when reading is shut
+ *   down; the client sets it. To read one that is not connected is ENOTCONN, to write EPIPE, to
+ *   accept from one that does not listen EINVAL. One whose reading is shut down has an end, and
+ *   what comes behind that USTACK_RECV gives.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
- *   process reads it has it.
+ *   process reads it has it, and tells by giving it a name (bind() to no more than AF_UNIX).
+ *   One that has no name when it is closed was never accepted: its peer gets a reset.
  * The peer's FIN is the end of the stream; a shutdown for writing is our FIN, behind all that
  *   was written. An end of the stream with POLLHUP, when this side has not shut down, is an
  *   error or the end of the daemon: SO_ERROR says which. So it is for EPIPE and ECONNRESET.
@@ -55,6 +58,7 @@
 #define USTACK_CONNECTED_PRIORITY 0
 #define USTACK_NEW_PRIORITY 1
 #define USTACK_LISTENER_PRIORITY 2
+#define USTACK_READ_SHUT_PRIORITY 3
 
 enum ustack_op {
 	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */
@@ -77,6 +81,8 @@ enum ustack_op {
 				   of it was taken */
 	USTACK_LINGER = 16,	/* answers value: seconds that close() waits at most, and if there
 				   are any a descriptor to wait with */
+	USTACK_RECV = 17,	/* name: MSG_PEEK or 0, value: room; answers data, which may be none:
+				   what has come since reading was shut down */
 };
 
 struct ustack_request {

@@ -388,6 +388,36 @@ def test_a_connection_for_which_there_is_no_room_waits_in_the_accept_queue(tmp_p
             client.close()
 
 
+def test_what_comes_after_reading_was_shut_down_can_be_read_by_all_who_hold_the_socket(pair):
+    client, server = pair
+    server.shutdown(std.SHUT_RD)
+    assert server.recv(10) == b""
+    client.sendall(b"late" * 1000)
+    with server.dup() as other:
+        got = b""
+        while len(got) < 4000:
+            got += other.recv(10_000)
+        assert got == b"late" * 1000
+        assert other.recv_into(bytearray(10)) == 0
+    server.sendall(b"still writes")
+    assert client.recv(100) == b"still writes"
+    client.shutdown(std.SHUT_WR)
+    assert server.recv(10) == b""
+
+
+@pytest.mark.linux("inet_csk_listen_stop")
+def test_a_closed_listener_resets_those_alone_who_were_never_accepted(listener):
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+    accepted, _ = listener.accept()
+    listener.close()
+    for client in clients[1:]:
+        with client, pytest.raises(ConnectionResetError):
+            client.recv(1)
+    accepted.close()
+    with clients[0] as client:
+        assert client.recv(1) == b""
+
+
 def test_a_shutdown_of_both_ways_is_the_end_and_no_error(pair):
     client, _ = pair
     client.shutdown(std.SHUT_RDWR)
