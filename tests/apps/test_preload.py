@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,28 +17,15 @@ from typing import Any
 
 import pytest
 
+from kit import servers
 from kit.calls_daemon import CallsDaemon
 from kit.lab import Namespace
+from kit.servers import need
 from ustack.cli.run import environment
 
 pytestmark = pytest.mark.timeout(120)
 HERE = Path(__file__).parent
 PATIENCE_S = 60.0
-SSH_OPTIONS = (
-    "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-    "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
-)  # fmt: skip
-NGINX = """
-worker_processes 2; daemon off; error_log stderr; pid {folder}/pid; user root;
-env LD_PRELOAD; env USTACK_SOCKET;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
-    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-    server {{ listen 127.0.0.1:8081; root {folder}; }}
-}}
-"""
 
 
 class Programs:
@@ -97,13 +83,6 @@ class Programs:
 def programs(tmp_path: Path) -> Iterator[Programs]:
     with CallsDaemon(tmp_path / "u.sock") as daemon:
         yield Programs(daemon)
-
-
-def need(program: str) -> str:
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if path is None:
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 def test_curl_fetches_from_pythons_http_server(programs: Programs, tmp_path: Path):
@@ -206,8 +185,7 @@ def test_a_killed_program_is_a_close_of_what_it_held(programs: Programs):
 
 @pytest.mark.long
 def test_redis_under_its_own_benchmark(programs: Programs):
-    redis = (need("redis-server"), "--port", "6399", "--bind", "127.0.0.1", "--save", "")
-    with programs.start(*redis, port=6399):
+    with programs.start(*servers.redis("127.0.0.1", 6399), port=6399):
         bench = (need("redis-benchmark"), "-h", "127.0.0.1", "-p", "6399", "-n", "5000")
         out = programs.run(*bench, "-c", "20", "-q", "-t", "set,get")
         out += programs.run(*bench, "-c", "20", "-P", "16", "-q", "-t", "set,get")
@@ -218,8 +196,7 @@ def test_redis_under_its_own_benchmark(programs: Programs):
 @pytest.mark.long
 def test_nginx_with_two_workers(programs: Programs, tmp_path: Path):
     (tmp_path / "page").write_bytes(os.urandom(2_000_000))
-    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path))
-    with programs.start(need("nginx"), "-c", str(tmp_path / "nginx.conf"), port=8081):
+    with programs.start(*servers.nginx(tmp_path, "127.0.0.1", 8081), port=8081):
         for i in range(10):
             got = tmp_path / f"got{i}"
             programs.run("curl", "-sf", "-o", str(got), "http://127.0.0.1:8081/page")
@@ -228,19 +205,9 @@ def test_nginx_with_two_workers(programs: Programs, tmp_path: Path):
 
 @pytest.mark.long
 def test_an_openssh_server_and_client(programs: Programs, tmp_path: Path):
-    need("sshd")
-    for name in ("host", "user"):
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
-        subprocess.run(keygen, check=True)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    sshd = (
-        need("sshd"), "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", str(tmp_path / "host"),
-        "-o", "ListenAddress=127.0.0.1", "-o", "StrictModes=no", "-o", "UsePAM=no",
-        "-o", f"AuthorizedKeysFile={tmp_path}/user.pub", "-o", "PidFile=none",
-        "-o", "PermitRootLogin=yes",
-    )  # fmt: skip
-    ssh = ("ssh", *SSH_OPTIONS, "-p", "2222", "-i", str(tmp_path / "user"), "root@127.0.0.1")
-    with programs.start(*sshd, port=2222):
+    there = tmp_path, "127.0.0.1", 2222
+    with programs.start(*servers.sshd(*there), port=2222):
+        ssh = servers.ssh(*there)
         assert programs.run(*ssh, "wc -c", input="x" * 3_000_000).strip() == "3000000"
         assert len(programs.run(*ssh, "yes | head -c 3000000")) == 3_000_000
 

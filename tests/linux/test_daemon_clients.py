@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import client_rounds, daemon_as_user
-from kit.lab import HOST_ADDRESS, STACK_ADDRESS, Daemon, Namespace, wait_for
+from kit import client_rounds, daemon_as_user, servers
+from kit.lab import HOST_ADDRESS, STACK_ADDRESS, Daemon, Namespace, stop, wait_for
 from ustack.cli.run import environment
 
 CAP_NET_ADMIN = 1 << 12
@@ -77,6 +78,65 @@ def test_linuxs_iperf3_against_one_on_the_stack(
     client = ("iperf3", "-c", STACK_ADDRESS, "-p", "5301", "-n", "50M", "-P", "4")
     assert "iperf Done" in ns.output(*client, *way)
     wait_for(lambda: f"{STACK_ADDRESS}:5301" not in clients.cli("ss", "-lnt"), "iperf3's end")
+
+
+@contextlib.contextmanager
+def serving(ns: Namespace, clients: Daemon, port: int, command: tuple[str, ...]) -> Iterator[None]:
+    """Have a server on the stack while the block runs, which begins once it listens."""
+    child = ns.start(*command, env=under(clients))
+    address = f"{STACK_ADDRESS}:{port}"
+    try:
+        wait_for(lambda: address in clients.cli("ss", "-lnt"), command[0])
+        yield
+    finally:
+        stop(child)
+
+
+@pytest.mark.long
+def test_linuxs_ssh_is_let_into_an_openssh_server_on_the_stack(
+    ns: Namespace, clients: Daemon, tmp_path: Path
+):
+    """By its key: ten megabytes of a command's output, its exit status, as much input."""
+    there = tmp_path, STACK_ADDRESS, 2222
+    with serving(ns, clients, 2222, servers.sshd(*there)):
+        data = random.Random(2).randbytes(10_000_000)
+        (tmp_path / "data").write_bytes(data)
+        ssh = servers.ssh(*there)
+        got = ns.run(*ssh, f"cat {tmp_path}/data; exit 3", text=False)
+        assert got.returncode == 3, got.stderr
+        assert hashlib.sha256(got.stdout).digest() == hashlib.sha256(data).digest()
+        given = ns.run(*ssh, "sha256sum", text=False, input=data)
+        assert given.stdout.split()[0].decode() == sha256(tmp_path / "data")
+        assert ns.output(*ssh, "echo $SSH_CONNECTION").split()[0] == HOST_ADDRESS
+
+
+@pytest.mark.long
+def test_linuxs_curl_fetches_from_nginx_on_the_stack(
+    ns: Namespace, clients: Daemon, page: Path, tmp_path: Path
+):
+    with serving(ns, clients, 8012, servers.nginx(page, STACK_ADDRESS, 8012)):
+        url = f"http://{STACK_ADDRESS}:8012/page"
+        kept = [word for i in range(5) for word in ("-o", str(tmp_path / f"got{i}"), url)]
+        ns.output("curl", "-sfZ", *kept)
+        assert {sha256(path) for path in tmp_path.iterdir()} == {sha256(page / "page")}
+
+
+@pytest.mark.long
+def test_linuxs_redis_benchmark_on_a_redis_server_on_the_stack(ns: Namespace, clients: Daemon):
+    with serving(ns, clients, 6380, servers.redis(STACK_ADDRESS, 6380)):
+        bench = (servers.need("redis-benchmark"), "-h", STACK_ADDRESS, "-p", "6380", "-q")
+        for pipeline in ("1", "16"):
+            out = ns.output(*bench, "-n", "20000", "-c", "50", "-P", pipeline, "-t", "set,get")
+            assert out.count("requests per second") == 2
+
+
+@pytest.mark.long
+def test_a_redis_benchmark_on_the_stack_of_linuxs_redis_server(ns: Namespace, clients: Daemon):
+    ns.start(*servers.redis(HOST_ADDRESS, 6381))
+    wait_for(lambda: ":6381" in ns.output("ss", "-ltn"), "redis-server")
+    bench = (servers.need("redis-benchmark"), "-h", HOST_ADDRESS, "-p", "6381", "-q")
+    run = ns.run(*bench, "-n", "20000", "-c", "50", "-t", "set,get", env=under(clients))
+    assert run.stdout.count("requests per second") == 2, run.stderr
 
 
 def test_the_daemon_serves_without_a_capability(clients: Daemon):
