@@ -136,6 +136,18 @@ OPENED: Script = [("open", 0, "plain"), ("accept",)]
     False,
 )
 @example(OPENED, [("urgent", 0, 0, 2, 0), ("call", 0, "recv 1")], 1, True, False)
+@example(
+    [("connect",)],
+    [
+        ("segment", 2, SYN | FIN, 0, ("una", 0), 0, 0, "none"),
+        ("call", 0, "shutdown 1"),
+        ("segment", 0, ACK, 0, ("una", 0), 0, 0, "none"),
+        ("ack", 2, 1),
+    ],
+    1,
+    False,
+    False,
+)
 def test_any_peer_and_any_application(
     prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool
 ) -> None:

@@ -104,8 +104,11 @@ def tcp_init_congestion_control(sk: TcpSock) -> None:
 
 
 def tcp_cleanup_congestion_control(sk: TcpSock) -> None:
-    """The connection is over, or chooses another: what was remembered goes."""
-    if sk.ca_initialized:
+    """The connection is over, or chooses another: what was remembered goes.
+
+    A FIN sent from SYN_RECV can time out, which CUBIC remembers, before the ACK that begins it.
+    """
+    if sk.ca_initialized or sk.tp.bictcp:
         sk.ca.release(sk)
         sk.ca_initialized = False
     sk.ca_priv = None
