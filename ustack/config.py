@@ -305,6 +305,19 @@ class TcpConfig:
 
 
 @dataclass(frozen=True)
+class UdpConfig:
+    """UDP (net.ipv4.*)."""
+
+    udp_mem: tuple[int, int, int] = (0, 0, 0)
+    """Pages of all sockets' unread datagrams: above the first a socket is refused more than
+    udp_rmem_min, above the third anything. All 0: by the size of the arena (``udp_init_mem``)."""
+    udp_rmem_min: int = 4096
+    """Bytes that a socket may hold when udp_mem is short."""
+    udp_wmem_min: int = 4096
+    """Accepted without effect, as in Linux: what is sent counts against SO_SNDBUF alone."""
+
+
+@dataclass(frozen=True)
 class FsConfig:
     """Open files: the sockets that ustackd's clients hold (fs.*)."""
 
@@ -322,5 +335,6 @@ class StackConfig:
     core: CoreConfig = field(default_factory=CoreConfig)
     ip: IpConfig = field(default_factory=IpConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
+    udp: UdpConfig = field(default_factory=UdpConfig)
     fs: FsConfig = field(default_factory=FsConfig)
     ustack: UstackConfig = field(default_factory=UstackConfig)

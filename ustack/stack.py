@@ -34,6 +34,7 @@ from ustack.tcp.protocol import TcpProt
 from ustack.tcp.retransmit import tcp_tsq_run
 from ustack.tcp.sockmap import SockMap
 from ustack.tcp.timeout import tcp_run_timers
+from ustack.udp.mem import udp_init_mem
 from ustack.udp.protocol import UdpProt
 from ustack.wire.ethernet import ETH_P_ALL
 from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_UDP
@@ -49,6 +50,11 @@ TIMER_NEVER: int = lib.US_TIMER_NEVER
 TIMERS_PER_POLL = 1024
 
 
+def init_limits(config: StackConfig) -> StackConfig:
+    """Set by the size of the arena what nobody has set."""
+    return files_maxfiles_init(udp_init_mem(tcp_init_mem(config)))
+
+
 class Stack:
     """A host: devices, IPv4, TCP, sockets."""
 
@@ -60,7 +66,7 @@ class Stack:
             rng: the only source of randomness, ``random.Random`` or alike.
             now_us: stack time to begin with.
         """
-        self.config = files_maxfiles_init(tcp_init_mem(config or StackConfig()))
+        self.config = init_limits(config or StackConfig())
         self.rng = rng
         self.clock = StackClock(now_us)
         mem = Mem(self.config.core.arena_bytes)
@@ -188,7 +194,7 @@ class Stack:
 
         What a socket took over when it was made, its buffer sizes for instance, stays.
         """
-        config = files_maxfiles_init(tcp_init_mem(config))
+        config = init_limits(config)
         self.tcp.set_config(config)
         self.config = self.net.config = config
         self.arp.table.config = config.ip.neigh

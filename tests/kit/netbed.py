@@ -23,6 +23,7 @@ from ustack.lib.clock import StackClock
 from ustack.link.arp import Arp
 from ustack.native.checksum import csum_fold, csum_partial, csum_tcpudp_magic
 from ustack.native.mem import Mem
+from ustack.udp.mem import udp_init_mem
 from ustack.udp.protocol import UdpProt
 from ustack.wire.arp import ArpPacket, build_arp, parse_arp
 from ustack.wire.ethernet import ETH_P_ARP, ETH_P_IP, build_ethernet, parse_ethernet
@@ -65,6 +66,7 @@ class Bed:
     """One namespace and the wire of its eth0."""
 
     def __init__(self, config: StackConfig = TEST_CONFIG, *, up: bool = True) -> None:
+        config = udp_init_mem(config)
         self.clock = StackClock(1_000_000)
         self.mem = Mem(config.core.arena_bytes)
         self.net = Net(self.clock, random.Random(1), config, self.mem)

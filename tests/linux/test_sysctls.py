@@ -1,4 +1,4 @@
-"""The kernel's own list of TCP's knobs: each is here under its name, or it is said why not."""
+"""The kernel's own list of TCP's and UDP's knobs: each is here, or it is said why not."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ NOT_HERE = {
     "tcp_plb_idle_rehash_rounds": "no flow labels in IPv4",
     "tcp_plb_rehash_rounds": "no flow labels in IPv4",
     "tcp_plb_suspend_rto_sec": "no flow labels in IPv4",
+    "udp_child_hash_entries": "tables grow by themselves",
+    "udp_early_demux": "a socket's route is one look-up in a cache without it",
+    "udp_hash_entries": "tables grow by themselves",
+    "udp_l3mdev_accept": "no VRFs",
 }
 
 
-def test_every_knob_of_tcp_is_here_or_has_a_reason():
+def test_every_knob_of_tcp_and_udp_is_here_or_has_a_reason():
     ours = {name for name, _ in sysctl_values(StackConfig())}
-    linux = {path.name for path in Path("/proc/sys/net/ipv4").glob("tcp_*")}
+    linux = {path.name for path in Path("/proc/sys/net/ipv4").glob("[tu][cd]p_*")}
     assert len(linux) > 50
     missing = sorted(name for name in linux if f"net.ipv4.{name}" not in ours)
     assert not [name for name in missing if name not in NOT_HERE]

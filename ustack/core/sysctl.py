@@ -1,9 +1,9 @@
 """The configuration under its sysctl names: what ``sysctl net.core.somaxconn`` reads and sets.
 
-A field of ``FsConfig`` is ``fs.NAME``, of ``CoreConfig`` ``net.core.NAME``, of ``IpConfig``
-and ``TcpConfig`` ``net.ipv4.NAME``, of ``NeighConfig`` ``net.ipv4.neigh.default.NAME``, in
-the unit that Linux uses. Nothing here changes anything: ``sysctl_write`` returns a new
-``StackConfig``, which ``Stack.set_config`` hands to the layers.
+A field of ``FsConfig`` is ``fs.NAME``, of ``CoreConfig`` ``net.core.NAME``, of ``IpConfig``,
+``TcpConfig`` and ``UdpConfig`` ``net.ipv4.NAME``, of ``NeighConfig``
+``net.ipv4.neigh.default.NAME``, in the unit that Linux uses. Nothing here changes anything:
+``sysctl_write`` returns a new ``StackConfig``, which ``Stack.set_config`` hands to the layers.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SECTIONS = (
     ("net.ipv4.", ("ip",)),
     ("net.ipv4.neigh.default.", ("ip", "neigh")),
     ("net.ipv4.", ("tcp",)),
+    ("net.ipv4.", ("udp",)),
     ("net.ustack.", ("ustack",)),
 )
 """Prefix of the name, and where in ``StackConfig`` the fields are."""
@@ -74,6 +75,8 @@ LEAST = {
     "tcp_syn_retries": 1,
     "tcp_tw_reuse_delay_us": 1,
     "tcp_wmem": 1,
+    "udp_rmem_min": 1,
+    "udp_wmem_min": 1,
     "wmem_default": 4608,
     "wmem_max": 4608,
 }

@@ -172,7 +172,6 @@ def sockstat(stack: Stack) -> Iterator[str]:
     inuse = stack.inet.inuse()
     orphans = sum(1 for row in tcp if row.get("orphan"))
     timewaits = sum(1 for row in tcp if row["state"] == "TIME-WAIT")
-    dgram = sum(sk_rmem_alloc_get(sk) for sk in stack.inet.dgram_socks("udp"))
     frags = stack.ip.frags
     alloc = stack.tcp.tcp_cache.info().active_objs
     yield f"sockets: used {len(tcp) - timewaits + sum(inuse.values())}"
@@ -180,7 +179,7 @@ def sockstat(stack: Stack) -> Iterator[str]:
         f"TCP: inuse {len(tcp) - timewaits} orphan {orphans} tw {timewaits} alloc {alloc} "
         f"mem {stack.tcp.pressure.allocated}"
     )
-    yield f"UDP: inuse {inuse['UDP']} mem {-(-dgram // 4096)}"
+    yield f"UDP: inuse {inuse['UDP']} mem {stack.udp.memory.allocated}"
     yield f"RAW: inuse {inuse['RAW']}"
     yield f"FRAG: inuse {len(frags)} memory {frags.mem}"
 

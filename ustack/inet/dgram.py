@@ -15,7 +15,14 @@ from ustack.ipv4.datagram import IpCookie, datagram_route
 from ustack.ipv4.fib import RTN_BROADCAST
 from ustack.lib.addresses import INADDR_BROADCAST, is_multicast
 from ustack.lib.socket_error import socket_error
-from ustack.sock.dgram import MSG_PEEK, Address, Datagram, DgramSock, skb_recv_datagram
+from ustack.sock.dgram import (
+    MSG_PEEK,
+    Address,
+    Datagram,
+    DgramSock,
+    skb_queue_purge,
+    skb_recv_datagram,
+)
 from ustack.sock.dgram_options import (
     IP_PKTINFO,
     IP_RECVERR,
@@ -293,9 +300,7 @@ class DgramSocket:
         self.closed = True
         sk = self._sk
         sk.unhash()
-        sk.receive_queue.clear()
-        sk.error_queue.clear()
-        sk.rmem_alloc = 0
+        skb_queue_purge(sk)
 
     # Asking.
 

@@ -98,6 +98,7 @@ class UdpMib:
     SndbufErrors: int = 0
     InCsumErrors: int = 0
     IgnoredMulti: int = 0
+    MemErrors: int = 0
 
 
 @dataclass(slots=True)

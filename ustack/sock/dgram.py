@@ -145,6 +145,14 @@ class DgramSock(Sock):
     binds_late = False
     """It has its number from the start, and bind() gives it an address only (raw sockets)."""
 
+    def rmem_schedule(self, size: int) -> bool:
+        """Whether the protocol has memory for ``size`` bytes more (sk_rmem_schedule)."""
+        del size
+        return True
+
+    def rmem_uncharge(self, size: int) -> None:
+        """``size`` bytes have left the receive queue (sk_mem_uncharge)."""
+
     def received(self, *, peeking: bool) -> None:
         """The application has a datagram."""
 
@@ -176,19 +184,34 @@ def sk_rmem_alloc_get(sk: DgramSock) -> int:
     return sk.rmem_alloc + (sk.rmem_ahead() if sk.rmem_ahead is not None else 0)
 
 
-def sock_queue_rcv_skb(sk: DgramSock, datagram: Datagram) -> bool:
-    """Queue what has come; return whether there was room (__udp_enqueue_schedule_skb).
+def sock_queue_rcv_skb(sk: DgramSock, datagram: Datagram) -> int:
+    """Queue what has come (__udp_enqueue_schedule_skb).
 
     An empty queue takes one datagram, however small the buffer is.
+
+    Returns:
+        0; ENOMEM, the buffer is full; ENOBUFS, the protocol may have no more memory.
     """
     rmem = sk.rmem_alloc if sk.rmem_ahead is None else sk_rmem_alloc_get(sk)
-    if rmem and rmem + datagram.truesize > sk.rcvbuf:
+    size = datagram.truesize
+    if rmem and rmem + size > sk.rcvbuf:
         sk.drops += 1
-        return False
-    sk.rmem_alloc += datagram.truesize
+        return errno.ENOMEM
+    if not sk.rmem_schedule(size):
+        sk.drops += 1
+        return errno.ENOBUFS
+    sk.rmem_alloc += size
     sk.receive_queue.append(datagram)
     sk.sk_data_ready()
-    return True
+    return 0
+
+
+def skb_queue_purge(sk: DgramSock) -> None:
+    """Drop all that waits to be read (inet_sock_destruct)."""
+    sk.receive_queue.clear()
+    sk.error_queue.clear()
+    sk.rmem_uncharge(sk.rmem_alloc)
+    sk.rmem_alloc = 0
 
 
 def skb_recv_datagram(sk: DgramSock, flags: int) -> Datagram | None:
@@ -210,6 +233,7 @@ def skb_recv_datagram(sk: DgramSock, flags: int) -> Datagram | None:
     if flags & MSG_PEEK:
         return queue[0]
     datagram = queue.popleft()
+    sk.rmem_uncharge(datagram.truesize)
     sk.rmem_alloc -= datagram.truesize
     return datagram
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.native.lib import lib
-from ustack.native.mem import PAGE_SIZE
+from ustack.sock.mem import limits_by_arena, sk_mem_pages
 
 if TYPE_CHECKING:
     from ustack.config import StackConfig
@@ -30,21 +30,11 @@ VM_WAIT_MAX_US = 200_000
 
 
 def tcp_init_mem(config: StackConfig) -> StackConfig:
-    """Set ``tcp_mem`` by the size of the arena unless somebody has (tcp_init_mem).
-
-    Linux lets TCP have an eighth of the machine's memory at most. The arena is there for
-    nothing else: the limits are 3/8, 1/2 and 3/4 of it.
-    """
+    """Set ``tcp_mem`` by the size of the arena unless somebody has (tcp_init_mem)."""
     if any(config.tcp.tcp_mem):
         return config
-    limit = max(config.core.arena_bytes // PAGE_SIZE // 2, 128)
-    low = limit // 4 * 3
-    return replace(config, tcp=replace(config.tcp, tcp_mem=(low, limit, 2 * low)))
-
-
-def sk_mem_pages(size: int) -> int:
-    """Return how many pages ``size`` bytes take."""
-    return -(-size // PAGE_SIZE)
+    limits = limits_by_arena(config.core.arena_bytes)
+    return replace(config, tcp=replace(config.tcp, tcp_mem=limits))
 
 
 class MemoryPressure:

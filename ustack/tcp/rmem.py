@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ustack.config import LINUX_310
 from ustack.native.lib import lib
-from ustack.tcp.mem import sk_mem_pages, sk_rmem_schedule
+from ustack.sock.mem import sk_mem_pages
+from ustack.tcp.mem import sk_rmem_schedule
 from ustack.tcp.window import tcp_adjust_rcv_ssthresh
 
 if TYPE_CHECKING:

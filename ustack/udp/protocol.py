@@ -17,6 +17,7 @@ from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.drop_reason import DropReason
 from ustack.native.checksum import csum_partial, csum_tcpudp_magic
 from ustack.sock.dgram import Datagram, ip_icmp_error, sock_queue_rcv_skb
+from ustack.udp.mem import UdpMemory
 from ustack.udp.sock import UdpSock
 from ustack.udp.table import UdpTable
 from ustack.wire.errors import WireError
@@ -43,6 +44,7 @@ class UdpProt:
         self.ip = ip
         self.mib = net.mib.udp
         self.table = UdpTable(net.rng)
+        self.memory = UdpMemory(net)
         ip.inet_add_protocol(IPPROTO_UDP, self.udp_rcv, self.udp_err)
 
     def create(self) -> UdpSock:
@@ -96,18 +98,24 @@ class UdpProt:
     def _queue_rcv_skb(
         self, sk: UdpSock, skb: Skb, header: UdpHeader, saddr: int, daddr: int
     ) -> None:
-        """Queue a datagram, or drop it because the buffer is full (udp_queue_rcv_skb)."""
+        """Queue a datagram, or drop it because the buffer is full, or udp_mem is exhausted
+        (__udp_queue_rcv_skb)."""
         at = skb.transport_offset
         data = bytes(memoryview(skb.data)[at + UDP_HLEN : at + header.length])
         datagram = Datagram(data, saddr, header.source, daddr)
         if sk.pktinfo or sk.recvttl or sk.recvtos:
             datagram.note_header(skb)
-        if sock_queue_rcv_skb(sk, datagram):
+        error = sock_queue_rcv_skb(sk, datagram)
+        if not error:
             consume_skb(self.net, skb)
             return
-        self.mib.RcvbufErrors += 1
         self.mib.InErrors += 1
-        kfree_skb(self.net, skb, DropReason.SOCKET_RCVBUFF)
+        if error == errno.ENOMEM:
+            self.mib.RcvbufErrors += 1
+            kfree_skb(self.net, skb, DropReason.SOCKET_RCVBUFF)
+        else:
+            self.mib.MemErrors += 1
+            kfree_skb(self.net, skb, DropReason.PROTO_MEM)
 
     # Errors.
 

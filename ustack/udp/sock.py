@@ -73,6 +73,14 @@ class UdpSock(DgramSock):
         else:
             self.rcv_saddr = rcv_saddr
 
+    def rmem_schedule(self, size: int) -> bool:
+        """Ask for memory within udp_mem (udp_rmem_schedule)."""
+        return self.prot.memory.schedule(self.rmem_alloc, size)
+
+    def rmem_uncharge(self, size: int) -> None:
+        """Give it back (udp_rmem_release)."""
+        self.prot.memory.uncharge(self.rmem_alloc, size)
+
     def received(self, *, peeking: bool) -> None:
         """Count a datagram once it is read, not when it comes (udp_recvmsg)."""
         if not peeking:

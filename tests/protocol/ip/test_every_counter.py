@@ -6,7 +6,7 @@ A counter or reason that has no packet here fails, and so does a packet that mis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ from kit.netbed import (
     udp_packet,
     with_checksum,
 )
-from ustack.config import StackConfig
+from ustack.config import StackConfig, UdpConfig
 from ustack.core.skb import Skb
 from ustack.inet.dgram import DgramSocket
 from ustack.ipv4.output import ip_queue_xmit
@@ -259,6 +259,10 @@ UDP = {
     "InDatagrams": case(socket(lambda sock: sock.recv(1), comes(udp_packet(b"x")))),
     "OutDatagrams": case(known, socket(lambda sock: sock.sendmsg(b"x", to=(PEER, 9)))),
     "RcvbufErrors": case(socket(lambda sock: None, comes(*[udp_packet(b"x")] * 300))),
+    "MemErrors": case(
+        socket(lambda sock: None, comes(*[udp_packet(b"x")] * 20)),
+        config=replace(TEST_CONFIG, udp=UdpConfig((1, 1, 1))),
+    ),
     "SndbufErrors": case(
         known,
         lambda bed: setattr(bed.eth0, "room", 0),
