@@ -29,6 +29,8 @@ D = TypeVar("D", bound=asyncio.DatagramProtocol)
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 SOL_SOCKET = 1
+IPPROTO_TCP = 6
+TCP_NODELAY = 1
 SO_REUSEADDR = 2
 SO_BROADCAST = 6
 SO_REUSEPORT = 15
@@ -141,11 +143,13 @@ async def create_connection(
             runtime.call(sock.bind, *local)
         await _connect(runtime, sock, addr, port)
         protocol = protocol_factory()
-        transport = StackTransport(runtime, sock, protocol)
+        runtime.call(sock.setsockopt, IPPROTO_TCP, TCP_NODELAY, 1)
+        addresses = (sock.getsockname(), sock.getpeername())
     except BaseException:
         runtime.call(sock.close)
         raise
-    transport.start()
+    transport = StackTransport(runtime, sock, protocol, addresses)
+    transport.start(True)
     return transport, protocol
 
 

@@ -125,10 +125,6 @@ class StackServer(asyncio.AbstractServer):
         self._all_gone.append(waiter)
         await waiter
 
-    def attach(self, transport: StackTransport) -> None:
-        """Count a connection (transports call this)."""
-        self._transports.add(transport)
-
     def detach(self, transport: StackTransport) -> None:
         """Forget a connection (transports call this)."""
         self._transports.discard(transport)
@@ -149,26 +145,27 @@ class StackServer(asyncio.AbstractServer):
         return True
 
     def _accept(self) -> None:
+        """Take those who wait; what they have said already they say when all are connected."""
         self._queued = False
-        for _ in range(ACCEPT_BATCH):
-            if self._listener is None:
-                return
-            try:
-                conn = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # aborted before we came: the next one may be well
-            self._start(conn)
-        self._wake(EPOLLIN)
-
-    def _start(self, conn: InetSocket) -> None:
-        try:
-            transport = StackTransport(self._runtime, conn, self._protocol_factory(), self)
-        except Exception as exc:
-            conn.close()
-            if not isinstance(exc, OSError):
-                context = {"message": "a new connection failed", "exception": exc}
-                self._runtime.loop.call_exception_handler(context)
+        if self._listener is None:
             return
-        transport.start()
+        accepted = self._listener.accept_many(ACCEPT_BATCH)
+        if len(accepted) == ACCEPT_BATCH:
+            self._wake(EPOLLIN)
+        for sock, local, peer, left in accepted:
+            self._start(sock, (local, peer), left)
+        self._runtime.stack.deliver_text()
+
+    def _start(
+        self, sock: InetSocket, addresses: tuple[tuple[int, int], tuple[int, int]], left: bool
+    ) -> None:
+        try:
+            protocol = self._protocol_factory()
+        except Exception as exc:
+            sock.close()
+            context = {"message": "a new connection failed", "exception": exc}
+            self._runtime.loop.call_exception_handler(context)
+            return
+        transport = StackTransport(self._runtime, sock, protocol, addresses, self)
+        self._transports.add(transport)
+        transport.start(left)

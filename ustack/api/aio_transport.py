@@ -1,8 +1,9 @@
 """An asyncio transport over one connected core socket, on the inline runtime.
 
-Waking is one wait queue entry for the connection's life: the softirq queues ``_service`` with
-the runtime, which reads as long as the protocol wants and sends what is buffered. Writing
-tries the socket at once and keeps only what it did not take; flow control is asyncio's.
+Text and the end of it come by the inbox while the protocol wants them. Of whatever else happens
+the softirq tells by ``woken``, and the runtime calls ``_service``, which reads what is left and
+sends what is buffered. Writing tries the socket at once and keeps only what it did not take;
+flow control is asyncio's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.api.aio_socket import TransportSocket
 from ustack.api.names import api_address
 from ustack.api.zerocopy import send_chunk
-from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLOUT, WaitEntry
+from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLOUT
 
 if TYPE_CHECKING:
     from ustack.api.aio_server import StackServer
@@ -34,20 +35,31 @@ class StackTransport(asyncio.Transport):
 
     _start_tls_compatible = True
 
+    __slots__ = (
+        "__weakref__", "_addresses", "_buffered", "_closing", "_direct", "_eof_asked", "_eof_seen",
+        "_held", "_high_bytes", "_low_bytes", "_protocol", "_protocol_paused", "_queued",
+        "_reading", "_runtime", "_server", "_sock", "_unsent", "_unsent_bytes",
+    )  # fmt: skip
+
     def __init__(
         self,
         runtime: InlineRuntime,
         sock: InetSocket,
         protocol: asyncio.BaseProtocol,
+        addresses: tuple[tuple[int, int], tuple[int, int]],
         server: StackServer | None = None,
     ) -> None:
-        super().__init__()
+        """Make the transport of ``sock``, which is connected; ``start`` is to be called next.
+
+        Args:
+            addresses: its own and the peer's.
+            server: which has accepted it.
+        """
         self._runtime = runtime
-        self._loop = runtime.loop
         self._sock: InetSocket | None = sock
         self._server = server
-        self._addresses = (sock.getsockname(), sock.getpeername())
-        self._unsent: deque[memoryview] = deque()
+        self._addresses = addresses
+        self._unsent: deque[memoryview] | tuple[()] = ()
         self._unsent_bytes = 0
         self._high_bytes = HIGH_WATER_BYTES
         self._low_bytes = HIGH_WATER_BYTES // 4
@@ -61,31 +73,30 @@ class StackTransport(asyncio.Transport):
         self._eof_asked = False
         self._closing = False
         self._queued = False
-        self._entry = WaitEntry(self._wake)
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        sock.wq.add(self._entry)
-        if server is not None:
-            server.attach(self)
-        else:
-            runtime.call(sock.setsockopt, _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        sock.set_reader(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self._closing else "open"
         local, peer = map(api_address, self._addresses)
         return f"<StackTransport {state} {local} -> {peer}>"
 
-    def start(self) -> None:
-        """Tell the protocol that it is connected, then read what may already be there."""
+    def start(self, left: bool) -> None:
+        """Tell the protocol that it is connected.
+
+        Args:
+            left: something may have come that the inbox will not tell of.
+        """
         try:
             self._protocol.connection_made(self)
         except Exception as exc:
             self._fatal(exc, "protocol.connection_made() failed")
             return
-        sock = self._sock
-        if sock is not None and not self._closing:
-            self._direct = self._reading and not self._buffered
-            sock.set_reader(self, paused=not self._direct)
+        self._direct = self._reading and not self._buffered
+        if not self._direct:
+            self._choose_way()
+        if left or self._held or self._buffered:
             self._queue_service()
 
     # Where it is and what carries it.
@@ -116,7 +127,8 @@ class StackTransport(asyncio.Transport):
 
     # Being woken.
 
-    def _wake(self, events: int) -> bool:
+    def woken(self, events: int) -> bool:
+        """Something has changed that the inbox does not tell (``InetSocket.set_reader``)."""
         self._queue_service()
         return True
 
@@ -144,14 +156,20 @@ class StackTransport(asyncio.Transport):
     def text_received(self, text: bytes) -> None:
         """Take what has come, without having been woken (``InetSocket.set_reader``)."""
         if not self._direct or self._held:
-            if not self._closing:
-                self._held += text
-                self._queue_service()
+            self._held += text
+            self._queue_service()
             return
         try:
             self._protocol.data_received(text)
         except Exception as exc:
             self._fatal(exc, "the protocol failed on received data")
+
+    def end_received(self) -> None:
+        """There is no more text; the protocol is told behind what it has not had yet."""
+        if self._direct and not self._held:
+            self._receive_eof()
+        else:
+            self._queue_service()
 
     def _choose_way(self) -> None:
         """Have text handed over, or fetch it if it goes into the protocol's own buffer."""
@@ -310,6 +328,7 @@ class StackTransport(asyncio.Transport):
 
     def _keep(self, rest: memoryview) -> None:
         if rest.nbytes:
+            self._unsent = self._unsent or deque()
             self._unsent.append(rest)
             self._unsent_bytes += rest.nbytes
             self._pause_protocol_if_full()
@@ -388,6 +407,8 @@ class StackTransport(asyncio.Transport):
         self._reading = False
         if not self._unsent:
             self._detach(None)
+        else:
+            self._choose_way()
 
     def abort(self) -> None:
         """Close without sending what is buffered."""
@@ -402,7 +423,7 @@ class StackTransport(asyncio.Transport):
     def _drop(self, exc: Exception | None) -> None:
         self._closing = True
         self._reading = False
-        self._unsent.clear()
+        self._unsent = ()
         self._unsent_bytes = 0
         self._detach(exc)
 
@@ -412,14 +433,20 @@ class StackTransport(asyncio.Transport):
         if sock is None:
             return
         self._sock = None
-        sock.wq.remove(self._entry)
-        self._runtime.call(partial(sock.close, unread=bool(self._held)))
-        self._loop.call_soon(self._connection_lost, exc)
+        runtime = self._runtime
+        if runtime.is_running:
+            sock.close(unread=bool(self._held))
+        else:
+            runtime.call(partial(sock.close, unread=bool(self._held)))
+        runtime.loop.call_soon(self._connection_lost, exc)
 
     def _connection_lost(self, exc: Exception | None) -> None:
         try:
-            self._tell(lambda: self._protocol.connection_lost(exc), "connection_lost() failed")
+            self._protocol.connection_lost(exc)
+        except Exception as bug:
+            self._report(bug, "connection_lost() failed")
         finally:
+            self._protocol = None  # which has us, too
             if self._server is not None:
                 self._server.detach(self)
                 self._server = None
@@ -427,12 +454,10 @@ class StackTransport(asyncio.Transport):
     def _tell(self, callback: Any, message: str) -> None:
         try:
             callback()
-        except (SystemExit, KeyboardInterrupt):
-            raise
         except Exception as exc:
             self._report(exc, message)
 
     def _report(self, exc: Exception, message: str) -> None:
-        self._loop.call_exception_handler(
+        self._runtime.loop.call_exception_handler(
             {"message": message, "exception": exc, "transport": self, "protocol": self._protocol}
         )

@@ -30,10 +30,17 @@ from ustack.sock.wait import (
 from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
 from ustack.tcp.connect import tcp_connect, tcp_v4_connect
 from ustack.tcp.data import tcp_epollin_ready
+from ustack.tcp.fast_rx import run_events
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.fastopen_client import FastopenRequest, tcp_fastopen_client_enabled
 from ustack.tcp.ioctl import tcp_ioctl
-from ustack.tcp.listen import inet_csk_accept, inet_csk_listen_stop, inet_listen, listen_queues
+from ustack.tcp.listen import (
+    inet_csk_accept,
+    inet_csk_accept_many,
+    inet_csk_listen_stop,
+    inet_listen,
+    listen_queues,
+)
 from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
@@ -75,6 +82,8 @@ SEND_FLAGS = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 RECV_FLAGS = MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL
 
 CONNECTING = (TCP_SYN_SENT, TCP_SYN_RECV)
+Accepted = tuple["InetSocket", tuple[int, int], tuple[int, int], bool]
+"""A connection, its own address and the peer's, and whether the inbox does not tell all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Upcall:
 
     def __call__(self, sk: TcpSock, events: int) -> None:
         """Tell it, with an object for the socket."""
-        self.ready(InetSocket(self.prot, sk), events)
+        self.ready(InetSocket(self.prot, sk.handle), events)
 
 
 class InetSocket:
@@ -98,9 +107,10 @@ class InetSocket:
     type = SOCK_STREAM
     protocol = IPPROTO_TCP
 
-    def __init__(self, prot: TcpProt, sk: TcpSock | None = None) -> None:
+    def __init__(self, prot: TcpProt, handle: int = 0) -> None:
+        """Make a socket, or one more object for the one with this handle."""
         self._prot = prot
-        self._handle: int = (sk if sk is not None else prot.create()).handle
+        self._handle = handle or prot.create().handle
         self.closed = False
         self.connecting = False
         """connect() was called and its outcome not yet reported (SS_CONNECTING)."""
@@ -161,7 +171,8 @@ class InetSocket:
         """Hand ``reader`` the text as it comes (``Stack.deliver_text``); None: no longer.
 
         What comes otherwise, and all of it while ``pause_reader`` says so, is left to be
-        received as ever; it lies behind what was handed over before.
+        received as ever; it lies behind what was handed over before. Of that, and of whatever
+        else happens, the reader is told by ``woken``.
         """
         sk = self._live()
         if reader is None:
@@ -208,7 +219,25 @@ class InetSocket:
             BlockingIOError: none waits. OSError: EINVAL, not a listener.
         """
         sk = self._live()
-        return InetSocket(sk.prot, inet_csk_accept(sk))
+        return InetSocket(sk.prot, inet_csk_accept(sk).handle)
+
+    def accept_many(self, limit: int) -> list[Accepted]:
+        """Take up to ``limit`` of the connections that wait, each for a reader (``set_reader``).
+
+        What has come for them is handed out by the next ``Stack.deliver_text``, as far as the
+        inbox has room for it.
+
+        Raises:
+            OSError: EINVAL, not a listener.
+        """
+        prot = self._prot
+        records = inet_csk_accept_many(self._live(), limit)
+        accepted = [
+            (InetSocket(prot, handle), (saddr, sport), (daddr, dport), bool(left))
+            for handle, saddr, daddr, sport, dport, left in records
+        ]
+        run_events(prot.fast)
+        return accepted
 
     def count_ahead(self, in_hand: Callable[[], int]) -> None:
         """Have connections that were accepted ahead of their application count as waiting."""
@@ -489,7 +518,7 @@ class InetSocket:
         self.closed = True
         if sk is None:
             return
-        if self._prot.inbox.close(sk):
+        if self._prot.inbox.close(self._handle >> 32):
             unread = True
         tcp_close(sk, unread=unread)
         mem = sk.prot.net.mem

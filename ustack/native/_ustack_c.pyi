@@ -269,6 +269,14 @@ class us_slabinfo:
     active_slabs: int
     num_slabs: int
 
+class us_tcp_accepted:
+    handle: int
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    is_left: int
+
 class us_tcp_dst:
     queue: us_xmit_queue
     hh: us_hh
@@ -363,6 +371,7 @@ class us_tcp_letter:
     generation: int
     start: int
     end: int
+    is_last: int
 
 class us_tcp_listen:
     tp: us_tcp_sock
@@ -857,6 +866,7 @@ class Lib:
     def us_reqsk_rearm(self, fast: Any, req: Any, /) -> None: ...
     def us_siphash(self, key16: Any, data: Any, len: int, /) -> int: ...
     def us_siphash_2u64(self, key16: Any, a: int, b: int, /) -> int: ...
+    def us_tcp_accept(self, fast: Any, listen: Any, out: Any, max: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_can_transmit(self, fast: Any, tp: Any, /) -> int: ...
     def us_tcp_clear_xmit_timer(self, tp: Any, /) -> None: ...
     def us_tcp_close(self, fast: Any, tp: Any, now_us: int, genid: int, sockopts: int, /) -> int: ...

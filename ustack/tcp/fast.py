@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SCRATCH_BYTES = 256 * 1024
 """The most that ``tcp_recv_now`` returns."""
+ACCEPT_MAX = 64
+"""Connections that ``inet_csk_accept_many`` takes at most."""
 HELD_MAX = 1024
 """Routes held for orphans before those are looked for that need not be; or twice as many."""
 
@@ -59,6 +61,7 @@ class TcpFast:
         self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
+        self.accepted: Any = ffi.new("struct us_tcp_accepted[]", ACCEPT_MAX)
         prot.net.mib_folds.append(self._fold_mib)
         prot.net.taps_changed = self.update
         self.configure(prot.net.config)

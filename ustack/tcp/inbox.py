@@ -2,9 +2,9 @@
 
 A connection with a reader has the bit ``inbox`` in its control block. When a batch of segments
 is through, C empties the receive queues of such connections into one buffer
-(``us_tcp_fill_inbox``) and notes whose bytes lie where; ``deliver``, after the poll, hands them
-out. What did not come that way (segments that were Python's, a full inbox) stays in the receive
-queue, and the wait queue tells.
+(``us_tcp_fill_inbox``) and notes whose bytes lie where, and whose the last are; ``deliver``,
+after the poll, hands them out. What did not come that way (segments that were Python's, a full
+inbox) stays in the receive queue, and the reader is woken as by a wait queue.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import length_hint
 from struct import Struct
+from sys import byteorder
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ustack.native.lib import ffi
+from ustack.sock.wait import WaitEntry
 
 if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
     from ustack.tcp.sock import TcpSock
 
 INBOX_BYTES = 256 * 1024
-_LETTER = Struct("=III")
-"""struct us_tcp_letter: generation, start, end."""
+_LETTER = Struct("=IIII")
+"""struct us_tcp_letter: generation, start, end, is_last."""
 
 
 class TextReader(Protocol):
@@ -30,6 +32,12 @@ class TextReader(Protocol):
 
     def text_received(self, text: bytes, /) -> None:
         """Take it: it is in no queue any more. Called after the poll; must not raise."""
+
+    def end_received(self) -> None:
+        """There is no more text; called behind the last of it, after the poll; must not raise."""
+
+    def woken(self, events: int, /) -> bool:
+        """Something else has changed, in the middle of the poll (see ``WaitEntry``)."""
 
 
 class Inbox:
@@ -45,15 +53,21 @@ class Inbox:
         """By the generation of the control block, which no other use of it has."""
         self._batch = b""
         """The letters that are being handed out, and those of them that still are to be."""
-        self._mail: Iterator[tuple[int, int, int]] = iter(())
+        self._mail: Iterator[tuple[int, ...]] = iter(())
 
-    def add(self, sk: TcpSock, reader: TextReader, paused: bool) -> None:
-        """Have ``reader`` get the text of ``sk``, but for what is there already."""
+    def open(self) -> None:
+        """See to it that there is an inbox."""
         if self._memory is None:
             self._memory = ffi.new("uint8_t[]", INBOX_BYTES)
             self._text = ffi.buffer(self._memory)
             self._ptr.inbox, self._ptr.inbox_size = self._memory, INBOX_BYTES
+
+    def add(self, sk: TcpSock, reader: TextReader, paused: bool) -> None:
+        """Have ``reader`` get the text of ``sk``, but for what is there already."""
+        self.open()
+        self.remove(sk)
         self._readers[sk.tp.generation] = reader
+        sk.wq.add(WaitEntry(reader.woken))
         sk.tp.inbox = not paused
 
     def pause(self, sk: TcpSock, paused: bool) -> None:
@@ -63,17 +77,26 @@ class Inbox:
     def remove(self, sk: TcpSock) -> None:
         """Forget the reader of ``sk``; what lies in the inbox for it is lost."""
         sk.tp.inbox = False
-        self._readers.pop(sk.tp.generation, None)
+        reader = self._readers.pop(sk.tp.generation, None)
+        if reader is not None:
+            sk.wq.entries = [entry for entry in sk.wq if entry.func != reader.woken]
 
-    def close(self, sk: TcpSock) -> bool:
-        """Forget the reader of ``sk``, if any; return whether there is text that it has not had."""
-        generation = sk.tp.generation
-        if self._readers.pop(generation, None) is None:
+    def close(self, generation: int) -> bool:
+        """Forget a connection's reader, if any; return whether text lies here that it has not had.
+
+        Args:
+            generation: the control block's.
+        """
+        self._readers.pop(generation, None)
+        waiting = self._batch[len(self._batch) - length_hint(self._mail) * _LETTER.size :]
+        if self._ptr.nletters:
+            waiting += self._letters[: self._ptr.nletters * _LETTER.size]
+        if generation.to_bytes(4, byteorder) not in waiting:
             return False
-        left = length_hint(self._mail) * _LETTER.size
-        waiting = self._batch[len(self._batch) - left :]
-        waiting += self._letters[: self._ptr.nletters * _LETTER.size]
-        return any(letter[0] == generation for letter in _LETTER.iter_unpack(waiting))
+        return any(
+            whose == generation and start != end
+            for whose, start, end, _ in _LETTER.iter_unpack(waiting)
+        )
 
     def deliver(self) -> None:
         """Hand out what the last poll has brought."""
@@ -88,11 +111,15 @@ class Inbox:
             ptr.hold = 1  # the answers leave together: whom they wake has more to do
         text, readers = self._text, self._readers
         try:
-            for generation, start, end in self._mail:
+            for generation, start, end, is_last in self._mail:
                 reader = readers.get(generation)
-                if reader is not None:
+                if reader is not None and start != end:
                     reader.text_received(text[start:end])
+                    reader = readers.get(generation)
+                if reader is not None and is_last:
+                    reader.end_received()
         finally:
+            self._batch = b""
             if count > 1:
                 ptr.hold = 0
                 self._fast.ring_doorbells()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ustack.config import LINUX_310
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
 
 MIN_NR_TABLE_ENTRIES = 8
+_ACCEPTED = Struct("=QIIHHI")
+"""struct us_tcp_accepted: handle, saddr, daddr, sport, dport, is_left."""
 
 
 class ListenTable:
@@ -207,10 +210,44 @@ def inet_csk_accept(sk: TcpSock) -> TcpSock:
     if not sk.listen.accept_queue:
         raise socket_error(errno.EAGAIN)
     child = sk.prot.sock_of(sk.listen.accept_queue.popleft())
-    request = sk.prot.fastopen_rsk.get(child)
-    if request is not None:
-        request.sk = None  # taken before its handshake is over
+    _accept_fastopen(sk.prot, child.handle)
     return child
+
+
+def inet_csk_accept_many(sk: TcpSock, limit: int) -> Iterator[tuple[int, ...]]:
+    """Take up to ``limit`` children, 64 at most, each for a reader whom the inbox brings its text.
+
+    Returns:
+        Of each: handle, own address, the peer's, own port, the peer's, and whether something
+        has happened to it, or come for it, that does not lie in the inbox.
+
+    Raises:
+        OSError: EINVAL, not a listener.
+    """
+    if sk.tp.state != TCP_LISTEN or sk.listen is None:
+        raise socket_error(errno.EINVAL)
+    prot = sk.prot
+    prot.inbox.open()
+    fast = prot.fast
+    genid = prot.ip.fib.genid
+    out = fast.accepted
+    limit = min(limit, len(out))
+    n = lib.us_tcp_accept(fast.ptr, sk.listen.c, out, limit, prot.clock.now_us, genid)
+    accepted = _ACCEPTED.iter_unpack(ffi.buffer(out, n * _ACCEPTED.size)[:])
+    if not prot.fastopen_rsk:
+        return accepted
+    records = list(accepted)
+    for handle, *_ in records:
+        _accept_fastopen(prot, handle)
+    return iter(records)
+
+
+def _accept_fastopen(prot: TcpProt, handle: int) -> None:
+    """A child is taken, perhaps before its handshake is over."""
+    child = prot.socks.get(handle)
+    request = prot.fastopen_rsk.get(child) if child is not None else None
+    if request is not None:
+        request.sk = None
 
 
 def inet_csk_listen_stop(sk: TcpSock) -> None:

@@ -55,6 +55,7 @@ struct us_tcp_letter {
 	uint32_t generation;	/* of the connection */
 	uint32_t start;
 	uint32_t end;
+	uint32_t is_last;	/* the peer's FIN stands behind it */
 };
 
 /* The transmit queue of a device that C may send through. */
@@ -165,6 +166,16 @@ struct us_tcp_listen {
 	uint32_t accept_size;
 	uint64_t *accept_queue;		/* their handles, a ring */
 	uint16_t punt_batch;		/* batch in which a segment for it went to Python */
+};
+
+/* A connection that accept() returns. */
+struct us_tcp_accepted {
+	uint64_t handle;
+	uint32_t saddr;
+	uint32_t daddr;
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t is_left;	/* there is something about it to be asked for */
 };
 
 /* How C makes a listener's children at one of our addresses: there is nothing to ask Python. */
@@ -291,6 +302,8 @@ void us_tcp_listen_destroy(struct us_tcp_listen *listen);
 int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
 uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
 uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
+uint32_t us_tcp_accept(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
+		       struct us_tcp_accepted *out, uint32_t max, uint64_t now_us, uint32_t genid);
 void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 			struct us_request_sock *req);
 void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);

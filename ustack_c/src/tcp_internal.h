@@ -162,6 +162,7 @@ bool us_tcp_memory_abounds(const struct us_tcp_fast *fast);
 
 bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp, uint32_t what);
 
+bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_fill_inbox(struct us_tcp_fast *fast);
 /* Tell Python that there is something to read; without an object nobody can wait for it. */
 static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,

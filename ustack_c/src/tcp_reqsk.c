@@ -95,6 +95,48 @@ uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index)
 	return listen->accept_queue[(listen->accept_head + index) % listen->accept_size];
 }
 
+/* Take one connection; whoever it is for wants its text, and the end of it, as letters. */
+static void us_tcp_accept_one(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			      struct us_tcp_accepted *out)
+{
+	out->handle = us_tcp_handle(tp);
+	out->saddr = tp->saddr;
+	out->daddr = tp->daddr;
+	out->sport = tp->sport;
+	out->dport = tp->dport;
+	tp->inbox = 1;
+	out->is_left = !us_tcp_can_send(tp) ||
+		       ((tp->receive_queue.len || tp->done) && !us_tcp_post(fast, tp));
+}
+
+/**
+ * us_tcp_accept - take those who have waited longest, each for a reader of the inbox
+ * @fast:   fast path
+ * @listen: queues
+ * @out:    filled
+ * @max:    room
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * What has come for them lies in the inbox afterwards, as far as it has room.
+ *
+ * Return: how many.
+ */
+uint32_t us_tcp_accept(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
+		       struct us_tcp_accepted *out, uint32_t max, uint64_t now_us, uint32_t genid)
+{
+	uint32_t n = 0;
+
+	us_tcp_begin_call(fast, now_us, genid);
+	while (n < max && listen->accept_len) {
+		struct us_tcp_sock *tp = us_tcp_sock_at(fast, us_acceptq_remove(listen));
+
+		if (tp)
+			us_tcp_accept_one(fast, tp, &out[n++]);
+	}
+	return n;
+}
+
 /**
  * us_reqsk_queue_add - put a request on a listener's SYN queue (inet_csk_reqsk_queue_hash_add)
  * @fast:   fast path

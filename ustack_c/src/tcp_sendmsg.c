@@ -8,6 +8,7 @@
 #include "tcp_internal.h"
 
 #define US_TCP_NAGLE_PUSH 4
+#define US_TCP_EV_TEXT ((uint32_t)(US_TCP_EV_READABLE | US_TCP_EV_FIN))
 
 /* sk_stream_room: bytes that a write may add now, packets of @goal bytes until it is full */
 static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp,
@@ -206,23 +207,32 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 	return us_tcp_may_read(fast, tp) ? us_tcp_read(fast, tp, buffer, len) : 0;
 }
 
-/* Put the text of a connection into the inbox; whether all of it has gone there. */
-static bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+/*
+ * Put the text of a connection into the inbox, and that there will be no more if its FIN has come;
+ * whether all of that has gone there.
+ */
+bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	struct us_tcp_letter *letter = &fast->letters[fast->nletters];
 	const uint32_t start = fast->nletters ? letter[-1].end : 0;
 
-	if (!us_tcp_may_read(fast, tp) || start == fast->inbox_size)
+	if (!tp->inbox || !fast->inbox || fast->nletters == US_TCP_LETTERS || tp->slow || !fast->on)
+		return false;
+	if (tp->receive_queue.len && (!us_tcp_may_read(fast, tp) || start == fast->inbox_size))
 		return false;
 	letter->generation = tp->generation;
-	letter->start = start;
-	letter->end = start + us_tcp_read(fast, tp, fast->inbox + start, fast->inbox_size - start);
+	letter->start = letter->end = start;
+	if (tp->receive_queue.len)
+		letter->end += us_tcp_read(fast, tp, fast->inbox + start, fast->inbox_size - start);
+	letter->is_last = tp->done && !tp->receive_queue.len;
+	if (letter->is_last)
+		tp->copied_seq = tp->rcv_nxt;
 	fast->nletters++;
 	return !tp->receive_queue.len;
 }
 
 /*
- * Hand text over whose readers wait for nothing else, instead of the event that it is there;
+ * Hand text over, and its end, whose readers wait for nothing else, instead of the event;
  * what finds no place stays in its queue.
  */
 void us_tcp_fill_inbox(struct us_tcp_fast *fast)
@@ -233,9 +243,8 @@ void us_tcp_fill_inbox(struct us_tcp_fast *fast)
 		struct us_tcp_event *event = &fast->events[i];
 		struct us_tcp_sock *tp = us_tcp_sock_at(fast, event->handle);
 
-		if (event->what == US_TCP_EV_READABLE && tp && tp->inbox && fast->inbox &&
-		    fast->nletters < US_TCP_LETTERS && us_tcp_post(fast, tp))
-			event->what &= ~(uint32_t)US_TCP_EV_READABLE;
+		if (!(event->what & ~US_TCP_EV_TEXT) && tp && us_tcp_post(fast, tp))
+			event->what &= ~US_TCP_EV_TEXT;
 		if (event->what)
 			fast->events[left++] = *event;
 	}

@@ -95,7 +95,7 @@ def test_what_the_application_sends_goes_out():
 
 def other_object(h: Host, sk: Any) -> InetSocket:
     """Another object for the connection of ``sk``, as an upcall brings one each time."""
-    return InetSocket(h.stack.tcp, sk._sk)
+    return InetSocket(h.stack.tcp, sk.handle)
 
 
 @pytest.mark.parametrize("idle", [False, True])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 
 import pytest
 import uvloop
@@ -220,6 +222,47 @@ def test_the_end_of_the_stream_comes_behind_the_text(run):
         for protocol in protocols:
             assert await protocol.lost is None
             assert protocol.data == b"warm, last"
+
+    assert run(main) == []
+
+
+def test_one_that_closes_with_much_left_to_send_hears_no_more(run):
+    async def main(server, client):
+        def answer_and_close(protocol, data):
+            protocol.transport.write(bytes(20_000_000))
+            protocol.transport.close()
+
+        protocols = await serve(server, answer_and_close)
+        (reader,), (writer,) = await connect(client, 1)
+        writer.write(b"first")
+        await until(lambda: protocols and protocols[0].transport.is_closing())
+        writer.write(b"second")
+        for _ in range(20):
+            await reader.read(1 << 20)
+        assert protocols[0].data == b"first"
+
+    assert run(main) == []
+
+
+def test_what_is_over_is_freed_without_the_garbage_collector(run):
+    async def main(server, client):
+        gone = []
+
+        def watch(protocol, data):
+            gone.append(weakref.ref(protocol.transport))
+
+        protocols = await serve(server, watch)
+        _readers, writers = await connect(client, 3)
+        for writer in writers:
+            writer.write(b"hello")
+            writer.write_eof()
+        await until(lambda: len(gone) == 3 and all(p.lost.done() for p in protocols))
+        gc.disable()
+        try:
+            protocols.clear()
+            await until(lambda: not any(ref() for ref in gone))
+        finally:
+            gc.enable()
 
     assert run(main) == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from kit.host import Host, two_hosts
 from kit.transfer import connected
 from ustack.config import NicConfig, UstackConfig
-from ustack.sock.wait import EPOLLIN, WaitEntry
+from ustack.sock.wait import EPOLLIN
 from ustack.tcp.inbox import INBOX_BYTES
 
 
@@ -19,15 +21,18 @@ class Reader:
 
     def __init__(self, sock: Any) -> None:
         self.texts: list[bytes] = []
-        self.woken = 0
-        sock.wq.add(WaitEntry(self._wake))
+        self.ends = 0
+        self.wakes = 0
         sock.set_reader(self)
 
     def text_received(self, text: bytes) -> None:
         self.texts.append(text)
 
-    def _wake(self, events: int) -> bool:
-        self.woken += bool(events & EPOLLIN)
+    def end_received(self) -> None:
+        self.ends += 1
+
+    def woken(self, events: int) -> bool:
+        self.wakes += bool(events & EPOLLIN)
         return True
 
 
@@ -49,7 +54,7 @@ def test_plainly_received_text_goes_to_the_reader_and_nobody_is_woken(pair):
     a.settle()
     b.stack.deliver_text()
     assert reader.texts == [b"hello"]
-    assert reader.woken == 0
+    assert reader.wakes == 0
     assert not far.rcv_ready(1)
 
 
@@ -83,7 +88,7 @@ def test_a_paused_reader_is_left_alone_and_the_queue_has_what_came(pair):
     a.settle()
     b.stack.deliver_text()
     assert reader.texts == []
-    assert reader.woken == 1
+    assert reader.wakes == 1
     assert far.recv(10) == b"later"
     far.pause_reader(False)
     near.send(b"now")
@@ -110,8 +115,110 @@ def test_what_does_not_fit_the_inbox_waits_in_the_queue_behind_it(pair):
     assert len(text) <= INBOX_BYTES
     rest = far.recv(len(sent))
     assert rest
-    assert reader.woken > 0
+    assert reader.wakes > 0
     assert text + rest == sent[: len(text) + len(rest)]
+
+
+def test_the_end_comes_behind_the_last_text_and_nobody_is_woken(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    near.send(b"goodbye")
+    near.shutdown(1)
+    a.settle()
+    b.stack.deliver_text()
+    assert (reader.texts, reader.ends, reader.wakes) == ([b"goodbye"], 1, 0)
+    assert far.recv(10) == b""
+
+
+def test_the_end_is_told_once(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    near.shutdown(1)
+    a.settle()
+    b.stack.deliver_text()
+    far.send(b"and what I had to say")
+    a.settle()
+    a.advance_us(50_000)
+    b.stack.deliver_text()
+    assert reader.ends == 1
+
+
+def test_a_paused_reader_finds_the_end_himself(pair):
+    a, b, near, far = pair
+    reader = Reader(far)
+    far.pause_reader(True)
+    near.shutdown(1)
+    a.settle()
+    b.stack.deliver_text()
+    assert (reader.ends, reader.wakes) == (0, 1)
+    assert far.recv(10) == b""
+
+
+def test_one_who_closes_on_his_last_text_does_not_hear_of_the_end(pair):
+    a, b, near, far = pair
+    reader = Closer(far, far)
+    near.send(b"goodbye")
+    near.shutdown(1)
+    a.settle()
+    b.stack.deliver_text()
+    assert reader.ends == 0
+    a.settle()
+    assert near.recv(10) == b""
+
+
+def test_accepted_for_readers_they_say_at_once_what_they_have_said_before(pair):
+    a, b, _near, _far = pair
+    listener, clients = waiting(a, b, 3)
+    clients[0].send(b"early")
+    clients[1].shutdown(1)
+    a.settle()
+    accepted = listener.accept_many(64)
+    readers = [Reader(sock) for sock, *_ in accepted]
+    b.stack.deliver_text()
+    assert [(r.texts, r.ends) for r in readers] == [([b"early"], 0), ([], 1), ([], 0)]
+    assert not any(left for *_, left in accepted)
+    clients[2].send(b"late")
+    a.settle()
+    b.stack.deliver_text()
+    assert readers[2].texts == [b"late"]
+    assert [r.wakes for r in readers] == [0, 0, 0]
+
+
+def test_accepted_for_readers_they_come_with_both_addresses_in_order_and_no_more_than_asked(pair):
+    a, b, _near, _far = pair
+    listener, clients = waiting(a, b, 3)
+    accepted = listener.accept_many(2) + listener.accept_many(64)
+    assert [peer for _, _, peer, _ in accepted] == [client.getsockname() for client in clients]
+    assert [local for _, local, _, _ in accepted] == [client.getpeername() for client in clients]
+    assert listener.accept_many(64) == []
+
+
+def test_one_that_was_reset_while_it_waited_is_said_to_have_something_left(pair):
+    a, b, _near, _far = pair
+    listener, (client,) = waiting(a, b, 1)
+    client.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER
+    client.close()
+    a.settle()
+    ((sock, _, _, left),) = listener.accept_many(64)
+    assert left
+    with pytest.raises(ConnectionResetError):
+        sock.recv(10)
+
+
+def waiting(a: Host, b: Host, count: int) -> tuple[Any, list[Any]]:
+    """Return a listener of ``b`` and so many that have connected to it, one having been taken."""
+    listener = b.stack.socket()
+    listener.bind(0, 90)
+    listener.listen(10)
+    clients = []
+    for _ in range(count + 1):
+        clients.append(a.stack.socket())
+        with contextlib.suppress(BlockingIOError):
+            clients[-1].connect(b.addr, 90)
+        a.settle()
+        if len(clients) == 1:
+            listener.accept()
+    return listener, clients[1:]
 
 
 def test_without_a_reader_nothing_is_taken_out_of_the_queue(pair):
@@ -158,12 +265,12 @@ def test_close_after_the_text_was_handed_out_does_not(pair):
     assert near.recv(10) == b""
 
 
-class Closer:
+class Closer(Reader):
     """Closes the other one when it gets its text."""
 
     def __init__(self, sock: Any, other: Any) -> None:
+        super().__init__(sock)
         self.other = other
-        sock.set_reader(self)
 
     def text_received(self, text: bytes) -> None:
         self.other.close()
@@ -198,17 +305,17 @@ def test_without_the_fast_path_the_wait_queue_tells(pair):
     near.send(b"slowly")
     a.settle()
     b.stack.deliver_text()
-    assert (reader.texts, reader.woken) == ([], 1)
+    assert (reader.texts, reader.wakes) == ([], 1)
     assert far.recv(10) == b"slowly"
 
 
-class Echo:
+class Echo(Reader):
     """Answers at once, and looks how much has left the device by then."""
 
     def __init__(self, sock: Any, host: Host) -> None:
+        super().__init__(sock)
         self.sock, self.host = sock, host
         self.sent_by_then: list[int] = []
-        sock.set_reader(self)
 
     def text_received(self, text: bytes) -> None:
         self.sock.send(text)
