@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ustack.daemon.command_line import CONTROL_FOLDER
 from ustack.daemon.messages import (
     MAX_MESSAGE_BYTES,
     AnyReply,
@@ -23,8 +24,6 @@ from ustack.daemon.messages import (
     encode,
 )
 
-CONTROL_FOLDER = Path("/run/ustack")
-"""Where ustackd puts its control socket unless told otherwise."""
 ANSWER_TIMEOUT_S = 30.0
 """A daemon that says nothing for so long is taken for stuck."""
 

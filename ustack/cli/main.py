@@ -11,9 +11,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from ustack.cli.client import Client, ClientError, find_socket
+from ustack.daemon.command_line import OneLineParser
 
 SUBCOMMANDS = {
     "ss": "list sockets",
@@ -41,15 +42,6 @@ SUBCOMMANDS = {
 """Each is the module of that name in this package, with _ for -."""
 NO_DAEMON = ("help", "lat", "run")
 """Those that need no daemon, always: their ``run`` takes the arguments alone."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line on stderr, exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave."""
-        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
-        sys.exit(2)
 
 
 def load(name: str) -> Any:

@@ -10,14 +10,14 @@ import argparse
 import grp
 import pwd
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ustack.config import CoreConfig, NicConfig, StackConfig
+from ustack.daemon.command_line import CONTROL_FOLDER, OneLineParser
 from ustack.daemon.control import OWNER_ONLY, SocketAccess
 from ustack.daemon.impair import ImpairOptions, parse_impairment
 from ustack.daemon.services.registry import ServiceSpec, parse_services
@@ -34,8 +34,6 @@ from ustack.lib.addresses import (
 )
 from ustack.nic.igb import MAX_QUEUES
 
-CONTROL_FOLDER = Path("/run/ustack")
-"""Where control sockets live unless ``--socket`` says otherwise: TAP.sock."""
 MAX_TAP_NAME_BYTES = 15
 """IFNAMSIZ without its terminator."""
 
@@ -72,21 +70,21 @@ class DaemonOptions:
     user: int | None = None
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line on stderr, exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave."""
-        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
-        sys.exit(2)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ustackd's arguments."""
     parser = OneLineParser(
         prog="ustackd", description="Run a user-space network stack on a TAP device."
     )
-    add = parser.add_argument
+    _add_interface_options(parser.add_argument)
+    _add_nic_options(parser.add_argument)
+    _add_wire_options(parser.add_argument)
+    _add_service_options(parser.add_argument)
+    _add_client_options(parser.add_argument)
+    return parser
+
+
+def _add_interface_options(add: Callable[..., Any]) -> None:
+    """Declare the TAP, and the addresses at its two ends."""
     add("--tap", required=True, type=checked(_tap_name), help="TAP device to create, e.g. tap0")
     add(
         "--address",
@@ -103,6 +101,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--gateway", type=checked(parse_ipv4), metavar="ADDR", help="default gateway")
     add("--mac", type=checked(_mac), help="the stack's MAC address (default: a random local one)")
+
+
+def _add_nic_options(add: Callable[..., Any]) -> None:
+    """Declare how the card and the softirq behind it are built."""
     add("--mtu", type=checked(_mtu), default=1500, help="bytes of IP packet per frame")
     add(
         "--offloads",
@@ -138,11 +140,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--busy-poll-us",
-        type=checked(partial(_number, "microseconds", 1000)),
+        type=checked(partial(_number, "microseconds", 1000, least=0)),
         default=0,
         metavar="N",
         help="look for frames and clients for N microseconds before sleeping (net.core.busy_poll)",
     )
+
+
+def _add_wire_options(add: Callable[..., Any]) -> None:
+    """Declare what stands between the TAP and the card."""
     add(
         "--impair",
         type=checked(parse_impairment),
@@ -164,6 +170,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="let a capture's frames arrive as well, at their distances in time; give --mac and "
         "--address as they were; without offloads",
     )
+
+
+def _add_service_options(add: Callable[..., Any]) -> None:
+    """Declare what the daemon itself serves, and where it is asked."""
     add(
         "--serve",
         type=checked(parse_services),
@@ -177,8 +187,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help=f"control socket (default {CONTROL_FOLDER}/TAP.sock)",
     )
-    _add_client_options(add)
-    return parser
 
 
 def _add_client_options(add: Callable[..., Any]) -> None:
@@ -295,9 +303,9 @@ def _users(text: str) -> frozenset[int]:
     return frozenset(map(_user, text.split(",")))
 
 
-def _number(what: str, most: int, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
-        raise ValueError(f"{what} must be from 1 to {most}: {text!r}")
+def _number(what: str, most: int, text: str, *, least: int = 1) -> int:
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise ValueError(f"{what} must be from {least} to {most}: {text!r}")
     return int(text)
 
 

@@ -42,6 +42,7 @@ def test_queues_and_contexts_can_be_chosen():
     assert (config.nic.queues, options.tap_queues, config.core.nr_cpus) == (4, 2, 8)
     assert parse_options([*GOOD, "--poll"]).config.nic.busy_poll
     plain = parse_options(GOOD)
+    assert parse_options([*GOOD, "--busy-poll-us", "0"]) == plain
     assert not plain.config.nic.busy_poll
     assert (plain.config.nic.queues, plain.tap_queues, plain.config.core.nr_cpus) == (1, 1, 1)
 
