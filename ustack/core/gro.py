@@ -36,6 +36,7 @@ _PROTO_IN_WORD = 3
 _unpack = Struct("!16sHH4sH12sI5sB2s").unpack_from
 """MAC header to TOS; total length; id; fragment word, TTL, protocol; IP checksum; addresses
 and ports; sequence number; acknowledgment and data offset; flags; window."""
+_Fields = tuple[bytes, int, int, bytes, int, bytes, int, bytes, int, bytes]
 _VIHL_IN_HEAD = 14
 _OFFSET_IN_ACK = 4
 _unpack_addrs = Struct("!II").unpack_from
@@ -101,68 +102,100 @@ def napi_gro_receive(napi: Napi, skb: Skb) -> None:
     if skb.protocol != ETH_P_IP or not dev.features & NETIF_F_GRO:
         netif_receive_skb(napi.net, skb)
         return
-    data = skb.data
-    size = len(data)
-    if skb.gso_size or size < _OPTIONS_AT:
+    if skb.gso_size or len(skb.data) < _OPTIONS_AT:
         napi_gro_flush(napi)  # keeps a flow in order, whatever this belongs to
         netif_receive_skb(napi.net, skb)
         return
-    head, tot_len, ident, word, csum, flow, seq, ack, flags, window = _unpack(data)
+    fields = _unpack(skb.data)
+    flow = fields[5]
     held = napi.gro_list.get(flow)
     if held is not None:
-        payload_at = held.payload_at
-        length = size - payload_at
-        if (
-            held.next_seq == seq
-            and held.ack == ack
-            and held.head == head
-            and held.word == word
-            and held.window == window
-            and 0 < length <= held.mss
-            and tot_len + ETH_HLEN == size
-            and (flags ^ held.flags) & ~_MAY_DIFFER == 0
-            and flags < _CWR
-            and (tot_len + ident + csum) % 0xFFFF == held.header_sum
-            and (payload_at == _OPTIONS_AT or data[_OPTIONS_AT:payload_at] == held.options)
-            and len(held.buffer) + length <= GRO_MAX_BYTES + ETH_HLEN
-            and (held.next_ident == ident or _ident_is_fixed(held, ident))
-            and (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
-        ):
-            held.buffer += data[payload_at:]
-            held.count += 1
-            held.next_seq = seq + length & 0xFFFFFFFF
-            held.next_ident = ident + held.ident_step & 0xFFFF
-            if length < held.mss or flags & _ENDS_A_PACKET:
-                held.flags |= flags
-                del napi.gro_list[flow]
-                _napi_gro_complete(napi, held)
+        follows = _follows(held, skb, fields)
+        if follows and not _append(held, skb, fields):
             return
         del napi.gro_list[flow]
         _napi_gro_complete(napi, held)
-    payload_at = _TCP_AT + (ack[_OFFSET_IN_ACK] >> 4) * 4
-    length = size - payload_at
-    if (
-        length <= 0
-        or flags & (_ENDS_A_PACKET | _CWR)
-        or not flags & _ACK
-        or head[_VIHL_IN_HEAD] != 0x45
-        or word[_PROTO_IN_WORD] != IPPROTO_TCP
-        or (word[0] << 8 | word[1]) & _FRAGMENT
-        or payload_at < _OPTIONS_AT
-        or ETH_HLEN + tot_len != size
-        or int.from_bytes(data[_IP_AT:_TCP_AT], "big") % 0xFFFF
-        or not (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
-    ):
+        if follows:
+            return
+    if not _may_begin(skb, fields):
         netif_receive_skb(napi.net, skb)
         return
     if len(napi.gro_list) >= MAX_GRO_SKBS:
         _napi_gro_complete(napi, napi.gro_list.pop(next(iter(napi.gro_list))))
+    napi.gro_list[flow] = _begin(skb, fields)
+
+
+def _follows(held: GroHeld, skb: Skb, fields: _Fields) -> bool:
+    """Whether ``skb`` is the next segment, its headers equal but for what may differ."""
+    head, tot_len, ident, word, csum, _, seq, ack, flags, window = fields
+    data = skb.data
+    payload_at = held.payload_at
+    length = len(data) - payload_at
+    return (
+        held.next_seq == seq
+        and held.ack == ack
+        and held.head == head
+        and held.word == word
+        and held.window == window
+        and 0 < length <= held.mss
+        and tot_len + ETH_HLEN == len(data)
+        and (flags ^ held.flags) & ~_MAY_DIFFER == 0
+        and flags < _CWR
+        and (tot_len + ident + csum) % 0xFFFF == held.header_sum
+        and (payload_at == _OPTIONS_AT or data[_OPTIONS_AT:payload_at] == held.options)
+        and len(held.buffer) + length <= GRO_MAX_BYTES + ETH_HLEN
+        and (held.next_ident == ident or _ident_is_fixed(held, ident))
+        and (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
+    )
+
+
+def _append(held: GroHeld, skb: Skb, fields: _Fields) -> bool:
+    """Add a segment that follows; return whether the packet ends with it."""
+    _, _, ident, _, _, _, seq, _, flags, _ = fields
+    held.buffer += skb.data[held.payload_at :]
+    length = len(skb.data) - held.payload_at
+    held.count += 1
+    held.next_seq = seq + length & 0xFFFFFFFF
+    held.next_ident = ident + held.ident_step & 0xFFFF
+    if length == held.mss and not flags & _ENDS_A_PACKET:
+        return False
+    held.flags |= flags
+    return True
+
+
+def _may_begin(skb: Skb, fields: _Fields) -> bool:
+    """Whether others could be joined to this frame: TCP text, whole, and its sums are right."""
+    head, tot_len, _, word, _, _, _, ack, flags, _ = fields
+    data = skb.data
+    payload_at = _payload_at(ack)
+    return (
+        _OPTIONS_AT <= payload_at < len(data)
+        and flags & (_ENDS_A_PACKET | _CWR | _ACK) == _ACK
+        and head[_VIHL_IN_HEAD] == 0x45
+        and word[_PROTO_IN_WORD] == IPPROTO_TCP
+        and not (word[0] << 8 | word[1]) & _FRAGMENT
+        and ETH_HLEN + tot_len == len(data)
+        and not int.from_bytes(data[_IP_AT:_TCP_AT], "big") % 0xFFFF
+        and (skb.ip_summed == CHECKSUM_UNNECESSARY or _checksum_is_good(data))
+    )
+
+
+def _begin(skb: Skb, fields: _Fields) -> GroHeld:
+    """Hold the first frame of a packet."""
+    head, tot_len, ident, word, csum, _, seq, ack, flags, window = fields
+    payload_at = _payload_at(ack)
+    length = len(skb.data) - payload_at
     held = GroHeld(skb, payload_at, length, seq + length & 0xFFFFFFFF)
     held.head, held.word, held.ack, held.window = head, word, ack, window
     held.flags = flags
     held.next_ident = ident + 1 & 0xFFFF
     held.header_sum = (tot_len + ident + csum) % 0xFFFF
-    napi.gro_list[flow] = held
+    return held
+
+
+def _payload_at(ack: bytes) -> int:
+    """Return where the text begins, from the acknowledgment and data offset."""
+    return _TCP_AT + (ack[_OFFSET_IN_ACK] >> 4) * 4
 
 
 def napi_gro_flush(napi: Napi) -> None:

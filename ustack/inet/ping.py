@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ustack.core.skb import Skb
 from ustack.ipv4.datagram import IpCookie, datagram_route, ip_send_datagram
+from ustack.ipv4.icmp_message import icmp_message
 from ustack.ipv4.input import ip_addrs
 from ustack.ipv4.route import ip_rt_update_pmtu
 from ustack.lib.socket_error import socket_error
-from ustack.native.checksum import csum_fold, csum_partial
 from ustack.sock.dgram import Address, Datagram, DgramSock, ip_icmp_error, sock_queue_rcv_skb
 from ustack.udp.protocol import icmp_errno
 from ustack.wire.icmp import (
@@ -22,7 +22,6 @@ from ustack.wire.icmp import (
     ICMP_ECHO,
     ICMP_FRAG_NEEDED,
     ICMP_HLEN,
-    build_icmp,
     parse_icmp,
 )
 from ustack.wire.ipv4 import IP_MAX_LEN, IPPROTO_ICMP
@@ -150,8 +149,7 @@ class PingSock(DgramSock):
         rt = datagram_route(self.ip, to[0] if to is not None else self.daddr, cookie)
         info = self.sport << 16 | int.from_bytes(data[6:8], "big")
         body = data[ICMP_HLEN:]
-        csum = csum_fold(csum_partial(build_icmp(ICMP_ECHO, 0, info) + body))
-        message = build_icmp(ICMP_ECHO, 0, info, csum) + body
+        message = icmp_message(ICMP_ECHO, 0, info, body)
         if not ip_send_datagram(self.ip, rt, rt.daddr, IPPROTO_ICMP, message, cookie):
             self.ip.icmp.icmp_out_count(ICMP_ECHO)
         return len(data)

@@ -1,8 +1,8 @@
 """Addresses of devices, and the routes that come with them (net/ipv4/devinet.c).
 
 ``ip addr add`` enters a local route for the address (to lo), broadcast routes and the route
-of the connected network, as fib_add_ifaddr does; ``ip route add`` is here too. The daemon,
-``Stack`` and the command line call it.
+of the connected network, as fib_add_ifaddr does; what ``ip route add`` does is here too.
+``Stack`` and the daemon call it, by ``Ipv4``.
 """
 
 from __future__ import annotations

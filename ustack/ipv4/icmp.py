@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ustack.core.skb import CHECKSUM_UNNECESSARY, PACKET_HOST, Skb, kfree_skb
 from ustack.ipv4.fib import RTN_BROADCAST
 from ustack.ipv4.icmp_limit import IcmpLimiter
+from ustack.ipv4.icmp_message import icmp_message
 from ustack.ipv4.input import ip_addrs
 from ustack.ipv4.options import (
     OptionError,
@@ -183,7 +184,7 @@ class Icmp:
             return self._in_error(DropReason.ICMP_MALFORMED)
         now_ms = inet_current_timestamp(self.ip)
         times = _TIMES.pack(int.from_bytes(data[:4], "big"), now_ms, now_ms)
-        if self._icmp_reply(skb, self._message(ICMP_TIMESTAMPREPLY, 0, header.info, times)):
+        if self._icmp_reply(skb, icmp_message(ICMP_TIMESTAMPREPLY, 0, header.info, times)):
             self.mib.OutTimestampReps += 1
         return None
 
@@ -217,7 +218,7 @@ class Icmp:
         if (handler is None or handler[1] is None) and raw is None:
             return DropReason.ICMP_IGNORED
         self.error_from = ip_addrs(skb)[0]
-        about = (header.type, header.code, self._error_info(header, inner))
+        about = (header.type, header.code, _error_info(header))
         if raw is not None:
             raw.raw_icmp_error(inner.protocol, *about, inner.saddr, inner.daddr, payload)
         if handler is not None and handler[1] is not None:
@@ -243,14 +244,6 @@ class Icmp:
         if narrower and self.ping.awaits(daddr, original.info):
             ip_rt_update_pmtu(self.ip, daddr, info)
         self.ping.ping_err(daddr, original.info, icmp_type, code, info, self.error_from)
-
-    def _error_info(self, header: IcmpHeader, inner: Ipv4Header) -> int:
-        """The next-hop MTU of "fragmentation needed", the pointer of a parameter problem."""
-        if header.type == ICMP_DEST_UNREACH and header.code == ICMP_FRAG_NEEDED:
-            return header.info & 0xFFFF
-        if header.type == ICMP_PARAMETERPROB:
-            return header.info >> 24
-        return 0
 
     # Out.
 
@@ -284,7 +277,7 @@ class Icmp:
         options = self._echo_options_of(header, data, saddr or rt.saddr)
         room = min(ICMP_ERROR_BYTES, rt.mtu) - IP_HLEN - len(options) - ICMP_HLEN
         quoted = bytes(data[: min(room, header.tot_len)])
-        message = self._message(icmp_type, code, info, quoted)
+        message = icmp_message(icmp_type, code, info, quoted)
         tos = (header.tos & 0x1E) | IPTOS_PREC_INTERNETCONTROL
         sent = self.icmp_xmit(message, saddr or rt.saddr, header.saddr, tos=tos, options=options)
         if sent:
@@ -303,10 +296,6 @@ class Icmp:
         if checked.srr:
             return b""
         return ip_options_echo(self.ip, options, saddr) or b""
-
-    def _message(self, icmp_type: int, code: int, info: int, payload: bytes) -> bytes:
-        csum = csum_fold(csum_partial(build_icmp(icmp_type, code, info) + payload))
-        return build_icmp(icmp_type, code, info, csum) + payload
 
     def icmp_out_count(self, icmp_type: int) -> None:
         """Count a message that a socket has sent."""
@@ -383,3 +372,12 @@ class Icmp:
             return False
         self.mib.OutMsgs += 1
         return True
+
+
+def _error_info(header: IcmpHeader) -> int:
+    """The next-hop MTU of "fragmentation needed", the pointer of a parameter problem."""
+    if header.type == ICMP_DEST_UNREACH and header.code == ICMP_FRAG_NEEDED:
+        return header.info & 0xFFFF
+    if header.type == ICMP_PARAMETERPROB:
+        return header.info >> 24
+    return 0

@@ -49,8 +49,7 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
     if skb.pkt_type == PACKET_OTHERHOST:
         kfree_skb(ip.net, skb, DropReason.OTHERHOST)
         return
-    mib = ip.mib
-    mib.InReceives += 1
+    ip.mib.InReceives += 1
     data = skb.data
     length = len(skb) if skb.frags else len(data)
     ip.ext.InOctets += length - ETH_HLEN
@@ -96,17 +95,21 @@ def ip_rcv(ip: Ipv4, skb: Skb) -> None:
         if whole is None:
             return
         skb = whole
+    ip_local_deliver(ip, skb, proto)
+
+
+def ip_local_deliver(ip: Ipv4, skb: Skb, proto: int) -> None:
+    """Hand a whole packet to its protocol, and copies to raw sockets; it is consumed."""
     handler = ip.inet_protos.get(proto)
     raw = ip.raw is not None and ip.raw.raw_local_deliver(skb, proto)
-    if handler is None:
-        if raw:
-            mib.InDelivers += 1
-            consume_skb(ip.net, skb)
-        else:
-            _unknown_protocol(ip, skb)
-        return
-    mib.InDelivers += 1
-    handler[0](skb)
+    if handler is not None:
+        ip.mib.InDelivers += 1
+        handler[0](skb)
+    elif raw:
+        ip.mib.InDelivers += 1
+        consume_skb(ip.net, skb)
+    else:
+        _unknown_protocol(ip, skb)
 
 
 def _check_long_header(skb: Skb, vihl: int) -> DropReason | None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from ustack.core.timer import Timer
 from ustack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
-from ustack.ipv4.route import ip_route_output
+from ustack.ipv4.icmp_message import icmp_message
+from ustack.ipv4.route import Route, ip_route_output
 from ustack.lib.socket_error import socket_error
-from ustack.native.checksum import csum_fold, csum_partial
-from ustack.wire.icmp import ICMP_ECHO, ICMP_HLEN, build_icmp
+from ustack.wire.icmp import ICMP_ECHO, ICMP_HLEN
 from ustack.wire.ipv4 import IP_HLEN, IP_MAX_LEN
 
 if TYPE_CHECKING:
@@ -133,11 +133,7 @@ class Ping:
         data = payload if payload is not None else bytes(n & 255 for n in range(size))
         if len(data) > ECHO_BYTES_MAX:
             raise socket_error(errno.EMSGSIZE)
-        rt = ip_route_output(self._ip, daddr, saddr)
-        if rt is None:
-            raise socket_error(errno.ENETUNREACH)
-        if rt.rt_type not in (RTN_UNICAST, RTN_LOCAL):
-            raise socket_error(errno.EACCES)
+        rt = self._route(daddr, saddr)
         info = (ident & 0xFFFF) << 16 | seq & 0xFFFF
         if (daddr, info) in self._waiting:
             raise socket_error(errno.EADDRINUSE)
@@ -152,11 +148,18 @@ class Ping:
         self._waiting[daddr, info] = echo
         if not self._timer.pending or echo.deadline_us < self._timer.expires_us:
             self._net.timers.mod_timer(self._timer, echo.deadline_us)
-        csum = csum_fold(csum_partial(build_icmp(ICMP_ECHO, 0, info) + data))
-        message = build_icmp(ICMP_ECHO, 0, info, csum) + data
         self._icmp.mib.OutEchos += 1
+        message = icmp_message(ICMP_ECHO, 0, info, data)
         self._icmp.icmp_xmit(message, saddr, daddr, tos=tos, ttl=ttl, df=df)
         return echo
+
+    def _route(self, daddr: int, saddr: int) -> Route:
+        rt = ip_route_output(self._ip, daddr, saddr)
+        if rt is None:
+            raise socket_error(errno.ENETUNREACH)
+        if rt.rt_type not in (RTN_UNICAST, RTN_LOCAL):
+            raise socket_error(errno.EACCES)
+        return rt
 
     def cancel(self, echo: Echo) -> None:
         """Wait no longer; ``on_done`` is not called."""

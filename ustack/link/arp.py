@@ -236,8 +236,8 @@ class Arp:
     ) -> ArpProbe:
         """Begin to ask whether anybody on ``dev`` has ``addr``.
 
-        The caller polls the stack until ``done``: at once after an answer, else after one
-        second. ``addr`` should not be ours yet.
+        The caller polls the stack until ``done``: at once after an answer, else PROBE_WAIT_US
+        after the last of PROBE_NUM probes. ``addr`` should not be ours yet.
 
         Returns:
             The probe; ``conflict`` is the MAC address of who has it, None if nobody has.
