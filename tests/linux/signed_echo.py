@@ -1,7 +1,7 @@
 """Run as a program in a namespace: a signed echo between a socket of the kernel and one of ours.
 
 ``signed_echo.py kernel|ustack KEY``: who connects, and the key that the other end has (ours
-is ``secret``). Prints the SHA-256 of what came back, or the error.
+is ``secret``). Prints whether what came back is what was sent, or the error.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import socket
 import struct
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import ustack
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from kit.lab import wait_for
 
 TCP_MD5SIG = 14
 KERNEL, OURS = "10.0.7.1", "10.0.7.2"
@@ -53,7 +58,8 @@ def main(who: str, key: str) -> None:
     try:
         sk.connect((server[1], 5000))
     except TimeoutError:
-        print("TimeoutError", stack.net.mib.tcp_ext.TCPMD5Failure > 0)
+        wait_for(lambda: stack.net.mib.tcp_ext.TCPMD5Failure, "a repeated SYN to be refused")
+        print("TimeoutError")
         return
     threading.Thread(target=sk.sendall, args=(DATA,), daemon=True).start()
     got = bytearray()

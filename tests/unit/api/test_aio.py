@@ -319,7 +319,8 @@ def test_a_cancelled_connect_leaves_nothing_behind(run):
         sock = runtime.call(runtime.stack.socket)
         runtime.call(sock.bind, 0x7F000001, 8001)
         runtime.call(sock.listen, 0)
-        await aio.open_connection(HOST, 8001)  # the accept queue is full, further SYNs are dropped
+        # The accept queue is full, further SYNs are dropped.
+        _, writer = await aio.open_connection(HOST, 8001)
         results = [asyncio.ensure_future(aio.open_connection(HOST, 8001)) for _ in range(4)]
         await asyncio.sleep(0.02)
         waiting = [task for task in results if not task.done()]
@@ -329,6 +330,7 @@ def test_a_cancelled_connect_leaves_nothing_behind(run):
         await asyncio.gather(*results, return_exceptions=True)
         states = [row["state"] for row in runtime.stack.tcp.diag()]
         assert "SYN-SENT" not in states
+        writer.close()
 
     run(main)
 
