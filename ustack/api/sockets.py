@@ -295,6 +295,13 @@ class socket(metaclass=_SocketType):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
+        if not flags and not nbytes and type(buffer) is bytearray and self._timeout_us != 0:
+            file = self._open_file()
+            core = file.core
+            if isinstance(core, InetSocket):
+                got = file.runtime.call_now(core.recv_busy, buffer)
+                if got:
+                    return got
         with messages.writable(buffer, "recv_into") as whole, whole.cast("B") as view:
             if nbytes < 0:
                 raise ValueError("negative buffersize in recv_into")

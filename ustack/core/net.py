@@ -78,6 +78,8 @@ class Net:
         self.rng: Rng = rng
         self.config = config
         self.mem = mem
+        self.busy_polled_us = 0
+        """When a reader last polled a device itself (NetDevice.ndo_busy_recv)."""
         self._mib = NetMib()
         self.mib_folds: list[Callable[[], None]] = []
         """Each adds to the counters what C has counted since it was last called."""

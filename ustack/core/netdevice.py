@@ -126,6 +126,20 @@ class NetDevice:
         del owner, limit
         return False
 
+    def ndo_busy_recv(self, tp: Any, buffer: Any, length: int) -> int:
+        """Read up to ``length`` bytes of a TCP connection that gets its packets from here.
+
+        The device is polled for more of them as long as there is room (ndo_busy_poll).
+
+        Args:
+            tp: ``struct us_tcp_sock *``.
+
+        Returns:
+            How many bytes; 0: none, or the device cannot do that now.
+        """
+        del tp, buffer, length
+        return 0
+
     def ndo_poll_controller(self) -> None:
         """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
 

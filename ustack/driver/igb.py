@@ -30,7 +30,7 @@ from ustack.core.steering import netif_set_real_num_queues
 from ustack.core.timer import Timer
 from ustack.core.transmit import netif_wake_queue, qdisc_purge
 from ustack.driver import igb_ethtool, igb_settings
-from ustack.driver.igb_poll import igb_poll_context, igb_turn
+from ustack.driver.igb_poll import igb_poll_context, igb_recv, igb_turn
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
@@ -278,11 +278,19 @@ class IgbAdapter(NetDevice):
         if taken is None:
             taken = self.nic.dma(self.net.clock.now_us)
         if taken < 0:
-            self._lose_wire()
+            self.lose_wire()
             return 0
         if self.config.busy_poll and not self.net.softirq_frozen:
             taken += self._busy_poll()
         return taken
+
+    def ndo_busy_recv(self, tp: Any, buffer: Any, length: int) -> int:
+        """Read a connection's text, and poll the device for more of it, in one call into C."""
+        fast = self.net.rx_fast
+        if self._poll is None or fast is None or not self._is_plain(fast):
+            return 0
+        self.net.busy_polled_us = self.net.clock.now_us
+        return igb_recv(self, self._poll, fast, tp, buffer, length)
 
     def _is_plain(self, fast: RxFast) -> bool:
         """Whether a turn can be taken in C: nothing is pending, and nobody looks."""
@@ -312,7 +320,7 @@ class IgbAdapter(NetDevice):
             return None
         return self.wire.next_deadline_us()
 
-    def _lose_wire(self) -> None:
+    def lose_wire(self) -> None:
         """The wire is gone for good: no carrier any more, and whoever polls is told, once."""
         if not self.flags & IFF_LOWER_UP:
             return

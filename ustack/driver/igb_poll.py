@@ -49,12 +49,7 @@ def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
     """
     net = adapter.net
     flags = lib.us_igb_poll(poll, net.clock.now_us, fast.genid)
-    irqs = poll.irqs
-    if irqs:
-        adapter.nic.irq_counts[0] += irqs
-        softnet = net.softnet
-        softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
-        softnet.processed += poll.consumed
+    _account(adapter, poll)
     if flags:
         if flags & GONE:
             return -1
@@ -63,6 +58,33 @@ def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
         _go_on(adapter, poll, fast, flags)
     taken: int = poll.taken
     return taken if taken >= DMA_LIMIT else 0
+
+
+def igb_recv(
+    adapter: IgbAdapter, poll: Any, fast: RxFast, tp: Any, buffer: Any, length: int
+) -> int:
+    """Read up to ``length`` bytes of a connection, and turn as long as that brings more of it."""
+    got: int = lib.us_igb_recvmsg(
+        poll, tp, ffi.from_buffer(buffer), length, adapter.net.clock.now_us, fast.genid
+    )
+    _account(adapter, poll)
+    flags = poll.flags
+    if flags & GONE:
+        adapter.lose_wire()
+    elif flags:
+        _go_on(adapter, poll, fast, flags | EVENTS)
+    else:
+        fast.run_events()
+    return got
+
+
+def _account(adapter: IgbAdapter, poll: Any) -> None:
+    irqs = poll.irqs
+    if irqs:
+        adapter.nic.irq_counts[0] += irqs
+        softnet = adapter.net.softnet
+        softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
+        softnet.processed += poll.consumed
 
 
 def _go_on(adapter: IgbAdapter, poll: Any, fast: RxFast, flags: int) -> None:

@@ -45,7 +45,7 @@ from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_now, tcp_recvmsg
+from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_busy, tcp_recv_now, tcp_recvmsg
 from ustack.tcp.release import tcp_close
 from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_send_now, tcp_sendmsg
 from ustack.tcp.sndbuf import sk_stream_is_writeable
@@ -448,6 +448,11 @@ class InetSocket:
         """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
         sk = self._prot.socks.get(self._handle)
         return b"" if sk is None else tcp_recv_now(sk, n)
+
+    def recv_busy(self, buffer: bytearray) -> int:
+        """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
+        sk = self._prot.socks.get(self._handle)
+        return 0 if sk is None else tcp_recv_busy(sk, buffer, len(buffer))
 
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""

@@ -18,6 +18,7 @@ from ustack.native.mem import Mem
 from ustack.nic.wire import Wire
 
 MAX_QUEUES: int = lib.US_IGB_MAX_QUEUES
+ANY_BYTES = (1 << 32) - 1
 MAX_FRAME: int = lib.US_MAX_FRAME
 """Bytes of the longest frame: Ethernet header and 65535 bytes of IPv4 packet."""
 RX_LIMIT = 256
@@ -116,7 +117,7 @@ class IgbNic:
             Frames taken off the wire; -1 if it is gone (``wire_error``).
         """
         if self._is_dma:
-            taken: int = lib.us_nic_dma(self._nic, now_us, limit)
+            taken: int = lib.us_nic_dma(self._nic, now_us, limit, ANY_BYTES)
         else:
             self.regs.SYSTIM = now_us
             pending = lib.us_nic_tx_pending(self._nic)

@@ -437,10 +437,14 @@ class ThreadedRuntime:
         if self._leader is self._background.waiter and now_us - called_us < DOZE_US:
             self._leader = None  # we come often: let it not contend with us
             self._background.waiter.rouse()
-        overdue = False
+        overdue = busy = False
         if self._leader is None:
+            polled_us = self.stack.net.busy_polled_us
+            if polled_us > self._last_poll_us and self._wires.is_one:
+                busy = True  # a reader has looked at the wire itself: timers are left
+                self._last_poll_us = polled_us
             overdue = now_us - self._last_poll_us >= POLL_EVERY_US
-            if not overdue and not self.stack.is_pending:
+            if not overdue and not busy and not self.stack.is_pending:
                 return  # nobody sleeps too long, and who leads next looks at the timers
         next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):

@@ -24,6 +24,8 @@ class WireSet:
 
     def __init__(self, filenos: list[int]) -> None:
         self._epoll: select.epoll | None = None
+        self.is_one = len(filenos) == 1
+        """Whoever polls a device looks at all there is."""
         if len(filenos) > 1:
             self._epoll = select.epoll()
             for fd in filenos:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MSG_PEEK = 0x02
 MSG_TRUNC = 0x20
 RECV_MAX = 1 << 30
+BUSY_BYTES = 1 << 16
+"""With so much room, that of a super-frame, a reader polls the device himself."""
 
 
 def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
@@ -109,6 +111,18 @@ def tcp_recv_now(sk: TcpSock, length: int) -> bytes:
         run_events(fast)
     text: bytes = fast.scratch_text[:got]
     return text
+
+
+def tcp_recv_busy(sk: TcpSock, buffer: Any, length: int) -> int:
+    """Let C fill ``buffer`` with what is queued and what the device has (sk_busy_loop).
+
+    Returns:
+        How many bytes; 0: there are none, or something is out of the ordinary.
+    """
+    rt = sk.dst
+    if rt is None or length < BUSY_BYTES or sk.opts.peek_off >= 0 or not sk.prot.fast.on:
+        return 0
+    return rt.dev.ndo_busy_recv(sk.tp, buffer, min(length, RECV_MAX))
 
 
 def _recv_in_c(sk: TcpSock, buffer: Any, length: int) -> int:

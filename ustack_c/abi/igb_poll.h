@@ -7,6 +7,11 @@
 /* Frames that one DMA step of a turn takes at most. */
 #define US_IGB_POLL_DMA 256
 
+/* A reader's own turns in one call, and about how many bytes each takes: these are to be in the
+ * cache still when they are copied. */
+#define US_IGB_RECV_TURNS 8
+#define US_IGB_RECV_BYTES 262144
+
 /* What us_igb_poll has left. */
 #define US_IGB_POLL_LEFT 1	/* frames, their buffers not posted again; the poll goes on */
 #define US_IGB_POLL_AGAIN 2	/* the poll goes on */
@@ -30,8 +35,11 @@ struct us_igb_poll {
 	uint32_t consumed;	/* frames that TCP's fast path took */
 	int32_t left;		/* frames for Python: the first of rx->frames */
 	int32_t taken;		/* frames off the wire */
+	uint32_t flags;		/* what the last of a reader's turns has left */
 };
 
 uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
+int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
+		       uint32_t len, uint64_t now_us, uint32_t genid);
 
 #endif

@@ -30,7 +30,7 @@ void us_nic_attach(struct us_nic *nic, int fd, uint32_t vnet_hdr_len);
 int us_nic_attach_queue(struct us_nic *nic, int fd);
 
 /* Move frames between the attached descriptor and the rings. */
-int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit);
+int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit, uint32_t bytes);
 int us_nic_dma_rx(struct us_nic *nic, uint32_t limit);
 uint32_t us_nic_tx_pending(const struct us_nic *nic);
 int us_nic_dma_tx(struct us_nic *nic, uint32_t queue);

@@ -410,14 +410,18 @@ static bool us_rx_read_to_fifo(struct us_nic *nic, int fd, struct us_rx_rings *r
 	return true;
 }
 
-/* Read @fd until nothing waits there, or @limit frames are taken; returns how many. */
+/*
+ * Read @fd until nothing waits there, @limit frames are taken or GORC is @enough; returns how
+ * many frames.
+ */
 static uint32_t us_rx_input(struct us_nic *nic, struct us_rx_rings *rings, int fd,
-			    uint32_t limit)
+			    uint32_t limit, uint64_t enough)
 {
 	struct iovec iov[US_RX_PIECES + 2];
 	uint32_t taken = 0;
 
-	while (taken < limit && !nic->regs.WIREERR && us_rx_may_read(nic, rings)) {
+	while (taken < limit && nic->regs.GORC < enough && !nic->regs.WIREERR &&
+	       us_rx_may_read(nic, rings)) {
 		uint32_t queue;
 		int n;
 		bool more;
@@ -434,6 +438,26 @@ static uint32_t us_rx_input(struct us_nic *nic, struct us_rx_rings *rings, int f
 		taken++;
 	}
 	return taken;
+}
+
+/* us_nic_dma_rx, but for @bytes: none is begun once so many have come. */
+static int us_rx_step(struct us_nic *nic, uint32_t limit, uint64_t bytes)
+{
+	const uint64_t enough = nic->regs.GORC + bytes;
+	struct us_rx_rings rings;
+	uint32_t taken = 0;
+
+	us_rx_rings_of(nic, &rings);
+	if (limit > INT32_MAX)
+		limit = INT32_MAX;
+	for (uint32_t i = 0; i < nic->nfds && taken < limit; i++) {
+		const int fd = nic->fds[(nic->first_fd + i) % nic->nfds];
+
+		taken += us_rx_input(nic, &rings, fd, limit - taken, enough);
+	}
+	if (nic->nfds > 1)
+		nic->first_fd = (nic->first_fd + 1) % nic->nfds;
+	return (int)taken;
 }
 
 /**
@@ -453,20 +477,7 @@ static uint32_t us_rx_input(struct us_nic *nic, struct us_rx_rings *rings, int f
  */
 int us_nic_dma_rx(struct us_nic *nic, uint32_t limit)
 {
-	struct us_rx_rings rings;
-	uint32_t taken = 0;
-
-	us_rx_rings_of(nic, &rings);
-	if (limit > INT32_MAX)
-		limit = INT32_MAX;
-	for (uint32_t i = 0; i < nic->nfds && taken < limit; i++) {
-		const int fd = nic->fds[(nic->first_fd + i) % nic->nfds];
-
-		taken += us_rx_input(nic, &rings, fd, limit - taken);
-	}
-	if (nic->nfds > 1)
-		nic->first_fd = (nic->first_fd + 1) % nic->nfds;
-	return (int)taken;
+	return us_rx_step(nic, limit, UINT32_MAX);
 }
 
 /**
@@ -474,19 +485,20 @@ int us_nic_dma_rx(struct us_nic *nic, uint32_t limit)
  * @nic:    device
  * @now_us: the present, kept in SYSTIM
  * @limit:  frames to receive at most
+ * @bytes:  once so many have come no further frame is received
  *
  * Sends what the wire refused before, then receives (us_nic_dma_rx).
  *
  * Return: frames taken off the wire; -1 if it is gone (WIREERR).
  */
-int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit)
+int us_nic_dma(struct us_nic *nic, uint64_t now_us, uint32_t limit, uint32_t bytes)
 {
 	int taken;
 
 	nic->regs.SYSTIM = now_us;
 	for (uint32_t pending = us_nic_tx_pending(nic); pending; pending &= pending - 1)
 		us_nic_dma_tx(nic, (uint32_t)__builtin_ctz(pending));
-	taken = us_nic_dma_rx(nic, limit);
+	taken = us_rx_step(nic, limit, bytes);
 	return !taken && nic->regs.WIREERR ? -1 : taken;
 }
 

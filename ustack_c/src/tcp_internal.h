@@ -164,6 +164,11 @@ bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *
 
 bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_fill_inbox(struct us_tcp_fast *fast);
+
+uint32_t us_tcp_copy_text(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+			  uint32_t len);
+void us_tcp_cleanup_rbuf(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+
 /* Tell Python that there is something to read; without an object nobody can wait for it. */
 static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				      uint32_t what)

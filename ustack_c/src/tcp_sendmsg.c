@@ -176,14 +176,31 @@ static bool us_tcp_may_read(const struct us_tcp_fast *fast, const struct us_tcp_
 	       !tp->slow && us_tcp_can_send(tp) && !(tp->ack_pending & US_ACK_NOMEM);
 }
 
-static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
-			    uint32_t len)
+/* Copy text out; 0: there is none, or it is not to be read here. us_tcp_cleanup_rbuf follows. */
+uint32_t us_tcp_copy_text(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+			  uint32_t len)
 {
+	if (!us_tcp_may_read(fast, tp))
+		return 0;
 	len = us_bq_read(fast->mem, &tp->receive_queue, buffer, len);
 	tp->copied_seq += len;
+	return len;
+}
+
+/* Text has been read: what follows for the buffer and the window. */
+void us_tcp_cleanup_rbuf(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
 	us_tcp_rcv_space_adjust(fast, tp);
 	if (us_tcp_read_makes_ack(fast, tp) && us_tcp_send_ack(fast, tp))
 		us_tcp_event(fast, tp, US_TCP_EV_ACK);
+}
+
+static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
+			    uint32_t len)
+{
+	len = us_tcp_copy_text(fast, tp, buffer, len);
+	if (len)
+		us_tcp_cleanup_rbuf(fast, tp);
 	return len;
 }
 
@@ -204,7 +221,7 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
 	us_tcp_begin_call(fast, now_us, genid);
-	return us_tcp_may_read(fast, tp) ? us_tcp_read(fast, tp, buffer, len) : 0;
+	return us_tcp_read(fast, tp, buffer, len);
 }
 
 /*

@@ -359,7 +359,7 @@ HARNESS_TEST(nic_against_nonsense)
 		spoil_descriptors(rig, rng, rig->tx->dma, rig->tx->count);
 		spoil_registers(rig, rng);
 		arrive(rig);
-		us_nic_dma(rig->nic, rng_next(rng), 10);
+		us_nic_dma(rig->nic, rng_next(rng), 10, rng_below(rng, 100000));
 		rng_fill(rng, unit, len < 4096 ? len : 4096);
 		if (us_nic_rx_ready(rig->nic))
 			us_nic_rx_frame(rig->nic, unit, len);

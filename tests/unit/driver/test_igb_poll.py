@@ -2,66 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import socket
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from kit.seqpacket import seqpacket_pair
+from kit.pair_of_stacks import FAR, Pair, pair_of
 from kit.tcp_invariants import pages_to_spare
-from ustack.config import NicConfig, StackConfig, UstackConfig
 from ustack.core.napi import NET_RX_SOFTIRQ
-from ustack.lib.addresses import Ipv4Interface
-from ustack.stack import Stack
-
-NEAR, FAR = 0x0A000001, 0x0A000002
-PORT = 80
-
-
-@dataclass
-class Pair:
-    """Two stacks and a connection between them."""
-
-    stacks: list[Stack]
-    now_us: int = 1_000_000
-    near: Any = None
-    far: Any = None
-
-    def settle(self, rounds: int = 400) -> None:
-        """Let time pass until both have nothing to do."""
-        for _ in range(rounds):
-            self.now_us += 50
-            for stack in self.stacks:
-                stack.poll(self.now_us)
-
-    def close(self) -> None:
-        for stack in self.stacks:
-            stack.close()
-
-    @property
-    def dev(self) -> Any:
-        """The device of the far end."""
-        return self.stacks[1].adapters[0]
-
-
-def pair_of(fastpath: bool, **nic: bool) -> Pair:
-    config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
-    pair = Pair([])
-    for wire, addr in zip(seqpacket_pair(), (NEAR, FAR), strict=True):
-        stack = Stack(config, rng=random.Random(addr), now_us=pair.now_us)
-        stack.add_igb(wire, address=Ipv4Interface(addr, 24))
-        pair.stacks.append(stack)
-    lsk = pair.stacks[1].socket()
-    lsk.bind(0, PORT)
-    lsk.listen(4)
-    pair.near = pair.stacks[0].socket()
-    with pytest.raises(BlockingIOError):
-        pair.near.connect(FAR, PORT)
-    pair.settle()
-    pair.far = lsk.accept()
-    return pair
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ class FakeStack:
     def __init__(self, now_us: int = 0, *, wires: int = 1) -> None:
         self.clock = StackClock(now_us)
         self.tcp = FakeTcp()
-        self.net = SimpleNamespace(netdev_notifiers=[])
+        self.net = SimpleNamespace(netdev_notifiers=[], busy_polled_us=0)
         self.listeners: dict[tuple[int, int], FakeSocket] = {}
         self.pending: deque[Callable[[], None]] = deque()
         self.timers: list[tuple[int, Callable[[], None]]] = []

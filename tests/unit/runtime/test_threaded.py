@@ -221,6 +221,15 @@ def test_a_timer_runs_although_nobody_waits(runtime):
     assert fired.wait(JOIN_S)
 
 
+def test_timers_run_while_a_reader_polls_the_device_himself(wired):
+    net, fired = wired.stack.net, []
+    wired.call(lambda: wired.stack.timers.append((monotonic_us() + 5_000, lambda: fired.append(1))))
+    until_us = monotonic_us() + JOIN_S * 1_000_000
+    while not fired and monotonic_us() < until_us:
+        wired.call(lambda: setattr(net, "busy_polled_us", monotonic_us()))
+    assert fired
+
+
 def test_an_earlier_timer_reaches_a_leader_that_is_asleep(runtime):
     box = Box()
     thread, out = start(wait, runtime, box)
