@@ -9,40 +9,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from ustack.cli.client import Client
 from ustack.daemon.messages import CatRequest, LineRow
-from ustack.native.mem import PAGE_SIZE
+from ustack.native.slab import SlabInfo
 
 CLEAR = "\x1b[H\x1b[J"
 HEADER = "  OBJS ACTIVE  USE OBJ SIZE  SLABS OBJ/SLAB CACHE SIZE NAME                   "
 
 
-class Cache(NamedTuple):
-    """One line of /proc/slabinfo; sizes in bytes."""
-
-    name: str
-    active_objs: int
-    num_objs: int
-    objsize: int
-    objperslab: int
-    pagesperslab: int
-    active_slabs: int
-    num_slabs: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its slabs."""
-        return self.num_slabs * self.pagesperslab * PAGE_SIZE
-
-    @property
-    def use(self) -> int:
-        """Percent of its objects that are in use."""
-        return 100 * self.active_objs // self.num_objs if self.num_objs else 0
-
-
-ORDERS: dict[str, Callable[[Cache], int]] = {
+ORDERS: dict[str, Callable[[SlabInfo], int]] = {
     "a": lambda cache: cache.active_objs,
     "b": lambda cache: cache.objperslab,
     "c": lambda cache: cache.size,
@@ -80,25 +56,25 @@ def run(args: argparse.Namespace, client: Client) -> int:
         time.sleep(max(args.delay, 0.1))
 
 
-def parse_slabinfo(lines: Iterable[str]) -> list[Cache]:
+def parse_slabinfo(lines: Iterable[str]) -> list[SlabInfo]:
     """Read /proc/slabinfo, version 2.1."""
     caches = []
     for line in lines:
         words = line.split()
         if line.startswith(("slabinfo", "#")) or len(words) < 16:
             continue
-        caches.append(Cache(words[0], *map(int, words[1:6]), *map(int, words[13:15])))
+        caches.append(SlabInfo(words[0], *map(int, words[1:6]), *map(int, words[13:15])))
     return caches
 
 
-def sort_caches(caches: Iterable[Cache], criterion: str) -> list[Cache]:
+def sort_caches(caches: Iterable[SlabInfo], criterion: str) -> list[SlabInfo]:
     """Sort as -s says."""
     if criterion == "n":
         return sorted(caches)
     return sorted(caches, key=ORDERS[criterion], reverse=True)
 
 
-def format_slabtop(caches: Sequence[Cache]) -> Iterator[str]:
+def format_slabtop(caches: Sequence[SlabInfo]) -> Iterator[str]:
     """Yield the lines of the picture."""
     yield _share("Objects", sum(c.active_objs for c in caches), sum(c.num_objs for c in caches))
     yield _share("Slabs", sum(c.active_slabs for c in caches), sum(c.num_slabs for c in caches))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ustack.native.lib import ffi, lib
-from ustack.native.mem import Mem
+from ustack.native.mem import PAGE_SIZE, Mem
 
 
 class SlabInfo(NamedTuple):
@@ -23,6 +23,16 @@ class SlabInfo(NamedTuple):
     pagesperslab: int
     active_slabs: int
     num_slabs: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its slabs."""
+        return self.num_slabs * self.pagesperslab * PAGE_SIZE
+
+    @property
+    def use(self) -> int:
+        """Percent of its objects that are in use."""
+        return 100 * self.active_objs // self.num_objs if self.num_objs else 0
 
 
 class KmemCache:

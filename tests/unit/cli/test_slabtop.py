@@ -16,6 +16,7 @@ from ustack.cli import slabtop
 from ustack.cli.main import main
 from ustack.daemon.messages import AnyRequest, Failure, encode
 from ustack.daemon.views import Views
+from ustack.native.slab import SlabInfo
 from ustack.stack import Stack
 
 LINE = (
@@ -63,7 +64,7 @@ def test_the_picture_counts_what_there_is(stack: Stack, tmp_path: Path, capsys):
 
 
 def test_caches_are_sorted_as_asked():
-    one, two = (slabtop.Cache("a", 9, 10, 8, 5, 1, 2, 2), slabtop.Cache("b", 1, 20, 4, 9, 1, 3, 3))
+    one, two = (SlabInfo("a", 9, 10, 8, 5, 1, 2, 2), SlabInfo("b", 1, 20, 4, 9, 1, 3, 3))
     assert slabtop.sort_caches([one, two], "o") == [two, one]
     assert slabtop.sort_caches([one, two], "a") == [one, two]
     assert slabtop.sort_caches([two, one], "n") == [one, two]
