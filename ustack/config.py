@@ -93,12 +93,19 @@ class NeighConfig:
     """The neighbour table (net.ipv4.neigh.default.*), times in microseconds."""
 
     base_reachable_time_us: int = 30_000_000
+    """How long a neighbour counts as reachable, half as much to one and a half as much."""
     retrans_time_us: int = 1_000_000
+    """Between two requests for an address."""
     delay_first_probe_time_us: int = 5_000_000
+    """How long a stale neighbour is used before it is asked."""
     mcast_solicit: int = 3
+    """Broadcast requests before an unknown neighbour counts as not there."""
     ucast_solicit: int = 3
+    """Requests to a known neighbour's MAC before it counts as gone."""
     gc_stale_time_us: int = 60_000_000
+    """An entry that nobody has used for so long may be forgotten."""
     unres_qlen_bytes: int = 212_992
+    """Bytes of packets that wait for a neighbour's address."""
     gc_thresh1: int = 128
     """With fewer entries than this nothing is forgotten."""
     gc_thresh2: int = 512
@@ -152,17 +159,23 @@ class TcpConfig:
     """TCP (net.ipv4.tcp_*), times in microseconds."""
 
     tcp_syn_retries: int = 6
+    """Repetitions of a SYN before connect() gives up."""
     tcp_synack_retries: int = 5
+    """Repetitions of a SYN-ACK before the request is forgotten."""
     tcp_syn_linear_timeouts: int = 4
     """linux-6: SYNs repeated at a constant second before the back-off begins."""
     tcp_retries1: int = 3
     """Timeouts of the same data after which the route is looked up again (RFC 9293 R1)."""
     tcp_retries2: int = 15
+    """Timeouts, in back-off from the least RTO, after which it is given up (RFC 9293 R2)."""
     tcp_orphan_retries: int = 0
     """0 means 8, as in Linux."""
     tcp_keepalive_time_us: int = 7_200_000_000
+    """How long a connection is idle before it is probed (SO_KEEPALIVE)."""
     tcp_keepalive_intvl_us: int = 75_000_000
+    """Between two probes."""
     tcp_keepalive_probes: int = 9
+    """Probes without an answer that end it."""
     tcp_fin_timeout_us: int = 60_000_000
     """How long an orphan waits for the peer's FIN."""
     tcp_tw_reuse: int = 2
@@ -174,9 +187,14 @@ class TcpConfig:
     tcp_rfc1337: bool = False
     """A reset does not end a TIME_WAIT."""
     tcp_max_syn_backlog: int = 2048
+    """Without SYN cookies the last quarter of so many requests is for peers known to live; in
+    linux-3.10 it also bounds the SYN queue."""
     tcp_max_tw_buckets: int = 131_072
+    """Connections in TIME_WAIT; beyond it they end at once."""
     tcp_max_orphans: int = 65_536
+    """Connections that no application holds any more; beyond it they are reset."""
     tcp_abort_on_overflow: bool = False
+    """A third ACK that finds the accept queue full is answered with a reset, not ignored."""
     tcp_syncookies: int = 1
     """0: none, 1: when a SYN queue is full, 2: for every SYN."""
     tcp_no_metrics_save: bool = False
@@ -192,9 +210,11 @@ class TcpConfig:
     """net.ipv4.tcp_fastopen_blackhole_timeout_sec: how long clients do without Fast Open after
     something on the way has swallowed theirs, each time twice as long; 0: no such pause."""
     tcp_window_scaling: bool = True
+    """Windows beyond 64 KiB (RFC 7323 §2)."""
     tcp_timestamps: int = 1
     """0: off; 1: the clock starts elsewhere for each pair of addresses; 2: it does not."""
     tcp_sack: bool = True
+    """Selective acknowledgments (RFC 2018)."""
     tcp_recovery: int = 1
     """Bits: 1 RACK finds losses (else RFC 6675), 2 its reordering window stays as it is, 4 three
     duplicates are no reason to hurry."""
@@ -244,6 +264,7 @@ class TcpConfig:
     """Pages of all connections' data: below the first no pressure, above the second pressure,
     above the third no more. All 0: by the size of the arena (``tcp_init_mem``)."""
     ip_local_port_range: tuple[int, int] = (32_768, 60_999)
+    """Ports for those who name none, first and last."""
     ip_local_reserved_ports: PortSet = NO_PORTS
     """Ports of that range which are only for those who name them."""
     ip_unprivileged_port_start: int = 1024
