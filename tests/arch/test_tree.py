@@ -75,6 +75,6 @@ def test_functions_stay_short():
         (name, length)
         for path in ROOT.glob("ustack/**/*.py")
         for name, length in functions(path)
-        if length > 100
+        if length > 75
     ]
     assert long_ones == []

@@ -86,6 +86,12 @@ STAGES_NOTE = (
     " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
     " its own row.\n"
 )
+SIMPLE_PARTS: tuple[tuple[str, Any, str], ...] = (
+    ("modes", bench_modes, MODES_NOTE),
+    ("loss", bench_loss, LOSS_NOTE),
+    ("lo", bench_lo, LO_NOTE),
+)
+"""Those that one module runs and prints by itself, and the note below its table."""
 
 
 def arguments() -> argparse.Namespace:
@@ -159,18 +165,11 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         passed = bench_rates.run(chosen, *ways)
         answer["ways"] = bench_rates.as_json(passed)
         console.print(bench_rates.table(passed, chosen, *ways, "ways"), WAYS_NOTE, sep="\n")
-    if "modes" in chosen.parts:
-        modes = bench_modes.run(chosen)
-        answer["modes"] = bench_modes.as_json(modes)
-        console.print(bench_modes.table(modes, chosen), MODES_NOTE, sep="\n")
-    if "loss" in chosen.parts:
-        lossy = bench_loss.run(chosen)
-        answer["loss"] = bench_loss.as_json(lossy)
-        console.print(bench_loss.table(lossy, chosen), LOSS_NOTE, sep="\n")
-    if "lo" in chosen.parts:
-        turns = bench_lo.run(chosen)
-        answer["lo"] = bench_lo.as_json(turns)
-        console.print(bench_lo.table(turns, chosen), LO_NOTE, sep="\n")
+    for part, module, note in SIMPLE_PARTS:
+        if part in chosen.parts:
+            samples = module.run(chosen)
+            answer[part] = module.as_json(samples)
+            console.print(module.table(samples, chosen), note, sep="\n")
     if "epoll" in chosen.parts:
         waits = bench_epoll.run(chosen)
         answer["epoll"] = bench_epoll.as_json(waits)

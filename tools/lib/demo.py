@@ -65,7 +65,7 @@ def show_page(ns: Namespace, daemon: Daemon) -> None:
     """A page by curl, and its handshake out of a tcpdump capture."""
     step("a page, captured by tcpdump", f"curl {URL}/hello.html")
     with ns.capture(daemon.tap, "tcp", "port", "80") as path:
-        run = ns.run("curl", "-sSf", "--max-time", "10", f"{URL}/hello.html")
+        run = ns.run("curl", "-sSf", "--max-time", "60", f"{URL}/hello.html")
         wait_for(lambda: not daemon.connections(), "the connection closed")
     show(run.stdout)
     must("Hello from ustack" in run.stdout, "the page did not come")
@@ -155,7 +155,7 @@ def run_demo(ns: Namespace) -> None:
         show_views(ns, daemon)
         show_speed(down_s, up_s)
         daemon.process.terminate()
-        must(daemon.process.wait(10) == 0, f"ustackd did not end well: {daemon.log()}")
+        must(daemon.process.wait(60) == 0, f"ustackd did not end well: {daemon.log()}")
         must(not ns.link_exists(daemon.tap), f"{daemon.tap} is still there")
 
 
