@@ -138,7 +138,7 @@ def fins(segments: Iterable[Segment], flow: Flow) -> int:
 
 
 VNET_NEEDS_CSUM, VNET_DATA_VALID = 1, 2
-GSO_NONE, GSO_TCPV4, GSO_ECN = 0, 1, 0x80
+GSO_TCPV4, GSO_ECN = 1, 0x80
 
 
 def wrong_vnet_hdr(unit: bytes, mtu: int = 1500) -> str | None:

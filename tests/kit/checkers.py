@@ -11,8 +11,7 @@ from typing import Any
 import dpkt
 
 from kit.checksum import checksum, ones_complement_sum, pseudo_header
-from kit.segment import unpack_options
-from ustack.lib.addresses import format_ipv4, format_mac, parse_ipv4
+from ustack.lib.addresses import format_ipv4, format_mac
 
 TCP_LETTERS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
@@ -144,7 +143,6 @@ class TcpCheck:
     def __init__(self, segment: bytes) -> None:
         self.tcp = dpkt.tcp.TCP(segment)
         self.payload = segment[self.tcp.off * 4 :]
-        self.options = unpack_options(segment[20 : self.tcp.off * 4])
 
     def flags(self, letters: str) -> TcpCheck:
         """Exactly these flags, as letters of FSRPAUEC."""
@@ -179,13 +177,3 @@ class TcpCheck:
         """The payload."""
         _equal("payload", self.payload, want)
         return self
-
-    def option_names(self, *names: str) -> TcpCheck:
-        """The options' names in order, padding included."""
-        _equal("options", [name for name, _ in self.options], list(names))
-        return self
-
-
-def ip_addr(text: str) -> bytes:
-    """Return a dotted quad as four bytes."""
-    return parse_ipv4(text).to_bytes(4, "big")

@@ -26,7 +26,7 @@ from ustack.cli.main import main as ustack_main
 HOST_ADDRESS = "10.0.0.1"
 STACK_ADDRESS = "10.0.0.2"
 CONGESTION_CONTROL = "reno"
-CI = os.environ.get("CI") == "true"
+CI = bool(os.environ.get("CI"))
 INTERRUPTED = 130
 """What ``ustack`` says after Ctrl-C."""
 PATIENCE_S = 60.0

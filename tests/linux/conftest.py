@@ -1,6 +1,6 @@
 """A namespace and a daemon for each test module; without root or a TAP nothing here can run.
 
-With ``CI=true`` that is a failure: a machine that cannot run these tests has not passed.
+With CI in the environment that is a failure: a machine that cannot run these tests has not passed.
 """
 
 from __future__ import annotations

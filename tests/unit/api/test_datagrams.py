@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
 
 import pytest
 
@@ -13,14 +12,11 @@ IP_RECVTTL = 12
 """The standard module does not have it."""
 
 
-def test_who_waits_has_the_datagram_that_comes_later(udp):
-    got = []
-    reader = threading.Thread(target=lambda: got.append(udp.recvfrom(100)))
-    reader.start()
+def test_who_waits_has_the_datagram_that_comes_later(udp, calls):
+    reader = calls(udp.recvfrom, 100)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"later", udp.getsockname())
-        reader.join(60)
-        assert got == [(b"later", ("127.0.0.1", sender.getsockname()[1]))]
+        assert reader.wait() == (b"later", ("127.0.0.1", sender.getsockname()[1]))
 
 
 def test_timeout_and_nonblocking(udp):
@@ -33,16 +29,11 @@ def test_timeout_and_nonblocking(udp):
             call(1)
 
 
-def test_shutdown_ends_a_wait(udp):
-    got = []
+def test_shutdown_ends_a_wait(udp, calls):
     udp.connect(udp.getsockname())
-    reader = threading.Thread(target=lambda: got.append(udp.recvfrom(100)))
-    reader.start()
-    while not udp._file.core.wq:
-        pass
+    reader = calls(udp.recvfrom, 100)
     udp.shutdown(socket.SHUT_RD)
-    reader.join(60)
-    assert got == [(b"", None)]
+    assert reader.wait() == (b"", None)
 
 
 def test_every_receiving_call_cuts_to_its_buffer(udp):
