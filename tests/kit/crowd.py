@@ -1,8 +1,8 @@
 """Very many peers at the other end of a wire in memory, and the stack they talk to.
 
 For the bench and the tests of memory: each peer is a number, its segments are made when they
-are sent, and nothing of it is kept. Time is virtual: opening goes on at ``RATE`` connections a
-second, because what idles must be seen to idle.
+are sent, and nothing of it is kept. Time is virtual: ``BATCH`` connections are opened every
+``BATCH_US``, because what idles must be seen to idle.
 """
 
 from __future__ import annotations

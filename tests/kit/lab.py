@@ -2,7 +2,7 @@
 
 Whatever is started here is ended here, by its process id, when the ``with`` block is left by
 any way. Traffic stays inside the namespace. New namespaces begin with the machine's default
-congestion control; ours say which one they use (``RENO`` unless told otherwise).
+congestion control; ours say which one they use (``CONGESTION_CONTROL``).
 """
 
 from __future__ import annotations

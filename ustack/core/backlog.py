@@ -26,7 +26,7 @@ def netif_rx(net: Net, skb: Skb) -> DropReason | None:
         None if it waits in input_pkt_queue; DEV_READY or CPU_BACKLOG if it was dropped.
     """
     if net.rps_needed:
-        cpu = get_rps_cpu(net, skb)
+        cpu = get_rps_cpu(skb)
         if cpu >= 0:
             return enqueue_to_backlog(net, skb, net.softnets[cpu])
     return enqueue_to_backlog(net, skb, net.softnet)

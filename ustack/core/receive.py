@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def netif_receive_skb(net: Net, skb: Skb) -> None:
     """Hand one received frame up, on the CPU that RPS chooses; it is consumed."""
     if net.rps_needed:
-        cpu = get_rps_cpu(net, skb)
+        cpu = get_rps_cpu(skb)
         if cpu >= 0:
             skb.own()
             enqueue_to_backlog(net, skb, net.softnets[cpu])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ustack.core.netdevice import NetDevice
 
 
-def get_rps_cpu(net: Net, skb: Skb) -> int:
+def get_rps_cpu(skb: Skb) -> int:
     """Return the context that is to receive ``skb``, -1 for the one it is on (get_rps_cpu)."""
     dev = skb.dev
     assert dev is not None

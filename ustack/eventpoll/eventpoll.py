@@ -2,7 +2,7 @@
 
 An ``EpItem`` hangs on its target's wait queue; when the target wakes (from the softirq),
 ``ep_poll_callback`` links the item to ``rdllist`` and wakes who sleeps in epoll_wait.
-``ep_send_events`` walks only that list, so an event costs the same however many targets are
+``collect`` walks only that list, so an event costs the same however many targets are
 watched. A target is anything with ``poll()`` and ``wq``: a socket, or another EventPoll.
 The edge waits (runtime), this only tells.
 """

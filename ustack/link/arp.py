@@ -1,8 +1,8 @@
 """ARP: who has this IPv4 address (RFC 826; net/ipv4/arp.c; probes: RFC 5227).
 
-``netif_receive_skb`` calls ``arp_rcv``; what it learns goes to ``NeighTable``, which asks
-through ``arp_solicit``. Which addresses are ours is IPv4's business: it registers itself
-with ``set_inet``.
+``netif_receive_skb`` calls ``arp_rcv``; what it learns goes to ``NeighTable``, which has
+requests sent from here (arp_solicit). Which addresses are ours is IPv4's business: it registers
+itself with ``set_inet``.
 """
 
 from __future__ import annotations
