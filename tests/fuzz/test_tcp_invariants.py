@@ -148,6 +148,20 @@ OPENED: Script = [("open", 0, "plain"), ("accept",)]
     False,
     False,
 )
+@example(
+    [],
+    [
+        ("open", 0, "plain"),
+        ("data", 0, 2, -1),
+        ("starve", 0),
+        ("data", 0, 2, -1),
+        ("urgent", 0, 0, 0, 0),
+        ("urgent", 0, 0, 1448, 0),
+    ],
+    1,
+    False,
+    False,
+)
 def test_any_peer_and_any_application(
     prologue: Script, script: Script, distance: int, fastpath: bool, rare: bool
 ) -> None:

@@ -113,6 +113,8 @@ def _queue_in_order(sk: TcpSock, seg: Segment) -> DropReason | None:
     if skip:
         payload = payload[skip:]
     if payload and not tcp_queue_rcv(sk, payload):
+        if sk.ofo is not None:
+            tcp_ofo_queue(sk)  # the part that was kept may reach into what waits
         return DropReason.PROTO_MEM
     if seg.payload:
         tcp_event_data_recv(sk, seg)  # old bytes before a new FIN count as well
