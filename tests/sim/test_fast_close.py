@@ -1,8 +1,8 @@
 """Every way to end a connection looks the same whether C ends it or Python does.
 
 As ``test_fastpath.py``: two stacks on one wire, played twice, and what is on the wire and in
-the counters compared. Some connections each time, one after the other, so that what one has
-taught (metrics, ports, TIME_WAIT) shows in the next.
+the counters compared, and all that mini-sockets and metrics say. Some connections each time,
+one after the other, so that what one has taught (metrics, ports, TIME_WAIT) shows in the next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kit.host import Impairment, two_hosts
+from kit.c_fields import fields
+from kit.host import Host, Impairment, two_hosts
 from kit.tcp_invariants import check_stack, leftovers
 from kit.transfer import connected
 from sim.test_fastpath import BAD, DELAY, HOUR_US, NICS, Trace, note
@@ -122,6 +123,14 @@ ORDERS = {
 }
 
 
+def remains(host: Host) -> list[dict[str, Any]]:
+    """What mini-sockets say of the connections that they stand for, and what they have taught."""
+    tcp = host.stack.tcp
+    waiting = [fields(tw.tw) for tw in tcp.twhash.values()]
+    taught = [fields(block.c) for block in tcp.metrics.blocks.values()]
+    return waiting + [block for block in taught if block["rtt"] or block["cwnd"]]
+
+
 def play(
     fastpath: bool, order: str, impair: Impairment, nic: NicConfig, seed: int
 ) -> tuple[Trace, Any]:
@@ -144,6 +153,7 @@ def play(
         world.run_until(lambda: False, limit_us=5_000)
         for host, edge in zip(hosts, edges, strict=True):
             states.append(sorted(r["state"] + str(r["timer"]) for r in host.stack.tcp.diag()))
+            states.append(remains(host))
             if turn == ROUNDS - 1:
                 check_stack(host.stack, edge)
     world.run_until(lambda: False, limit_us=MSL2_US)

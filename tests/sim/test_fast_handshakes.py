@@ -9,16 +9,31 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from socket import SO_KEEPALIVE, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
+from socket import (
+    IP_TOS,
+    IP_TTL,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SO_RCVBUF,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SO_SNDBUF,
+    SOL_SOCKET,
+    TCP_MAXSEG,
+    TCP_NODELAY,
+    TCP_NOTSENT_LOWAT,
+    TCP_WINDOW_CLAMP,
+)
 from typing import Any
 
 import pytest
 
+from kit.c_fields import control_block
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
 from kit.segment import build_ip
 from ustack.config import CoreConfig, NicConfig, TcpConfig, UstackConfig
-from ustack.native.lib import ffi
 
 SYN_OPTIONS = (
     "mss 1460,sackOK,TS val 1000 ecr 0,nop,wscale 7",
@@ -28,20 +43,23 @@ SYN_OPTIONS = (
     "",
 )
 PEERS = 14
-OWN = ("place", "event", "punt_batch", "generation", "sockopts")
-"""Fields that say where a control block is, not what its connection is like."""
+Options = tuple[tuple[int, int, int], ...]
 
 
 class Crossfire:
     """One run: peers, a listener and what has been seen of both."""
 
-    def __init__(self, seed: int, fastpath: bool, parts: dict[str, Any]) -> None:
+    def __init__(
+        self, seed: int, fastpath: bool, parts: dict[str, Any], options: Options = ()
+    ) -> None:
         self.rng = random.Random(seed)
         parts = {"ustack": UstackConfig(tcp_fastpath=fastpath), **parts}
         self.host: Host = host(TEST_CONFIG, **parts)
         assert self.host.net is not None
         self.net = self.host.net
         self.lsk = self.host.listen(80, backlog=self.rng.choice((4, 128, 128, 128)))
+        for option in options:
+            self.lsk.setsockopt(*option)
         self.peers: dict[int, Peer] = {}
         self.options: dict[int, str] = {}
         self.open: list[Any] = []
@@ -94,7 +112,7 @@ class Crossfire:
             except BlockingIOError:
                 break
             self.open.append(sock)
-            self.seen.append(fields(sock._sk.tp))
+            self.seen.append(control_block(sock._sk.tp))
         for sock in list(self.open):
             what = self.rng.random()
             try:
@@ -121,15 +139,6 @@ class Crossfire:
         self.seen.append(self.host.stack.net.mib.snapshot())
 
 
-def fields(tp: Any) -> dict[str, Any]:
-    """What a control block says of its connection."""
-    return {
-        name: getattr(tp, name)
-        for name, field in ffi.typeof("struct us_tcp_sock").fields
-        if field.type.kind == "primitive" and name not in OWN
-    }
-
-
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "offloads": {"nic": NicConfig(rx_usecs=0)},
@@ -137,8 +146,30 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "no cookies": {"tcp": TcpConfig(tcp_syncookies=0, tcp_max_syn_backlog=8)},
     "reno": {"tcp": TcpConfig(tcp_congestion_control="reno", tcp_timestamps=2)},
     "no metrics": {"tcp": TcpConfig(tcp_no_metrics_save=True, tcp_app_win=0)},
+    "thresholds": {"tcp": TcpConfig(tcp_no_ssthresh_metrics_save=False, tcp_min_snd_mss=1000)},
     "overflow": {"tcp": TcpConfig(tcp_abort_on_overflow=True)},
 }
+
+
+OPTIONS: dict[str, Options] = {
+    "sizes": (
+        (SOL_SOCKET, SO_SNDBUF, 30_000),
+        (SOL_SOCKET, SO_RCVBUF, 20_000),
+        (IPPROTO_TCP, TCP_MAXSEG, 500),
+        (IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4000),
+        (IPPROTO_TCP, TCP_NODELAY, 1),
+    ),
+    "header": ((IPPROTO_IP, IP_TOS, 0x10), (IPPROTO_IP, IP_TTL, 9)),
+    "window": ((IPPROTO_TCP, TCP_WINDOW_CLAMP, 5000),),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_listeners_options_are_its_childrens_whoever_makes_them(options):
+    slow, fast = (Crossfire(5, on, {}, OPTIONS[options]) for on in (False, True))
+    for one in (slow, fast):
+        one.play(40)
+    assert slow.seen == fast.seen
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -2,17 +2,19 @@
 
 Two stacks on one wire play the same traffic twice; what each puts on the wire, and what its
 counters say afterwards, must not tell which way the segments took inside
-(net.ustack.tcp_fastpath).
+(net.ustack.tcp_fastpath). Nor must the control blocks: whenever both runs come to rest at the
+same time, every field has the same value.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from kit.c_fields import control_block
 from kit.host import Host, Impairment, two_hosts
 from kit.transfer import Transfer, connected
 from ustack.config import NicConfig, UstackConfig
@@ -31,6 +33,8 @@ class Trace:
     counters: list[dict[str, dict[str, int]]]
     fast: int
     """Frames that C took."""
+    blocks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """Both control blocks, by the time."""
 
 
 class Chat:
@@ -75,14 +79,22 @@ def play(fastpath: bool, impair: Impairment, make: Any, seed: int, nic: NicConfi
     frames: list[tuple[int, int, bytes]] = []
     for index, host in enumerate(hosts):
         note(host, index, frames)
-    moving = make(*connected(*hosts), seed)
+    ends = connected(*hosts)
+    moving = make(*ends, seed)
     world = hosts[0].world
     world.moving += moving
-    assert world.run_until(lambda: all(m.finished for m in moving), limit_us=HOUR_US)
+    blocks: dict[int, list[dict[str, Any]]] = {}
+
+    def finished() -> bool:
+        blocks[world.now_us] = [control_block(end._sk.tp) for end in ends]
+        return all(m.finished for m in moving)
+
+    assert world.run_until(finished, limit_us=HOUR_US)
     return Trace(
         frames,
         [host.stack.net.mib.snapshot() for host in hosts],
         sum(host.stack.tcp.fast.ptr.mib.fast_rx for host in hosts),
+        blocks,
     )
 
 
@@ -127,3 +139,7 @@ def test_the_wire_does_not_tell_whether_the_fast_path_was_on(impair, seed, make,
         assert one == other, f"frame {number}"
     assert len(slow.frames) == len(fast.frames)
     assert slow.counters == fast.counters
+    common = slow.blocks.keys() & fast.blocks.keys()
+    assert 10 * len(common) > 9 * len(slow.blocks)
+    for time_us in sorted(common):
+        assert slow.blocks[time_us] == fast.blocks[time_us], f"at {time_us} us"
