@@ -1,17 +1,20 @@
-"""A daemon for tests of the command line: answers each request with prepared rows."""
+"""Daemons for tests of the command line: one with prepared rows, one with a real stack's."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from ustack.daemon.messages import AnyRequest, decode_request, row_messages
+from ustack.cli.main import main
+from ustack.daemon.messages import AnyRequest, Failure, decode_request, encode, row_messages
+from ustack.daemon.views import Views
+from ustack.stack import Stack
 
 Answer = Callable[[AnyRequest], Iterable[bytes]]
 
@@ -63,3 +66,25 @@ class FakeDaemon:
             messages = row_messages(self._answers[type(request)])
         for message in messages:
             sock.send(message)
+
+
+class ViewsDaemon:
+    """The daemon's own views of ``stack`` behind a control socket at ``path``."""
+
+    def __init__(self, stack: Stack, path: Path) -> None:
+        self.stack = stack
+        self._views = Views(stack, lambda function: function())
+        self._path = path
+
+    def _answer(self, request: AnyRequest) -> Iterator[bytes]:
+        try:
+            yield from self._views.answer(request)
+        except LookupError as error:
+            yield encode(Failure(str(error.args[0])))
+
+    def run(self, *words: str) -> int:
+        """Run ``ustack WORDS`` and return its exit status."""
+        with FakeDaemon(self._path, self._answer):
+            status = main([words[0], "--socket", str(self._path), *words[1:]])
+        self._path.unlink()
+        return status

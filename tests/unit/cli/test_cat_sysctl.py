@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from unit.cli.fake_daemon import FakeDaemon
-from ustack.cli.main import main
+from unit.cli.fake_daemon import ViewsDaemon
 from ustack.config import CoreConfig, StackConfig
-from ustack.daemon.messages import AnyRequest, Failure, encode
-from ustack.daemon.views import Views
 from ustack.stack import Stack
 
 
-class Daemon:
-    """A daemon's management side without the daemon."""
-
-    def __init__(self, path: Path) -> None:
-        config = StackConfig(core=CoreConfig(arena_bytes=4 << 20))
-        self.stack = Stack(config, rng=random.Random(1))
-        self.views = Views(self.stack, lambda function: function())
-        self.path = path
-
-    def answer(self, request: AnyRequest) -> Iterator[bytes]:
-        try:
-            yield from self.views.answer(request)
-        except LookupError as error:
-            yield encode(Failure(str(error.args[0])))
-
-    def run(self, *words: str) -> int:
-        path = self.path
-        path.unlink(missing_ok=True)
-        with FakeDaemon(path, self.answer):
-            return main([words[0], "--socket", str(path), *words[1:]])
-
-
 @pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
+def daemon(tmp_path: Path) -> ViewsDaemon:
     """A stack with only lo behind a control socket."""
-    return Daemon(tmp_path / "control.sock")
+    config = StackConfig(core=CoreConfig(arena_bytes=4 << 20))
+    return ViewsDaemon(Stack(config, rng=random.Random(1)), tmp_path / "control.sock")
 
 
-def test_cat_prints_files_one_after_the_other(daemon: Daemon, capsys: pytest.CaptureFixture[str]):
+def test_cat_prints_files_one_after_the_other(
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]
+):
     assert daemon.run("cat", "/proc/net/ptype", "/proc/net/softnet_stat") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "Type Device      Function"
     assert out[-1] == " ".join(["00000000"] * 15)
 
 
-def test_cat_of_what_is_not_there(daemon: Daemon, capsys: pytest.CaptureFixture[str]):
+def test_cat_of_what_is_not_there(daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]):
     assert daemon.run("cat", "/proc/nothing") == 1
     assert capsys.readouterr().err == "ustack: cat: /proc/nothing: No such file or directory\n"
 
 
-def test_sysctl_reads_and_writes_with_effect(daemon: Daemon, capsys: pytest.CaptureFixture[str]):
+def test_sysctl_reads_and_writes_with_effect(
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]
+):
     assert daemon.run("sysctl", "net.core.netdev_budget", "net.ipv4.tcp_rmem") == 0
     assert capsys.readouterr().out == (
         "net.core.netdev_budget = 300\nnet.ipv4.tcp_rmem = 4096\t131072\t6291456\n"
@@ -71,7 +50,7 @@ def test_sysctl_reads_and_writes_with_effect(daemon: Daemon, capsys: pytest.Capt
 
 
 def test_nstat_shows_ksoftirqds_wake_ups_and_netstat_only_linuxs_tables(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]
 ):
     daemon.stack.net.softnet.ksoftirqd_wakeups = 3
     assert daemon.run("nstat", "Ksoftirqd*") == 0
@@ -80,7 +59,7 @@ def test_nstat_shows_ksoftirqds_wake_ups_and_netstat_only_linuxs_tables(
     assert "Ksoftirqd" not in capsys.readouterr().out
 
 
-def test_sysctl_a_prints_all(daemon: Daemon, capsys: pytest.CaptureFixture[str]):
+def test_sysctl_a_prints_all(daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]):
     assert daemon.run("sysctl", "-a") == 0
     out = capsys.readouterr().out.splitlines()
     assert "net.core.dev_weight = 64" in out
@@ -97,7 +76,7 @@ def test_sysctl_a_prints_all(daemon: Daemon, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_sysctl_says_what_is_wrong(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ):
     assert daemon.run("sysctl", *words) == 1
     error = capsys.readouterr().err
@@ -105,7 +84,7 @@ def test_sysctl_says_what_is_wrong(
 
 
 def test_open_files_have_their_limits_and_their_number(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str]
 ):
     assert daemon.run("sysctl", "-w", "fs.nr_open=2000", "fs.file-max=99") == 0
     assert daemon.run("cat", "/proc/sys/fs/file-nr") == 0
@@ -129,7 +108,7 @@ def test_open_files_have_their_limits_and_their_number(
     ],
 )
 def test_ulimit_says_what_is_wrong(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
+    daemon: ViewsDaemon, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
 ):
     assert daemon.run("ulimit", *words) == 1
     error = capsys.readouterr().err

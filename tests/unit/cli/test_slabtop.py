@@ -6,16 +6,12 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from unit.cli.fake_daemon import FakeDaemon
+from unit.cli.fake_daemon import ViewsDaemon
 from ustack.cli import slabtop
-from ustack.cli.main import main
-from ustack.daemon.messages import AnyRequest, Failure, encode
-from ustack.daemon.views import Views
 from ustack.native.slab import SlabInfo
 from ustack.stack import Stack
 
@@ -30,17 +26,9 @@ def stack() -> Stack:
     return Stack(rng=random.Random(1))
 
 
-def run(stack: Stack, path: Path, *words: str) -> int:
-    views = Views(stack, lambda function: function())
-
-    def answer(request: AnyRequest) -> Iterator[bytes]:
-        try:
-            yield from views.answer(request)
-        except LookupError as error:
-            yield encode(Failure(str(error.args[0])))
-
-    with FakeDaemon(path, answer):
-        return main([words[0], "--socket", str(path), *words[1:]])
+@pytest.fixture
+def daemon(stack: Stack, tmp_path: Path) -> ViewsDaemon:
+    return ViewsDaemon(stack, tmp_path / "control.sock")
 
 
 def test_a_line_of_slabinfo_is_read(stack: Stack):
@@ -49,9 +37,9 @@ def test_a_line_of_slabinfo_is_read(stack: Stack):
     assert (cache.size, cache.use) == (10 * 2 * 4096, 85)
 
 
-def test_the_picture_counts_what_there_is(stack: Stack, tmp_path: Path, capsys):
+def test_the_picture_counts_what_there_is(stack: Stack, daemon: ViewsDaemon, capsys):
     socks = [stack.socket() for _ in range(20)]
-    assert run(stack, tmp_path / "s", "slabtop", "-o") == 0
+    assert daemon.run("slabtop", "-o") == 0
     out = capsys.readouterr().out.splitlines()
     info = stack.memory_info()["TCP"]
     assert out[0].endswith(f": 20 / {info.num_objs} ({2000 / info.num_objs:.1f}%)")
@@ -92,12 +80,12 @@ def test_the_lines_look_like_procps_own():
     assert re.sub(r"[^ ]", "x", ours[7][50:61]) and len(ours[7].split()) == len(theirs[7].split())
 
 
-def test_dropping_caches_gives_empty_slabs_back(stack: Stack, tmp_path: Path, capsys):
+def test_dropping_caches_gives_empty_slabs_back(stack: Stack, daemon: ViewsDaemon, capsys):
     stack.socket().close()
     assert stack.memory_info()["TCP"].num_slabs == 1
-    assert run(stack, tmp_path / "s", "sysctl", "vm.drop_caches=1") == 0
+    assert daemon.run("sysctl", "vm.drop_caches=1") == 0
     assert stack.memory_info()["TCP"].num_slabs == 1
-    assert run(stack, tmp_path / "t", "sysctl", "vm.drop_caches=2") == 0
+    assert daemon.run("sysctl", "vm.drop_caches=2") == 0
     assert stack.memory_info()["TCP"].num_slabs == 0
-    assert run(stack, tmp_path / "u", "sysctl", "vm.drop_caches=9") == 1
+    assert daemon.run("sysctl", "vm.drop_caches=9") == 1
     assert "Invalid argument" in capsys.readouterr().err

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from unit.cli.fake_daemon import FakeDaemon
-from ustack.cli.main import main
+from unit.cli.fake_daemon import ViewsDaemon
 from ustack.cli.tc import format_size
 from ustack.config import CoreConfig, NicConfig, StackConfig
 from ustack.core.backlog import netif_rx
@@ -17,37 +15,22 @@ from ustack.core.napi import napi_schedule
 from ustack.core.skb import Skb
 from ustack.core.steering import netif_set_xps_queue, store_rps_map
 from ustack.core.transmit import dev_queue_xmit, netif_schedule
-from ustack.daemon.messages import AnyRequest, Failure, encode
-from ustack.daemon.views import Views
 from ustack.nic.pair import wire_pair
 from ustack.stack import Stack
 
 LEAF = "bands 3 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1"
 
 
-class Daemon:
-    """A daemon's management side with lo and an eth0 of two queues, without the daemon."""
+class Daemon(ViewsDaemon):
+    """A stack with lo and an eth0 of two queues behind a control socket."""
 
     def __init__(self, path: Path) -> None:
         config = StackConfig(
             core=CoreConfig(arena_bytes=32 << 20, nr_cpus=2),
             nic=NicConfig(queues=2, tx_ring=64, large_receive=False, rx_usecs=0),
         )
-        self.stack = Stack(config, rng=random.Random(1))
+        super().__init__(Stack(config, rng=random.Random(1)), path)
         self.dev = self.stack.add_igb(wire_pair(limit=0)[0])
-        self.views = Views(self.stack, lambda function: function())
-        self.path = path
-
-    def answer(self, request: AnyRequest) -> Iterator[bytes]:
-        try:
-            yield from self.views.answer(request)
-        except LookupError as error:
-            yield encode(Failure(str(error.args[0])))
-
-    def run(self, *words: str) -> int:
-        self.path.unlink(missing_ok=True)
-        with FakeDaemon(self.path, self.answer):
-            return main([words[0], "--socket", str(self.path), *words[1:]])
 
     def frame(self) -> Skb:
         return Skb(bytes(12) + b"\x88\xb5" + bytes(46), self.dev)

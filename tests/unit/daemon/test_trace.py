@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,14 +10,7 @@ from kit.host import host
 from ustack.daemon.messages import Done, PacketTrace, Started, TraceRequest, decode_reply
 from ustack.daemon.trace import TraceStream
 
-
-@pytest.fixture(autouse=True)
-def profiler() -> Iterator[None]:
-    """Let pytest's own profiler, if any, have its place back."""
-    before = sys.getprofile()
-    sys.setprofile(None)
-    yield
-    sys.setprofile(before)
+pytestmark = pytest.mark.usefixtures("profiler")
 
 
 def replies(stream: TraceStream) -> list[object]:

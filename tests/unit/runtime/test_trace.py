@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from kit.host import Host, host
 from kit.netbed import PEER, PEER_MAC, icmp_packet
 from ustack.runtime.trace import KINDS, PacketTracer, PathTrace
 from ustack.wire.ethernet import build_ethernet
+
+pytestmark = pytest.mark.usefixtures("profiler")
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -27,16 +29,6 @@ class Ticks:
     def __call__(self) -> int:
         self.now_ns += 1000
         return self.now_ns
-
-
-@pytest.fixture(autouse=True)
-def profiler() -> Iterator[None]:
-    """Let pytest's own profiler, if any, have its place back."""
-    before = sys.getprofile()
-    sys.setprofile(None)
-    yield
-    assert sys.getprofile() is None, "a trace was left running"
-    sys.setprofile(before)
 
 
 def traced(one: Host, kind: str, act: Callable[[], object]) -> list[PathTrace]:

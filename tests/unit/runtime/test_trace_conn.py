@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,10 @@ from ustack.runtime.trace import PacketTracer, PathTrace
 from ustack.runtime.trace_conn import ConnTracer, tcp_data_flow
 from ustack.wire.ethernet import build_ethernet
 
+pytestmark = pytest.mark.usefixtures("profiler")
+
 GOLDEN = Path(__file__).with_name("golden")
 Legs = tuple[PathTrace, PathTrace]
-
-
-@pytest.fixture(autouse=True)
-def profiler() -> Iterator[None]:
-    """Let pytest's own profiler, if any, have its place back."""
-    before = sys.getprofile()
-    sys.setprofile(None)
-    yield
-    assert sys.getprofile() is None, "a trace was left running"
-    sys.setprofile(before)
 
 
 def traced(one: Host, *acts: Callable[[], Any]) -> list[Legs]:
