@@ -44,10 +44,22 @@ from ustack.tcp.listen import (
 from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
+from ustack.tcp.parked import (
+    tcp_close_parked,
+    tcp_poll_parked,
+    tcp_recv_into_parked,
+    tcp_recv_parked,
+    tcp_send_parked,
+)
 from ustack.tcp.ports import inet_csk_get_port
 from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_busy, tcp_recv_now, tcp_recvmsg
 from ustack.tcp.release import tcp_close
-from ustack.tcp.sendmsg import sk_stream_wait_room, tcp_send_now, tcp_sendmsg
+from ustack.tcp.sendmsg import (
+    sk_stream_wait_room,
+    tcp_may_send_now,
+    tcp_send_now,
+    tcp_sendmsg,
+)
 from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
 from ustack.tcp.states import (
@@ -93,9 +105,9 @@ class Upcall:
     prot: TcpProt
     ready: Callable[[InetSocket, int], None]
 
-    def __call__(self, sk: TcpSock, events: int) -> None:
+    def __call__(self, handle: int, events: int) -> None:
         """Tell it, with an object for the socket."""
-        self.ready(InetSocket(self.prot, sk.handle), events)
+        self.ready(InetSocket(self.prot, handle), events)
 
 
 class InetSocket:
@@ -307,6 +319,8 @@ class InetSocket:
         """
         if flags & ~SEND_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
+        if not flags and self._handle not in self._prot.socks and (taken := self.send_now(data)):
+            return taken
         sk = self._live()
         if self.connecting and sk.fastopen_req is not None and sk.fastopen_req.deferred:
             return self._send_deferred(sk, data)
@@ -314,8 +328,11 @@ class InetSocket:
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
-        sk = self._prot.socks.get(self._handle)
-        return 0 if sk is None else tcp_send_now(sk, data)
+        prot = self._prot
+        sk = prot.socks.get(self._handle)
+        if sk is None:
+            return tcp_send_parked(prot, self._handle, data)
+        return tcp_send_now(prot, sk.tp, data) if tcp_may_send_now(sk) else 0
 
     def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
         """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).
@@ -417,6 +434,13 @@ class InetSocket:
 
     def recv(self, n: int, flags: int = 0) -> bytes:
         """Return up to ``n`` bytes, b"" at the end of the stream."""
+        if (
+            not flags
+            and n > 0
+            and self._handle not in self._prot.socks
+            and (text := self.recv_now(n))
+        ):
+            return text
         sk = self._live()
         if n < 0:
             raise socket_error(errno.EINVAL)
@@ -431,6 +455,10 @@ class InetSocket:
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Fill ``buffer`` (at most ``nbytes`` of it, 0: all); return how many bytes came."""
+        if not flags and self._handle not in self._prot.socks:
+            got = self._recv_into_parked(buffer, nbytes)
+            if got >= 0:
+                return got
         sk = self._live()
         if flags & ~RECV_FLAGS:
             raise socket_error(errno.EOPNOTSUPP)
@@ -444,10 +472,21 @@ class InetSocket:
             return len(urgent)
         return tcp_recvmsg(sk, view, length, flags) if length else 0
 
+    def _recv_into_parked(self, buffer: Any, nbytes: int) -> int:
+        """Do without the protocol's socket what ``recv_into`` does; -1: it has to be made."""
+        view = memoryview(buffer).cast("B")
+        length = nbytes or len(view)
+        if not 0 < length <= len(view):
+            return -1
+        return tcp_recv_into_parked(self._prot, self._handle, view, length)
+
     def recv_now(self, n: int) -> bytes:
         """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
-        sk = self._prot.socks.get(self._handle)
-        return b"" if sk is None else tcp_recv_now(sk, n)
+        prot = self._prot
+        sk = prot.socks.get(self._handle)
+        if sk is None:
+            return tcp_recv_parked(prot, self._handle, n)
+        return tcp_recv_now(prot, sk.tp, n) if sk.opts.peek_off < 0 else b""
 
     def recv_busy(self, buffer: bytearray) -> int:
         """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
@@ -519,14 +558,14 @@ class InetSocket:
             return
         for release in tuple(self._on_release or ()):
             release(self)
-        sk = self._open()
+        prot = self._prot
+        unread = prot.inbox.close(self._handle >> 32) or unread
+        if unread or self._handle in prot.socks or not tcp_close_parked(prot, self._handle):
+            sk = self._open()
+            if sk is not None:
+                tcp_close(sk, unread=unread)
         self.closed = True
-        if sk is None:
-            return
-        if self._prot.inbox.close(self._handle >> 32):
-            unread = True
-        tcp_close(sk, unread=unread)
-        mem = sk.prot.net.mem
+        mem = prot.net.mem
         if mem.lent:
             mem.reap_lent()
 
@@ -534,12 +573,17 @@ class InetSocket:
 
     def poll(self) -> int:
         """Return the poll events that are true now (tcp_poll)."""
-        sk = self._prot.socks.get(self._handle) or self._open()
-        if sk is not None and not sk.sk_err:
-            plain: int = lib.us_tcp_poll(sk.prot.fast.ptr, sk.tp)
+        sk = self._prot.socks.get(self._handle)
+        if sk is None:
+            plain = tcp_poll_parked(self._prot, self._handle)
             if plain >= 0:
                 return plain
-        return self._poll(self._open())
+            sk = self._open()
+        if sk is not None and not sk.sk_err:
+            plain = lib.us_tcp_poll(sk.prot.fast.ptr, sk.tp)
+            if plain >= 0:
+                return plain
+        return self._poll(sk and self._open())
 
     def _poll(self, sk: TcpSock | None) -> int:
         """Do without C what ``poll`` does; None: it is closed."""

@@ -530,6 +530,7 @@ class us_tcp_sock:
     is_hashed: int
     done: int
     dead: int
+    told: int
     event: int
     icsk_rto_max_us: int
     receive_queue: us_bq

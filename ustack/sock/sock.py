@@ -6,9 +6,6 @@ error, the wait queue, the options of SOL_SOCKET. Nothing here sends or receives
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ustack.sock.wait import (
     EPOLLERR,
     EPOLLHUP,
@@ -42,7 +39,6 @@ class Sock:
         "reuseport",
         "sk_err",
         "sk_err_soft",
-        "upcall",
         "wq",
     )
 
@@ -61,9 +57,6 @@ class Sock:
         """SO_LINGER's time in seconds; None: off."""
         self.nospace = False
         """A writer waits for room (SOCK_NOSPACE)."""
-        self.upcall: Callable[[Any, int], None] | None = None
-        """Told of what the wait queue is told, and of which socket it is: for a service that
-        keeps no object for each of its connections (the kernel's own sk_data_ready)."""
         self.wq = WaitQueue()
 
     def take_error(self) -> int:
@@ -73,8 +66,6 @@ class Sock:
 
     def wake_up(self, events: int) -> None:
         """Announce that ``events`` have come true."""
-        if self.upcall is not None:
-            self.upcall(self, events)
         self.wq.wake_up(events)
 
     def sk_data_ready(self) -> None:

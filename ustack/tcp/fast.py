@@ -30,6 +30,8 @@ SCRATCH_BYTES = 256 * 1024
 """The most that ``tcp_recv_now`` returns."""
 ACCEPT_MAX = 64
 """Connections that ``inet_csk_accept_many`` takes at most."""
+KEPT_MAX = 4096
+"""Routes beyond which those of connections that idle are not kept for them: some MB."""
 HELD_MAX = 1024
 """Routes held for orphans before those are looked for that need not be; or twice as many."""
 
@@ -141,6 +143,18 @@ class TcpFast:
         if dst not in self._held and len(self._held) >= self._held_max:
             self._forget_routes()
         self._held[dst] = rt
+
+    def keep_route(self, sk: TcpSock) -> bool:
+        """Let C go on sending for ``sk`` without its object; False: it cannot, or has too many."""
+        rt = sk.dst
+        tp = sk.tp
+        if rt is None or not tp.dst or tp.dst.genid != self.prot.ip.fib.genid:
+            return False
+        if tp.dst not in self._held and len(self._held) >= KEPT_MAX:
+            return False
+        self.hold(rt)
+        tp.dst.refs += 1
+        return True
 
     def _forget_routes(self) -> None:
         for held in [held for held in self._held if not held.refs]:

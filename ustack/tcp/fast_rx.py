@@ -92,7 +92,11 @@ def run_events(fast: TcpFast) -> None:
         return
     events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
     for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
-        sk = prot.sock_of_event(handle)
+        sk = prot.socks.get(handle)
+        if sk is None:
+            if prot.parking.tell(handle, what):
+                continue
+            sk = prot.sock_of_event(handle)
         if what & EV_ACCEPT and sk is not None and sk.tp.state == TCP_LISTEN:
             sk.sk_data_ready()
         if sk is None or sk.tp.state in UNCONNECTED:

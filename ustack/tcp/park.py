@@ -3,26 +3,33 @@
 A stack keeps the ``TcpSock`` objects of ``net.ustack.tcp_live_socks`` sockets. Beyond that a
 timer looks for connections that have been idle for a quarter of a second and have nothing
 that only Python knows: no timer, no waiter, nothing in flight or out of order. Their
-objects go (``tcp_park``), and C leaves them alone; a segment for them, or a call of the
-application, makes the object again (``tcp_unpark``). What their socket options say is one of
-a few combinations, which is kept once for all that have it.
+objects go (``ParkingLot.park``), and C goes on with them alone: text is taken and acknowledged,
+and the application reads and answers it (``parked.py``). Whatever is out of the ordinary makes
+the object again (``tcp_unpark``). What their socket options say is one of a few combinations,
+which is kept once for all that have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.native.lib import ffi, lib
-from ustack.tcp.sock import CURR_ESTAB, TcpSock
+from ustack.sock.sock import POLL_READABLE, POLL_STATE, POLL_WRITABLE
+from ustack.tcp.sock import CURR_ESTAB, RareOptions, TcpSock
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
 
+EV_FIN: int = lib.US_TCP_EV_FIN
+EV_READABLE: int = lib.US_TCP_EV_READABLE
+EV_SPACE: int = lib.US_TCP_EV_SPACE
+TELLING = EV_FIN | EV_READABLE | EV_SPACE
+"""What C says of a connection for somebody to be told, and no more."""
 IDLE_US = 250_000
 LOOK_MAX_US = 64_000_000
 LOOKS_AT_ONCE = 256
@@ -41,6 +48,8 @@ NOTHING = (
 )  # fmt: skip
 """Attributes that must be false: whoever has them keeps its object."""
 _options_of = attrgetter(*OPTIONS)
+_UPCALL = OPTIONS.index("upcall")
+_ENDING = itemgetter(*(OPTIONS.index(name) for name in ("keepopen", "linger_s", "opts")))
 _nothing_of = attrgetter(*NOTHING)
 
 
@@ -110,8 +119,10 @@ class ParkingLot:
             return False
         tp = sk.tp
         tp.sockopts = number
-        tp.slow |= lib.US_TCP_SLOW_PARKED
-        tp.dst = ffi.NULL
+        tp.told = tp.inbox or sk.upcall is not None
+        if sk.opts.peek_off >= 0 or not sk.prot.fast.keep_route(sk):
+            tp.slow |= lib.US_TCP_SLOW_PARKED
+            tp.dst = ffi.NULL
         if sk.ca_priv is not None:
             self.ca_priv[sk.handle] = sk.ca_priv
         lib.us_tcp_forget_timers(sk.prot.fast.ptr, tp)
@@ -136,6 +147,33 @@ class ParkingLot:
     def options_of(self, tp: Any) -> tuple[Any, ...]:
         """Return the values of ``OPTIONS`` of a connection without an object."""
         return self._combinations[tp.sockopts - 1]
+
+    def tell(self, handle: int, what: int) -> bool:
+        """Tell whoever wants to know what C says of a connection without an object.
+
+        Returns:
+            Whether that was all: otherwise the object has to be made.
+        """
+        if what & ~TELLING:
+            return False
+        tp = lib.us_tcp_sock_at(self._prot.fast.ptr, handle)
+        if not tp or not tp.told:
+            return False
+        upcall = self.options_of(tp)[_UPCALL]
+        if upcall is not None and what & (EV_FIN | EV_READABLE):
+            upcall(handle, POLL_STATE if what & EV_FIN else POLL_READABLE)
+        if upcall is not None and what & EV_SPACE:
+            upcall(handle, POLL_WRITABLE)
+        return True
+
+    def closes_plainly(self, tp: Any) -> bool:
+        """Whether its options leave ``closes_plainly`` true of a connection without an object."""
+        return closes_plainly(*_ENDING(self.options_of(tp)))
+
+
+def closes_plainly(keepopen: bool, linger_s: int | None, opts: RareOptions) -> bool:
+    """Whether these options leave close() a FIN that nothing but time follows."""
+    return not keepopen and linger_s != 0 and not opts.linger2_us
 
 
 def tcp_has_more(sk: TcpSock) -> bool:
@@ -195,7 +233,7 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
         sk.ca_priv = lot.ca_priv.pop(handle, None)
     if tp.slow:
         tp.slow &= ~lib.US_TCP_SLOW_PARKED
-    tp.sockopts = 0
+    tp.sockopts = tp.told = 0
     if tp.dead:
         tp.dead = 0
         sk.dead = sk.orphaned = True

@@ -142,11 +142,8 @@ class TcpProt:
         return self.socks.get(handle) or tcp_unpark(self, handle)
 
     def sock_of_event(self, handle: int) -> TcpSock | None:
-        """Return the socket that C has left something to do for; None: it is over by now."""
-        sk = self.socks.get(handle)
-        if sk is None and lib.us_tcp_sock_at(self.fast.ptr, handle):
-            return tcp_unpark(self, handle)
-        return sk
+        """Make the object that C has left something to do for; None: it is over by now."""
+        return tcp_unpark(self, handle) if lib.us_tcp_sock_at(self.fast.ptr, handle) else None
 
     def set_config(self, config: StackConfig) -> None:
         """Let ``config`` hold from now on.

@@ -24,6 +24,7 @@ from ustack.tcp.urgent import tcp_read_limit, tcp_urg_passed
 from ustack.tcp.window import tcp_new_window, tcp_rcv_space_adjust, tcp_receive_window
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 MSG_PEEK = 0x02
@@ -46,7 +47,7 @@ def tcp_recvmsg(sk: TcpSock, buffer: Any, length: int, flags: int) -> int:
             BlockingIOError (EAGAIN), nothing is there.
     """
     if not flags and sk.prot.fast.on and sk.opts.peek_off < 0:
-        got = _recv_in_c(sk, buffer, length)
+        got = tcp_recv_into_now(sk.prot, sk.tp, buffer, length)
         if got:
             return got
     tp = sk.tp
@@ -95,15 +96,14 @@ def tcp_peek_offset(sk: TcpSock, flags: int) -> int:
     return max(sk.opts.peek_off, 0) if flags & MSG_PEEK else 0
 
 
-def tcp_recv_now(sk: TcpSock, length: int) -> bytes:
+def tcp_recv_now(prot: TcpProt, tp: Any, length: int) -> bytes:
     """Let C hand over up to ``length`` bytes; b"": there are none, or it is out of the ordinary."""
-    if length > SCRATCH_BYTES or sk.opts.peek_off >= 0:
+    if length > SCRATCH_BYTES:
         return b""
-    prot = sk.prot
     fast = prot.fast
     ptr = fast.ptr
     got: int = lib.us_tcp_recvmsg(
-        ptr, sk.tp, fast.scratch, length, prot.clock.now_us, prot.ip.fib.genid
+        ptr, tp, fast.scratch, length, prot.clock.now_us, prot.ip.fib.genid
     )
     if not got:
         return b""
@@ -125,13 +125,12 @@ def tcp_recv_busy(sk: TcpSock, buffer: Any, length: int) -> int:
     return rt.dev.ndo_busy_recv(sk.tp, buffer, min(length, RECV_MAX))
 
 
-def _recv_in_c(sk: TcpSock, buffer: Any, length: int) -> int:
-    """Let C do it all, the usual case; 0: nothing is there, or it is out of the ordinary."""
-    prot = sk.prot
+def tcp_recv_into_now(prot: TcpProt, tp: Any, buffer: Any, length: int) -> int:
+    """Let C fill ``buffer``, the usual case; 0: nothing is there, or it is out of the ordinary."""
     fast = prot.fast
     got: int = lib.us_tcp_recvmsg(
         fast.ptr,
-        sk.tp,
+        tp,
         ffi.from_buffer(buffer),
         min(length, RECV_MAX),
         prot.clock.now_us,

@@ -20,7 +20,7 @@ from ustack.tcp.close import (
 )
 from ustack.tcp.listen import inet_csk_listen_stop
 from ustack.tcp.metrics import tcp_expect_metrics
-from ustack.tcp.park import tcp_has_more
+from ustack.tcp.park import closes_plainly, tcp_has_more
 from ustack.tcp.states import (
     CAN_SEND,
     TCP_CLOSE,
@@ -75,7 +75,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if not fast.on or dst is None or not dst.fast or tcp_has_more(sk):
         return False
     tp = sk.tp
-    if sk.keepopen or sk.linger_s == 0 or sk.opts.linger2_us or sk.ca_priv is not None:
+    if not closes_plainly(sk.keepopen, sk.linger_s, sk.opts) or sk.ca_priv is not None:
         return False
     if not tp.bind_share or sk in prot.tsq:
         return False

@@ -8,7 +8,7 @@ send buffer is EAGAIN: waiting is the runtime's business.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
@@ -25,6 +25,7 @@ from ustack.tcp.tso import tcp_size_goal
 from ustack.tcp.urgent import tcp_mark_urg
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 MSG_OOB = 0x01
@@ -87,27 +88,29 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
         OSError: the pending error; EPIPE, the stream is closed for writing or was never open
             (the application's); BlockingIOError (EAGAIN), no room now.
     """
-    if not flags and (taken := tcp_send_now(sk, data)):
+    if not flags and tcp_may_send_now(sk) and (taken := tcp_send_now(sk.prot, sk.tp, data)):
         return taken
     sk_stream_check(sk)
     length = len(data)
     return _sendmsg(sk, data, length, flags) if length else 0
 
 
-def tcp_send_now(sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
-    """Let C do it all, the usual case.
+def tcp_may_send_now(sk: TcpSock) -> bool:
+    """Whether there is nothing that only the object knows of."""
+    return not sk.sk_err and sk.duplicate_sack is None
+
+
+def tcp_send_now(prot: TcpProt, tp: Any, data: bytes | bytearray | memoryview) -> int:
+    """Let C do it all, the usual case; the connection's object need not exist.
 
     Returns:
         How many bytes were taken; 0, and nothing has changed: there is no room, or it is out
         of the ordinary.
     """
-    if sk.sk_err or sk.duplicate_sack is not None:
-        return 0
-    prot = sk.prot
     ptr = prot.fast.ptr
     taken: int = lib.us_tcp_sendmsg(
         ptr,
-        sk.tp,
+        tp,
         data if type(data) is bytes else ffi.from_buffer(data),
         min(len(data), SEND_MAX),
         prot.clock.now_us,

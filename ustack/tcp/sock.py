@@ -7,6 +7,7 @@ either per-socket policy or made on first use. Made by ``TcpProt.create`` (socke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ class TcpSock(Sock):
         "recovery",
         "rtx",
         "tp",
+        "upcall",
         "urg",
         "user_timeout_us",
     )
@@ -183,7 +185,16 @@ class TcpSock(Sock):
         self.fastopen_req: FastopenRequest | None = None
         """Fast Open, until the SYN-ACK."""
         self.rcvlowat = 1
+        self.upcall: Callable[[int, int], None] | None = None
+        """Told of what the wait queue is told, and of which handle it is: for a service that
+        keeps no object for each of its connections (the kernel's own sk_data_ready)."""
         self.user_timeout_us = 0
+
+    def wake_up(self, events: int) -> None:
+        """Announce that ``events`` have come true."""
+        if self.upcall is not None:
+            self.upcall(self.handle, events)
+        self.wq.wake_up(events)
 
     def set_dst(self, rt: Route | None) -> None:
         """Send along ``rt`` from now on (sk_setup_caps); C touches nothing that is signed."""

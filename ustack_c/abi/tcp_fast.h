@@ -17,7 +17,7 @@
 #define US_TCP_SLOW_URG 4	/* it has seen urgent data */
 #define US_TCP_SLOW_TLP 8	/* a tail loss probe is out */
 #define US_TCP_SLOW_CA 16	/* its congestion control looks at every ACK */
-#define US_TCP_SLOW_PARKED 32	/* it idles and has no Python object */
+#define US_TCP_SLOW_PARKED 32	/* it has no Python object, and needs one for what comes */
 #define US_TCP_SLOW_PACING 64	/* it is paced */
 #define US_TCP_SLOW_ERR 128	/* an ICMP message is remembered until the next ACK */
 #define US_TCP_SLOW_MTUP 256	/* it searches its path's MTU */

@@ -34,10 +34,12 @@ int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_
 	tp->nonagle |= US_NAGLE_OFF;
 	tp->state = tp->state == US_TCP_ESTABLISHED ? US_TCP_FIN_WAIT1 : US_TCP_LAST_ACK;
 	fast->mib.CurrEstab--;
+	if (!tp->sockopts)
+		tp->dst->refs++;
 	tp->sockopts = (uint16_t)sockopts;
 	tp->slow |= US_TCP_SLOW_PARKED;
+	tp->told = 0;
 	tp->dead = 1;
-	tp->dst->refs++;
 	fast->orphans++;
 	return 1;
 }

@@ -169,11 +169,11 @@ uint32_t us_tcp_copy_text(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void
 			  uint32_t len);
 void us_tcp_cleanup_rbuf(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
-/* Tell Python that there is something to read; without an object nobody can wait for it. */
+/* Tell Python that there is something to read, if anybody may wait for it. */
 static inline void us_tcp_wake_reader(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 				      uint32_t what)
 {
-	if (!tp->sockopts)
+	if (!tp->sockopts || tp->told)
 		us_tcp_event(fast, tp, what);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,20 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from ustack.config import UstackConfig
-from ustack.inet.sockets import InetSocket
+from ustack.inet.sockets import MSG_PEEK, InetSocket
+from ustack.lib.addresses import parse_ipv4
 from ustack.sock.sock import Sock
-from ustack.sock.wait import EPOLLERR, EPOLLHUP, EPOLLIN, WaitEntry
-from ustack.tcp import park
+from ustack.sock.wait import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRNORM,
+    WaitEntry,
+)
+from ustack.tcp import fast, park
 from ustack.tcp.park import NOTHING, OPTIONS
 from ustack.tcp.sock import TcpSock
 
@@ -79,18 +90,126 @@ def test_below_the_limit_all_objects_stay():
     assert not h.stack.tcp.parking.watching
 
 
-def test_data_for_it_is_delivered_and_acknowledged():
+def test_data_for_it_is_delivered_and_acknowledged_without_an_object():
     h, _, peers, socks = parked(3)
     peers[1].send("P. 1:101(100) ack 1")
     peers[1].expect(". 1:1(0) ack 101")
-    assert len(socks[1].recv(1000)) == 100
+    assert socks[1].poll() == EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM
+    assert len(socks[1].recv(50)) == socks[1].recv_into(bytearray(100)) == 50
+    assert objects(h) == 1
+
+
+def test_what_the_application_sends_goes_out_without_an_object():
+    h, _, peers, socks = parked(3)
+    assert socks[2].send(b"x" * 10) == 10
+    peers[2].expect("P. 1:11(10) ack 1")
+    peers[2].send(". 1:1(0) ack 11")
+    assert objects(h) == 1
+    assert socks[2].send_queue_empty()
+
+
+def test_what_is_not_acknowledged_is_repeated():
+    h, _, peers, socks = parked()
+    socks[0].send(b"x" * 10)
+    peers[0].expect("P. 1:11(10) ack 1")
+    peers[0].expect("P. 1:11(10) ack 1", within_us=500_000)
+    assert objects(h) == 2
+    peers[0].send(". 1:1(0) ack 11")
+
+
+def test_a_delayed_ack_needs_no_object():
+    h, _, peers, socks = parked()
+    for start in range(1, 41):  # till the quick ACKs are used up
+        peers[0].send(f"P. {start}:{start + 1}(1) ack 1")
+        h.advance_us(1000)
+    h.advance_us(100_000)
+    peers[0].drain()
+    assert len(socks[0].recv(1000)) == 40
+    peers[0].send("P. 41:42(1) ack 1")
+    peers[0].expect_nothing()
+    peers[0].expect(". 1:1(0) ack 42", within_us=250_000)
+    assert objects(h) == 1
+
+
+def test_with_more_routes_than_are_kept_the_object_is_made_for_a_segment(monkeypatch):
+    monkeypatch.setattr(fast, "KEPT_MAX", 0)
+    h = host(NO_OBJECTS)
+    h.stack.tcp.fast.begin_by = lambda _: None
+    lsk = h.listen()
+    peer = h.peer()
+    peer.handshake()
+    sock = lsk.accept()
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    peer.send("P. 1:101(100) ack 1")
+    peer.expect(". 1:1(0) ack 101")
+    assert objects(h) == 2
+    assert len(sock.recv(1000)) == 100
+
+
+def test_it_goes_on_when_the_routes_have_changed():
+    h, _, peers, socks = parked()
+    h.stack.ip.add_route(parse_ipv4("10.9.0.0"), 16, 0, h.adapter)
+    assert socks[0].send(b"x" * 10) == 10
+    peers[0].expect("P. 1:11(10) ack 1")
     assert objects(h) == 2
 
 
-def test_what_the_application_sends_goes_out():
-    _, _, peers, socks = parked(3)
-    socks[2].send(b"x" * 10)
-    peers[2].expect("P. 1:11(10) ack 1")
+def test_who_peeks_at_an_offset_does_so_afterwards():
+    h, _, peers, socks = parked()
+    socks[0].setsockopt(1, 42, 1)  # SO_PEEK_OFF
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    peers[0].send("P. 1:4(3) ack 1", data=b"abc")
+    assert socks[0].recv(1, MSG_PEEK) == b"b"
+    assert socks[0].recv(1, MSG_PEEK) == b"c"
+
+
+def told_and_parked() -> tuple[Host, Any, Any, list[tuple[Any, int]]]:
+    """A connection that idles, and the list of what is told of it."""
+    h, _, peers, socks = parked()
+    told: list[tuple[Any, int]] = []
+    socks[0].set_upcall(lambda sock, events: told.append((sock, events)))
+    h.advance_us(IDLE_US)
+    assert objects(h) == 1
+    return h, peers[0], socks[0], told
+
+
+def test_who_is_told_of_text_needs_no_object_to_read_answer_and_close():
+    h, peer, sock, told = told_and_parked()
+    peer.send("P. 1:101(100) ack 1")
+    peer.expect(". 1:1(0) ack 101")
+    ((other, events),) = told
+    assert other.handle == sock.handle and events & EPOLLIN
+    assert len(other.recv(1000)) == 100
+    other.send(b"x" * 10)
+    peer.expect("P. 1:11(10) ack 101")
+    peer.send("F. 101:101(0) ack 11")
+    other, events = told[1]
+    assert len(told) == 2 and events & EPOLLRDHUP
+    assert other.recv_into(bytearray(10)) == 0
+    other.close()
+    peer.expect("F. 11:11(0) ack 102")
+    assert objects(h) == 1
+    peer.send(". 102:102(0) ack 12")
+    assert not h.stack.tcp.ehash
+    assert h.stack.tcp.orphan_count == 0
+
+
+def test_who_waits_for_room_is_told_of_it():
+    _, peer, sock, told = told_and_parked()
+    left, acked = 300_000, 1
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            while left:
+                left -= sock.send(bytes(left))
+        del told[:]
+        acked += sum(len(seg.payload) for seg in peer.drain())
+        peer.send(f". 1:1(0) ack {acked}")
+        if not left:
+            break
+        assert acked < 40_000 or any(events & EPOLLOUT for _, events in told)
+    assert not left
 
 
 def other_object(h: Host, sk: Any) -> InetSocket:
@@ -258,6 +377,7 @@ def test_ss_shows_it():
 def test_objects_that_came_again_go_again():
     h, _, peers, _ = parked(4)
     for peer in peers:
+        peer.send("P. 2:3(1) ack 1")  # something is missing before it
         peer.send("P. 1:2(1) ack 1")
     assert objects(h) == 5
     h.advance_us(IDLE_US)

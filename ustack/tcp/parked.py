@@ -1,0 +1,65 @@
+"""Calls on a connection that has no Python object, as far as C can do them without one.
+
+``inet.sockets`` asks here before it has the object made (``park.py``). C refuses whatever is
+out of the ordinary, and orphans.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ustack.native.lib import lib
+from ustack.tcp.metrics import tcp_expect_metrics
+from ustack.tcp.recvmsg import tcp_recv_into_now, tcp_recv_now
+from ustack.tcp.sendmsg import tcp_send_now
+
+if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
+
+
+def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memoryview) -> int:
+    """Return how many bytes C took (``tcp_send_now``); 0: the object has to say."""
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    return tcp_send_now(prot, tp, data) if tp else 0
+
+
+def tcp_recv_parked(prot: TcpProt, handle: int, length: int) -> bytes:
+    """Return what C hands over at once (``tcp_recv_now``); b"": the object has to say."""
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    return tcp_recv_now(prot, tp, length) if tp else b""
+
+
+def tcp_recv_into_parked(prot: TcpProt, handle: int, buffer: Any, length: int) -> int:
+    """Fill ``buffer``; return how many bytes came, 0: the stream has ended, -1: ask the object."""
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    if not tp:
+        return -1
+    got = tcp_recv_into_now(prot, tp, buffer, length)
+    if got:
+        return got
+    if tp.slow or not tp.done or tp.receive_queue.len:
+        return -1
+    tp.copied_seq = tp.rcv_nxt  # the FIN is read as well
+    return 0
+
+
+def tcp_poll_parked(prot: TcpProt, handle: int) -> int:
+    """Return the poll events that are true now; -1: the object has to say."""
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    return int(lib.us_tcp_poll(prot.fast.ptr, tp)) if tp else -1
+
+
+def tcp_close_parked(prot: TcpProt, handle: int) -> bool:
+    """Let C send the FIN and keep what is left (``release.tcp_close_in_c``); False: it cannot."""
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    lot = prot.parking
+    if not tp or tp.slow or handle in lot.ca_priv or not lot.closes_plainly(tp):
+        return False
+    fast = prot.fast
+    rt = fast.route_of(tp.dst)
+    now_us, genid = prot.clock.now_us, prot.ip.fib.genid
+    if rt is None or not lib.us_tcp_close(fast.ptr, tp, now_us, genid, tp.sockopts):
+        return False
+    tcp_expect_metrics(tp, prot, rt)
+    fast.ring_doorbells()
+    return True
