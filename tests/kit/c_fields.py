@@ -6,7 +6,9 @@ from typing import Any
 
 from ustack.native.lib import ffi
 
-OWN = frozenset(["place", "event", "punt_batch", "generation", "sockopts", "bind_share"])
+OWN = frozenset(
+    ("place", "event", "punt_batch", "generation", "sockopts", "bind_share", "ends_plainly", "told")
+)
 """Fields that say where a struct is and how it is kept, not what its connection is like."""
 
 

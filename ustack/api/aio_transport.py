@@ -75,7 +75,10 @@ class StackTransport(asyncio.Transport):
         self._queued = False
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        sock.set_reader(self)
+        if server is None:
+            sock.set_reader(self)
+        else:
+            sock.set_first_reader(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self._closing else "open"

@@ -25,6 +25,7 @@ from ustack.sock.wait import (
     EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRNORM,
+    WaitEntry,
     WaitQueue,
 )
 from ustack.tcp.close import tcp_abort_connect, tcp_disconnect, tcp_shutdown_write
@@ -156,6 +157,13 @@ class InetSocket:
             raise socket_error(errno.EBADF)
         return sk
 
+    def _tcb(self) -> Any:
+        """Return the control block of a connection that may have no object."""
+        tp = lib.us_tcp_sock_at(self._prot.fast.ptr, self._handle)
+        if not tp or self.closed or tp.dead:
+            raise socket_error(errno.EBADF)
+        return tp
+
     def _open(self) -> TcpSock | None:
         """Return the protocol's socket unless it was closed, perhaps through another object."""
         if self.closed:
@@ -186,15 +194,28 @@ class InetSocket:
         received as ever; it lies behind what was handed over before. Of that, and of whatever
         else happens, the reader is told by ``woken``.
         """
-        sk = self._live()
-        if reader is None:
-            self._prot.inbox.remove(sk)
+        prot = self._prot
+        sk = prot.socks.get(self._handle)
+        tp = self._tcb() if sk is None else sk.tp
+        old = prot.inbox.remove(tp)
+        if old is not None and sk is not None:
+            sk.wq.remove_func(old.woken)
+        if reader is not None:
+            prot.inbox.add(tp, reader, paused)
+            if sk is not None:
+                sk.wq.add(WaitEntry(reader.woken))
+
+    def set_first_reader(self, reader: TextReader) -> None:
+        """Do what ``set_reader`` does for a connection that ``accept_many`` has just returned."""
+        prot = self._prot
+        if self._handle in prot.socks:
+            self.set_reader(reader)
         else:
-            self._prot.inbox.add(sk, reader, paused)
+            prot.inbox.readers[self._handle >> 32] = reader
 
     def pause_reader(self, paused: bool) -> None:
         """Leave the text in the receive queue for a while, whose window then closes."""
-        self._prot.inbox.pause(self._live(), paused)
+        self._prot.inbox.pause(self._live().tp, paused)
 
     # Opening.
 
@@ -231,7 +252,7 @@ class InetSocket:
             BlockingIOError: none waits. OSError: EINVAL, not a listener.
         """
         sk = self._live()
-        return InetSocket(sk.prot, inet_csk_accept(sk).handle)
+        return InetSocket(sk.prot, inet_csk_accept(sk))
 
     def accept_many(self, limit: int) -> list[Accepted]:
         """Take up to ``limit`` of the connections that wait, each for a reader (``set_reader``).

@@ -62,6 +62,10 @@ class WaitQueue:
         if entry in self.entries:
             self.entries.remove(entry)
 
+    def remove_func(self, func: Callable[[int], bool]) -> None:
+        """Take off the entries that call ``func``."""
+        self.entries = [entry for entry in self.entries if entry.func != func]
+
     def wake_up(self, events: int) -> None:
         """Tell every non-exclusive waiter and one exclusive one that ``events`` came true."""
         if not self.entries:

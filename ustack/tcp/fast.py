@@ -196,9 +196,10 @@ class TcpFast:
         return True
 
     def ring_doorbells(self) -> None:
-        """Have the devices send what C has put into their rings."""
-        if self.ptr.doorbell:
-            self.ptr.doorbell = 0
+        """Have the devices send what C has put into their rings, unless more will follow."""
+        ptr = self.ptr
+        if ptr.doorbell and not ptr.hold:
+            ptr.doorbell = 0
             for dev in self._devices:
                 dev.ndo_xmit_flush(0)
 

@@ -16,11 +16,9 @@ from sys import byteorder
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ustack.native.lib import ffi
-from ustack.sock.wait import WaitEntry
 
 if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
-    from ustack.tcp.sock import TcpSock
 
 INBOX_BYTES = 256 * 1024
 _LETTER = Struct("=IIII")
@@ -49,8 +47,9 @@ class Inbox:
         self._letters = ffi.buffer(fast.ptr.letters)
         self._memory: Any = None
         self._text: Any = None
-        self._readers: dict[int, TextReader] = {}
-        """By the generation of the control block, which no other use of it has."""
+        self.readers: dict[int, TextReader] = {}
+        """By the generation of the control block, which no other use of it has. Filled by ``add``,
+        and for those that C has accepted for readers (``us_tcp_accept``)."""
         self._batch = b""
         """The letters that are being handed out, and those of them that still are to be."""
         self._mail: Iterator[tuple[int, ...]] = iter(())
@@ -62,24 +61,25 @@ class Inbox:
             self._text = ffi.buffer(self._memory)
             self._ptr.inbox, self._ptr.inbox_size = self._memory, INBOX_BYTES
 
-    def add(self, sk: TcpSock, reader: TextReader, paused: bool) -> None:
-        """Have ``reader`` get the text of ``sk``, but for what is there already."""
+    def add(self, tp: Any, reader: TextReader, paused: bool) -> None:
+        """Have ``reader`` get the text of a connection, but for what is there already."""
         self.open()
-        self.remove(sk)
-        self._readers[sk.tp.generation] = reader
-        sk.wq.add(WaitEntry(reader.woken))
-        sk.tp.inbox = not paused
+        self.readers[tp.generation] = reader
+        tp.inbox = not paused
+        tp.told = True
 
-    def pause(self, sk: TcpSock, paused: bool) -> None:
-        """Leave the text of ``sk`` in its queue, or no longer if it has a reader."""
-        sk.tp.inbox = not paused and sk.tp.generation in self._readers
+    def reader_of(self, tp: Any) -> TextReader | None:
+        """Return who reads the text of a connection."""
+        return self.readers.get(tp.generation)
 
-    def remove(self, sk: TcpSock) -> None:
-        """Forget the reader of ``sk``; what lies in the inbox for it is lost."""
-        sk.tp.inbox = False
-        reader = self._readers.pop(sk.tp.generation, None)
-        if reader is not None:
-            sk.wq.entries = [entry for entry in sk.wq if entry.func != reader.woken]
+    def pause(self, tp: Any, paused: bool) -> None:
+        """Leave the text of a connection in its queue, or no longer if it has a reader."""
+        tp.inbox = not paused and tp.generation in self.readers
+
+    def remove(self, tp: Any) -> TextReader | None:
+        """Forget the reader of a connection and return it; what lies here for it is lost."""
+        tp.inbox = False
+        return self.readers.pop(tp.generation, None)
 
     def close(self, generation: int) -> bool:
         """Forget a connection's reader, if any; return whether text lies here that it has not had.
@@ -87,15 +87,17 @@ class Inbox:
         Args:
             generation: the control block's.
         """
-        self._readers.pop(generation, None)
-        waiting = self._batch[len(self._batch) - length_hint(self._mail) * _LETTER.size :]
+        self.readers.pop(generation, None)
+        batch = self._batch
         if self._ptr.nletters:
-            waiting += self._letters[: self._ptr.nletters * _LETTER.size]
-        if generation.to_bytes(4, byteorder) not in waiting:
+            batch += self._letters[: self._ptr.nletters * _LETTER.size]
+        name = generation.to_bytes(4, byteorder)
+        handed = len(self._batch) - length_hint(self._mail) * _LETTER.size
+        if batch.find(name, handed) < 0:
             return False
         return any(
             whose == generation and start != end
-            for whose, start, end, _ in _LETTER.iter_unpack(waiting)
+            for whose, start, end, _ in _LETTER.iter_unpack(batch[handed:])
         )
 
     def deliver(self) -> None:
@@ -109,7 +111,7 @@ class Inbox:
         ptr.nletters = 0
         if count > 1:
             ptr.hold = 1  # the answers leave together: whom they wake has more to do
-        text, readers = self._text, self._readers
+        text, readers = self._text, self.readers
         try:
             for generation, start, end, is_last in self._mail:
                 reader = readers.get(generation)

@@ -199,8 +199,8 @@ def _inet_csk_listen_start(sk: TcpSock, limit: int) -> None:
     tcp_withdraw_all(prot, sk.tp.sport)  # it may be nearer than who had all addresses
 
 
-def inet_csk_accept(sk: TcpSock) -> TcpSock:
-    """Take the child that has waited longest (inet_csk_accept).
+def inet_csk_accept(sk: TcpSock) -> int:
+    """Take the child that has waited longest (inet_csk_accept); return its handle.
 
     Raises:
         OSError: EINVAL, not a listener; BlockingIOError (EAGAIN), nobody waits.
@@ -209,9 +209,9 @@ def inet_csk_accept(sk: TcpSock) -> TcpSock:
         raise socket_error(errno.EINVAL)
     if not sk.listen.accept_queue:
         raise socket_error(errno.EAGAIN)
-    child = sk.prot.sock_of(sk.listen.accept_queue.popleft())
-    _accept_fastopen(sk.prot, child.handle)
-    return child
+    handle = sk.listen.accept_queue.popleft()
+    _accept_fastopen(sk.prot, handle)
+    return handle
 
 
 def inet_csk_accept_many(sk: TcpSock, limit: int) -> Iterator[tuple[int, ...]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ustack.native.lib import ffi, lib
 from ustack.tcp.ecn import tcp_ca_needs_ecn
 from ustack.tcp.ip_header import ip_dont_fragment
-from ustack.tcp.park import tcp_has_more
+from ustack.tcp.park import closes_plainly, tcp_has_more
 from ustack.tcp.reuseport import inet_listener_group
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def tcp_offer(lsk: TcpSock, child: TcpSock) -> None:
     offer = queues.offers[tp.saddr] = ffi.new("struct us_tcp_offer *")
     ffi.memmove(ffi.addressof(offer, "child"), tp, ffi.sizeof("struct us_tcp_sock"))
     offer.child.sockopts = number
+    offer.child.ends_plainly = closes_plainly(child)
     offer.listen = queues.c
     lib.us_tcp_offer_add(prot.fast.ptr, offer)
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import POLL_READABLE, POLL_STATE, POLL_WRITABLE
-from ustack.tcp.sock import CURR_ESTAB, RareOptions, TcpSock
+from ustack.sock.wait import WaitEntry
+from ustack.tcp.sock import CURR_ESTAB, TcpSock
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -49,7 +50,6 @@ NOTHING = (
 """Attributes that must be false: whoever has them keeps its object."""
 _options_of = attrgetter(*OPTIONS)
 _UPCALL = OPTIONS.index("upcall")
-_ENDING = itemgetter(*(OPTIONS.index(name) for name in ("keepopen", "linger_s", "opts")))
 _nothing_of = attrgetter(*NOTHING)
 
 
@@ -120,6 +120,7 @@ class ParkingLot:
         tp = sk.tp
         tp.sockopts = number
         tp.told = tp.inbox or sk.upcall is not None
+        tp.ends_plainly = sk.ca_priv is None and closes_plainly(sk)
         if sk.opts.peek_off >= 0 or not sk.prot.fast.keep_route(sk):
             tp.slow |= lib.US_TCP_SLOW_PARKED
             tp.dst = ffi.NULL
@@ -159,6 +160,9 @@ class ParkingLot:
         tp = lib.us_tcp_sock_at(self._prot.fast.ptr, handle)
         if not tp or not tp.told:
             return False
+        reader = self._prot.inbox.reader_of(tp)
+        if reader is not None:
+            reader.woken(POLL_STATE)
         upcall = self.options_of(tp)[_UPCALL]
         if upcall is not None and what & (EV_FIN | EV_READABLE):
             upcall(handle, POLL_STATE if what & EV_FIN else POLL_READABLE)
@@ -166,14 +170,10 @@ class ParkingLot:
             upcall(handle, POLL_WRITABLE)
         return True
 
-    def closes_plainly(self, tp: Any) -> bool:
-        """Whether its options leave ``closes_plainly`` true of a connection without an object."""
-        return closes_plainly(*_ENDING(self.options_of(tp)))
 
-
-def closes_plainly(keepopen: bool, linger_s: int | None, opts: RareOptions) -> bool:
-    """Whether these options leave close() a FIN that nothing but time follows."""
-    return not keepopen and linger_s != 0 and not opts.linger2_us
+def closes_plainly(sk: TcpSock) -> bool:
+    """Whether its options leave close() a FIN that nothing but time follows."""
+    return not sk.keepopen and sk.linger_s != 0 and not sk.opts.linger2_us
 
 
 def tcp_has_more(sk: TcpSock) -> bool:
@@ -229,6 +229,9 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
         sk.user_timeout_us,
     ) = lot.options_of(tp)  # in OPTIONS' order: this is every accept()
     sk.bind_bucket = prot.bhash.get(tp.sport)
+    reader = prot.inbox.reader_of(tp)
+    if reader is not None:
+        sk.wq.add(WaitEntry(reader.woken))
     if lot.ca_priv:
         sk.ca_priv = lot.ca_priv.pop(handle, None)
     if tp.slow:

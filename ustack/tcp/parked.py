@@ -8,19 +8,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ustack.native.lib import lib
-from ustack.tcp.metrics import tcp_expect_metrics
+from ustack.native.lib import ffi, lib
+from ustack.tcp.fast_rx import run_events
 from ustack.tcp.recvmsg import tcp_recv_into_now, tcp_recv_now
-from ustack.tcp.sendmsg import tcp_send_now
+from ustack.tcp.sendmsg import SEND_MAX
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
 
+MORE: int = lib.US_TCP_CALL_MORE
+
 
 def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memoryview) -> int:
     """Return how many bytes C took (``tcp_send_now``); 0: the object has to say."""
-    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
-    return tcp_send_now(prot, tp, data) if tp else 0
+    fast = prot.fast
+    taken: int = lib.us_tcp_sendmsg_at(
+        fast.ptr,
+        handle,
+        data if type(data) is bytes else ffi.from_buffer(data),
+        min(len(data), SEND_MAX),
+        prot.clock.now_us,
+        prot.ip.fib.genid,
+    )
+    if taken <= 0:
+        return 0
+    if taken & MORE:
+        taken &= ~MORE
+        run_events(fast)
+    prot.copied_bytes += taken
+    return taken
 
 
 def tcp_recv_parked(prot: TcpProt, handle: int, length: int) -> bytes:
@@ -51,15 +67,8 @@ def tcp_poll_parked(prot: TcpProt, handle: int) -> int:
 
 def tcp_close_parked(prot: TcpProt, handle: int) -> bool:
     """Let C send the FIN and keep what is left (``release.tcp_close_in_c``); False: it cannot."""
-    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
-    lot = prot.parking
-    if not tp or tp.slow or handle in lot.ca_priv or not lot.closes_plainly(tp):
-        return False
     fast = prot.fast
-    rt = fast.route_of(tp.dst)
-    now_us, genid = prot.clock.now_us, prot.ip.fib.genid
-    if rt is None or not lib.us_tcp_close(fast.ptr, tp, now_us, genid, tp.sockopts):
-        return False
-    tcp_expect_metrics(tp, prot, rt)
-    fast.ring_doorbells()
-    return True
+    done = lib.us_tcp_close_at(fast.ptr, handle, prot.clock.now_us, prot.ip.fib.genid)
+    if done & MORE:
+        fast.ring_doorbells()
+    return bool(done)

@@ -75,7 +75,7 @@ def tcp_close_in_c(sk: TcpSock) -> bool:
     if not fast.on or dst is None or not dst.fast or tcp_has_more(sk):
         return False
     tp = sk.tp
-    if not closes_plainly(sk.keepopen, sk.linger_s, sk.opts) or sk.ca_priv is not None:
+    if not closes_plainly(sk) or sk.ca_priv is not None:
         return False
     if not tp.bind_share or sk in prot.tsq:
         return False

@@ -145,6 +145,7 @@ struct us_tcp_sock {
 	uint8_t is_hashed : 1;
 	uint8_t done : 1;		/* the peer's FIN has come (SOCK_DONE) */
 	uint8_t dead : 1;		/* an orphan without an object */
+	uint8_t ends_plainly : 1;	/* without an object: its options leave close() to C */
 	uint8_t told : 1;		/* somebody is told of what comes, though it has no object */
 	uint8_t event;			/* its place in the present batch's events */
 	uint32_t icsk_rto_max_us;

@@ -39,6 +39,8 @@
 #define US_TCP_EV_FIN 128	/* the peer's FIN has come */
 #define US_TCP_EV_ACCEPT 256	/* a listener has children to accept */
 
+#define US_TCP_CALL_MORE 0x100000000	/* events to look at, or a doorbell to ring */
+
 /* What Python has to do for one connection after a batch. */
 struct us_tcp_event {
 	uint64_t handle;
@@ -345,6 +347,11 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+
+/* The same for who has the handle alone; US_TCP_CALL_MORE is in what they return. */
+int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void *data, uint32_t len,
+			  uint64_t now_us, uint32_t genid);
+int64_t us_tcp_close_at(struct us_tcp_fast *fast, uint64_t handle, uint64_t now_us, uint32_t genid);
 
 int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 

@@ -44,6 +44,26 @@ int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_
 	return 1;
 }
 
+/**
+ * us_tcp_close_at - us_tcp_close for a connection without an object
+ * @fast:   fast path
+ * @handle: of the connection
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * Return: 1, with US_TCP_CALL_MORE if Python has something to do now; 0, and nothing has
+ * changed: the way through Python.
+ */
+int64_t us_tcp_close_at(struct us_tcp_fast *fast, uint64_t handle, uint64_t now_us, uint32_t genid)
+{
+	struct us_tcp_sock *tp = us_tcp_sock_at(fast, handle);
+
+	if (!tp || !tp->sockopts || !tp->ends_plainly || !us_tcp_has_metrics(fast, tp) ||
+	    !us_tcp_close(fast, tp, now_us, genid, tp->sockopts))
+		return 0;
+	return 1 | us_tcp_call_more(fast);
+}
+
 /* An orphan is over: nothing of it is left (tcp_done, inet_csk_destroy_sock). */
 static void us_tcp_destroy(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {

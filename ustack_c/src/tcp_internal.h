@@ -223,6 +223,12 @@ static inline void us_tcp_begin_call(struct us_tcp_fast *fast, uint64_t now_us, 
 	fast->nevents = 0;
 }
 
+/* What a call tells Python that it has left it to do now. */
+static inline int64_t us_tcp_call_more(const struct us_tcp_fast *fast)
+{
+	return fast->nevents || (fast->doorbell && !fast->hold) ? US_TCP_CALL_MORE : 0;
+}
+
 bool us_tcp_ack_is_plain(const struct us_tcp_seg *seg);
 bool us_tcp_ack(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);
 void us_tcp_ack_again(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);

@@ -85,6 +85,7 @@ static void us_tcp_copy_listener(const struct us_tcp_offer *offer, struct us_tcp
 	tp->scaling_ratio = child->scaling_ratio;
 	tp->bind_share = child->bind_share;
 	tp->sockopts = child->sockopts;
+	tp->ends_plainly = child->ends_plainly;
 	tp->sk_rcvbuf = lsk->sk_rcvbuf;
 	tp->sk_sndbuf = lsk->sk_sndbuf;
 	tp->window_clamp = lsk->window_clamp;

@@ -104,7 +104,7 @@ static void us_tcp_accept_one(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	out->daddr = tp->daddr;
 	out->sport = tp->sport;
 	out->dport = tp->dport;
-	tp->inbox = 1;
+	tp->inbox = tp->told = 1;
 	out->is_left = !us_tcp_can_send(tp) ||
 		       ((tp->receive_queue.len || tp->done) && !us_tcp_post(fast, tp));
 }

@@ -108,6 +108,27 @@ int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const v
 	return taken;
 }
 
+/**
+ * us_tcp_sendmsg_at - us_tcp_sendmsg for a connection without an object
+ * @fast:   fast path
+ * @handle: of the connection
+ * @data:   bytes
+ * @len:    how many
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * Return: bytes taken, with US_TCP_CALL_MORE if Python has something to do now; else as
+ * us_tcp_sendmsg.
+ */
+int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void *data, uint32_t len,
+			  uint64_t now_us, uint32_t genid)
+{
+	struct us_tcp_sock *tp = us_tcp_sock_at(fast, handle);
+	const int64_t taken = tp ? us_tcp_sendmsg(fast, tp, data, len, now_us, genid) : -EOPNOTSUPP;
+
+	return taken > 0 ? taken | us_tcp_call_more(fast) : taken;
+}
+
 /* tcp_rcvbuf_grow */
 static void us_tcp_rcvbuf_grow(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 			       uint32_t copied)

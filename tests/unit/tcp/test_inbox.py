@@ -205,6 +205,78 @@ def test_one_that_was_reset_while_it_waited_is_said_to_have_something_left(pair)
         sock.recv(10)
 
 
+def test_accepted_for_a_reader_it_needs_no_object_from_its_first_text_to_its_end(pair):
+    a, b, _near, _far = pair
+    listener, (client,) = waiting(a, b, 1)
+    objects = len(b.stack.tcp.socks)
+    client.send(b"question")
+    a.settle()
+    ((sock, *_),) = listener.accept_many(64)
+    reader = Reader(sock)
+    b.stack.deliver_text()
+    assert reader.texts == [b"question"]
+    assert sock.send_now(b"answer") == 6
+    a.settle()
+    client.shutdown(1)
+    a.settle()
+    b.stack.deliver_text()
+    assert reader.ends == 1
+    sock.close()
+    a.settle()
+    assert client.recv(10) == b"answer"
+    assert client.recv(10) == b""
+    assert len(b.stack.tcp.socks) == objects
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sock.send(b"more")
+
+
+def test_one_who_is_reset_is_woken_though_it_had_no_object(pair):
+    a, b, _near, _far = pair
+    listener, (client,) = waiting(a, b, 1)
+    ((sock, *_),) = listener.accept_many(64)
+    reader = Reader(sock)
+    client.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER
+    client.close()
+    a.settle()
+    assert reader.wakes
+    with pytest.raises(ConnectionResetError):
+        sock.recv(10)
+
+
+def test_without_an_object_what_finds_no_room_in_the_inbox_wakes_the_reader(pair):
+    a, b, _near, _far = pair
+    listener, (client,) = waiting(a, b, 1)
+    ((sock, *_),) = listener.accept_many(64)
+    reader = Reader(sock)
+    b.stack.tcp.fast.ptr.inbox_size = 3
+    client.send(b"four")
+    a.settle()
+    b.stack.deliver_text()
+    assert (reader.texts, reader.wakes) == ([b"fou"], 1)
+    assert sock.recv(10) == b"r"
+
+
+def test_options_of_the_listener_decide_how_it_ends_without_an_object_too(pair):
+    a, b, _near, _far = pair
+    listener, (first, second) = waiting(a, b, 2)
+    listener.setsockopt(1, 13, struct.pack("ii", 1, 0))  # too late for these two
+    for sock, *_ in listener.accept_many(64):
+        sock.close()
+    a.settle()
+    assert first.recv(10) == second.recv(10) == b""
+    later = [a.stack.socket() for _ in range(3)]
+    for client in later:
+        with contextlib.suppress(BlockingIOError):
+            client.connect(b.addr, 90)
+        a.settle()
+    for sock, *_ in listener.accept_many(64):
+        sock.close()
+    a.settle()
+    for client in later:
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+
+
 def waiting(a: Host, b: Host, count: int) -> tuple[Any, list[Any]]:
     """Return a listener of ``b`` and so many that have connected to it, one having been taken."""
     listener = b.stack.socket()
