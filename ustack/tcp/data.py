@@ -74,7 +74,7 @@ def tcp_data_queue(sk: TcpSock, seg: Segment) -> DropReason | None:
     if seq == seg.end_seq:
         return None
     if seg.flags & CWR:
-        tcp_ecn_accept_cwr(sk, seg)
+        tcp_ecn_accept_cwr(sk)
     sk.duplicate_sack = None
     if seq == rcv_nxt:
         if not tcp_receive_window(sk) and seg.payload:

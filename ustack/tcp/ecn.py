@@ -128,12 +128,10 @@ def tcp_ecn_withdraw_cwr(sk: TcpSock) -> None:
 # Receiving.
 
 
-def tcp_ecn_accept_cwr(sk: TcpSock, seg: Segment) -> None:
-    """The peer has reduced its window: no more ECE, and an ACK at once, its window is small."""
-    if seg.flags & CWR:
-        sk.tp.ecn_flags &= ~TCP_ECN_DEMAND_CWR & 0xFF
-        if seg.seq != seg.end_seq:
-            sk.tp.ack_pending |= ICSK_ACK_NOW
+def tcp_ecn_accept_cwr(sk: TcpSock) -> None:
+    """The peer's text says CWR: no more ECE, and an ACK at once, its window is small."""
+    sk.tp.ecn_flags &= ~TCP_ECN_DEMAND_CWR & 0xFF
+    sk.tp.ack_pending |= ICSK_ACK_NOW
 
 
 def tcp_ecn_check_ce(sk: TcpSock, seg: Segment) -> bool:

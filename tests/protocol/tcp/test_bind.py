@@ -133,6 +133,14 @@ def connected(h: Host) -> Any:
     return sk
 
 
+@pytest.mark.linux("inet_csk_bind_conflict: relax")
+def test_so_reuseaddr_shares_a_port_that_somebody_else_has_at_another_address(server):
+    bound(server, ADDRESSES["lo"], 5000)
+    bound(server, ADDRESSES["eth"], 5000, "a")
+    assert not in_use(server, ADDRESSES["eth"], 5000, "a")
+    assert in_use(server, ADDRESSES["lo"], 5000, "a")
+
+
 @pytest.mark.parametrize(("address", "conflict"), [("any", True), ("eth", True), ("lo", False)])
 @pytest.mark.linux("a connected socket has its address: it is no wildcard")
 def test_a_port_of_connects_is_taken_at_its_address_only(server, address, conflict):

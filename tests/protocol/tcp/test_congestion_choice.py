@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kit.host import host
-from kit.segment import pattern
+from kit.segment import build_ip, pattern
 from ustack.config import TcpConfig
 from ustack.core.sysctl import sysctl_read, sysctl_write
 from ustack.tcp.cong.ops import (
@@ -301,3 +301,26 @@ def test_the_window_of_one_that_rules_alone_does_not_sink_by_itself(server):
         sk.send(pattern(10 * i, 10))
         peer.send(f". 1:1(0) ack {11 + 10 * i}")
     assert tp.snd_cwnd == 80
+
+
+class Watcher(Fixed):
+    """Looks at every ACK."""
+
+    name = "watcher"
+
+    def in_ack_event(self, sk: Any, flags: int) -> None:
+        self.calls.append(("in_ack_event", flags))
+
+
+@pytest.mark.linux("tcp_in_ack_event")
+def test_who_looks_at_every_ack_sees_each_of_those_that_come_together(server):
+    ops = Watcher()
+    server.stack.register_congestion_control(ops)
+    sk, peer = started(server, "watcher")
+    sk.send(pattern(0, 4000))
+    peer.drain()
+    before = len(ops.of("in_ack_event"))
+    for ack in (1001, 2001, 3001):
+        server.net.send_ip(build_ip(peer.segment(f". 1:1(0) ack {ack}")))
+    server.settle()
+    assert len(ops.of("in_ack_event")) - before == 3

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 
 from kit.flight import Flight
+from kit.host import host
+from ustack.config import UstackConfig
 
 
 @pytest.fixture
@@ -68,7 +70,11 @@ def test_in_slow_start_a_window_less_than_half_used_does_not_grow(server, segmen
 
 
 @pytest.mark.rfc("7661", "4.3")
-def test_in_congestion_avoidance_a_window_not_used_up_does_not_grow(server):
-    f = avoiding(Flight(server, 9), 10)
+@pytest.mark.linux("tcp_in_slow_start: cwnd < ssthresh")
+@pytest.mark.parametrize("ssthresh", [9, 10])
+@pytest.mark.parametrize("fastpath", [True, False])
+def test_in_congestion_avoidance_a_window_not_used_up_does_not_grow(ssthresh, fastpath):
+    server = host(ustack=UstackConfig(tcp_fastpath=fastpath))
+    f = avoiding(Flight(server, 9), ssthresh)
     f.ack(9)
     assert (f.tp.snd_cwnd, f.tp.snd_cwnd_cnt) == (10, 0)

@@ -301,6 +301,17 @@ def test_it_waits_for_tcp_fin_timeout():
     assert states(h) == []
 
 
+@pytest.mark.linux("tcp_keepalive_timer: tmo > 0")
+def test_a_wait_that_has_become_too_long_meanwhile_ends_with_a_reset():
+    h = with_tcp(tcp_fin_timeout_us=100 * SECOND)
+    peer = fin_wait_2(h)
+    tcp = replace(h.stack.config.tcp, tcp_fin_timeout_us=60 * SECOND)
+    h.stack.set_config(replace(h.stack.config, tcp=tcp))
+    h.advance_us(41 * SECOND)
+    peer.expect("R. 2:2(0) ack 1")
+    assert states(h) == []
+
+
 @pytest.mark.linux("TCP_LINGER2")
 def test_or_as_long_as_the_socket_says(server):
     fin_wait_2(server, linger2=10)
@@ -414,6 +425,17 @@ def test_with_tcp_tw_reuse_its_place_is_taken_after_a_second():
     assert (peer.host_iss - old_iss) & 0xFFFFFFFF == 2 + 65535 + 2
     assert h.mib.TWRecycled == 1
     assert states(h) == ["SYN-SENT"]
+
+
+@pytest.mark.linux("tcp_twsk_unique: if (!tp->write_seq) tp->write_seq = 1")
+def test_the_new_connection_never_begins_at_number_0():
+    h, peer = client_in_time_wait(tcp_tw_reuse=1)
+    (tw,) = h.stack.tcp.twhash.values()
+    tw.tw.snd_nxt = -(65535 + 2) & 0xFFFFFFFF
+    h.advance_us(SECOND)
+    assert connects(h)
+    peer.expect("S 0:0(0)")
+    assert peer.host_iss == 1
 
 
 def test_the_new_connection_works_and_closes():

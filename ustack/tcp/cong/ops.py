@@ -174,7 +174,7 @@ def tcp_is_cwnd_limited(sk: TcpSock) -> bool:
     tp = sk.tp
     if tp.is_cwnd_limited:
         return True
-    return bool(tp.snd_cwnd < tp.snd_ssthresh and tp.snd_cwnd < 2 * tp.max_in_flight)
+    return tcp_in_slow_start(sk) and bool(tp.snd_cwnd < 2 * tp.max_in_flight)
 
 
 def tcp_current_ssthresh(sk: TcpSock) -> int:
