@@ -7,6 +7,7 @@ one after the other, so that what one has taught (metrics, ports, TIME_WAIT) sho
 
 from __future__ import annotations
 
+from socket import IP_TOS, IPPROTO_IP
 from typing import Any
 
 import pytest
@@ -146,6 +147,8 @@ def play(
         first, second = connected(*hosts, port=80 + turn)
         if turn % 2:
             first, second = second, first
+        for sock in (first, second):
+            sock.setsockopt(IPPROTO_IP, IP_TOS, 4 * turn)
         farewell = Farewell(make(first, *near), make(second, *far))
         world.moving.append(farewell)
         assert world.run_until(lambda farewell=farewell: farewell.finished, limit_us=HOUR_US)
