@@ -345,6 +345,8 @@ int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 /* send() and recv() in the usual case. */
 int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
+int64_t us_tcp_sendmsg_ref(struct us_tcp_fast *fast, struct us_tcp_sock *tp, us_dma_addr_t addr,
+			   uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 

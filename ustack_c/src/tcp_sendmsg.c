@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "arena.h"
 #include "tcp_internal.h"
 
 #define US_TCP_NAGLE_PUSH 4
@@ -31,8 +32,26 @@ static int64_t us_tcp_stream_room(const struct us_tcp_fast *fast, const struct u
 	return room;
 }
 
+/* What is to be sent: bytes to copy, or a mapping that is referred to (us_dma_map). */
+struct us_tcp_source {
+	const uint8_t *bytes;	/* or NULL */
+	us_dma_addr_t addr;
+};
+
+static uint32_t us_tcp_refer(struct us_mem *mem, struct us_tcp_sock *tp, us_dma_addr_t addr,
+			     uint32_t len)
+{
+	if (us_get_page(mem, addr))
+		return 0;
+	if (!us_bq_append_ref(mem, &tp->write_queue, addr, len))
+		return len;
+	us_put_page(mem, addr);
+	return 0;
+}
+
 static uint32_t us_tcp_append(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
-			      const uint8_t *data, uint32_t len, uint32_t goal)
+			      const struct us_tcp_source *from, uint32_t at, uint32_t len,
+			      uint32_t goal)
 {
 	uint32_t taken;
 
@@ -42,7 +61,10 @@ static uint32_t us_tcp_append(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		if (!tail || len > goal - tail)
 			tp->nonagle &= (uint8_t)~US_TCP_NAGLE_PUSH;
 	}
-	taken = us_bq_append(fast->mem, &tp->write_queue, data, len);
+	if (from->bytes)
+		taken = us_bq_append(fast->mem, &tp->write_queue, from->bytes + at, len);
+	else
+		taken = us_tcp_refer(fast->mem, tp, from->addr + at, len);
 	tp->write_seq += taken;
 	return taken;
 }
@@ -55,6 +77,43 @@ static bool us_tcp_push(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32
 		return true;
 	us_tcp_event(fast, tp, US_TCP_EV_XMIT);
 	return false;
+}
+
+/* us_tcp_sendmsg and us_tcp_sendmsg_ref */
+static int64_t us_tcp_send(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+			   const struct us_tcp_source *from, uint32_t len)
+{
+	uint32_t taken = 0;
+	uint32_t goal;
+
+	if (!len || tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
+		return -EOPNOTSUPP;
+	goal = us_tcp_size_goal(tp);
+	while (taken < len) {
+		const int64_t room = us_tcp_stream_room(fast, tp, goal);
+		const uint32_t want = room < len - taken ? (uint32_t)room : len - taken;
+		uint32_t n;
+
+		if (room <= 0)
+			break;
+		n = us_tcp_append(fast, tp, from, taken, want, goal);
+		taken += n;
+		if (n < want || taken == len)
+			break;
+		if (!us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH)) {
+			tp->nospace = 1;
+			return taken;
+		}
+	}
+	if (taken == len) {
+		us_tcp_push(fast, tp, tp->nonagle);
+		return taken;
+	}
+	tp->nospace = 1;
+	if (!taken)
+		return -EAGAIN;
+	us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH);
+	return taken;
 }
 
 /**
@@ -74,37 +133,32 @@ static bool us_tcp_push(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32
 int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
-	uint32_t taken = 0;
-	uint32_t goal;
+	const struct us_tcp_source from = {.bytes = data};
 
 	us_tcp_begin_call(fast, now_us, genid);
-	if (!len || tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
-		return -EOPNOTSUPP;
-	goal = us_tcp_size_goal(tp);
-	while (taken < len) {
-		const int64_t room = us_tcp_stream_room(fast, tp, goal);
-		const uint32_t want = room < len - taken ? (uint32_t)room : len - taken;
-		uint32_t n;
+	return us_tcp_send(fast, tp, &from, len);
+}
 
-		if (room <= 0)
-			break;
-		n = us_tcp_append(fast, tp, (const uint8_t *)data + taken, want, goal);
-		taken += n;
-		if (n < want || taken == len)
-			break;
-		if (!us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH)) {
-			tp->nospace = 1;
-			return taken;
-		}
-	}
-	if (taken == len) {
-		us_tcp_push(fast, tp, tp->nonagle);
-		return taken;
-	}
-	tp->nospace = 1;
-	if (!taken)
-		return -EAGAIN;
-	us_tcp_push(fast, tp, US_TCP_NAGLE_PUSH);
+/**
+ * us_tcp_sendmsg_ref - us_tcp_sendmsg of bytes that are sent from where they lie
+ * @fast:   fast path
+ * @tp:     connection
+ * @addr:   of a mapping (us_dma_map); the caller's reference is given back
+ * @len:    bytes of it
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * Return: as us_tcp_sendmsg.
+ */
+int64_t us_tcp_sendmsg_ref(struct us_tcp_fast *fast, struct us_tcp_sock *tp, us_dma_addr_t addr,
+			   uint32_t len, uint64_t now_us, uint32_t genid)
+{
+	const struct us_tcp_source from = {.addr = addr};
+	int64_t taken;
+
+	us_tcp_begin_call(fast, now_us, genid);
+	taken = us_tcp_send(fast, tp, &from, len);
+	us_put_page(fast->mem, addr);
 	return taken;
 }
 

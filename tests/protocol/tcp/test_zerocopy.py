@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from kit.tcp_invariants import pages_to_spare
 from kit.transfer import Transfer, connected
 from ustack.config import CoreConfig, NicConfig
 from ustack.lib.addresses import INADDR_LOOPBACK
+from ustack.native.lib import ffi, lib
+from ustack.native.mem import NO_PAGE
 
 SECOND = 1_000_000
 MB = 1 << 20
@@ -114,6 +117,52 @@ def test_copied_and_referenced_bytes_are_counted(server):
     assert (prot.copied_bytes, prot.ref_bytes) == (3000, 11_000)
     Lent(sk, 10)
     assert (prot.copied_bytes, prot.ref_bytes) == (3010, 11_000)
+
+
+def test_bytes_that_nobody_can_change_are_sent_from_where_they_lie(server):
+    sk, peer = sending(server)
+    data = pattern(0, 70_000)
+    holders = sys.getrefcount(data)
+    taken = sk.send(data)
+    prot = server.stack.tcp
+    assert (prot.copied_bytes, prot.ref_bytes) == (0, taken)
+    assert sys.getrefcount(data) > holders
+    received = b"".join(segment.payload for segment in peer.expect_data(1, 10_001))
+    assert received == data[:10_000]
+    acked = 1
+    while acked <= taken:
+        acked = min(acked + 10_000, taken + 1)
+        peer.send(f". 1:1(0) ack {acked}")
+        server.advance_us(10_000)
+        peer.drain()
+    assert sys.getrefcount(data) == holders
+
+
+def test_a_view_of_them_is_too(server):
+    sk, _ = sending(server)
+    taken = sk.send(memoryview(pattern(0, 90_000))[20_000:])
+    assert (server.stack.tcp.copied_bytes, server.stack.tcp.ref_bytes) == (0, taken)
+
+
+@pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
+def test_what_can_be_changed_is_copied(server, kind):
+    sk, peer = sending(server)
+    data = kind(pattern(0, 70_000))
+    taken = sk.send(data)
+    data[:] = bytes(70_000)
+    assert (server.stack.tcp.copied_bytes, server.stack.tcp.ref_bytes) == (taken, 0)
+    received = b"".join(segment.payload for segment in peer.expect_data(1, 10_001))
+    assert received == pattern(0, 10_000)
+
+
+def test_bytes_are_copied_when_too_many_buffers_are_lent(server):
+    sk, _ = sending(server)
+    lent = ffi.from_buffer(b"lent")
+    while lib.us_dma_map(server.stack.net.mem.ptr, lent, 4) != NO_PAGE:
+        pass
+    taken = sk.send(pattern(0, 70_000))
+    assert taken
+    assert (server.stack.tcp.copied_bytes, server.stack.tcp.ref_bytes) == (taken, 0)
 
 
 def test_copies_references_and_pages_keep_their_order(server):
