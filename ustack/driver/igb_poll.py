@@ -49,7 +49,12 @@ def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
     """
     net = adapter.net
     flags = lib.us_igb_poll(poll, net.clock.now_us, fast.genid)
-    _account(adapter, poll)
+    irqs = poll.irqs
+    if irqs:
+        adapter.nic.irq_counts[0] += irqs
+        softnet = net.softnet
+        softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
+        softnet.processed += poll.consumed
     if flags:
         if flags & GONE:
             return -1
@@ -67,7 +72,7 @@ def igb_recv(
     got: int = lib.us_igb_recvmsg(
         poll, tp, ffi.from_buffer(buffer), length, adapter.net.clock.now_us, fast.genid
     )
-    _account(adapter, poll)
+    adapter.net.softnet.processed += poll.consumed
     flags = poll.flags
     if flags & GONE:
         adapter.lose_wire()
@@ -76,15 +81,6 @@ def igb_recv(
     else:
         fast.run_events()
     return got
-
-
-def _account(adapter: IgbAdapter, poll: Any) -> None:
-    irqs = poll.irqs
-    if irqs:
-        adapter.nic.irq_counts[0] += irqs
-        softnet = adapter.net.softnet
-        softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
-        softnet.processed += poll.consumed
 
 
 def _go_on(adapter: IgbAdapter, poll: Any, fast: RxFast, flags: int) -> None:

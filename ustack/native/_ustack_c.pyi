@@ -414,6 +414,7 @@ class us_tcp_mib:
     TCPToZeroWindowAdv: int
     TCPFromZeroWindowAdv: int
     DelayedACKs: int
+    BusyPollRxPackets: int
     TW: int
     TWKilled: int
     TCPTimeWaitOverflow: int

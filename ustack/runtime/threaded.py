@@ -78,6 +78,7 @@ class ThreadedRuntime:
         self._asleep_until_us = NOBODY_SLEEPS_US
         """When the sleeping leader wakes by itself."""
         self._last_poll_us = 0
+        self._last_timers_us = 0
         self._last_call_us = 0
         self._deferred: deque[Callable[[], Any]] = deque()
         self._wires = WireSet(stack.filenos())
@@ -441,11 +442,12 @@ class ThreadedRuntime:
         if self._leader is None:
             polled_us = self.stack.net.busy_polled_us
             if polled_us > self._last_poll_us and self._wires.is_one:
-                busy = True  # a reader has looked at the wire itself: timers are left
-                self._last_poll_us = polled_us
+                self._last_poll_us = polled_us  # a reader has looked at the wire: timers are left
+                busy = polled_us - self._last_timers_us >= POLL_EVERY_US
             overdue = now_us - self._last_poll_us >= POLL_EVERY_US
             if not overdue and not busy and not self.stack.is_pending:
                 return  # nobody sleeps too long, and who leads next looks at the timers
+        self._last_timers_us = now_us
         next_us = self.stack.next_deadline_us()
         if overdue or (next_us is not None and next_us <= now_us):
             self._poll()

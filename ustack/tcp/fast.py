@@ -267,5 +267,5 @@ TCP_COUNTERS = ("InSegs", "OutSegs", "CurrEstab", "PassiveOpens")
 TCP_EXT_COUNTERS = (
     "TCPHPHits", "TCPHPAcks", "TCPPureAcks", "TCPDelivered", "TCPOrigDataSent",
     "TCPWantZeroWindowAdv", "TCPToZeroWindowAdv", "TCPFromZeroWindowAdv",
-    "DelayedACKs", "TW", "TWKilled", "TCPTimeWaitOverflow",
+    "DelayedACKs", "BusyPollRxPackets", "TW", "TWKilled", "TCPTimeWaitOverflow",
 )  # fmt: skip

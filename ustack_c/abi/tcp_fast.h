@@ -139,6 +139,7 @@ struct us_tcp_mib {
 	uint64_t TCPToZeroWindowAdv;
 	uint64_t TCPFromZeroWindowAdv;
 	uint64_t DelayedACKs;
+	uint64_t BusyPollRxPackets;
 	uint64_t TW;
 	uint64_t TWKilled;
 	uint64_t TCPTimeWaitOverflow;

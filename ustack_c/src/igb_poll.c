@@ -39,9 +39,18 @@ static uint32_t us_igb_poll_complete(struct us_igb_poll *poll)
 	return delivered | us_nic_write_eims(poll->nic, 1);
 }
 
-/* One turn that takes no further frame once there are @bytes of them. */
-static uint32_t us_igb_turn(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid,
-			    uint32_t bytes)
+/**
+ * us_igb_poll - one turn of a device
+ * @poll:   what belongs to it; the counts in it are this turn's afterwards
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * To be called while nothing is scheduled for the device. fast->events says what Python has to
+ * do for connections; it must be done before the next turn.
+ *
+ * Return: US_IGB_POLL_*; 0: nothing is left to do.
+ */
+uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
 {
 	uint32_t delivered, flags = 0;
 
@@ -54,7 +63,7 @@ static uint32_t us_igb_turn(struct us_igb_poll *poll, uint64_t now_us, uint32_t 
 	poll->fast->nevents = 0;
 	if (poll->tx->stopped)
 		return US_IGB_POLL_NOT_NOW;
-	poll->taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, bytes);
+	poll->taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, UINT32_MAX);
 	if (poll->taken < 0)
 		return US_IGB_POLL_GONE;
 	delivered = us_nic_deliver_irq(poll->nic);
@@ -74,23 +83,7 @@ static uint32_t us_igb_turn(struct us_igb_poll *poll, uint64_t now_us, uint32_t 
 	return flags;
 }
 
-/**
- * us_igb_poll - one turn of a device
- * @poll:   what belongs to it; the counts in it are this turn's afterwards
- * @now_us: the present
- * @genid:  of the routing table
- *
- * To be called while nothing is scheduled for the device. fast->events says what Python has to
- * do for connections; it must be done before the next turn.
- *
- * Return: US_IGB_POLL_*; 0: nothing is left to do.
- */
-uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
-{
-	return us_igb_turn(poll, now_us, genid, UINT32_MAX);
-}
-
-/* Whether all that a turn has left to do is to tell one connection's readers. */
+/* Whether nothing is left to do but to tell one connection's readers. */
 static bool us_igb_is_for_reader(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp)
 {
 	const struct us_tcp_event *event = &fast->events[0];
@@ -99,49 +92,55 @@ static bool us_igb_is_for_reader(const struct us_tcp_fast *fast, const struct us
 				  event->handle == us_tcp_handle(tp));
 }
 
+/* Look at wire and rings though nobody has interrupted, for about @bytes (napi_busy_loop). */
+static uint32_t us_igb_busy_poll(struct us_igb_poll *poll, uint32_t bytes)
+{
+	poll->fast->nevents = 0;
+	poll->taken = us_nic_dma(poll->nic, poll->fast->now_us, US_IGB_POLL_DMA, bytes);
+	return poll->taken < 0 ? US_IGB_POLL_GONE : us_igb_poll_rings(poll);
+}
+
 /**
- * us_igb_recvmsg - recv() that takes turns of the device while they fill @buffer (sk_busy_loop)
- * @poll:   what belongs to the device; its flags and counts are those of all turns afterwards
+ * us_igb_recvmsg - recv() that polls the device while that fills @buffer (sk_busy_loop)
+ * @poll:   what belongs to the device; its flags say afterwards what is left to do for it
  * @tp:     connection
- * @buffer: room for @len bytes
+ * @buffer: room for @len bytes, for a super-frame at least
  * @len:    how many at most
  * @now_us: the present
  * @genid:  of the routing table
  *
- * What a turn brings is copied while it is in the cache, and Python is crossed once for it all.
- * A turn that brings anything else, or little, is the last.
+ * What comes is copied while it is in the cache, and Python is crossed once for it all. A poll
+ * that brings anything else, or little, is the last.
  *
  * Return: as us_tcp_recvmsg, fast->events too.
  */
 int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
+	const uint64_t packets = poll->rx->packets;
 	struct us_tcp_fast *fast = poll->fast;
-	uint32_t irqs = 0, consumed = 0, done = 0;
+	uint32_t done, got;
 	bool is_readable = false;
 
 	us_tcp_begin_call(fast, now_us, genid);
+	fast->gro = poll->gro;
 	poll->flags = 0;
-	for (int turns = 0;; turns++) {
-		const uint32_t n = us_tcp_copy_text(fast, tp, (uint8_t *)buffer + done, len - done);
-
-		done += n;
-		if (turns == US_IGB_RECV_TURNS || len - done < US_LARGE_BYTES ||
-		    ((done || turns) && n < US_LARGE_BYTES / 2))
-			break;
-		if ((poll->flags & ~(uint32_t)US_IGB_POLL_EVENTS) || !us_igb_is_for_reader(fast, tp))
+	poll->consumed = 0;
+	done = us_tcp_copy_text(fast, tp, buffer, len);
+	got = done ? done : US_LARGE_BYTES;
+	for (int turns = 0; turns < US_IGB_RECV_TURNS && got >= US_LARGE_BYTES / 2; turns++) {
+		if (len - done < US_LARGE_BYTES || poll->tx->stopped || poll->flags ||
+		    !us_igb_is_for_reader(fast, tp))
 			break;
 		is_readable = is_readable || fast->nevents;
-		poll->flags = us_igb_turn(poll, now_us, genid,
-					  us_min32(len - done, US_IGB_RECV_BYTES));
-		irqs += poll->irqs;
-		consumed += poll->consumed;
+		poll->flags = us_igb_busy_poll(poll, us_min32(len - done, US_IGB_RECV_BYTES));
+		got = us_tcp_copy_text(fast, tp, (uint8_t *)buffer + done, len - done);
+		done += got;
 	}
-	poll->irqs = irqs;
-	poll->consumed = consumed;
 	if (is_readable)
 		us_tcp_wake_reader(fast, tp, US_TCP_EV_READABLE);
 	if (done)
 		us_tcp_cleanup_rbuf(fast, tp);
+	fast->mib.BusyPollRxPackets += poll->rx->packets - packets;
 	return done;
 }
