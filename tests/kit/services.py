@@ -1,11 +1,11 @@
 """Run as a program: echo, discard and chargen for many clients at once, in one of four styles.
 
 ``services.py STACK STYLE ADDRESS PORT [TAP HOST_ADDRESS [SETTING ...]]`` with STACK
-``linux`` or ``ustack`` (in process, on TAP), STYLE ``thread`` (one for each connection),
-``epoll``, ``protocol`` or ``streams`` (asyncio on uvloop), and SETTING ``tcp_fastpath=0``,
-``offloads=off`` or ``busy_poll_us=N``. Echo is on PORT, discard on PORT + 1, chargen on
-PORT + 2. It prints "ready" and serves until killed. The styles know nothing of the stack:
-what ``socket``, ``select`` and the server's maker are decides.
+``linux``, ``ustack`` (in process, on TAP) or ``daemon`` (that USTACK_SOCKET names), STYLE
+``thread`` (one for each connection), ``epoll``, ``protocol`` or ``streams`` (asyncio on uvloop),
+and SETTING ``tcp_fastpath=0``, ``offloads=off`` or ``busy_poll_us=N``. Echo is on PORT, discard
+on PORT + 1, chargen on PORT + 2. It prints "ready" and serves until killed. The styles know
+nothing of the stack: what ``socket``, ``select`` and the server's maker are decides.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ def main(stack: str, style: str, address: str, port: str, *rest: str) -> None:
         serve(ustack_socket, ustack_select, address, int(port))
     import select  # the standard one
 
-    serve(linux_socket, select, address, int(port))
+    if stack == "daemon":
+        ustack.connect()
+    serve(ustack_socket if stack == "daemon" else linux_socket, select, address, int(port))
 
 
 if __name__ == "__main__":

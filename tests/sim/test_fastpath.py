@@ -9,6 +9,7 @@ same time, every field has the same value.
 from __future__ import annotations
 
 import random
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,50 @@ class Chat:
         return True
 
 
+class Joined:
+    """An end whose application has a descriptor, as a daemon's clients have."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self._scratch = bytearray(1 << 18)
+        self._ours, self._theirs = socket.socketpair()
+        self._fd = self._ours.fileno()
+        for end in (self._ours, self._theirs):
+            end.setblocking(False)
+
+    def send(self, data: bytes) -> int:
+        count = self._theirs.send(data)
+        moved = self._core.splice_write_now(self._fd, self._scratch)
+        if moved is None:
+            room = self._core.send_room()
+            moved = self._core.splice_write(self._fd, self._scratch, room)
+        assert moved == (count, count)
+        return count
+
+    def recv(self, n: int) -> bytes:
+        if not self._core.splice_read_now(self._fd):
+            self._core.splice_read(self._fd)
+        return self._theirs.recv(n)
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+
+class ClientsChat(Chat):
+    """The same through descriptors."""
+
+    def __init__(self, near: Any, far: Any, seed: int, rounds: int) -> None:
+        super().__init__(Joined(near), Joined(far), seed, rounds)
+
+    def pump(self, now_us: int) -> bool:
+        moved = super().pump(now_us)
+        if self.finished:
+            for end in self.ends:
+                end.close()
+        return moved
+
+
 def play(fastpath: bool, impair: Impairment, make: Any, seed: int, nic: NicConfig) -> Trace:
     hosts = two_hosts(seed=seed, impair=impair, nic=nic, ustack=UstackConfig(tcp_fastpath=fastpath))
     frames: list[tuple[int, int, bytes]] = []
@@ -124,11 +169,15 @@ def chat(near: Any, far: Any, seed: int) -> list[Any]:
     return [Chat(near, far, seed, 200)]
 
 
+def clients(near: Any, far: Any, seed: int) -> list[Any]:
+    return [ClientsChat(near, far, seed, 60)]
+
+
 NICS = {"super-frames": NicConfig(), "frames": NicConfig(tso=False, large_receive=False)}
 
 
 @pytest.mark.parametrize("nic", NICS)
-@pytest.mark.parametrize("make", [one_way, both_ways, chat])
+@pytest.mark.parametrize("make", [one_way, both_ways, chat, clients])
 @pytest.mark.parametrize(("impair", "seed"), [(DELAY, 1), (DELAY, 2), (BAD, 3), (BAD, 4)])
 def test_the_wire_does_not_tell_whether_the_fast_path_was_on(impair, seed, make, nic):
     slow = play(False, impair, make, seed, NICS[nic])

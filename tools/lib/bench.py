@@ -70,7 +70,8 @@ LO_NOTE = (
 )
 DAEMON_NOTE = (
     "The same servers for Linux's sockets as on veth, unmodified, in a process of their own on"
-    " ustackd's stack by the preload library; ustackd's own services beside them.\n"
+    " ustackd's stack by the preload library; a Python server that knows of it"
+    " (ustack.connect()) and ustackd's own services beside them.\n"
 )
 MEMORY_NOTE = (
     "What a process has more in RAM, divided by its connections: Python, tables and allocators are"

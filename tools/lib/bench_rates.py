@@ -1,7 +1,8 @@
 """The rates part of the bench: many connections at once, beside Linux's sockets over veth.
 
 The client is ``load.c`` on Linux's sockets, on the second processor; the server, on the first,
-is in C or Python on Linux's sockets over veth, the same Python on ustack in process, or ustackd.
+is in C or Python on Linux's sockets over veth, the same Python on ustack in process or on the
+sockets of a ustackd (``ustack.connect()``), or ustackd's own.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ SUBJECTS = [
     Subject("ustack, thread", "ustack", "thread"),
     Subject("Linux veth, asyncio", "linux", "protocol"),
     Subject("ustack, asyncio", "ustack", "protocol"),
+    Subject("ustackd, epoll", "client", "epoll"),
     Subject("ustackd's own", "daemon", "services"),
 ]
 QUICK_SUBJECTS = SUBJECTS[:3]
@@ -106,7 +108,7 @@ THROUGH_DAEMON = [
     Subject("C through ustackd", "preload", "C"),
     SUBJECTS[1],
     Subject("epoll through ustackd", "preload", "epoll"),
-    SUBJECTS[-1],
+    *SUBJECTS[-2:],
 ]
 """For the daemon part: Linux's servers, unmodified, by the preload library."""
 Samples = dict[tuple[str, str], list[float]]
@@ -156,13 +158,16 @@ class Rates:
                 os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
                 yield "10.0.0.2", ["7", "9", "19"]
             return
-        if subject.stack == "preload":
+        if subject.stack in ("preload", "client"):
             with Daemon(self.client) as daemon:
                 os.sched_setaffinity(daemon.process.pid, {min(os.sched_getaffinity(0))})
                 program = [self.load, "serve"]
-                if subject.style != "C":
-                    program = [sys.executable, SERVICES, "linux", subject.style]
                 env = environment(daemon.socket_path)
+                if subject.stack == "client":
+                    program = [sys.executable, SERVICES, "daemon", subject.style]
+                    env = {**os.environ, "USTACK_SOCKET": str(daemon.socket_path)}
+                elif subject.style != "C":
+                    program = [sys.executable, SERVICES, "linux", subject.style]
                 child = self._start(self.client, *program, "10.0.0.2", ports[0], env=env)
                 try:
                     yield "10.0.0.2", ports

@@ -331,6 +331,8 @@ class Join(ClientEnd):
             OSError: EAGAIN, the pair is full; EPIPE, nobody reads.
         """
         core = self.core
+        if core.splice_read_now(self.fd):
+            return
         moved = 1
         while moved:
             if core.at_mark() and core.poll() & select.EPOLLPRI:
@@ -341,28 +343,20 @@ class Join(ClientEnd):
 
     def _from_client(self) -> bool:
         """Send what the client has written; return whether there may be more to read at once."""
-        core = self.core
+        core, scratch = self.core, self._hub.scratch
         try:
-            room = core.send_room()
-            if self._leftover:
-                self._leftover = self._leftover[core.send(self._leftover) :]
-                return not self._leftover
-        except BlockingIOError:
-            self._wait_for_room()
-            return False
-        except OSError as error:
-            self._watch(self._mask & ~IN)
-            self._error = error.errno or errno.EPIPE
-            if self._mode == STREAM:
-                self._to_client()
-            return False
-        try:
-            got, taken = core.splice_write(self.fd, self._hub.scratch, room)
+            moved = None if self._leftover else core.splice_write_now(self.fd, scratch)
+            if moved is None:
+                room = self._room()
+                if not room:
+                    return False
+                moved = core.splice_write(self.fd, scratch, room)
         except BlockingIOError:
             return False
         except ConnectionResetError:
             self._unread = True
             return False
+        got, taken = moved
         if got > taken:
             self._leftover = bytes(self._hub.scratch[taken:got])
             self._wait_for_room()
@@ -372,6 +366,25 @@ class Join(ClientEnd):
             with contextlib.suppress(OSError):
                 core.shutdown(socket.SHUT_WR)
         return bool(got)
+
+    def _room(self) -> int:
+        """Return how much may be sent behind what was left over; 0: nothing now, seen to."""
+        core = self.core
+        try:
+            room: int = core.send_room()
+            if self._leftover:
+                self._leftover = self._leftover[core.send(self._leftover) :]
+                return 0 if self._leftover else core.send_room()
+        except BlockingIOError:
+            self._wait_for_room()
+            return 0
+        except OSError as error:
+            self._watch(self._mask & ~IN)
+            self._error = error.errno or errno.EPIPE
+            if self._mode == STREAM:
+                self._to_client()
+            return 0
+        return room
 
     def _wait_for_room(self) -> None:
         self._blocked = True

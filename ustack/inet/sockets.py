@@ -62,7 +62,12 @@ from ustack.tcp.sendmsg import (
     tcp_sendmsg,
 )
 from ustack.tcp.sndbuf import sk_stream_is_writeable
-from ustack.tcp.splice import tcp_splice_read, tcp_splice_write
+from ustack.tcp.splice import (
+    tcp_splice_read,
+    tcp_splice_read_now,
+    tcp_splice_write,
+    tcp_splice_write_now,
+)
 from ustack.tcp.states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -440,6 +445,14 @@ class InetSocket:
     def splice_read(self, fd: int) -> int:
         """Move received bytes to descriptor ``fd``; see ``tcp_splice_read``."""
         return tcp_splice_read(self._live(), fd)
+
+    def splice_read_now(self, fd: int) -> bool:
+        """Move all that has arrived to ``fd`` if C can; see ``tcp_splice_read_now``."""
+        return tcp_splice_read_now(self._live(), fd)
+
+    def splice_write_now(self, fd: int, scratch: Any) -> tuple[int, int] | None:
+        """Send what ``fd`` gives if C can; see ``tcp_splice_write_now``."""
+        return tcp_splice_write_now(self._live(), fd, scratch)
 
     def splice_write(self, fd: int, scratch: Any, room: int) -> tuple[int, int]:
         """Send up to ``room`` (``send_room``) bytes that ``fd`` gives; see ``tcp_splice_write``."""

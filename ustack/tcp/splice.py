@@ -2,16 +2,19 @@
 
 The daemon gives each client one end of a socketpair; these move what is in the other end
 into the send queue, and what is in the receive queue out to it, one system call each. They
-are recv() and send() in all else: windows, ACKs and pushes follow as there.
+are recv() and send() in all else: windows, ACKs and pushes follow as there. The usual case is
+done in C alone (``..._now``).
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
+from ustack.tcp.fast_rx import run_events
 from ustack.tcp.mem import sk_page_frag_failed
 from ustack.tcp.recvmsg import tcp_bytes_read
 from ustack.tcp.sendmsg import tcp_push_written
@@ -19,6 +22,51 @@ from ustack.tcp.urgent import tcp_read_limit
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
+
+
+def tcp_splice_read_now(sk: TcpSock, fd: int) -> bool:
+    """Let C write all that can be read to ``fd``; False: nothing has changed, do it in Python.
+
+    Raises:
+        OSError: as ``tcp_splice_read``; some bytes may have gone before.
+    """
+    if not sk.tp.receive_queue.len:
+        return sk.urg is None
+    if sk.opts.peek_off >= 0:
+        return False
+    prot = sk.prot
+    ptr = prot.fast.ptr
+    error: int = lib.us_tcp_splice_read(ptr, sk.tp, fd, prot.clock.now_us, prot.ip.fib.genid)
+    if error == -errno.EOPNOTSUPP:
+        return False
+    if ptr.nevents or ptr.doorbell:
+        run_events(prot.fast)
+    if error:
+        raise socket_error(-error)
+    return True
+
+
+def tcp_splice_write_now(sk: TcpSock, fd: int, scratch: Any) -> tuple[int, int] | None:
+    """Let C do as ``tcp_splice_write``; None: nothing has changed, do it in Python."""
+    if sk.sk_err or sk.duplicate_sack is not None:
+        return None
+    prot = sk.prot
+    ptr = prot.fast.ptr
+    taken = ffi.new("uint32_t *")
+    got: int = lib.us_tcp_splice_write(
+        ptr, sk.tp, fd, ffi.from_buffer(scratch), len(scratch),
+        prot.clock.now_us, prot.ip.fib.genid, taken,
+    )  # fmt: skip
+    if got < 0:
+        if got == -errno.EOPNOTSUPP:
+            return None
+        raise socket_error(-got)
+    if taken[0] < got:
+        sk_page_frag_failed(sk)
+    prot.copied_bytes += taken[0]
+    if ptr.nevents or (ptr.doorbell and not ptr.hold):
+        run_events(prot.fast)
+    return got, taken[0]
 
 
 def tcp_splice_read(sk: TcpSock, fd: int) -> int:

@@ -356,6 +356,12 @@ int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void 
 			  uint64_t now_us, uint32_t genid);
 int64_t us_tcp_close_at(struct us_tcp_fast *fast, uint64_t handle, uint64_t now_us, uint32_t genid);
 
+/* The same between a connection and a client's descriptor. */
+int64_t us_tcp_splice_write(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, void *scratch,
+			    uint32_t size, uint64_t now_us, uint32_t genid, uint32_t *taken);
+int us_tcp_splice_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, uint64_t now_us,
+		       uint32_t genid);
+
 int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 /* close() in the usual case. */

@@ -4,8 +4,10 @@
  */
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "arena.h"
+#include "splice.h"
 #include "tcp_internal.h"
 
 #define US_TCP_NAGLE_PUSH 4
@@ -183,6 +185,48 @@ int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void 
 	return taken > 0 ? taken | us_tcp_call_more(fast) : taken;
 }
 
+/**
+ * us_tcp_splice_write - send what a client has written to its descriptor
+ * @fast:    fast path
+ * @tp:      connection
+ * @fd:      our end of the client's pair; the call does not wait for it
+ * @scratch: room for @size bytes
+ * @size:    how many at most
+ * @now_us:  the present
+ * @genid:   of the routing table
+ * @taken:   how many are queued: all, unless the arena is full; the others lie in @scratch
+ *
+ * fast->events says afterwards what Python has to do for the connection.
+ *
+ * Return: bytes read from @fd, 0 at their end, -errno if it gives none now; -EOPNOTSUPP, and
+ * nothing has changed: there is no room, or the way is through Python.
+ */
+int64_t us_tcp_splice_write(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, void *scratch,
+			    uint32_t size, uint64_t now_us, uint32_t genid, uint32_t *taken)
+{
+	const struct us_tcp_source from = {.bytes = scratch};
+	uint32_t goal;
+	int64_t room;
+	ssize_t got;
+
+	*taken = 0;
+	us_tcp_begin_call(fast, now_us, genid);
+	if (tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
+		return -EOPNOTSUPP;
+	goal = us_tcp_size_goal(tp);
+	room = us_tcp_stream_room(fast, tp, goal);
+	if (room <= 0)
+		return -EOPNOTSUPP;
+	got = recv(fd, scratch, room < size ? (size_t)room : size, MSG_DONTWAIT);
+	if (got <= 0)
+		return got ? -errno : 0;
+	*taken = us_tcp_append(fast, tp, &from, 0, (uint32_t)got, goal);
+	if (*taken < got)
+		tp->nospace = 1;
+	us_tcp_push(fast, tp, *taken < got ? US_TCP_NAGLE_PUSH : tp->nonagle);
+	return got;
+}
+
 /* tcp_rcvbuf_grow */
 static void us_tcp_rcvbuf_grow(const struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 			       uint32_t copied)
@@ -297,6 +341,38 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 {
 	us_tcp_begin_call(fast, now_us, genid);
 	return us_tcp_read(fast, tp, buffer, len);
+}
+
+/**
+ * us_tcp_splice_read - give a client all that has arrived
+ * @fast:   fast path
+ * @tp:     connection
+ * @fd:     our end of the client's pair; the call does not wait for it
+ * @now_us: the present
+ * @genid:  of the routing table
+ *
+ * fast->events says afterwards what Python has to do for the connection.
+ *
+ * Return: 0, the receive queue is empty now; -EOPNOTSUPP, and nothing has changed: the way
+ * through Python; -errno of @fd that does not take them all.
+ */
+int us_tcp_splice_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, uint64_t now_us,
+		       uint32_t genid)
+{
+	struct us_bq *queue = &tp->receive_queue;
+	const uint32_t before = queue->len;
+	int64_t moved = 0;
+
+	us_tcp_begin_call(fast, now_us, genid);
+	if (!us_tcp_may_read(fast, tp))
+		return -EOPNOTSUPP;
+	while (queue->len && moved >= 0)
+		moved = us_bq_splice_out(fast->mem, queue, fd, queue->len);
+	if (queue->len < before) {
+		tp->copied_seq += before - queue->len;
+		us_tcp_cleanup_rbuf(fast, tp);
+	}
+	return moved < 0 ? (int)moved : 0;
 }
 
 /*
