@@ -103,6 +103,8 @@ class CallServer:
         """
         if call.op == HELLO:
             return Answer(VERSION), None
+        if self.hub.closed:
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
         self.hub.runtime.call(self.hub.settle)
         if call.op == SOCKET:
             return Answer(), self._socket(call, owner)

@@ -179,6 +179,7 @@ class Join(ClientEnd):
             self._to_client()
         elif self._mode == LISTENING:
             self._hand_over()
+            self.core.count_ahead(self.in_hand)
         elif self._mode == CONNECTING:
             self._attempt_over()
         elif self._mode == HUNG_UP:

@@ -85,6 +85,11 @@ class JoinHub:
             self.runtime.loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the daemon is about to end."""
+        return self._epoll.closed
+
     def check_room(self, owner: Owner) -> None:
         """See whether ``owner`` may have one more socket.
 

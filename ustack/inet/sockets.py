@@ -278,10 +278,13 @@ class InetSocket:
         return accepted
 
     def count_ahead(self, in_hand: Callable[[], int]) -> None:
-        """Have connections that were accepted ahead of their application count as waiting."""
-        sk = self._live()
-        tcp_withdraw(sk)
-        listen_queues(sk).in_hand = in_hand
+        """Have connections that were accepted ahead of their application count as waiting.
+
+        To be called again when there are more of them: C goes by the number of the last time.
+        """
+        queues = listen_queues(self._live())
+        queues.in_hand = in_hand
+        queues.c.ahead = in_hand()
 
     def connect(self, addr: int, port: int) -> None:
         """Begin to connect, or report how the attempt ended (inet_stream_connect).

@@ -380,6 +380,7 @@ class us_tcp_listen:
     qlen: int
     young: int
     accept_len: int
+    ahead: int
     accept_head: int
     accept_size: int
     accept_queue: Any

@@ -137,7 +137,9 @@ class ListenQueues:
 
     def ack_backlog(self) -> int:
         """Return how many connections wait for the application (sk_ack_backlog)."""
-        return len(self.accept_queue) + (self.in_hand() if self.in_hand is not None else 0)
+        if self.in_hand is not None:
+            self.c.ahead = self.in_hand()
+        return len(self.accept_queue) + int(self.c.ahead)
 
     def accept_queue_is_full(self) -> bool:
         """sk_acceptq_is_full: one more than the limit fits."""

@@ -47,7 +47,7 @@ def _is_plain(lsk: TcpSock, child: TcpSock) -> bool:
     queues = lsk.listen
     assert queues is not None
     tp = child.tp
-    if queues.table is not None or queues.defer_accept or queues.in_hand is not None:
+    if queues.table is not None or queues.defer_accept:
         return False
     if prot.config.tcp_syncookies == SYNCOOKIES_ALWAYS or prot.config.tcp_reflect_tos:
         return False

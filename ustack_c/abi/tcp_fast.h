@@ -165,6 +165,7 @@ struct us_tcp_listen {
 	uint32_t qlen;			/* requests on the SYN queue */
 	uint32_t young;			/* of those, how many SYN-ACKs have not been repeated */
 	uint32_t accept_len;		/* children that wait for accept() */
+	uint32_t ahead;			/* accepted ahead of an application, not more than these */
 	uint32_t accept_head;
 	uint32_t accept_size;
 	uint64_t *accept_queue;		/* their handles, a ring */

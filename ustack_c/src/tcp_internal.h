@@ -261,4 +261,10 @@ void us_tcp_event_ack_sent(struct us_tcp_sock *tp);
 int us_tcp_send_ack(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_ack_snd_check(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+/* sk_acceptq_is_full, as far as C knows: Python counts again what was accepted ahead */
+static inline bool us_acceptq_is_full(const struct us_tcp_listen *listen)
+{
+	return listen->accept_len + listen->ahead > listen->max_ack_backlog;
+}
+
 #endif

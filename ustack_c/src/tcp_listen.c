@@ -156,7 +156,7 @@ static bool us_tcp_listen_has_room(const struct us_tcp_fast *fast,
 {
 	const uint32_t limit = fast->max_syn_backlog;
 
-	if (listen->qlen > listen->max_ack_backlog || listen->accept_len > listen->max_ack_backlog)
+	if (listen->qlen > listen->max_ack_backlog || us_acceptq_is_full(listen))
 		return false;
 	return fast->syncookies || (listen->qlen <= limit && limit - listen->qlen >= limit >> 2);
 }

@@ -218,7 +218,7 @@ bool us_tcp_check_req(struct us_tcp_fast *fast, const struct us_tcp_pkt *pkt,
 	uint32_t tsval;
 
 	if (req->listen != listen || req->num_retrans || req->acked || req->ecn_ok ||
-	    !us_tcp_is_third_ack(pkt, req, &tsval) || listen->accept_len > listen->max_ack_backlog)
+	    !us_tcp_is_third_ack(pkt, req, &tsval) || us_acceptq_is_full(listen))
 		return false;
 	dst = us_tcp_dst_lookup(fast, req->loc_addr, req->rmt_addr);
 	if (!dst || !us_tcp_dst_can_transmit(fast, dst) || !us_tcp_metrics_are_plain(fast, dst))

@@ -76,6 +76,27 @@ def test_310_answers_syns_on_a_full_accept_queue_until_two_are_young():
     assert server.mib.ListenOverflows == 6
 
 
+@pytest.mark.parametrize("fastpath", [0, 1])
+def test_what_was_accepted_ahead_of_its_application_counts_until_that_has_it(fastpath):
+    server = kernel()
+    sysctl(server, "net.ustack.tcp_fastpath", fastpath)
+    lsk = server.listen(backlog=2)
+    ahead = []
+    for i in range(3):
+        server.peer(port=40_000 + i).handshake()
+        ahead.append(lsk.accept())
+        lsk.count_ahead(lambda: len(ahead))
+    assert not flood(server, 1)
+    assert server.mib.ListenOverflows == 1
+    for i in range(4):
+        ahead.pop(0)  # nobody says so
+        server.peer(port=50_000 + i).handshake()
+        ahead.append(lsk.accept())
+        lsk.count_ahead(lambda: len(ahead))
+    assert not flood(server, 1, 21_000)
+    assert server.mib.ListenOverflows == 2
+
+
 @BOTH
 def test_accept_makes_room_for_the_next_syn(profile):
     server = kernel(profile)

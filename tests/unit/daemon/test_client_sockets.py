@@ -462,6 +462,14 @@ def test_nobody_can_name_a_socket_that_he_does_not_hold(daemon, pair):
         end.close()
 
 
+def test_a_daemon_that_is_about_to_end_has_no_network_any_more(daemon, pair):
+    daemon.ask(daemon.hub.close)
+    for call in (socket.socket, pair[0].getpeername):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno == errno.ENETDOWN
+
+
 def test_a_daemon_that_ends_gives_blocked_clients_an_error(tmp_path: Path):
     errors: list[int | None] = []
 
