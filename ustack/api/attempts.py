@@ -32,8 +32,10 @@ def try_recv(core: CoreSocket, n: int, flags: int) -> Any:
 
 def wait_recv(core: CoreSocket, n: int, flags: int) -> Any:
     """Receive once there is as much as SO_RCVLOWAT asks for."""
-    if not flags and n and isinstance(core, InetSocket) and (text := core.recv_now(n)):
-        return text
+    if not flags and n and isinstance(core, InetSocket):
+        text = core.recv_now(n)
+        if text is not None:
+            return text
     if not core.rcv_ready(max(1, min(core.rcvlowat, n)), flags):
         return NOT_YET
     return try_recv(core, n, flags)

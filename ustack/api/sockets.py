@@ -211,9 +211,16 @@ class socket(metaclass=_SocketType):
         core = file.runtime.wait_for(file, timeout_us, True, attempts.try_accept, file.core)
         if core is NOT_YET:
             raise self._expired(timeout_us)
-        conn = socket(fileno=FILES.install(SocketFile(file.runtime, core)))
-        conn._proto = self._proto
-        return conn, api_address(core.getpeername())
+        return self._accepted(SocketFile(file.runtime, core)), api_address(core.getpeername())
+
+    def _accepted(self, file: SocketFile) -> socket:
+        """Make the socket of a connection that was accepted."""
+        conn = object.__new__(socket)
+        conn._file, conn._fd = file, FILES.install(file)
+        conn._kind, conn._proto = self._kind, self._proto
+        conn._io_refs, conn._closed = 0, False
+        conn._timeout_us = _to_us(_socket.getdefaulttimeout())
+        return conn
 
     def connect(self, address: Any) -> None:
         """Connect to (host, port).
@@ -289,7 +296,7 @@ class socket(metaclass=_SocketType):
             core = file.core
             if isinstance(core, InetSocket):
                 text = file.runtime.call_now(core.recv_now, bufsize)
-                if text:
+                if text is not None:
                     return text
         return streams.recv(self, bufsize, flags)
 

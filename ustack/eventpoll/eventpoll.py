@@ -228,6 +228,7 @@ class EventPoll:
         """Take an item away (ep_remove)."""
         del self.items[item.key, id(item.target)]
         item.target.wq.remove(item.entry)
+        del item.entry  # which has the item, too
         item.target.on_release.remove(item.target_released)
         item.events = 0  # if it stands on rdllist, collect() finds it not ready and lets go
 

@@ -47,6 +47,7 @@ from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.parked import (
     tcp_close_parked,
+    tcp_nodelay_parked,
     tcp_poll_parked,
     tcp_recv_into_parked,
     tcp_recv_parked,
@@ -147,7 +148,8 @@ class InetSocket:
     @property
     def wq(self) -> WaitQueue:
         """Who waits for something to change. Not to be kept: ask each time."""
-        return self._sk.wq
+        sk = self._prot.socks.get(self._handle)
+        return sk.wq if sk is not None else self._prot.parking.wq_of(self._handle)
 
     @property
     def on_release(self) -> list[Callable[[InetSocket], None]]:
@@ -475,7 +477,7 @@ class InetSocket:
             not flags
             and n > 0
             and self._handle not in self._prot.socks
-            and (text := self.recv_now(n))
+            and (text := self.recv_now(n)) is not None
         ):
             return text
         sk = self._live()
@@ -517,13 +519,13 @@ class InetSocket:
             return -1
         return tcp_recv_into_parked(self._prot, self._handle, view, length)
 
-    def recv_now(self, n: int) -> bytes:
-        """Return what C can hand over at once of up to ``n`` bytes; b"": ask ``recv``."""
+    def recv_now(self, n: int) -> bytes | None:
+        """Return what C hands over at once of up to ``n`` > 0 bytes; None: ask ``recv``."""
         prot = self._prot
         sk = prot.socks.get(self._handle)
         if sk is None:
             return tcp_recv_parked(prot, self._handle, n)
-        return tcp_recv_now(prot, sk.tp, n) if sk.opts.peek_off < 0 else b""
+        return (tcp_recv_now(prot, sk.tp, n) if sk.opts.peek_off < 0 else b"") or None
 
     def recv_busy(self, buffer: bytearray) -> int:
         """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
@@ -601,6 +603,7 @@ class InetSocket:
             sk = self._open()
             if sk is not None:
                 tcp_close(sk, unread=unread)
+        prot.parking.wqs.pop(self._handle, None)
         self.closed = True
         mem = prot.net.mem
         if mem.lent:
@@ -659,6 +662,8 @@ class InetSocket:
     @property
     def linger_s(self) -> int | None:
         """SO_LINGER's seconds, None if it is off: the edge waits in close()."""
+        if self._handle not in self._prot.socks:
+            return self._prot.parking.linger_s(self._tcb())
         return self._live().linger_s
 
     def send_queue_empty(self) -> bool:
@@ -668,6 +673,9 @@ class InetSocket:
 
     def getsockname(self) -> tuple[int, int]:
         """Return the local address and port; zeros while there are none."""
+        if self._handle not in self._prot.socks:
+            tp = self._tcb()
+            return (tp.saddr, tp.sport)
         sk = self._live()
         tp = sk.tp
         return (tp.saddr or sk.bind_addr, tp.sport)
@@ -678,13 +686,18 @@ class InetSocket:
         Raises:
             OSError: ENOTCONN.
         """
-        tp = self._live().tp
+        tp = self._live().tp if self._handle in self._prot.socks else self._tcb()
         if tp.state in (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT):
             raise socket_error(errno.ENOTCONN)
         return (tp.daddr, tp.dport)
 
     def setsockopt(self, level: int, opt: int, value: int | bytes) -> None:
         """Set an option; see ``tcp.options``."""
+        prot = self._prot
+        if self._handle not in prot.socks and tcp_nodelay_parked(
+            prot, self._handle, level, opt, value
+        ):
+            return
         tcp_setsockopt(self._live(), level, opt, value)
 
     def getsockopt(self, level: int, opt: int, buflen: int = 0) -> int | bytes:

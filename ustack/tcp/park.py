@@ -20,7 +20,7 @@ from ustack.core.timer import Timer
 from ustack.ipv4.route import ip_route_output
 from ustack.native.lib import ffi, lib
 from ustack.sock.sock import POLL_READABLE, POLL_STATE, POLL_WRITABLE
-from ustack.sock.wait import WaitEntry
+from ustack.sock.wait import WaitEntry, WaitQueue
 from ustack.tcp.sock import CURR_ESTAB, TcpSock
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ NOTHING = (
 """Attributes that must be false: whoever has them keeps its object."""
 _options_of = attrgetter(*OPTIONS)
 _UPCALL = OPTIONS.index("upcall")
+_LINGER = OPTIONS.index("linger_s")
 _nothing_of = attrgetter(*NOTHING)
 
 
@@ -65,6 +66,8 @@ class ParkingLot:
         self._last_number = 0
         self.ca_priv: dict[int, Any] = {}
         """What congestion control remembers of them, by handle, where it does."""
+        self.wqs: dict[int, WaitQueue] = {}
+        """Who waits for them, where anybody does."""
         self._timer = Timer(self._look)
         self._pass: Iterator[int] | None = None
         """The sockets that are still to be looked at."""
@@ -160,15 +163,43 @@ class ParkingLot:
         tp = lib.us_tcp_sock_at(self._prot.fast.ptr, handle)
         if not tp or not tp.told:
             return False
+        if what & (EV_FIN | EV_READABLE):
+            self._announce(handle, tp, POLL_STATE if what & EV_FIN else POLL_READABLE)
+        if what & EV_SPACE:
+            self._announce(handle, tp, POLL_WRITABLE)
+        return True
+
+    def _announce(self, handle: int, tp: Any, events: int) -> None:
+        """Tell that ``events`` have come true, as ``TcpSock.wake_up``."""
+        upcall = self.options_of(tp)[_UPCALL]
+        if upcall is not None:
+            upcall(handle, events)
         reader = self._prot.inbox.reader_of(tp)
         if reader is not None:
-            reader.woken(POLL_STATE)
-        upcall = self.options_of(tp)[_UPCALL]
-        if upcall is not None and what & (EV_FIN | EV_READABLE):
-            upcall(handle, POLL_STATE if what & EV_FIN else POLL_READABLE)
-        if upcall is not None and what & EV_SPACE:
-            upcall(handle, POLL_WRITABLE)
-        return True
+            reader.woken(events)
+        wq = self.wqs.get(handle)
+        if wq is not None:
+            wq.wake_up(events)
+
+    def wq_of(self, handle: int) -> WaitQueue:
+        """Return the wait queue of a connection without an object, made if it has none.
+
+        Raises:
+            KeyError: it is over.
+        """
+        wq = self.wqs.get(handle)
+        if wq is None:
+            tp = lib.us_tcp_sock_at(self._prot.fast.ptr, handle)
+            if not tp or not tp.sockopts:
+                raise KeyError(handle)
+            tp.told = True
+            wq = self.wqs[handle] = WaitQueue()
+        return wq
+
+    def linger_s(self, tp: Any) -> int | None:
+        """Return SO_LINGER's seconds of a connection without an object."""
+        linger_s: int | None = self.options_of(tp)[_LINGER]
+        return linger_s
 
 
 def closes_plainly(sk: TcpSock) -> bool:
@@ -229,6 +260,8 @@ def tcp_unpark(prot: TcpProt, handle: int) -> TcpSock:
         sk.user_timeout_us,
     ) = lot.options_of(tp)  # in OPTIONS' order: this is every accept()
     sk.bind_bucket = prot.bhash.get(tp.sport)
+    if handle in lot.wqs:
+        sk.wq = lot.wqs.pop(handle)
     reader = prot.inbox.reader_of(tp)
     if reader is not None:
         sk.wq.add(WaitEntry(reader.woken))

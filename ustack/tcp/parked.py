@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ustack.native.lib import ffi, lib
 from ustack.tcp.fast_rx import run_events
+from ustack.tcp.output import TCP_NAGLE_OFF, TCP_NAGLE_PUSH
 from ustack.tcp.recvmsg import tcp_recv_into_now, tcp_recv_now
+from ustack.tcp.send_options import IPPROTO_TCP, TCP_NODELAY
 from ustack.tcp.sendmsg import SEND_MAX
 
 if TYPE_CHECKING:
@@ -39,10 +41,13 @@ def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memory
     return taken
 
 
-def tcp_recv_parked(prot: TcpProt, handle: int, length: int) -> bytes:
-    """Return what C hands over at once (``tcp_recv_now``); b"": the object has to say."""
+def tcp_recv_parked(prot: TcpProt, handle: int, length: int) -> bytes | None:
+    """Return what C hands over at once, b"": the stream has ended; None: the object has to say."""
     tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
-    return tcp_recv_now(prot, tp, length) if tp else b""
+    if not tp:
+        return None
+    text = tcp_recv_now(prot, tp, length)
+    return text if text or _ends(tp) else None
 
 
 def tcp_recv_into_parked(prot: TcpProt, handle: int, buffer: Any, length: int) -> int:
@@ -53,10 +58,28 @@ def tcp_recv_into_parked(prot: TcpProt, handle: int, buffer: Any, length: int) -
     got = tcp_recv_into_now(prot, tp, buffer, length)
     if got:
         return got
-    if tp.slow or not tp.done or tp.receive_queue.len:
-        return -1
+    return 0 if _ends(tp) else -1
+
+
+def _ends(tp: Any) -> bool:
+    """Whether there is but the end of the stream to be read, which then is."""
+    if not tp.done or tp.slow or tp.receive_queue.len:
+        return False
     tp.copied_seq = tp.rcv_nxt  # the FIN is read as well
-    return 0
+    return True
+
+
+def tcp_nodelay_parked(
+    prot: TcpProt, handle: int, level: int, opt: int, value: int | bytes
+) -> bool:
+    """Set TCP_NODELAY, as most servers do at once, if nothing waits to be sent."""
+    if level != IPPROTO_TCP or opt != TCP_NODELAY or value != 1:
+        return False
+    tp = lib.us_tcp_sock_at(prot.fast.ptr, handle)
+    if not tp or tp.dead or tp.write_queue.len:
+        return False
+    tp.nonagle |= TCP_NAGLE_OFF | TCP_NAGLE_PUSH
+    return True
 
 
 def tcp_poll_parked(prot: TcpProt, handle: int) -> int:

@@ -17,9 +17,10 @@ int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	int mask = 0;
 
-	if (!fast->on || tp->slow || tp->state != US_TCP_ESTABLISHED || tp->rcv_shutdown ||
-	    tp->snd_shutdown)
+	if (!fast->on || tp->slow || !us_tcp_can_send(tp) || tp->snd_shutdown)
 		return -1;
+	if (tp->rcv_shutdown)
+		mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
 	if (tp->receive_queue.len)
 		mask |= EPOLLIN | EPOLLRDNORM;
 	if (us_tcp_is_writeable(fast, tp))

@@ -327,15 +327,48 @@ def test_congestion_control_remembers():
     assert socks[0]._sk.tp.bictcp.delay_min_us == known
 
 
-def test_who_waits_for_it_is_woken():
+def test_who_waits_for_it_is_woken_without_an_object_and_with_one():
     h, _, peers, socks = parked(2)
     woken: list[int] = []
     entry = WaitEntry(lambda events: bool(woken.append(events)))
     socks[0].wq.add(entry)
-    h.advance_us(IDLE_US)
-    assert objects(h) == 2
     peers[0].send("P. 1:2(1) ack 1")
-    assert woken
+    assert objects(h) == 1
+    assert len(woken) == 1 and woken[0] & EPOLLIN
+    socks[0].setsockopt(1, 9, 1)  # SO_KEEPALIVE makes it
+    assert objects(h) == 2
+    peers[0].send("P. 2:3(1) ack 1")
+    assert len(woken) == 2
+    socks[0].wq.remove(entry)
+    peers[0].send("P. 3:4(1) ack 1")
+    assert len(woken) == 2
+
+
+def test_who_waits_is_told_of_a_reset_too():
+    _, _, peers, socks = parked()
+    woken: list[int] = []
+    socks[0].wq.add(WaitEntry(lambda events: bool(woken.append(events))))
+    peers[0].send("R 1:1(0)")
+    assert woken[-1] & EPOLLERR or woken[-1] & EPOLLHUP
+
+
+def test_names_and_the_usual_options_need_no_object():
+    h, _, peers, socks = parked()
+    assert socks[0].getpeername() == (peers[0].addr, peers[0].port)
+    assert socks[0].getsockname()[0] == h.addr
+    assert socks[0].linger_s is None
+    socks[0].setsockopt(6, 1, 1)  # TCP_NODELAY
+    assert objects(h) == 1
+    assert socks[0].getsockopt(6, 1) == 1
+
+
+def test_the_end_of_the_stream_needs_no_object():
+    h, _, peers, socks = parked()
+    peers[0].send("FP. 1:4(3) ack 1", data=b"end")
+    assert socks[0].poll() == (EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLOUT | EPOLLWRNORM)
+    assert socks[0].recv(10) == b"end"
+    assert socks[0].recv(10) == b""
+    assert objects(h) == 1
 
 
 def test_with_a_timer_or_data_in_flight_the_object_stays():
