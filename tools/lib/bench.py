@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import bench_bulk
+import bench_churn
 import bench_epoll
 import bench_lo
 import bench_loss
@@ -23,6 +24,7 @@ import bench_memory
 import bench_million
 import bench_modes
 import bench_rates
+import bench_reverse
 import bench_tap
 from rich.console import Console
 
@@ -30,10 +32,10 @@ from kit.lab import CONGESTION_CONTROL, LabError
 
 PARTS = (
     "frames", "bulk", "rates", "ways", "stages", "modes", "loss", "lo", "epoll", "daemon", "memory",
-    "million",
+    "million", "reverse", "churn",
 )  # fmt: skip
-ASKED_FOR = ("million",)
-"""Parts that are only run when they are named: a million connections take minutes."""
+ASKED_FOR = ("million", "reverse", "churn")
+"""Parts that are only run when they are named: a million connections take minutes, and more."""
 BULK_NOTE = (
     f"Linux's sockets use {CONGESTION_CONTROL}, ustack CUBIC, its default; checksum, TSO and large"
     " receive on; server on the first processor, client on the second. The x is the ratio to the"
@@ -82,6 +84,14 @@ MILLION_NOTE = (
     " machine. A round trip is this process's processor time; 64, first: they had idled until"
     " then.\n"
 )
+REVERSE_NOTE = (
+    "Both ends are in one process, so that a connection is two control blocks; all of it goes"
+    " through Python, as everything does over lo. Processor time, but for the seconds to open.\n"
+)
+CHURN_NOTE = (
+    "Nine ways to end, half-open connections among them, in virtual time over a wire in memory."
+    " The peers' segments are in the time.\n"
+)
 STAGES_NOTE = (
     "Processor time. A stage is the difference of two medians, the path cut off by a sink behind"
     " it and before it: small ones drown in noise. The fast path in C is off, GRO too but in"
@@ -91,6 +101,8 @@ SIMPLE_PARTS: tuple[tuple[str, Any, str], ...] = (
     ("modes", bench_modes, MODES_NOTE),
     ("loss", bench_loss, LOSS_NOTE),
     ("lo", bench_lo, LO_NOTE),
+    ("reverse", bench_reverse, REVERSE_NOTE),
+    ("churn", bench_churn, CHURN_NOTE),
 )
 """Those that one module runs and prints by itself, and the note below its table."""
 
@@ -99,7 +111,10 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all but million)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"{', '.join(PARTS)} (all but {', '.join(ASKED_FOR)})",
     )
     parser.add_argument(
         "--quick", action="store_true", help="half a second, once; fewer frames and subjects"
@@ -114,7 +129,9 @@ def arguments() -> argparse.Namespace:
         "--only", choices=bench_bulk.SUBJECTS, action="append", help="these subjects of bulk alone"
     )
     parser.add_argument("--plan", choices=("A", "B"), action="append", help="of million (both)")
-    parser.add_argument("--connections", type=int, default=0, help="of million (1000000)")
+    parser.add_argument(
+        "--connections", type=int, default=0, help="of million, reverse (1000000), churn (10000000)"
+    )
     chosen = parser.parse_args()
     if wrong := [part for part in chosen.parts if part not in PARTS]:
         parser.error(f"no such part: {' '.join(wrong)} (there are {', '.join(PARTS)})")
@@ -123,6 +140,7 @@ def arguments() -> argparse.Namespace:
     usual = [part for part in PARTS if part not in ASKED_FOR]
     chosen.parts = [part for part in PARTS if part in (chosen.parts or usual)]
     chosen.plan = chosen.plan or ["A", "B"]
+    chosen.comings = chosen.connections or (3000 if chosen.quick else 10_000_000)
     chosen.connections = chosen.connections or (3000 if chosen.quick else 1_000_000)
     if chosen.quick:
         chosen.rounds, chosen.frames = 1, 500
