@@ -34,13 +34,14 @@ SUBCOMMANDS = {
     "lat": "how long handshakes, connect() and wake-ups take, as a histogram",
     "trace": "the path of one packet, or of a request and its reply",
     "dump-ring": "a ring's descriptors",
+    "capacity": "how many connections a machine holds, from what one is measured to take",
     "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
     "run": "a program on ustack: run -- CMD on the daemon's, run script.py on a stack of its own",
     "help": "questions about a network stack, each with the commands that answer it",
 }
 """Each is the module of that name in this package, with _ for -."""
-NO_DAEMON = ("help", "lat", "run")
+NO_DAEMON = ("capacity", "help", "lat", "run")
 """Those that need no daemon, always: their ``run`` takes the arguments alone."""
 
 
