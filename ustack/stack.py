@@ -75,9 +75,11 @@ class Stack:
         self.arp = Arp(self.net, self.config.ip.neigh)
         self.ip = Ipv4(self.net, self.arp)
         self.tcp = TcpProt(self.net, self.ip)
-        self.net.rx_fast = TcpFastRx(self.tcp.fast)
+        self.net.rx_fast = self._rx_fast = TcpFastRx(self.tcp.fast)
         self.deliver_text = self.tcp.inbox.deliver
         """Hands the text that the last poll has brought to those who read it as it comes."""
+        self.send_posted = self.tcp.outbox.flush
+        """Sends what was posted while ``deliver_text`` runs: calls must not overtake it."""
         self.udp = UdpProt(self.net, self.ip)
         self.ip.inet_add_protocol(
             IPPROTO_TCP, partial(tcp_v4_rcv, self.tcp), partial(tcp_v4_err, self.tcp)
@@ -145,17 +147,25 @@ class Stack:
         Returns:
             Whether there is more to do at once.
         """
+        net, fast = self.net, self._rx_fast
         self.clock.now_us = now_us
+        fast.timers_idle = False
         moved = 0
         if self._timed:
             for dev in self._timed:
                 moved += dev.wire.flush(now_us)
         for dev in self.adapters:
             moved += dev.poll_hw()
-        pending = do_softirq(self.net)
-        if self.net.timers.run(now_us, TIMERS_PER_POLL) + tcp_run_timers(self.tcp, TIMERS_PER_POLL):
-            self.net.softnet.softirq_counts[TIMER_SOFTIRQ] += 1
-            pending = do_softirq(self.net) or pending
+        pending = False
+        if net.softnet.softirq_pending or len(net.softnets) > 1:
+            fast.timers_idle = False
+            pending = do_softirq(net)
+        fired = net.timers.run(now_us, TIMERS_PER_POLL)
+        if not fast.timers_idle:
+            fired += tcp_run_timers(self.tcp, TIMERS_PER_POLL)
+        if fired:
+            net.softnet.softirq_counts[TIMER_SOFTIRQ] += 1
+            pending = do_softirq(net) or pending
         if self.tcp.tsq:
             tcp_tsq_run(self.tcp)
             pending = pending or self.net.softirq_pending
@@ -179,9 +189,10 @@ class Stack:
 
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""
-        if self.is_pending:
+        net = self.net
+        if (net.softnet.softirq_pending or len(net.softnets) > 1) and self.is_pending:
             return 0
-        due_us = self.net.timers.next_us()
+        due_us = net.timers.next_us()
         tcp_us: int = lib.us_tcp_next_timer_us(self.tcp.fast.ptr)
         if tcp_us != TIMER_NEVER and (due_us is None or tcp_us < due_us):
             due_us = tcp_us

@@ -271,24 +271,38 @@ class StackTransport(asyncio.Transport):
         if sock is None or self._closing or not data:
             return
         if not self._unsent:
+            runtime = self._runtime
+            if runtime.is_running:
+                runtime.answered = True
+                n = sock.send_soon(data, self)
+                if n and n == len(data):
+                    return
+                runtime.send_posted()
+                data = memoryview(data).cast("B")[n:] if n else data
+        self._send_or_keep(data)
+
+    def _send_or_keep(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what the socket takes of ``data`` now, behind what is kept; keep the rest."""
+        sock, n = self._sock, 0
+        if sock is None:
+            return
+        if not self._unsent:
+            runtime = self._runtime
             try:
-                runtime = self._runtime
-                if not runtime.is_running:
-                    n = runtime.call(sock.send, data)
-                else:
-                    runtime.answered = True
-                    n = sock.send_now(data) or sock.send(data)
+                n = sock.send(data) if runtime.is_running else runtime.call(sock.send, data)
             except BlockingIOError:
-                n = 0
+                pass
             except OSError as exc:
                 self._fatal(exc, "sending failed")
                 return
             if n == len(data) and not (type(data) is memoryview and data.nbytes != n):
                 return
-        else:
-            n = 0
         rest = memoryview(data).cast("B")[n:]
         self._keep(rest if type(data) is bytes else memoryview(bytes(rest)))
+
+    def text_left(self, text: bytes) -> None:
+        """Send what could not go together with others' texts (``InetSocket.post``)."""
+        self._send_or_keep(text)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send several pieces as one."""
@@ -325,6 +339,7 @@ class StackTransport(asyncio.Transport):
         """Send FIN behind what is buffered; receiving goes on."""
         if self._closing or self._eof_asked:
             return
+        self._runtime.send_posted()
         self._eof_asked = True
         if not self._unsent:
             self._shutdown_write()
@@ -373,6 +388,7 @@ class StackTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes that the socket has not yet taken."""
+        self._runtime.send_posted()
         return self._unsent_bytes
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -406,6 +422,7 @@ class StackTransport(asyncio.Transport):
         """Send what is buffered, then close; the protocol hears of it by connection_lost."""
         if self._closing:
             return
+        self._runtime.send_posted()
         self._closing = True
         self._reading = False
         if not self._unsent:
@@ -438,6 +455,7 @@ class StackTransport(asyncio.Transport):
         self._sock = None
         runtime = self._runtime
         if runtime.is_running:
+            runtime.send_posted()
             sock.close(unread=bool(self._held))
         else:
             runtime.call(partial(sock.close, unread=bool(self._held)))

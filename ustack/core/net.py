@@ -54,10 +54,8 @@ class RxFast(Protocol):
 
     ptr: Any
     """``struct us_tcp_fast *``"""
-
-    @property
-    def on(self) -> bool:
-        """Whether it may take frames now."""
+    timers_idle: bool
+    """A driver's turn in C has found that none of its timers is due."""
 
     @property
     def genid(self) -> int:

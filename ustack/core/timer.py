@@ -57,6 +57,9 @@ class TimerQueue:
 
     def run(self, now_us: int, limit: int = 1024) -> int:
         """Fire at most ``limit`` timers that are due; return how many fired."""
+        heap = self._heap
+        if not heap or heap[0][0] > now_us:
+            return 0
         fired = 0
         while fired < limit:
             due = self.next_us()

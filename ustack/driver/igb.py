@@ -41,7 +41,7 @@ from ustack.nic.wire import VNET_CSUM, VNET_TSO4, Wire
 
 if TYPE_CHECKING:
     from ustack.config import NicConfig
-    from ustack.core.net import Net, RxFast
+    from ustack.core.net import Net
     from ustack.core.skb import Skb
 
 URGENT_BYTES = 1024
@@ -267,16 +267,18 @@ class IgbAdapter(NetDevice):
         """Let the device do its DMA: frames in, and frames out that the wire refused before.
 
         Returns:
-            Frames taken off the wire, with busy polling also those handed up.
+            Whether there may be more: frames taken off the wire, with busy polling also those
+            handed up; a turn in C that has left none there is 0.
         """
         if not self.is_running:
             return 0
-        taken = None
-        fast = self.net.rx_fast
-        if self._poll is not None and fast is not None and self._is_plain(fast):
-            taken = igb_turn(self, self._poll, fast)
+        net, poll, taken = self.net, self._poll, None
+        if poll is not None and not net.softnet.softirq_pending:
+            fast = net.rx_fast
+            if fast is not None and not net.softirq_frozen and not self.rps_maps:
+                taken = igb_turn(self, poll, fast)
         if taken is None:
-            taken = self.nic.dma(self.net.clock.now_us)
+            taken = self.nic.dma(net.clock.now_us)
         if taken < 0:
             self.lose_wire()
             return 0
@@ -286,21 +288,14 @@ class IgbAdapter(NetDevice):
 
     def ndo_busy_recv(self, tp: Any, buffer: Any, length: int) -> int:
         """Read a connection's text, and poll the device for more of it, in one call into C."""
-        fast = self.net.rx_fast
-        if self._poll is None or fast is None or not self._is_plain(fast):
-            return 0
-        self.net.busy_polled_us = self.net.clock.now_us
-        return igb_recv(self, self._poll, fast, tp, buffer, length)
-
-    def _is_plain(self, fast: RxFast) -> bool:
-        """Whether a turn can be taken in C: nothing is pending, and nobody looks."""
         net = self.net
-        return (
-            fast.on
-            and not net.softnet.softirq_pending
-            and not net.softirq_frozen
-            and not self.rps_maps
-        )
+        fast = net.rx_fast
+        if self._poll is None or fast is None:
+            return 0
+        if net.softnet.softirq_pending or net.softirq_frozen or self.rps_maps:
+            return 0
+        net.busy_polled_us = net.clock.now_us
+        return igb_recv(self, self._poll, fast, tp, buffer, length)
 
     def _busy_poll(self) -> int:
         """Clean the rings here and now, no interrupt and no softirq between (napi_busy_loop)."""

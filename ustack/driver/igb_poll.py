@@ -23,7 +23,11 @@ EVENTS: int = lib.US_IGB_POLL_EVENTS
 HELD: int = lib.US_IGB_POLL_HELD
 GONE: int = lib.US_IGB_POLL_GONE
 NOT_NOW: int = lib.US_IGB_POLL_NOT_NOW
-DMA_LIMIT: int = lib.US_IGB_POLL_DMA
+MORE: int = lib.US_IGB_POLL_MORE
+TIMERS: int = lib.US_IGB_POLL_TIMERS
+FOR_PYTHON = LEFT | AGAIN | EVENTS | HELD
+IRQS_SHIFT: int = lib.US_IGB_POLL_IRQS_SHIFT
+CONSUMED_SHIFT: int = lib.US_IGB_POLL_CONSUMED_SHIFT
 
 
 def igb_poll_context(adapter: IgbAdapter, fast: RxFast | None) -> Any:
@@ -44,25 +48,24 @@ def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
     """Take one turn.
 
     Returns:
-        0, or the frames taken off the wire if there may be more at once; -1: the wire is gone;
-        None: nothing was done, the descriptors are short.
+        1 if there may be more frames on the wire, else 0; -1: the wire is gone; None: nothing
+        was done: the descriptors are short, or TCP's fast path is off.
     """
-    net = adapter.net
-    flags = lib.us_igb_poll(poll, net.clock.now_us, fast.genid)
-    irqs = poll.irqs
+    done: int = lib.us_igb_poll(poll, adapter.net.clock.now_us, fast.genid)
+    fast.timers_idle = not done & TIMERS
+    if not done:
+        return 0
+    irqs = done >> IRQS_SHIFT & 0xFFFF
     if irqs:
         adapter.nic.irq_counts[0] += irqs
-        softnet = net.softnet
+        softnet = adapter.net.softnet
         softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
-        softnet.processed += poll.consumed
-    if flags:
-        if flags & GONE:
-            return -1
-        if flags & NOT_NOW:
-            return None
-        _go_on(adapter, poll, fast, flags)
-    taken: int = poll.taken
-    return taken if taken >= DMA_LIMIT else 0
+        softnet.processed += done >> CONSUMED_SHIFT
+    if done & (GONE | NOT_NOW):
+        return -1 if done & GONE else None
+    if done & FOR_PYTHON:
+        _go_on(adapter, poll, fast, done)
+    return 1 if done & MORE else 0
 
 
 def igb_recv(

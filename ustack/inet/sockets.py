@@ -44,6 +44,7 @@ from ustack.tcp.listen import (
 )
 from ustack.tcp.offer import tcp_withdraw
 from ustack.tcp.options import tcp_getsockopt, tcp_setsockopt
+from ustack.tcp.outbox import LETTER_BYTES
 from ustack.tcp.park import tcp_unpark
 from ustack.tcp.parked import (
     tcp_close_parked,
@@ -82,6 +83,7 @@ from ustack.tcp.zerocopy import sk_page_frag, tcp_send_ref, tcp_sendpage
 
 if TYPE_CHECKING:
     from ustack.tcp.inbox import TextReader
+    from ustack.tcp.outbox import TextSender
     from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
@@ -364,6 +366,20 @@ class InetSocket:
         if sk is None:
             return tcp_send_parked(prot, self._handle, data)
         return tcp_send_now(prot, sk.tp, data) if tcp_may_send_now(sk) else 0
+
+    def send_soon(self, data: bytes | bytearray | memoryview, sender: TextSender) -> int:
+        """Send at once, or a short text perhaps with others', see ``ustack.tcp.outbox``.
+
+        Returns:
+            How many bytes were taken: what of them cannot be sent after all comes back to
+            ``sender``; 0, and nothing has changed: ask ``send``.
+        """
+        outbox = self._prot.outbox
+        if outbox.is_open:
+            if type(data) is bytes and len(data) <= LETTER_BYTES:
+                return outbox.post(self._handle, data, sender)
+            outbox.flush()
+        return self.send_now(data)
 
     def send_fastopen(self, data: bytes | bytearray | memoryview, addr: int, port: int) -> int:
         """Connect and send in one: ``data`` goes with the SYN (sendto() with MSG_FASTOPEN).

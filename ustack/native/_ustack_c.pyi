@@ -101,11 +101,9 @@ class us_igb_poll:
     mac: Any
     is_adaptive: int
     gro: int
-    irqs: int
-    consumed: int
     left: int
-    taken: int
     flags: int
+    consumed: int
 
 class us_igb_regs:
     CTRL: int
@@ -718,12 +716,16 @@ class Lib:
     US_IGB_MAX_DATA_PER_TXD: int
     US_IGB_MAX_QUEUES: int
     US_IGB_POLL_AGAIN: int
+    US_IGB_POLL_CONSUMED_SHIFT: int
     US_IGB_POLL_DMA: int
     US_IGB_POLL_EVENTS: int
     US_IGB_POLL_GONE: int
     US_IGB_POLL_HELD: int
+    US_IGB_POLL_IRQS_SHIFT: int
     US_IGB_POLL_LEFT: int
+    US_IGB_POLL_MORE: int
     US_IGB_POLL_NOT_NOW: int
+    US_IGB_POLL_TIMERS: int
     US_IGB_RECV_BYTES: int
     US_IGB_RECV_TURNS: int
     US_IGB_RETA_SIZE: int
@@ -760,6 +762,7 @@ class Lib:
     US_TCP_EV_XMIT: int
     US_TCP_LETTERS: int
     US_TCP_OFFER_BUCKETS: int
+    US_TCP_SEND_LETTERS: int
     US_TCP_SLOW_CA: int
     US_TCP_SLOW_ERR: int
     US_TCP_SLOW_MTUP: int
@@ -904,6 +907,7 @@ class Lib:
     def us_tcp_recvmsg(self, fast: Any, tp: Any, buffer: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_reset_delack(self, fast: Any, tp: Any, expires_us: int, /) -> None: ...
     def us_tcp_reset_xmit_timer(self, fast: Any, tp: Any, what: int, expires_us: int, /) -> None: ...
+    def us_tcp_send_letters(self, fast: Any, letters: Any, count: int, texts: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_sendmsg(self, fast: Any, tp: Any, data: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_sendmsg_at(self, fast: Any, handle: int, data: Any, len: int, now_us: int, genid: int, /) -> int: ...
     def us_tcp_sendmsg_ref(self, fast: Any, tp: Any, addr: int, len: int, now_us: int, genid: int, /) -> int: ...

@@ -53,6 +53,7 @@ class InlineRuntime:
         busy_poll_us: int = 0,
     ) -> None:
         self.stack = stack
+        self.send_posted = stack.send_posted
         self.busy_poll = busy_poll
         stack.clock.fine_us = monotonic_us
         self.loop = loop or get_running_loop()
@@ -105,6 +106,7 @@ class InlineRuntime:
             OSError: whatever ``fn`` raises.
         """
         if self.is_running:
+            self.send_posted()
             return fn(*args)
         self.stack.clock.now_us = monotonic_us()
         try:
@@ -198,17 +200,19 @@ class InlineRuntime:
                 ready.popleft()()
             if self.closed:
                 return None
-            now_us = monotonic_us()
-            if now_us >= limit_us:
-                return 0
             if more or ready or self.busy_poll:
+                now_us = monotonic_us()
+                if now_us >= limit_us:
+                    return 0
                 continue
             deadline_us = stack.next_deadline_us()
             if deadline_us is None or deadline_us > now_us:
                 if not (self.answered or self._busy_polls) or not self._frame_comes(now_us):
                     return deadline_us
                 self.answered = False
-                now_us = monotonic_us()
+            now_us = monotonic_us()
+            if now_us >= limit_us:
+                return 0
 
     def _frame_comes(self, now_us: int) -> bool:
         """Look for the next frame instead of going to sleep, if that is worth it."""

@@ -44,11 +44,7 @@ class TcpFastRx:
         self._fast = fast
         self._fib = fast.prot.ip.fib
         self.ptr = fast.ptr
-
-    @property
-    def on(self) -> bool:
-        """Whether C may take frames now."""
-        return self._fast.on
+        self.timers_idle = False
 
     @property
     def genid(self) -> int:

@@ -19,6 +19,7 @@ from ustack.native.lib import ffi
 
 if TYPE_CHECKING:
     from ustack.tcp.fast import TcpFast
+    from ustack.tcp.outbox import Outbox
 
 INBOX_BYTES = 256 * 1024
 _LETTER = Struct("=IIII")
@@ -41,7 +42,8 @@ class TextReader(Protocol):
 class Inbox:
     """One stack's inbox and the readers of its connections."""
 
-    def __init__(self, fast: TcpFast) -> None:
+    def __init__(self, fast: TcpFast, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._ptr = fast.ptr
         self._fast = fast
         self._letters = ffi.buffer(fast.ptr.letters)
@@ -109,9 +111,10 @@ class Inbox:
         self._batch = self._letters[: count * _LETTER.size]
         self._mail = _LETTER.iter_unpack(self._batch)
         ptr.nletters = 0
-        if count > 1:
-            ptr.hold = 1  # the answers leave together: whom they wake has more to do
-        text, readers = self._text, self.readers
+        readers, text, outbox = self.readers, self._text, self._outbox
+        if several := count > 1:  # the answers leave together: whom they wake has more to do
+            ptr.hold = 1
+            outbox.is_open = True
         try:
             for generation, start, end, is_last in self._mail:
                 reader = readers.get(generation)
@@ -122,6 +125,8 @@ class Inbox:
                     reader.end_received()
         finally:
             self._batch = b""
-            if count > 1:
+            if several:
+                outbox.is_open = False
+                outbox.flush()
                 ptr.hold = 0
                 self._fast.ring_doorbells()

@@ -25,6 +25,7 @@ from ustack.tcp.keepalive import tcp_keepalive_timer
 from ustack.tcp.mem import MemoryPressure
 from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.offer import tcp_withdraw_all
+from ustack.tcp.outbox import Outbox
 from ustack.tcp.park import ParkingLot, tcp_unpark
 from ustack.tcp.ports import BindBucket, bind_bucket_remove
 from ustack.tcp.request_sock import RequestHash
@@ -110,7 +111,8 @@ class TcpProt:
         self.trace_connect = TracePoint("connect")
         """connect() has sent a SYN, or found no port: the microseconds that it took."""
         self.fast = TcpFast(self)
-        self.inbox = Inbox(self.fast)
+        self.outbox = Outbox(self.fast)
+        self.inbox = Inbox(self.fast, self.outbox)
         self.copied_bytes = 0
         """Bytes that senders had copied into send queues (CopiedBytes)."""
         self.ref_bytes = 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MSG_PEEK = 0x02
 MSG_TRUNC = 0x20
 RECV_MAX = 1 << 30
+CALL_MORE: int = lib.US_TCP_CALL_MORE
 BUSY_BYTES = 1 << 16
 """With so much room, that of a super-frame, a reader polls the device himself."""
 
@@ -101,13 +102,13 @@ def tcp_recv_now(prot: TcpProt, tp: Any, length: int) -> bytes:
     if length > SCRATCH_BYTES:
         return b""
     fast = prot.fast
-    ptr = fast.ptr
     got: int = lib.us_tcp_recvmsg(
-        ptr, tp, fast.scratch, length, prot.clock.now_us, prot.ip.fib.genid
+        fast.ptr, tp, fast.scratch, length, prot.clock.now_us, prot.ip.fib.genid
     )
     if not got:
         return b""
-    if ptr.nevents or ptr.doorbell:
+    if got >= CALL_MORE:
+        got -= CALL_MORE
         run_events(fast)
     text: bytes = fast.scratch_text[:got]
     return text
@@ -136,7 +137,8 @@ def tcp_recv_into_now(prot: TcpProt, tp: Any, buffer: Any, length: int) -> int:
         prot.clock.now_us,
         prot.ip.fib.genid,
     )
-    if got:
+    if got >= CALL_MORE:
+        got -= CALL_MORE
         run_events(fast)
     return got
 

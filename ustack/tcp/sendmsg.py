@@ -33,6 +33,7 @@ MSG_MORE = 0x8000
 SEND_MAX = 1 << 30
 REF_BYTES = 1 << 16
 """From so many bytes on a reference costs less than a copy."""
+CALL_MORE: int = lib.US_TCP_CALL_MORE
 FIRST_BYTES = PAGE_SIZE // 2
 """What a writer who has nothing queued gets of the pages kept back (sk_forced_mem_schedule)."""
 
@@ -109,24 +110,29 @@ def tcp_send_now(prot: TcpProt, tp: Any, data: bytes | bytearray | memoryview) -
         How many bytes were taken; 0, and nothing has changed: there is no room, or it is out
         of the ordinary.
     """
-    ptr = prot.fast.ptr
     length = min(len(data), SEND_MAX)
-    if length >= REF_BYTES and prot.fast.on and _never_changes(data):
+    by_ref = length >= REF_BYTES and prot.fast.on and _never_changes(data)
+    taken: int
+    if by_ref:
         taken = _send_where_it_lies(prot, tp, data, length)
     else:
         taken = lib.us_tcp_sendmsg(
-            ptr,
+            prot.fast.ptr,
             tp,
             data if type(data) is bytes else ffi.from_buffer(data),
             length,
             prot.clock.now_us,
             prot.ip.fib.genid,
         )
-        prot.copied_bytes += max(taken, 0)
     if taken <= 0:
         return 0
-    if ptr.nevents or (ptr.doorbell and not ptr.hold):
+    if taken >= CALL_MORE:
+        taken -= CALL_MORE
         run_events(prot.fast)
+    if by_ref:
+        prot.ref_bytes += taken
+    else:
+        prot.copied_bytes += taken
     return taken
 
 
@@ -147,9 +153,7 @@ def _send_where_it_lies(
     taken: int = lib.us_tcp_sendmsg_ref(
         prot.fast.ptr, tp, addr, length, prot.clock.now_us, prot.ip.fib.genid
     )
-    if taken > 0:
-        prot.ref_bytes += taken
-    else:
+    if taken <= 0:
         mem.reap_lent()
     return taken
 

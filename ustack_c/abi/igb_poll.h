@@ -19,6 +19,11 @@
 #define US_IGB_POLL_HELD 8	/* an interrupt that is due at ITRDUE */
 #define US_IGB_POLL_GONE 16	/* the wire is gone */
 #define US_IGB_POLL_NOT_NOW 32	/* nothing was done: descriptors to send are short */
+#define US_IGB_POLL_MORE 64	/* frames on the wire, perhaps: as many as one step takes have come */
+#define US_IGB_POLL_TIMERS 128	/* timers of connections that are due (us_tcp_timers_due) */
+/* Above that: interrupts delivered, and frames that TCP's fast path took. */
+#define US_IGB_POLL_IRQS_SHIFT 16
+#define US_IGB_POLL_CONSUMED_SHIFT 32
 
 /* A device with one queue, for us_igb_poll. */
 struct us_igb_poll {
@@ -31,14 +36,12 @@ struct us_igb_poll {
 	uint8_t mac[6];
 	uint8_t is_adaptive;	/* interrupt moderation follows the load */
 	uint8_t gro;		/* software GRO is on */
-	uint32_t irqs;		/* interrupts delivered */
-	uint32_t consumed;	/* frames that TCP's fast path took */
 	int32_t left;		/* frames for Python: the first of rx->frames */
-	int32_t taken;		/* frames off the wire */
-	uint32_t flags;		/* what the last of a reader's turns has left */
+	uint32_t flags;		/* us_igb_recvmsg: what the last of its turns has left */
+	uint32_t consumed;	/* ... frames that TCP's fast path took */
 };
 
-uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
+uint64_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
 int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 

@@ -60,6 +60,8 @@ struct us_tcp_letter {
 	uint32_t is_last;	/* the peer's FIN stands behind it */
 };
 
+#define US_TCP_SEND_LETTERS 16	/* at most in one call */
+
 /* The transmit queue of a device that C may send through. */
 struct us_xmit_queue {
 	struct us_igb_tx_ring *ring;	/* NULL while the device is down */
@@ -344,15 +346,17 @@ int us_tcp_can_transmit(const struct us_tcp_fast *fast, const struct us_tcp_sock
 int us_tcp_transmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 		    const struct us_tcp_xmit *xmit);
 
-/* send() and recv() in the usual case. */
+/* send() and recv() in the usual case; US_TCP_CALL_MORE is in what they return. */
 int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_sendmsg_ref(struct us_tcp_fast *fast, struct us_tcp_sock *tp, us_dma_addr_t addr,
 			   uint32_t len, uint64_t now_us, uint32_t genid);
+uint64_t us_tcp_send_letters(struct us_tcp_fast *fast, const void *letters, uint32_t count,
+			     const void *texts, uint32_t len, uint64_t now_us, uint32_t genid);
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 
-/* The same for who has the handle alone; US_TCP_CALL_MORE is in what they return. */
+/* The same for who has the handle alone. */
 int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void *data, uint32_t len,
 			  uint64_t now_us, uint32_t genid);
 int64_t us_tcp_close_at(struct us_tcp_fast *fast, uint64_t handle, uint64_t now_us, uint32_t genid);

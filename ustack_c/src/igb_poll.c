@@ -7,21 +7,20 @@
 #include "igb_poll.h"
 #include "tcp_internal.h"
 
-/* The transmit ring first, then what was received; flags of what Python has to go on with. */
-static uint32_t us_igb_poll_rings(struct us_igb_poll *poll)
+/* The transmit ring first, then what was received; what us_igb_poll returns of it. */
+static uint64_t us_igb_poll_rings(struct us_igb_poll *poll)
 {
+	uint64_t done = 0;
 	int count;
 
 	us_igb_clean_tx_irq(poll->tx, US_IGB_TX_WORK);
 	count = us_igb_clean_rx_irq(poll->rx, US_IGB_RX_BUDGET);
 	poll->left = count ? us_tcp_fast_rx(poll->fast, poll->mac, poll->rx->frames, count) : 0;
-	poll->consumed += (uint32_t)(count - poll->left);
+	done += (uint64_t)(count - poll->left) << US_IGB_POLL_CONSUMED_SHIFT;
 	if (poll->left)
-		return US_IGB_POLL_LEFT;
+		return done | US_IGB_POLL_LEFT;
 	us_igb_alloc_rx_buffers(poll->rx, poll->rxq);
-	if (count == US_IGB_RX_BUDGET)
-		return US_IGB_POLL_AGAIN;
-	return 0;
+	return count == US_IGB_RX_BUDGET ? done | US_IGB_POLL_AGAIN : done;
 }
 
 /* Polling is over: moderation anew, and the interrupt on again (napi_complete). */
@@ -39,48 +38,56 @@ static uint32_t us_igb_poll_complete(struct us_igb_poll *poll)
 	return delivered | us_nic_write_eims(poll->nic, 1);
 }
 
+/* Interrupts, and the polls that they cause, until none comes; what us_igb_poll returns of it. */
+static uint64_t us_igb_poll_irqs(struct us_igb_poll *poll)
+{
+	uint32_t delivered = us_nic_deliver_irq(poll->nic);
+	uint64_t done = 0;
+
+	while (delivered & 1) {
+		done += (uint64_t)1 << US_IGB_POLL_IRQS_SHIFT;
+		if (poll->fast->nevents || poll->tx->stopped)
+			return done | US_IGB_POLL_AGAIN;
+		done += us_igb_poll_rings(poll);
+		if (poll->fast->nevents || poll->fast->doorbell)
+			done |= US_IGB_POLL_EVENTS;
+		if (done & (US_IGB_POLL_LEFT | US_IGB_POLL_AGAIN))
+			return done;
+		delivered = us_igb_poll_complete(poll);
+	}
+	return delivered & US_NIC_IRQ_HELD ? done | US_IGB_POLL_HELD : done;
+}
+
 /**
  * us_igb_poll - one turn of a device
- * @poll:   what belongs to it; the counts in it are this turn's afterwards
+ * @poll:   what belongs to it
  * @now_us: the present
  * @genid:  of the routing table
  *
  * To be called while nothing is scheduled for the device. fast->events says what Python has to
  * do for connections; it must be done before the next turn.
  *
- * Return: US_IGB_POLL_*; 0: nothing is left to do.
+ * Return: US_IGB_POLL_*, and above those two counts; 0: nothing has been done, nor is left.
  */
-uint32_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
+uint64_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
 {
-	uint32_t delivered, flags = 0;
+	uint64_t done;
+	int taken;
 
-	poll->irqs = 0;
-	poll->consumed = 0;
 	poll->left = 0;
 	poll->fast->now_us = now_us;
 	poll->fast->genid = genid;
 	poll->fast->gro = poll->gro;
 	poll->fast->nevents = 0;
-	if (poll->tx->stopped)
+	if (poll->tx->stopped || !poll->fast->on)
 		return US_IGB_POLL_NOT_NOW;
-	poll->taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, UINT32_MAX);
-	if (poll->taken < 0)
+	taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, UINT32_MAX);
+	if (taken < 0)
 		return US_IGB_POLL_GONE;
-	delivered = us_nic_deliver_irq(poll->nic);
-	while (delivered & 1) {
-		poll->irqs++;
-		if (poll->fast->nevents || poll->tx->stopped)
-			return flags | US_IGB_POLL_AGAIN;
-		flags |= us_igb_poll_rings(poll);
-		if (poll->fast->nevents || poll->fast->doorbell)
-			flags |= US_IGB_POLL_EVENTS;
-		if (flags & (US_IGB_POLL_LEFT | US_IGB_POLL_AGAIN))
-			return flags;
-		delivered = us_igb_poll_complete(poll);
-	}
-	if (delivered & US_NIC_IRQ_HELD)
-		flags |= US_IGB_POLL_HELD;
-	return flags;
+	done = us_igb_poll_irqs(poll);
+	if (taken >= US_IGB_POLL_DMA)
+		done |= US_IGB_POLL_MORE;
+	return us_tcp_timers_due(poll->fast, now_us) ? done | US_IGB_POLL_TIMERS : done;
 }
 
 /* Whether nothing is left to do but to tell one connection's readers. */
@@ -93,11 +100,12 @@ static bool us_igb_is_for_reader(const struct us_tcp_fast *fast, const struct us
 }
 
 /* Look at wire and rings though nobody has interrupted, for about @bytes (napi_busy_loop). */
-static uint32_t us_igb_busy_poll(struct us_igb_poll *poll, uint32_t bytes)
+static uint64_t us_igb_busy_poll(struct us_igb_poll *poll, uint32_t bytes)
 {
 	poll->fast->nevents = 0;
-	poll->taken = us_nic_dma(poll->nic, poll->fast->now_us, US_IGB_POLL_DMA, bytes);
-	return poll->taken < 0 ? US_IGB_POLL_GONE : us_igb_poll_rings(poll);
+	if (us_nic_dma(poll->nic, poll->fast->now_us, US_IGB_POLL_DMA, bytes) < 0)
+		return US_IGB_POLL_GONE;
+	return us_igb_poll_rings(poll);
 }
 
 /**
@@ -129,11 +137,15 @@ int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *b
 	done = us_tcp_copy_text(fast, tp, buffer, len);
 	got = done ? done : US_LARGE_BYTES;
 	for (int turns = 0; turns < US_IGB_RECV_TURNS && got >= US_LARGE_BYTES / 2; turns++) {
+		uint64_t polled;
+
 		if (len - done < US_LARGE_BYTES || poll->tx->stopped || poll->flags ||
 		    !us_igb_is_for_reader(fast, tp))
 			break;
 		is_readable = is_readable || fast->nevents;
-		poll->flags = us_igb_busy_poll(poll, us_min32(len - done, US_IGB_RECV_BYTES));
+		polled = us_igb_busy_poll(poll, us_min32(len - done, US_IGB_RECV_BYTES));
+		poll->flags = polled & UINT16_MAX;
+		poll->consumed += (uint32_t)(polled >> US_IGB_POLL_CONSUMED_SHIFT);
 		got = us_tcp_copy_text(fast, tp, (uint8_t *)buffer + done, len - done);
 		done += got;
 	}

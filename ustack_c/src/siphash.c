@@ -23,7 +23,7 @@ static uint64_t us_load_le64(const uint8_t *p)
 	return word;
 }
 
-static void us_sip_round(struct us_sipstate *s)
+static inline __attribute__((always_inline)) void us_sip_round(struct us_sipstate *s)
 {
 	s->v0 += s->v1;
 	s->v2 += s->v3;

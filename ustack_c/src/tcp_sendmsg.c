@@ -4,6 +4,7 @@
  */
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "arena.h"
@@ -81,7 +82,7 @@ static bool us_tcp_push(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32
 	return false;
 }
 
-/* us_tcp_sendmsg and us_tcp_sendmsg_ref */
+/* Queue bytes and send what may go; how many, or why none, as us_tcp_sendmsg. */
 static int64_t us_tcp_send(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 			   const struct us_tcp_source *from, uint32_t len)
 {
@@ -127,18 +128,18 @@ static int64_t us_tcp_send(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
  * @now_us: the present
  * @genid:  of the routing table
  *
- * fast->events says afterwards what Python has to do for the connection.
- *
- * Return: bytes taken; -EAGAIN no room now, and a writer waits; -EOPNOTSUPP, and nothing has
- * changed: the way through Python.
+ * Return: bytes taken, with US_TCP_CALL_MORE if Python has something to do now; -EAGAIN no room
+ * now, and a writer waits; -EOPNOTSUPP, and nothing has changed: the way through Python.
  */
 int64_t us_tcp_sendmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, const void *data,
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
 	const struct us_tcp_source from = {.bytes = data};
+	int64_t taken;
 
 	us_tcp_begin_call(fast, now_us, genid);
-	return us_tcp_send(fast, tp, &from, len);
+	taken = us_tcp_send(fast, tp, &from, len);
+	return taken > 0 ? taken | us_tcp_call_more(fast) : taken;
 }
 
 /**
@@ -161,7 +162,7 @@ int64_t us_tcp_sendmsg_ref(struct us_tcp_fast *fast, struct us_tcp_sock *tp, us_
 	us_tcp_begin_call(fast, now_us, genid);
 	taken = us_tcp_send(fast, tp, &from, len);
 	us_put_page(fast->mem, addr);
-	return taken;
+	return taken > 0 ? taken | us_tcp_call_more(fast) : taken;
 }
 
 /**
@@ -173,16 +174,58 @@ int64_t us_tcp_sendmsg_ref(struct us_tcp_fast *fast, struct us_tcp_sock *tp, us_
  * @now_us: the present
  * @genid:  of the routing table
  *
- * Return: bytes taken, with US_TCP_CALL_MORE if Python has something to do now; else as
- * us_tcp_sendmsg.
+ * Return: as us_tcp_sendmsg.
  */
 int64_t us_tcp_sendmsg_at(struct us_tcp_fast *fast, uint64_t handle, const void *data, uint32_t len,
 			  uint64_t now_us, uint32_t genid)
 {
 	struct us_tcp_sock *tp = us_tcp_sock_at(fast, handle);
-	const int64_t taken = tp ? us_tcp_sendmsg(fast, tp, data, len, now_us, genid) : -EOPNOTSUPP;
 
-	return taken > 0 ? taken | us_tcp_call_more(fast) : taken;
+	return tp ? us_tcp_sendmsg(fast, tp, data, len, now_us, genid) : -EOPNOTSUPP;
+}
+
+/**
+ * us_tcp_send_letters - us_tcp_sendmsg for several short texts
+ * @fast:    fast path
+ * @letters: @count handles, 64 bits each, then as many lengths of 32 bits
+ * @count:   how many, US_TCP_SEND_LETTERS at most
+ * @texts:   all of the text
+ * @len:     its length
+ * @now_us:  the present
+ * @genid:   of the routing table
+ *
+ * It ends with the first text that is not taken whole. fast->events says afterwards what Python
+ * has to do for the connections.
+ *
+ * Return: letters that were; and above those 32 bits the bytes of the next that were taken.
+ */
+uint64_t us_tcp_send_letters(struct us_tcp_fast *fast, const void *letters, uint32_t count,
+			     const void *texts, uint32_t len, uint64_t now_us, uint32_t genid)
+{
+	const uint8_t *handles = letters;
+	const uint8_t *lens = handles + count * sizeof(uint64_t);
+	const uint8_t *text = texts;
+
+	us_tcp_begin_call(fast, now_us, genid);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct us_tcp_source from = {.bytes = text};
+		struct us_tcp_sock *tp;
+		uint64_t handle;
+		uint32_t want;
+		int64_t taken;
+
+		memcpy(&handle, handles + i * sizeof(handle), sizeof(handle));
+		memcpy(&want, lens + i * sizeof(want), sizeof(want));
+		tp = us_tcp_sock_at(fast, handle);
+		if (!tp || want > len || i == US_TCP_SEND_LETTERS)
+			return i;
+		taken = us_tcp_send(fast, tp, &from, want);
+		if (taken != want)
+			return i | (uint64_t)(taken > 0 ? taken : 0) << 32;
+		text += want;
+		len -= want;
+	}
+	return count;
 }
 
 /**
@@ -332,15 +375,17 @@ static uint32_t us_tcp_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, vo
  * @now_us: the present
  * @genid:  of the routing table
  *
- * fast->events says afterwards what Python has to do for the connection.
- *
- * Return: bytes read; 0, and nothing has changed: the way through Python.
+ * Return: bytes read, with US_TCP_CALL_MORE if Python has something to do now; 0, and nothing
+ * has changed: the way through Python.
  */
 int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid)
 {
+	int64_t got;
+
 	us_tcp_begin_call(fast, now_us, genid);
-	return us_tcp_read(fast, tp, buffer, len);
+	got = us_tcp_read(fast, tp, buffer, len);
+	return got ? got | us_tcp_call_more(fast) : 0;
 }
 
 /**

@@ -24,18 +24,49 @@ static uint8_t pattern(uint32_t seq)
 	return (uint8_t)(seq * 2654435761U >> 24);
 }
 
+/* Letters of several connections in one call: what it says has been taken is what is queued. */
+static void send_letters(struct model *model, struct us_tcp_sock *tp)
+{
+	static const uint8_t text[3 * 4096];
+	const uint32_t count = 1 + rng_below(model->bed.rng, 3);
+	const uint32_t before = tp->write_queue.len;
+	uint8_t letters[3 * (sizeof(uint64_t) + sizeof(uint32_t))];
+	const uint64_t handle = us_tcp_handle(tp);
+	uint32_t lens[3], len = 0, taken;
+	uint64_t done;
+
+	for (uint32_t i = 0; i < count; i++) {
+		lens[i] = rng_below(model->bed.rng, 4096);
+		len += lens[i];
+		memcpy(letters + i * sizeof(handle), &handle, sizeof(handle));
+	}
+	memcpy(letters + count * sizeof(handle), lens, count * sizeof(lens[0]));
+	done = us_tcp_send_letters(model->bed.fast, letters, count, text, len, model->bed.fast->now_us,
+				   model->bed.fast->genid);
+	CHECK((uint32_t)done <= count);
+	taken = (uint32_t)(done >> 32);
+	CHECK(!taken || taken < lens[(uint32_t)done]);
+	for (uint32_t i = 0; i < (uint32_t)done; i++)
+		taken += lens[i];
+	CHECK(tp->write_queue.len == before + taken);
+}
+
 /* Let a connection have sent a few super-frames, as its application and Python would, or not yet. */
 static void send_some(struct model *model, struct us_tcp_sock *tp)
 {
 	static const uint8_t bytes[14480];
 	uint32_t n = rng_below(model->bed.rng, 4);
 
+	if (!rng_below(model->bed.rng, 4))
+		send_letters(model, tp);
 	if (rng_below(model->bed.rng, 2)) {
 		const uint32_t len = rng_below(model->bed.rng, sizeof(bytes));
 		const uint32_t before = tp->write_queue.len;
-		const int64_t taken = us_tcp_sendmsg(model->bed.fast, tp, bytes, len,
-						     model->bed.fast->now_us, model->bed.fast->genid);
+		int64_t taken = us_tcp_sendmsg(model->bed.fast, tp, bytes, len,
+					       model->bed.fast->now_us, model->bed.fast->genid);
 
+		if (taken > 0)
+			taken &= ~US_TCP_CALL_MORE;
 		CHECK(taken <= (int64_t)len);
 		CHECK(tp->write_queue.len == before + (taken > 0 ? (uint32_t)taken : 0));
 	}

@@ -112,6 +112,52 @@ def test_many_connections_ping_and_pong(run):
     assert run(main) == []
 
 
+def test_what_is_written_in_pieces_and_then_closed_arrives_whole_and_in_order(run):
+    large = random.Random(2).randbytes(500_000)
+
+    def answer(protocol, data):
+        for piece in (b"small", large, b"again", memoryview(large)[:9000], b"end"):
+            protocol.transport.write(piece)
+        protocol.transport.close() if data == b"close" else protocol.transport.write_eof()
+
+    async def main(server, client):
+        await serve(server, answer)
+        readers, writers = await connect(client, 6)
+        for i, writer in enumerate(writers):
+            writer.write(b"close" if i % 2 else b"eof")
+        for reader in readers:
+            assert await reader.read(-1) == b"small" + large + b"again" + large[:9000] + b"end"
+        for writer in writers:
+            writer.close()
+
+    assert run(main) == []
+
+
+def test_answers_to_others_than_who_asked_arrive_in_order(run):
+    protocols = []
+
+    def to_all(protocol, data):
+        for other in protocols:
+            other.transport.write(data)
+
+    async def chat(server, client):
+        nonlocal protocols
+        protocols = await serve(server, to_all)
+        readers, writers = await connect(client, 5)
+        await until(lambda: len(protocols) == 5)
+        for turn in range(20):
+            for i, writer in enumerate(writers):
+                writer.write(b"%02d%d;" % (turn, i))
+        heard = [[await reader.readuntil(b";") for _ in range(100)] for reader in readers]
+        assert heard[1:] == heard[:-1]  # each the same in the same order
+        for i in range(5):
+            assert [t for t in heard[0] if t[2:3] == b"%d" % i] == [
+                b"%02d%d;" % (turn, i) for turn in range(20)
+            ]
+
+    assert run(chat) == []
+
+
 def test_bulk_comes_back_whole(run):
     async def main(server, client):
         await serve(server, echo)

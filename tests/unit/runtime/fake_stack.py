@@ -252,6 +252,9 @@ class FakeStack:
     def deliver_text(self) -> None:
         """Nobody reads by being handed text."""
 
+    def send_posted(self) -> None:
+        """Nobody answers what he was handed."""
+
     def poll(self, now_us: int) -> bool:
         """Read the wires, run what is pending and due."""
         self.polls += 1
