@@ -181,11 +181,9 @@ class Stack:
     def is_pending(self) -> bool:
         """Whether a softirq waits to be run."""
         net = self.net
-        if net.softirq_frozen:
+        if len(net.softnets) == 1 and not net.softnet.softirq_pending:
             return False
-        if len(net.softnets) == 1:
-            return net.softnet.softirq_pending != 0
-        return net.softirq_pending
+        return not net.softirq_frozen and net.softirq_pending
 
     def next_deadline_us(self) -> int | None:
         """Return when ``poll`` wants to be called: a past time, at once; None, at a frame."""

@@ -292,7 +292,7 @@ class socket(metaclass=_SocketType):
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
         if not flags and type(bufsize) is int and bufsize > 0:
-            file = self._open_file()
+            file = self._file or self._open_file()
             core = file.core
             if isinstance(core, InetSocket):
                 text = file.runtime.call_now(core.recv_now, bufsize)
@@ -369,7 +369,7 @@ class socket(metaclass=_SocketType):
 
     def _send_now(self, data: Any, flags: int) -> int:
         """Return how many bytes could be sent without further ado."""
-        file = self._open_file()
+        file = self._file or self._open_file()
         core = file.core
         if flags or type(data) is not bytes or not isinstance(core, InetSocket):
             return 0

@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, current_thread, get_ident, main_thread
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakMethod
 
@@ -112,16 +113,25 @@ class ThreadedRuntime:
             What ``fn`` returns; None: it was not called, and ``call`` or ``wait_for`` will wait
             for the lock, or tell why not.
         """
-        if self.closed or not self._lock.acquire(False):
+        lock = self._lock
+        if self.closed or not lock.acquire(False):
             return None
         try:
             if self.closed:
                 return None
-            self._clock.now_us = monotonic_us()
+            self._clock.now_us = now_us = monotonic_ns() // 1000
             result = fn(arg)
-            self._flush()
+            if (
+                self._leader is not None
+                or now_us - self._last_poll_us >= POLL_EVERY_US
+                or self._deferred
+                or self.stack.is_pending
+            ):
+                self._flush()
+            else:
+                self._last_call_us = now_us  # there is nothing to do
         finally:
-            self._lock.release()
+            lock.release()
         if self.interrupted:
             self._raise_interrupt()
         return result

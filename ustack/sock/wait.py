@@ -68,8 +68,10 @@ class WaitQueue:
 
     def wake_up(self, events: int) -> None:
         """Tell every non-exclusive waiter and one exclusive one that ``events`` came true."""
-        if not self.entries:
+        entries = self.entries
+        if len(entries) == 1:
+            entries[0].func(events)
             return
-        for entry in tuple(self.entries):
+        for entry in tuple(entries):
             if entry.func(events) and entry.exclusive:
                 break
