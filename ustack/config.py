@@ -24,7 +24,9 @@ class UstackConfig:
     """net.ustack.profile: the kernel whose rules hold where Linux has changed them, ``linux-6``
     or ``linux-3.10``. Setting it also sets the defaults that have changed, where they stand."""
     tcp_fastpath: bool = True
-    """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python."""
+    """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python,
+    and C has only what decides nothing: rings, checksums, byte queues, slabs, hash tables, the
+    timer wheel."""
     tcp_live_socks: int = 1024
     """net.ustack.tcp_live_socks: sockets whose Python objects stay, however long they idle; of
     other idle connections only the C control block does."""
