@@ -7,6 +7,7 @@ next deadline. Used by ``ustack.aio`` and the daemon. Everything here runs in th
 
 from __future__ import annotations
 
+import sys
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,8 @@ T = TypeVar("T")
 NEVER_US = 1 << 62
 RUN_LIMIT_US = 2000
 """How long one run may keep the loop from its other work, in microseconds."""
+BUSY_SWITCH_S = 50e-6
+"""How long a loop that never waits keeps other threads from the GIL: no call into C gives it up."""
 READ_BUFFER_BYTES = 256 * 1024
 WIRE: int = lib.US_WAIT_FD
 
@@ -55,6 +58,8 @@ class InlineRuntime:
         self.stack = stack
         self.send_posted = stack.send_posted
         self.busy_poll = busy_poll
+        if busy_poll:
+            sys.setswitchinterval(BUSY_SWITCH_S)
         stack.clock.fine_us = monotonic_us
         self.loop = loop or get_running_loop()
         self.closed = False
