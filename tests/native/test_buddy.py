@@ -141,6 +141,16 @@ def test_a_slice_outlives_the_arena():
     assert bytes(part[:4]) == b"data"
 
 
+def test_an_arena_is_collected_with_what_is_lent_to_it():
+    """CPython 3.11 crashes when it collects a memoryview that something has a buffer of."""
+    view = memoryview(bytes(PAGE_SIZE))  # older than the arena, so it is cleared first
+    mem = Mem(PAGES * PAGE_SIZE)
+    mem.dma_map(view, lambda: None)
+    mem._on_close.append(mem.close)
+    del view, mem
+    gc.collect()
+
+
 @pytest.mark.parametrize("size_bytes", [0, PAGE_SIZE, 2**63])
 def test_an_arena_of_impossible_size_is_refused(size_bytes):
     with pytest.raises(MemoryError):

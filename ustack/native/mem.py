@@ -48,7 +48,7 @@ class Mem:
         self._mapping: Any = ffi.gc(lib.us_mem_base(mem), lambda _base: lib.us_mem_destroy(mem))
         self._on_close: list[Callable[[], None]] = []
         self.view = memoryview(ffi.buffer(self._mapping, lib.us_mem_size(mem))).cast("B")
-        self.lent: dict[int, tuple[memoryview, Any, Callable[[], None]]] = {}
+        self.lent: dict[int, tuple[memoryview, Callable[[], None]]] = {}
         """Buffers that are sent from where they lie, by the number of their mapping."""
 
     def alloc_pages(self, order: int) -> int:
@@ -94,26 +94,24 @@ class Mem:
         Raises:
             MemoryError: There are too many mappings, or no bytes.
         """
-        pointer = ffi.from_buffer(view)
-        addr: int = lib.us_dma_map(self.ptr, pointer, view.nbytes)
+        with ffi.from_buffer(view) as pointer:  # kept, CPython 3.11's gc may crash (gh-77894)
+            addr: int = lib.us_dma_map(self.ptr, pointer, view.nbytes)
         if addr == NO_PAGE:
             raise MemoryError("no mapping is left")
-        self.lent[addr >> 32 & 0xFFFF] = (view, pointer, released)
+        self.lent[addr >> 32 & 0xFFFF] = (view, released)
         return addr
 
     def dma_unmap(self, addr: int) -> None:
         """Undo ``dma_map`` while nobody else refers to the bytes; ``released`` is not called."""
         number = addr >> 32 & 0xFFFF
-        view, pointer, _ = self.lent[number]
-        self.lent[number] = (view, pointer, _nothing)
+        self.lent[number] = (self.lent[number][0], _nothing)
         self.put_page(addr)
         self.reap_lent()
 
     def reap_lent(self) -> None:
         """Give back the buffers that nothing refers to any more; called while any are lent."""
         while (number := lib.us_dma_unmapped(self.ptr)) >= 0:
-            view, pointer, released = self.lent.pop(number)
-            ffi.release(pointer)
+            view, released = self.lent.pop(number)
             view.release()
             released()
 
