@@ -1,24 +1,19 @@
 """TCP calls that a bare descriptor cannot do: prints what each gave, the same on any stack."""
 
-import errno
+import runpy
 import select
 import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 TCP_FASTOPEN_CONNECT = 30
+SCENES = runpy.run_path(str(Path(__file__).with_name("behaviours.py")))
+arrived, outcome = SCENES["arrived"], SCENES["outcome"]
 LISTENER = socket.create_server(("127.0.0.1", 18201))
 LISTENER.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
 THERE = LISTENER.getsockname()
-
-
-def seen(call, *args):
-    """What a call gives: its value or the name of its error."""
-    try:
-        return call(*args)
-    except OSError as error:
-        return errno.errorcode.get(error.errno, str(error))
 
 
 def pair():
@@ -29,10 +24,10 @@ def pair():
 def not_connected():
     sock = socket.socket()
     sock.setblocking(False)
-    print("recv", seen(sock.recv, 1), seen(sock.recv_into, bytearray(1)))
-    print("peer", seen(sock.getpeername))
+    print("recv", outcome(sock.recv, 1), outcome(sock.recv_into, bytearray(1)))
+    print("peer", outcome(sock.getpeername))
     sock.listen()
-    print("listener", seen(sock.recv, 1), seen(sock.accept))
+    print("listener", outcome(sock.recv, 1), outcome(sock.accept))
     sock.close()
 
 
@@ -40,7 +35,7 @@ def trunc():
     client, server = pair()
     client.sendall(b"0123456789" * 10_000)
     buffer = bytearray(b"kept")
-    print("trunc", seen(server.recv_into, buffer, 4, socket.MSG_TRUNC), bytes(buffer))
+    print("trunc", outcome(server.recv_into, buffer, 4, socket.MSG_TRUNC), bytes(buffer))
     print(len(server.recv(2, socket.MSG_TRUNC)), server.recv(4))
     client.close()
     server.close()
@@ -59,25 +54,12 @@ def shut_for_reading():
     got = b""
     while len(got) < 3995:
         got += server.recv(10_000)
-    print(got == (b"late" * 1000)[5:], server.recv(10), seen(server.send, b"x"))
+    print(got == (b"late" * 1000)[5:], server.recv(10), outcome(server.send, b"x"))
     client.sendall(b"unread")
     arrived(server, 6)
     server.close()
-    print(seen(client.recv, 1), seen(client.recv, 1))
+    print(outcome(client.recv, 1), outcome(client.recv, 1))
     client.close()
-
-
-def arrived(sock, count):
-    """Wait until ``count`` bytes can be read."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if len(sock.recv(count, socket.MSG_PEEK | socket.MSG_DONTWAIT)) >= count:
-                return
-        except BlockingIOError:
-            pass
-        time.sleep(0.001)
-    print("nothing arrives")
 
 
 def a_listener_is_closed():
@@ -87,9 +69,9 @@ def a_listener_is_closed():
     accepted = [listener.accept()[0] for _ in range(2)]
     accepted.pop().close()
     listener.close()
-    print("closed", *[seen(client.recv, 1) for client in clients[1:]])
+    print("closed", *[outcome(client.recv, 1) for client in clients[1:]])
     accepted.pop().close()
-    print(seen(clients[0].recv, 1))
+    print(outcome(clients[0].recv, 1))
 
 
 def linger():
@@ -100,7 +82,7 @@ def linger():
         started = time.monotonic()
         client.close()
         select.select([server], [], [], 30)
-        last = seen(server.recv, 100) if seconds else seen(drain, server)
+        last = outcome(server.recv, 100) if seconds else outcome(drain, server)
         print("linger", seconds, last, time.monotonic() - started < 20)
         server.close()
 
@@ -117,14 +99,14 @@ def fastopen():
         writer = threading.Thread(target=client.sendto, args=(data, socket.MSG_FASTOPEN, THERE))
         writer.start()
         server, _ = LISTENER.accept()
-        print("sendto", server.recv(100)[:5], seen(client.getpeername) == THERE)
+        print("sendto", server.recv(100)[:5], outcome(client.getpeername) == THERE)
         writer.join()
-        print(seen(client.sendto, b"x", socket.MSG_FASTOPEN, THERE))
+        print(outcome(client.sendto, b"x", socket.MSG_FASTOPEN, THERE))
         client.close()
         server.close()
     client = socket.socket()
     client.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
-    print("connect", seen(client.connect, THERE), client.send(b"with the SYN"))
+    print("connect", outcome(client.connect, THERE), client.send(b"with the SYN"))
     server, _ = LISTENER.accept()
     print(server.recv(100))
     client.close()

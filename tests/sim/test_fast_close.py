@@ -16,7 +16,8 @@ from kit.c_fields import fields
 from kit.host import Host, Impairment, two_hosts
 from kit.tcp_invariants import check_stack, leftovers
 from kit.transfer import connected
-from sim.test_fastpath import BAD, DELAY, HOUR_US, NICS, Trace, note
+from kit.wire_trace import Trace, assert_same_frames
+from sim.test_fastpath import BAD, DELAY, HOUR_US, NICS
 from ustack.config import NicConfig, UstackConfig
 
 ROUNDS = 6
@@ -136,9 +137,7 @@ def play(
     fastpath: bool, order: str, impair: Impairment, nic: NicConfig, seed: int
 ) -> tuple[Trace, Any]:
     hosts = two_hosts(seed=seed, impair=impair, nic=nic, ustack=UstackConfig(tcp_fastpath=fastpath))
-    frames: list[tuple[int, int, bytes]] = []
-    for index, host in enumerate(hosts):
-        note(host, index, frames)
+    trace = Trace(hosts)
     world = hosts[0].world
     make, near, far = ORDERS[order]
     states = []
@@ -165,11 +164,6 @@ def play(
         listeners = left.pop("listeners", [])
         assert len(left.pop("ports", [])) == left.pop("TCP", 0) == len(listeners)
         assert not left
-    trace = Trace(
-        frames,
-        [host.stack.net.mib.snapshot() for host in hosts],
-        sum(host.stack.tcp.fast.ptr.mib.fast_rx for host in hosts),
-    )
     return trace, states
 
 
@@ -181,7 +175,5 @@ def test_the_wire_does_not_tell_who_has_ended_a_connection(impair, seed, order, 
     fast, fast_states = play(True, order, impair, NICS[nic], seed)
     assert slow.fast == 0
     assert slow_states == fast_states
-    for number, (one, other) in enumerate(zip(slow.frames, fast.frames, strict=False)):
-        assert one == other, f"frame {number}"
-    assert len(slow.frames) == len(fast.frames)
+    assert_same_frames(slow, fast)
     assert slow.counters == fast.counters

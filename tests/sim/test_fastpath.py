@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import random
 import socket
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from kit.c_fields import control_block
-from kit.host import Host, Impairment, two_hosts
+from kit.host import Impairment, two_hosts
 from kit.transfer import Transfer, connected
+from kit.wire_trace import Trace, assert_same_frames
 from ustack.config import NicConfig, UstackConfig
 
 HOUR_US = 3_600_000_000
@@ -25,17 +25,8 @@ DELAY = Impairment(delay_us=700)
 BAD = Impairment(loss=0.02, duplicate=0.02, reorder=0.02, delay_us=500, jitter_us=100)
 
 
-@dataclass
-class Trace:
-    """What one run put on the wire."""
-
-    frames: list[tuple[int, int, bytes]]
-    """Time, sender, virtio header and frame."""
-    counters: list[dict[str, dict[str, int]]]
-    fast: int
-    """Frames that C took."""
-    blocks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    """Both control blocks, by the time."""
+Blocks = dict[int, list[dict[str, Any]]]
+"""Both control blocks, by the time."""
 
 
 class Chat:
@@ -119,39 +110,23 @@ class ClientsChat(Chat):
         return moved
 
 
-def play(fastpath: bool, impair: Impairment, make: Any, seed: int, nic: NicConfig) -> Trace:
+def play(
+    fastpath: bool, impair: Impairment, make: Any, seed: int, nic: NicConfig
+) -> tuple[Trace, Blocks]:
     hosts = two_hosts(seed=seed, impair=impair, nic=nic, ustack=UstackConfig(tcp_fastpath=fastpath))
-    frames: list[tuple[int, int, bytes]] = []
-    for index, host in enumerate(hosts):
-        note(host, index, frames)
+    trace = Trace(hosts)
     ends = connected(*hosts)
     moving = make(*ends, seed)
     world = hosts[0].world
     world.moving += moving
-    blocks: dict[int, list[dict[str, Any]]] = {}
+    blocks: Blocks = {}
 
     def finished() -> bool:
         blocks[world.now_us] = [control_block(end._sk.tp) for end in ends]
         return all(m.finished for m in moving)
 
     assert world.run_until(finished, limit_us=HOUR_US)
-    return Trace(
-        frames,
-        [host.stack.net.mib.snapshot() for host in hosts],
-        sum(host.stack.tcp.fast.ptr.mib.fast_rx for host in hosts),
-        blocks,
-    )
-
-
-def note(host: Host, index: int, frames: list[tuple[int, int, bytes]]) -> None:
-    wire = host.adapter.nic.wire
-    send = wire.send_frame
-
-    def send_and_note(unit: bytes) -> bool:
-        frames.append((host.world.now_us, index, unit))
-        return bool(send(unit))
-
-    wire.send_frame = send_and_note
+    return trace, blocks
 
 
 def one_way(near: Any, far: Any, seed: int) -> list[Any]:
@@ -180,15 +155,13 @@ NICS = {"super-frames": NicConfig(), "frames": NicConfig(tso=False, large_receiv
 @pytest.mark.parametrize("make", [one_way, both_ways, chat, clients])
 @pytest.mark.parametrize(("impair", "seed"), [(DELAY, 1), (DELAY, 2), (BAD, 3), (BAD, 4)])
 def test_the_wire_does_not_tell_whether_the_fast_path_was_on(impair, seed, make, nic):
-    slow = play(False, impair, make, seed, NICS[nic])
-    fast = play(True, impair, make, seed, NICS[nic])
+    slow, slow_blocks = play(False, impair, make, seed, NICS[nic])
+    fast, fast_blocks = play(True, impair, make, seed, NICS[nic])
     assert slow.fast == 0
     assert fast.fast > 0
-    for number, (one, other) in enumerate(zip(slow.frames, fast.frames, strict=False)):
-        assert one == other, f"frame {number}"
-    assert len(slow.frames) == len(fast.frames)
+    assert_same_frames(slow, fast)
     assert slow.counters == fast.counters
-    common = slow.blocks.keys() & fast.blocks.keys()
-    assert 10 * len(common) > 9 * len(slow.blocks)
+    common = slow_blocks.keys() & fast_blocks.keys()
+    assert 10 * len(common) > 9 * len(slow_blocks)
     for time_us in sorted(common):
-        assert slow.blocks[time_us] == fast.blocks[time_us], f"at {time_us} us"
+        assert slow_blocks[time_us] == fast_blocks[time_us], f"at {time_us} us"

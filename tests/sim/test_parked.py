@@ -13,7 +13,8 @@ import pytest
 
 from kit.host import two_hosts
 from kit.transfer import connected
-from sim.test_fastpath import BAD, DELAY, HOUR_US, NICS, Trace, note
+from kit.wire_trace import Trace, assert_same_frames
+from sim.test_fastpath import BAD, DELAY, HOUR_US, NICS
 from ustack.config import UstackConfig
 
 MESSAGES = 16
@@ -103,9 +104,7 @@ def play(fastpath: bool, live_socks: int, impair: Any, seed: int, nic: Any) -> t
     """Return what was seen, and how often nothing but C knew of the first end."""
     ustack = UstackConfig(tcp_fastpath=fastpath, tcp_live_socks=live_socks)
     hosts = two_hosts(seed=seed, impair=impair, nic=nic, ustack=ustack)
-    frames: list[tuple[int, int, bytes]] = []
-    for index, host in enumerate(hosts):
-        note(host, index, frames)
+    trace = Trace(hosts)
     talk = Talk(*connected(*hosts), seed)
     world = hosts[0].world
     world.moving.append(talk)
@@ -118,11 +117,6 @@ def play(fastpath: bool, live_socks: int, impair: Any, seed: int, nic: Any) -> t
 
     assert world.run_until(done, limit_us=HOUR_US)
     world.run_until(lambda: False, limit_us=1_000_000)
-    trace = Trace(
-        frames,
-        [host.stack.net.mib.snapshot() for host in hosts],
-        sum(host.stack.tcp.fast.ptr.mib.fast_rx for host in hosts),
-    )
     return trace, without
 
 
@@ -134,7 +128,5 @@ def test_the_wire_does_not_tell_whether_there_were_objects(impair, seed, nic):
         other, without = play(fastpath, live_socks, impair, seed, NICS[nic])
         assert bool(without) == (live_socks == 0)
         assert bool(other.fast) == fastpath
-        for number, (one, two) in enumerate(zip(slow.frames, other.frames, strict=False)):
-            assert one == two, f"frame {number}"
-        assert len(slow.frames) == len(other.frames)
+        assert_same_frames(slow, other)
         assert slow.counters == other.counters

@@ -27,6 +27,7 @@ import bench_rates
 import bench_reverse
 import bench_tap
 from rich.console import Console
+from rich.table import Table
 
 from kit.lab import CONGESTION_CONTROL, LabError
 
@@ -101,10 +102,13 @@ SIMPLE_PARTS: tuple[tuple[str, Any, str], ...] = (
     ("modes", bench_modes, MODES_NOTE),
     ("loss", bench_loss, LOSS_NOTE),
     ("lo", bench_lo, LO_NOTE),
-    ("reverse", bench_reverse, REVERSE_NOTE),
-    ("churn", bench_churn, CHURN_NOTE),
 )
 """Those that one module runs and prints by itself, and the note below its table."""
+FIGURE_PARTS: tuple[tuple[str, Any, str, str], ...] = (
+    ("reverse", bench_reverse, "reverse: connections to itself", REVERSE_NOTE),
+    ("churn", bench_churn, "churn: through every state", CHURN_NOTE),
+)
+"""Those that give single figures by name: the title of their table, and the note below it."""
 
 
 def arguments() -> argparse.Namespace:
@@ -189,6 +193,10 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
             samples = module.run(chosen)
             answer[part] = module.as_json(samples)
             console.print(module.table(samples, chosen), note, sep="\n")
+    for part, module, title, note in FIGURE_PARTS:
+        if part in chosen.parts:
+            answer[part] = module.run(chosen)
+            console.print(figures_table(answer[part], title), note, sep="\n")
     if "epoll" in chosen.parts:
         waits = bench_epoll.run(chosen)
         answer["epoll"] = bench_epoll.as_json(waits)
@@ -206,6 +214,15 @@ def measure(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         " else runs on this machine is in every figure."
     )
     return answer
+
+
+def figures_table(figures: dict[str, Any], title: str) -> Table:
+    """Lay single figures out, a row each."""
+    out = Table("", "ustack", title=title, title_justify="left")
+    out.columns[1].justify = "right"
+    for name, value in figures.items():
+        out.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value))
+    return out
 
 
 def measure_daemon(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -11,8 +11,6 @@ import sys
 import time
 from typing import Any
 
-from rich.table import Table
-
 from kit.churn import churn
 from kit.crowd import Crowd
 
@@ -43,18 +41,3 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         "bytes in RAM, from an eighth of the way on": late.rss_bytes - early.rss_bytes,
         "Python objects, from there on": late.python_objects - early.python_objects,
     }
-
-
-def as_json(found: dict[str, Any]) -> dict[str, Any]:
-    """Return them for the JSON file."""
-    return found
-
-
-def table(found: dict[str, Any], chosen: argparse.Namespace) -> Table:
-    """Lay the figures out."""
-    del chosen
-    out = Table("", title="churn: through every state", title_justify="left")
-    out.add_column("ustack", justify="right")
-    for name, value in found.items():
-        out.add_row(name, f"{value:,.4g}" if isinstance(value, float) else f"{value!s}")
-    return out

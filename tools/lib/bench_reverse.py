@@ -18,8 +18,6 @@ from dataclasses import replace
 from select import EPOLLIN
 from typing import Any
 
-from rich.table import Table
-
 from kit.crowd import rss_bytes
 from ustack.config import StackConfig
 from ustack.inet.sockets import InetSocket
@@ -166,18 +164,3 @@ def _spent(do: Any, *args: Any) -> float:
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return the figures by name."""
     return measure(chosen.connections)
-
-
-def as_json(found: dict[str, Any]) -> dict[str, Any]:
-    """Return them for the JSON file."""
-    return found
-
-
-def table(found: dict[str, Any], chosen: argparse.Namespace) -> Table:
-    """Lay the figures out."""
-    del chosen
-    out = Table("", title="reverse: ustack connects to itself", title_justify="left")
-    out.add_column("over lo", justify="right")
-    for name, value in found.items():
-        out.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    return out
