@@ -15,7 +15,7 @@
  */
 int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	int mask = 0;
+	unsigned int mask = 0;
 
 	if (!fast->on || tp->slow || !us_tcp_can_send(tp) || tp->snd_shutdown)
 		return -1;
@@ -27,5 +27,5 @@ int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 		mask |= EPOLLOUT | EPOLLWRNORM;
 	else
 		tp->nospace = 1;
-	return mask;
+	return (int)mask;
 }
