@@ -191,6 +191,10 @@ class Sysctl:
             owner = getattr(owner, part)
         return owner
 
+    def invalid(self) -> ValueError:
+        """Return what is raised for a text that is no value of this knob (EINVAL)."""
+        return ValueError(f'setting key "{self.name}": Invalid argument')
+
 
 def sysctl_table(config: StackConfig) -> dict[str, Sysctl]:
     """Return every knob by name, in the order of the names."""
@@ -287,24 +291,24 @@ def _parse(knob: Sysctl, old: Any, text: str) -> Any:
     if isinstance(old, str):
         word = text.strip()
         if not WORDS[knob.field].fullmatch(word):
-            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+            raise knob.invalid()
         return word
     if isinstance(old, frozenset):
         return _parse_ports(knob, text)
     try:
         numbers = [int(word, 0) for word in text.split()]
     except ValueError:
-        raise ValueError(f'setting key "{knob.name}": Invalid argument') from None
+        raise knob.invalid() from None
     width = len(old) if isinstance(old, tuple) else 1
     least = LEAST.get(knob.field, 0)
     most = 1 if isinstance(old, bool) else MOST.get(knob.field, INT_MAX)
     in_range = all(least <= number <= most for number in numbers)
     if not 0 < len(numbers) <= width or not in_range:
-        raise ValueError(f'setting key "{knob.name}": Invalid argument')
+        raise knob.invalid()
     if isinstance(old, tuple):
         value = (*numbers, *old[len(numbers) :])
         if value != tuple(sorted(value)) and knob.field == "ip_local_port_range":
-            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+            raise knob.invalid()
         return value
     return type(old)(numbers[0] * knob.unit_us)
 
@@ -326,9 +330,9 @@ def _parse_ports(knob: Sysctl, text: str) -> frozenset[int]:
     for part in text.strip().split(",") if text.strip() else ():
         words = part.split("-")
         if len(words) > 2 or not all(word.isdecimal() for word in words):
-            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+            raise knob.invalid()
         low, high = int(words[0]), int(words[-1])
         if not low <= high <= 65535:
-            raise ValueError(f'setting key "{knob.name}": Invalid argument')
+            raise knob.invalid()
         ports.update(range(low, high + 1))
     return frozenset(ports)
