@@ -12,6 +12,7 @@ from ustack.ipv4.route import ip_route_output
 from ustack.lib.drop_reason import DropReason
 from ustack.lib.seqnum import SEQ_MASK, seq_add
 from ustack.native.lib import lib
+from ustack.tcp.close import tcp_destroy
 from ustack.tcp.cong.registry import (
     tcp_assign_congestion_control,
     tcp_init_congestion_control,
@@ -78,7 +79,7 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
     """Make the child of ``request`` in SYN_RECV, in the established hash and on its port.
 
     Raises:
-        MemoryError: the arena is full.
+        MemoryError: the arena is full, or there is none for the port's tables; nothing is left.
     """
     prot = request.prot
     lsk = request.lsk
@@ -104,8 +105,12 @@ def tcp_create_openreq_child(request: RequestSock, seg: Segment) -> TcpSock:
         sk_set_max_pacing_rate(child, lsk.pacing.max_rate)
     tp.state = TCP_SYN_RECV
     tp.inet_id = prot.secure_ip_id(tp)
+    try:
+        child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
+    except MemoryError:
+        tcp_destroy(child)
+        raise
     prot.ehash.insert(child)
-    child.bind_bucket = bind_bucket_share(prot, child, tp, tp.sport)
     tp.snd_wnd = tp.max_window = seg.window << tp.snd_wscale
     tp.snd_wl1 = seg.seq
     child.set_dst(ip_route_output(prot.ip, tp.daddr, tp.saddr))

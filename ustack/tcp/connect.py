@@ -62,7 +62,8 @@ def tcp_v4_connect(sk: TcpSock, daddr: int, dport: int) -> None:
 
     Raises:
         OSError: ENETUNREACH, no route or no such kind of address; EINVAL, bound to a loopback
-            address and this is none; EADDRNOTAVAIL, no port is free. The socket stays as it was.
+            address and this is none; EADDRNOTAVAIL, no port is free; ENOMEM. The socket stays as
+            it was.
     """
     prot = sk.prot
     tp = sk.tp

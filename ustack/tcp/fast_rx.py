@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _EVENT = Struct("=QIII4xq")
 """struct us_tcp_event: handle, what, pkts_acked, prior_packets, rtt_us."""
+CALL_MORE: int = lib.US_TCP_CALL_MORE
+"""From here on what send(), recv() and close() in C return says that something is left to do."""
 UNCONNECTED = (TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT)
 EV_ACKED: int = lib.US_TCP_EV_ACKED
 EV_READABLE: int = lib.US_TCP_EV_READABLE
@@ -78,6 +80,12 @@ class TcpFastRx:
             fast.prot.net.softnet.processed += count - left
             run_events(fast)
         return left
+
+
+def run_rest(fast: TcpFast, result: int) -> int:
+    """Do what a call into C has left to do, and return its result without US_TCP_CALL_MORE."""
+    run_events(fast)
+    return result - CALL_MORE
 
 
 def run_events(fast: TcpFast) -> None:

@@ -60,9 +60,13 @@ def inet_hash_connect(prot: TcpProt, sk: TcpSock) -> None:
             continue
         prot.mib_ustack.ConnectPortProbes += probes
         _move_on(prot, digest, tried, 1 if own_range else 2)
-        sk.tp.sport = port
         sk.by_connect = True
-        sk.bind_bucket = bind_bucket_share(prot, sk, sk.tp, port)
+        try:
+            sk.bind_bucket = bind_bucket_share(prot, sk, sk.tp, port)
+        except MemoryError:
+            sk.by_connect = False
+            raise socket_error(errno.ENOMEM) from None
+        sk.tp.sport = port
         _hash(prot, sk)
         return
     prot.mib_ustack.ConnectPortProbes += probes

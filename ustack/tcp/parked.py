@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ustack.native.lib import ffi, lib
-from ustack.tcp.fast_rx import run_events
+from ustack.tcp.fast_rx import CALL_MORE, run_rest
 from ustack.tcp.output import TCP_NAGLE_OFF, TCP_NAGLE_PUSH
 from ustack.tcp.recvmsg import tcp_recv_into_now, tcp_recv_now
 from ustack.tcp.send_options import IPPROTO_TCP, TCP_NODELAY
@@ -17,8 +17,6 @@ from ustack.tcp.sendmsg import SEND_MAX
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
-
-MORE: int = lib.US_TCP_CALL_MORE
 
 
 def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memoryview) -> int:
@@ -34,9 +32,8 @@ def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memory
     )
     if taken <= 0:
         return 0
-    if taken & MORE:
-        taken &= ~MORE
-        run_events(fast)
+    if taken >= CALL_MORE:
+        taken = run_rest(fast, taken)
     prot.copied_bytes += taken
     return taken
 
@@ -92,6 +89,6 @@ def tcp_close_parked(prot: TcpProt, handle: int) -> bool:
     """Let C send the FIN and keep what is left (``release.tcp_close_in_c``); False: it cannot."""
     fast = prot.fast
     done = lib.us_tcp_close_at(fast.ptr, handle, prot.clock.now_us, prot.ip.fib.genid)
-    if done & MORE:
+    if done & CALL_MORE:
         fast.ring_doorbells()
     return bool(done)

@@ -101,9 +101,9 @@ def bind_bucket_share(prot: TcpProt, sk: TcpSock | Sharer, rec: Any, port: int) 
         rec: its C struct, which has the share from now on.
 
     Raises:
-        MemoryError: there is none for another kind of connections.
+        MemoryError: there is none for another kind of connections; nothing has changed.
     """
-    bucket = _bind_bucket(prot, port)
+    bucket = prot.bhash.get(port) or BindBucket(port)
     kind = _sharer(sk)
     index = bucket.shares.get(kind)
     if index is None:
@@ -111,6 +111,7 @@ def bind_bucket_share(prot: TcpProt, sk: TcpSock | Sharer, rec: Any, port: int) 
         if not index:
             raise MemoryError("no memory for another kind of connections on a port")
         bucket.shares[kind] = index
+        prot.bhash[port] = bucket
     lib.us_bind_share_get(prot.fast.ptr, index)
     rec.bind_share = index
     return bucket

@@ -16,7 +16,7 @@ from ustack.native.lib import ffi, lib
 from ustack.sock.sock import RCV_SHUTDOWN
 from ustack.tcp.delack import inet_csk_in_pingpong_mode
 from ustack.tcp.fast import SCRATCH_BYTES
-from ustack.tcp.fast_rx import run_events
+from ustack.tcp.fast_rx import CALL_MORE, run_rest
 from ustack.tcp.states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.timer import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from ustack.tcp.transmit import tcp_send_ack
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 MSG_PEEK = 0x02
 MSG_TRUNC = 0x20
 RECV_MAX = 1 << 30
-CALL_MORE: int = lib.US_TCP_CALL_MORE
 BUSY_BYTES = 1 << 16
 """With so much room, that of a super-frame, a reader polls the device himself."""
 
@@ -108,8 +107,7 @@ def tcp_recv_now(prot: TcpProt, tp: Any, length: int) -> bytes:
     if not got:
         return b""
     if got >= CALL_MORE:
-        got -= CALL_MORE
-        run_events(fast)
+        got = run_rest(fast, got)
     text: bytes = fast.scratch_text[:got]
     return text
 
@@ -138,8 +136,7 @@ def tcp_recv_into_now(prot: TcpProt, tp: Any, buffer: Any, length: int) -> int:
         prot.ip.fib.genid,
     )
     if got >= CALL_MORE:
-        got -= CALL_MORE
-        run_events(fast)
+        got = run_rest(fast, got)
     return got
 
 

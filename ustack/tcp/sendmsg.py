@@ -14,7 +14,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.lib.socket_error import socket_error
 from ustack.native.lib import ffi, lib
 from ustack.native.mem import PAGE_SIZE
-from ustack.tcp.fast_rx import run_events
+from ustack.tcp.fast_rx import CALL_MORE, run_rest
 from ustack.tcp.fastopen import tcp_passive_fastopen
 from ustack.tcp.mem import sk_page_frag_failed, tcp_wmem_schedule
 from ustack.tcp.mss import tcp_current_mss
@@ -33,7 +33,6 @@ MSG_MORE = 0x8000
 SEND_MAX = 1 << 30
 REF_BYTES = 1 << 16
 """From so many bytes on a reference costs less than a copy."""
-CALL_MORE: int = lib.US_TCP_CALL_MORE
 FIRST_BYTES = PAGE_SIZE // 2
 """What a writer who has nothing queued gets of the pages kept back (sk_forced_mem_schedule)."""
 
@@ -127,8 +126,7 @@ def tcp_send_now(prot: TcpProt, tp: Any, data: bytes | bytearray | memoryview) -
     if taken <= 0:
         return 0
     if taken >= CALL_MORE:
-        taken -= CALL_MORE
-        run_events(prot.fast)
+        taken = run_rest(prot.fast, taken)
     if by_ref:
         prot.ref_bytes += taken
     else:

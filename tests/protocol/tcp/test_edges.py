@@ -9,8 +9,11 @@ import struct
 import pytest
 
 from kit.host import TEST_CONFIG, host
+from kit.tcp_invariants import leftovers
 from ustack.config import TcpConfig
 from ustack.lib.drop_reason import DropReason
+from ustack.native.lib import lib
+from ustack.tcp import ports
 from ustack.tcp.diag import tcp_diag
 from ustack.tcp.sock import TcpSock
 
@@ -309,3 +312,42 @@ def test_without_memory_a_syn_a_third_ack_and_a_socket_fail_softly(server):
         server.stack.net.mem.put_page(addr)
     early.send(". 1:1(0) ack 1")
     assert lsk.accept().getpeername() == (early.addr, early.port)
+
+
+class NoMoreShares:
+    """The C layer, when there is no memory for another kind of connections on a port."""
+
+    def __getattr__(self, name):
+        return getattr(lib, name)
+
+    def us_bind_share_alloc(self, fast, port):
+        return 0
+
+
+def test_a_child_without_a_share_of_the_port_leaves_nothing_behind(server, monkeypatch):
+    lsk = server.listen()
+    peer = server.peer()
+    peer.send("S 0:0(0) <mss 1460>")
+    peer.expect("S. 0:0(0) ack 1")
+    with monkeypatch.context() as starved:
+        starved.setattr(ports, "lib", NoMoreShares())
+        peer.send(". 1:1(0) ack 1")
+        peer.expect_nothing()
+    assert server.mib.ListenDrops == 1
+    left = leftovers(server.stack, listening=True)
+    assert left.keys() == {"request_sock_TCP"}
+    peer.send(". 1:1(0) ack 1")
+    assert lsk.accept().getpeername() == (peer.addr, peer.port)
+
+
+def test_connect_without_a_share_of_the_port_leaves_nothing_behind(server, monkeypatch):
+    sk = server.socket()
+    peer = server.peer()
+    with monkeypatch.context() as starved:
+        starved.setattr(ports, "lib", NoMoreShares())
+        with pytest.raises(OSError) as full:
+            sk.connect(peer.addr, peer.port)
+    assert full.value.errno == errno.ENOMEM
+    assert leftovers(server.stack).keys() == {"TCP"}
+    with pytest.raises(BlockingIOError):
+        sk.connect(peer.addr, peer.port)
