@@ -23,6 +23,7 @@ from typing import Protocol
 
 from ustack.api.protocol import MAGIC
 from ustack.daemon.calls import CallClient, CallServer
+from ustack.daemon.command_line import CONTROL_FOLDER
 from ustack.daemon.messages import (
     MAX_MESSAGE_BYTES,
     AnyRequest,
@@ -65,17 +66,20 @@ class ControlError(Exception):
 
 
 def claim_path(path: Path) -> None:
-    """Make room for a control socket at ``path``: its folder is made, a dead one removed.
+    """Make room for a control socket at ``path``: a dead one is removed, ``CONTROL_FOLDER`` made.
 
     Raises:
-        ControlError: a daemon answers there, something else than a socket is in the way, or
-            we may not.
+        ControlError: a daemon answers there, something else than a socket is in the way, there
+            is no such folder, or we may not.
     """
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if path.parent == CONTROL_FOLDER:
+            CONTROL_FOLDER.mkdir(mode=0o755, exist_ok=True)
         mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            return
+        raise ControlError(f"control socket {path}: no folder {path.parent}") from error
     except OSError as error:
         raise ControlError(f"control socket {path}: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):

@@ -269,7 +269,7 @@ def test_a_stop_without_a_capture_is_an_error(tmp_path: Path):
 
 
 def test_a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Path):
-    path = tmp_path / "deep" / "er" / "c.sock"
+    path = tmp_path / "c.sock"
     claim_path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(str(path))
@@ -279,6 +279,16 @@ def test_a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Pa
     assert path.exists()
     claim_path(path)
     assert not path.exists()
+
+
+def test_no_folder_is_made_but_the_usual_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usual = tmp_path / "run"
+    monkeypatch.setattr(control, "CONTROL_FOLDER", usual)
+    with pytest.raises(ControlError, match=f"no folder {tmp_path / 'other'}$"):
+        claim_path(tmp_path / "other" / "c.sock")
+    assert not (tmp_path / "other").exists()
+    claim_path(usual / "c.sock")
+    assert usual.is_dir()
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path):
