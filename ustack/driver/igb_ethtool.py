@@ -98,7 +98,7 @@ def igb_update_stats(adapter: IgbAdapter, stats: NetDeviceStats) -> None:
     stats.rx_missed_errors = regs.MPC
     stats.rx_fifo_errors = sum([vector.rxq.RQDPC for vector in adapter.all_vectors])
     stats.multicast = regs.MPRC
-    stats.tx_errors = regs.TNCRS + regs.TXERRC
+    stats.tx_errors = regs.TNCRS + regs.TXERRC + adapter.wire.tx_lost
 
 
 def igb_get_ethtool_stats(adapter: IgbAdapter) -> dict[str, int]:

@@ -62,7 +62,6 @@ class TapWire(Wire):
         self.dma_fd, self.more_fds = fds[0], tuple(fds[1:])
         self._first = 0
         self.tx_lost = 0
-        """Units that the kernel refused for good in ``send_frame``."""
         self.set_offloads(False, False)
 
     def fileno(self) -> int:
@@ -107,6 +106,7 @@ class TapWire(Wire):
         the virtio header makes no sense (EINVAL).
         """
         if self.dma_fd < 0:
+            self.tx_lost += 1
             return True
         try:
             self._taps[0].write(unit if self.vnet_hdr else unit[VNET_HDR_LEN:])

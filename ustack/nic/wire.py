@@ -33,6 +33,8 @@ class Wire:
     """Further descriptors like ``dma_fd``: the other queues of a wire that has several."""
     features_changed: Callable[[], None] | None = None
     """Called, if set, after ``features`` changed."""
+    tx_lost = 0
+    """Units that ``send_frame`` took and the far end refused for good."""
     is_timed = False
     """Whether time alone moves frames here: ``next_deadline_us`` and ``flush`` matter."""
 

@@ -29,6 +29,11 @@ class WrappedWire(Wire):
         return self.inner.features
 
     @property
+    def tx_lost(self) -> int:  # type: ignore[override]
+        """Units that the inner wire lost."""
+        return self.inner.tx_lost
+
+    @property
     def is_timed(self) -> bool:  # type: ignore[override]
         """Whether the inner wire is."""
         return self.inner.is_timed
