@@ -35,6 +35,8 @@ PARTS = (
     "frames", "bulk", "rates", "ways", "stages", "modes", "loss", "lo", "epoll", "daemon", "memory",
     "million", "reverse", "churn",
 )  # fmt: skip
+FILE_COLUMNS = 160
+"""Width of what does not go to a terminal: the widest table's."""
 ASKED_FOR = ("million", "reverse", "churn")
 """Parts that are only run when they are named: a million connections take minutes, and more."""
 BULK_NOTE = (
@@ -247,7 +249,8 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     chosen = arguments()
-    console = Console(highlight=False, quiet=chosen.json == "-")
+    width = None if sys.stdout.isatty() else FILE_COLUMNS
+    console = Console(highlight=False, quiet=chosen.json == "-", width=width)
     try:
         answer = measure(chosen, console)
     except (LabError, subprocess.TimeoutExpired) as error:
