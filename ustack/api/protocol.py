@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 MAGIC = 0x75
-VERSION = 1
+VERSION = 2
 MAX_DATA = 2048
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
@@ -23,15 +23,22 @@ CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY, READ_SHUT_PRIORITY = range(
 """SO_PRIORITY of a stream's descriptor: what its client has told it to do, for all to see."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")
-ACCEPTED = struct.Struct("=4s4s2s2s")
+ACCEPTED = struct.Struct("=4s4s2s2s8s")
 DATAGRAM = struct.Struct("=4s2sBBI12s")
 MAX_REQUEST_BYTES = REQUEST.size + 0xFFFF
 
 (
     HELLO, SOCKET, BIND, LISTEN, CONNECT, SHUTDOWN,
     GETSOCKNAME, GETPEERNAME, SETSOCKOPT, GETSOCKOPT, IOCTL, SENDOOB,
-    DISCONNECT, SENDMSG, RECVERR, FASTOPEN, LINGER, RECV,
-) = range(18)  # fmt: skip
+    DISCONNECT, SENDMSG, RECVERR, FASTOPEN, LINGER, RECV, TELL,
+) = range(19)  # fmt: skip
+SURE_OPTIONS = frozenset(
+    (
+        (int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY)),
+        (int(socket.SOL_SOCKET), int(socket.SO_KEEPALIVE)),
+    )
+)
+"""What TELL may set: any number is right, whatever the connection's state."""
 HAS_ADDRESS, HAS_PKTINFO, HAS_TTL, HAS_TOS, HAS_MORE = 1, 2, 4, 8, 16
 HAS_ERROR = 128
 IPPROTO_IP, IP_TOS, IP_TTL, IP_PKTINFO = 0, 1, 2, 8

@@ -22,10 +22,12 @@ from ustack.api import protocol
 from ustack.api.daemon_link import DaemonLink
 from ustack.api.messages import readable
 from ustack.api.names import api_address, core_address
-from ustack.api.protocol import ACCEPTED, Answer, Call, unpack_address
+from ustack.api.protocol import ACCEPTED, SURE_OPTIONS, Answer, Call
+from ustack.native.lib import ffi, lib
 
+_AF_INET, SOCK_STREAM = int(_socket.AF_INET), int(_socket.SOCK_STREAM)
 SOL_SOCKET = int(_socket.SOL_SOCKET)
-RIGHTS_BYTES = _socket.CMSG_SPACE(4)
+IDLE_PRIORITIES = (protocol.NEW_PRIORITY, protocol.LISTENER_PRIORITY)
 OWN_OPTIONS = frozenset((20, 21, 42))
 """SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF: the descriptor is what one waits for and reads."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
@@ -47,17 +49,24 @@ class RemoteSocket(_socket.socket):
     is_ustack_socket = True
     """``isinstance(sock, ustack.socket.socket)`` holds, whatever the sockets are made of."""
 
-    def __init__(self, link: DaemonLink, type: int, proto: int, fileno: int) -> None:
+    def __init__(
+        self, link: DaemonLink, type: int, proto: int, fileno: int, key: bytes = b""
+    ) -> None:
         self._link = link
-        super().__init__(_socket.AF_INET, type, proto, fileno)
-        self._idle = self._priority() in (protocol.NEW_PRIORITY, protocol.LISTENER_PRIORITY)
+        super().__init__(_AF_INET, type, proto, fileno)
+        self._key = key
+        """Names an accepted connection in what needs no answer."""
+        self._idle = not key and self._priority() in IDLE_PRIORITIES
         """Nobody has told it to connect."""
 
     def _call(self, op: int, **values: Any) -> Answer:
+        return self._link.call(Call(op, **values), self._open_fileno())
+
+    def _open_fileno(self) -> int:
         fd = self.fileno()
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._link.call(Call(op, **values), fd)
+        return fd
 
     def __reduce__(self) -> Any:
         """Let multiprocessing pass the socket on, as it does the standard library's."""
@@ -87,21 +96,38 @@ class RemoteSocket(_socket.socket):
 
     def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""
-        if self._priority() != protocol.LISTENER_PRIORITY:
-            self._raise(errno.EINVAL)
-        os.close(os.dup(self.fileno()))  # EMFILE now, not once the connection is ours and lost
-        data, ancillary, _, _ = super().recvmsg(
-            ACCEPTED.size, RIGHTS_BYTES, _socket.MSG_CMSG_CLOEXEC
-        )
-        fds = protocol.rights_in(ancillary)
-        if not fds:
-            self._raise(errno.EMFILE if data else errno.EINVAL)
-        _take(fds[0])
-        peer_addr, _, peer_port, _ = ACCEPTED.unpack(data)
-        conn = RemoteSocket(self._link, self.type, self.proto, fds[0])
+        message = bytearray(ACCEPTED.size)
+        fd = self._accept(message)
+        if fd < 0:
+            fd = self._accept_later(message, fd)
+        peer_addr, _, peer_port, _, key = ACCEPTED.unpack(message)
+        conn = RemoteSocket(self._link, SOCK_STREAM, self.proto, fd, key)
         if _socket.getdefaulttimeout() is None and self.gettimeout():
             conn.setblocking(True)
-        return conn, api_address(unpack_address(peer_addr, peer_port))
+        return conn, (_socket.inet_ntoa(peer_addr), int.from_bytes(peer_port, "big"))
+
+    def _accept(self, message: bytearray) -> int:
+        """Take a connection if one waits; return its descriptor, or the negative errno."""
+        buffer = ffi.from_buffer(message)
+        fd: int = lib.us_client_accept(
+            self.fileno(), protocol.LISTENER_PRIORITY, buffer, len(message)
+        )
+        return fd
+
+    def _accept_later(self, message: bytearray, error: int) -> int:
+        """Wait for a connection unless ``error``, a negative errno, speaks against it."""
+        timeout = self.gettimeout()
+        end = None if timeout is None else time.monotonic() + timeout
+        while error == -errno.EAGAIN:
+            if timeout == 0 or (timeout is None and not os.get_blocking(self.fileno())):
+                break
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not self._wait(select.POLLIN, left):
+                raise TimeoutError("timed out")
+            error = self._accept(message)
+        if error < 0:
+            self._raise(-error)
+        return error
 
     def connect(self, address: Any) -> None:
         """Connect to (host, port), as the standard library's."""
@@ -200,6 +226,8 @@ class RemoteSocket(_socket.socket):
         if level == SOL_SOCKET and optname in OWN_OPTIONS:
             super().setsockopt(level, optname, value)
             return
+        if self._key and (level, optname) in SURE_OPTIONS and self._tell(level, optname, value):
+            return
         if value is None and optlen:
             self._raise(errno.EFAULT)  # a null pointer
         data = struct.pack("i", value) if isinstance(value, int) else bytes(readable(value))
@@ -208,6 +236,12 @@ class RemoteSocket(_socket.socket):
         self._call(protocol.SETSOCKOPT, level=int(level), name=int(optname), data=data)
         if (level, optname) == (SOL_SOCKET, SO_RCVLOWAT):
             super().setsockopt(level, optname, data)
+
+    def _tell(self, level: int, optname: int, value: Any) -> bool:
+        """Have an option set that is sure to be; return whether that was said."""
+        if type(value) not in (int, bool) or self.fileno() < 0:
+            return False
+        return self._link.tell(Call(protocol.TELL, level, optname, value, data=self._key))
 
     # Moving bytes: the standard library's, but for what failures are called.
 
@@ -363,9 +397,7 @@ class RemoteSocket(_socket.socket):
 
     def _check_end(self) -> None:
         """A hang-up that is no FIN is an error."""
-        poll = select.poll()
-        poll.register(self.fileno(), 0)
-        if any(events & select.POLLHUP for _, events in poll.poll(0)):
+        if lib.us_client_has_hung_up(self.fileno()):
             error = self._pending_error()
             if error:
                 raise OSError(error, os.strerror(error))
@@ -380,13 +412,6 @@ class RemoteSocket(_socket.socket):
     def _raise(self, error: int) -> NoReturn:
         error = error if self.fileno() >= 0 else errno.EBADF
         raise OSError(error, os.strerror(error))
-
-
-def _take(fd: int) -> None:
-    """Let the daemon know that a connection has been accepted: its descriptor has a name."""
-    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-    end.bind("")
-    end.detach()
 
 
 def _rebuild(

@@ -39,6 +39,8 @@ from ustack.api.protocol import (
     SETSOCKOPT,
     SHUTDOWN,
     SOCKET,
+    SURE_OPTIONS,
+    TELL,
     VERSION,
     Answer,
     Call,
@@ -118,6 +120,12 @@ class CallServer:
             seconds, line = self.hub.runtime.call(join.linger)
             return Answer(seconds), line
         return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
+
+    def take_note(self, call: Call) -> None:
+        """Set an option that cannot be refused, if the connection is there (TELL)."""
+        join = self.hub.find_key(call.data)
+        if join is not None and (call.level, call.name) in SURE_OPTIONS:
+            self.hub.runtime.call(join.core.setsockopt, call.level, call.name, call.value)
 
     def _socket(self, call: Call, owner: Owner) -> socket.socket:
         if call.level != socket.AF_INET:
@@ -272,7 +280,11 @@ class CallClient:
         error, answer, end = 0, Answer(), None
         fd = fds[0] if len(fds) == 1 else -1
         try:
-            answer, end = self._server.perform(parse_call(data), fd, self._owner)
+            call = parse_call(data)
+            if call.op == TELL:
+                self._server.take_note(call)
+                return True
+            answer, end = self._server.perform(call, fd, self._owner)
         except OSError as exc:
             error = exc.errno or errno.EIO
         except Exception as exc:  # a bug of ours must not leave the client waiting

@@ -30,7 +30,18 @@ SIOCOUTQ = 0x5411
 class ClientEnd:
     """One socket of a client; ``inode`` is that of the client's end."""
 
-    __slots__ = ("_entry", "_hub", "_mask", "_scheduled", "_sock", "core", "fd", "inode", "owner")
+    __slots__ = (
+        "_entry",
+        "_hub",
+        "_mask",
+        "_scheduled",
+        "_sock",
+        "core",
+        "fd",
+        "inode",
+        "key",
+        "owner",
+    )
 
     def __init__(
         self, hub: JoinHub, core: Any, end: socket.socket, inode: int, owner: Owner
@@ -40,6 +51,8 @@ class ClientEnd:
         self._sock = end
         self.fd = end.fileno()
         self.inode = inode
+        self.key = b""
+        """Names it as well, see ``JoinHub.key_of``."""
         self.owner = owner
         self._mask = 0
         self._scheduled = False

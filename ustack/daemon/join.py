@@ -281,7 +281,8 @@ class Join(ClientEnd):
         except OSError:  # it was reset while it waited, which accept() does not tell
             peer = local = (0, 0)
         (peer_addr, peer_port), (local_addr, local_port) = pack_address(*peer), pack_address(*local)
-        message = ACCEPTED.pack(peer_addr, local_addr, peer_port, local_port)
+        key = self._hub.key_of(join)
+        message = ACCEPTED.pack(peer_addr, local_addr, peer_port, local_port, key)
         try:
             self._sock.sendmsg([message], rights(client_end.fileno()), socket.MSG_DONTWAIT)
         except OSError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EVENTS_PER_TURN = 256
 SCRATCH_BYTES = 256 * 1024
+KEY_BYTES = 8
 MAX_GRAVES = 4096
 RESERVED_FILES = 128
 """Descriptors that the daemon keeps for itself: wires, control connections, files."""
@@ -70,6 +71,7 @@ class JoinHub:
             self._device = os.fstat(any_socket.fileno()).st_dev
         self._joins: dict[int, ClientEnd] = {}
         self._by_inode: dict[int, ClientEnd] = {}
+        self._by_key: dict[bytes, ClientEnd] = {}
         self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
         runtime.loop.add_reader(self._epoll.fileno(), self._ready)
@@ -152,6 +154,16 @@ class JoinHub:
         inode = socket_inode(client_end, self._device)
         return None if inode is None else self._by_inode.get(inode)
 
+    def key_of(self, join: Join) -> bytes:
+        """Return what its client may name an accepted connection by, without its descriptor."""
+        join.key = os.urandom(KEY_BYTES)
+        self._by_key[join.key] = join
+        return join.key
+
+    def find_key(self, key: bytes) -> ClientEnd | None:
+        """Return the join that ``key_of`` has given this key to, if it is still there."""
+        return self._by_key.get(key)
+
     def bytes_in_pairs(self) -> PairBytes:
         """Return what lies between us and the clients: part of Recv-Q and Send-Q (``ss``)."""
         if not self._joins:
@@ -173,6 +185,7 @@ class JoinHub:
             return
         self.unwatch(join.fd)
         self._by_inode.pop(join.inode, None)
+        self._by_key.pop(join.key, None)
         join.owner.sockets -= 1
         self.limits.nr_files -= 1
         while self._waiting:

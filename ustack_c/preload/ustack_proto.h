@@ -7,7 +7,8 @@
  * The daemon listens on a Unix SOCK_SEQPACKET socket. A client connects and sends
  * USTACK_HELLO; from then on one struct ustack_request (and len bytes behind it) is one
  * message, answered in order by one struct ustack_reply (and len bytes). No call waits in
- * the daemon. Numbers are in host order; addresses and ports as in struct sockaddr_in.
+ * the daemon. A request of another version is answered by EPROTO, one that it does not know by
+ * EOPNOTSUPP. Numbers are in host order; addresses and ports as in struct sockaddr_in.
  * A process has its own connection: one that forks opens another.
  *
  * USTACK_SOCKET's answer carries a descriptor (SCM_RIGHTS): one end of a socketpair that is
@@ -34,6 +35,9 @@
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it, and tells by giving it a name (bind() to no more than AF_UNIX).
  *   One that has no name when it is closed was never accepted: its peer gets a reset.
+ * USTACK_TELL is a USTACK_SETSOCKOPT that has no answer, and comes without a descriptor: who
+ *   accepted the connection names it by its key. It sets what cannot be refused, TCP_NODELAY and
+ *   SO_KEEPALIVE; a client may leave it and use USTACK_SETSOCKOPT for these as well.
  * The peer's FIN is the end of the stream; a shutdown for writing is our FIN, behind all that
  *   was written. An end of the stream with POLLHUP, when this side has not shut down, is an
  *   error or the end of the daemon: SO_ERROR says which. So it is for EPIPE and ECONNRESET.
@@ -50,7 +54,7 @@
 #include <stdint.h>
 
 #define USTACK_MAGIC 0x75
-#define USTACK_VERSION 1
+#define USTACK_VERSION 2
 #define USTACK_MAX_DATA 2048
 #define USTACK_NAME "ustack."
 
@@ -83,6 +87,7 @@ enum ustack_op {
 				   are any a descriptor to wait with */
 	USTACK_RECV = 17,	/* name: MSG_PEEK or 0, value: room; answers data, which may be none:
 				   what has come since reading was shut down */
+	USTACK_TELL = 18,	/* level, name, value: an option, data: an accepted connection's key */
 };
 
 struct ustack_request {
@@ -133,6 +138,7 @@ struct ustack_accepted {
 	uint32_t local_addr;
 	uint16_t peer_port;
 	uint16_t local_port;
+	uint8_t key[8];		/* for USTACK_TELL */
 };
 
 #endif

@@ -21,6 +21,8 @@ import pytest
 import ustack
 from kit.calls_daemon import CallsDaemon, connected
 from ustack import socket
+from ustack.api import protocol
+from ustack.api.protocol import Call
 from ustack.daemon.messages import SocketsRequest
 from ustack.daemon.views import Views
 
@@ -46,6 +48,32 @@ def test_a_connection_has_both_ends_names_and_carries_bytes_both_ways(pair):
     assert server.recv(100) == b"ping"
     server.sendall(b"pong")
     assert client.recv(100) == b"pong"
+
+
+def test_what_is_told_has_no_answer_and_sets_only_what_cannot_be_refused(daemon, pair):
+    client, server = pair
+    nodelay, rcvbuf = (std.IPPROTO_TCP, std.TCP_NODELAY), (std.SOL_SOCKET, std.SO_RCVBUF)
+    before = server.getsockopt(*rcvbuf)
+    server.setsockopt(*nodelay, 1)
+    assert server.getsockopt(*nodelay) == 1
+    for key in (server._key, bytes(8), server._key[:7], b""):
+        for option in (nodelay, rcvbuf):
+            assert server._link.tell(Call(protocol.TELL, *option, 0, data=key))
+    assert server.getsockopt(*nodelay) == 0
+    assert server.getsockopt(*rcvbuf) == before
+    assert client.getsockopt(*nodelay) == 0
+
+
+def test_a_connection_that_is_over_is_told_in_vain(daemon, pair):
+    client, server = pair
+    server.close()
+    client.close()
+    while daemon.ask(lambda: len(daemon.hub)) > 1:
+        select.select([], [], [], 0.005)
+    assert server._link.tell(
+        Call(protocol.TELL, std.IPPROTO_TCP, std.TCP_NODELAY, 1, data=server._key)
+    )
+    assert server._link.call(Call(protocol.HELLO)).value == protocol.VERSION
 
 
 def test_megabytes_arrive_whole_in_both_directions_at_once(pair):
