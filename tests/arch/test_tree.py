@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ustack.cli.help import TOPICS
+
 ROOT = Path(__file__).parents[2]
 SOURCE_DIRS = ("ustack", "ustack_c", "tests", "tools")
 
@@ -42,6 +44,14 @@ def test_every_package_is_in_the_readme():
     drawn = {p.rstrip("/") for p in readme_tree()}
     packages = {f"ustack/{p.parent.name}" for p in ROOT.glob("ustack/*/*.py")}
     assert sorted(packages - drawn) == []
+
+
+def test_the_readmes_links_lead_to_the_pages_that_help_prints():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+    pages = {path.stem for path in (ROOT / "ustack" / "docs").iterdir()}
+    assert pages == set(TOPICS)
+    assert {f"ustack/docs/{page}.md" for page in pages - {"questions"}} == set(links)
 
 
 def test_the_top_level_holds_only_what_belongs_there():

@@ -1,11 +1,12 @@
-"""``ustack help questions``: questions about a network stack, each with what answers it."""
+"""``ustack help TOPIC``: the pages of ``ustack/docs``."""
 
 from __future__ import annotations
 
 import argparse
 from importlib.resources import files
 
-TOPICS = ("questions",)
+PAGES = files("ustack") / "docs"
+TOPICS = ("questions", "python", "daemon", "supported", "speed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def page(topic: str) -> str:
     """Return a page's text (Markdown)."""
-    return (files("ustack.cli") / f"{topic}.md").read_text(encoding="utf-8")
+    return (PAGES / f"{topic}.md").read_text(encoding="utf-8")
 
 
 def run(args: argparse.Namespace) -> int:

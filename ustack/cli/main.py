@@ -38,7 +38,7 @@ SUBCOMMANDS = {
     "redirect": "short cuts: --sockmap, between local sockets",
     "debug": "faults on purpose: freeze-softirq, fail-alloc",
     "run": "a program on ustack: run -- CMD on the daemon's, run script.py on a stack of its own",
-    "help": "questions about a network stack, each with the commands that answer it",
+    "help": "pages: questions and the commands that answer them, python, daemon, supported, speed",
 }
 """Each is the module of that name in this package, with _ for -."""
 NO_DAEMON = ("capacity", "help", "lat", "run")
