@@ -282,7 +282,10 @@ def tcp_finish_connect(sk: TcpSock) -> None:
 
 
 def _simultaneous_open(sk: TcpSock) -> DropReason | None:
-    """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8)."""
+    """Both sides sent a SYN: answer with SYN-ACK (RFC 9293 §3.5, figure 8).
+
+    The SYN's timer goes on, for the SYN-ACK now.
+    """
     tp = sk.tp
     sk.set_state(TcpEvent.RCV_SYN)
     if sk.fastopen_req is not None:
@@ -292,5 +295,4 @@ def _simultaneous_open(sk: TcpSock) -> DropReason | None:
     tcp_rtx_push(sk, tp.iss, tp.snd_nxt, 1, tp.advmss)
     tcp_rtx_is_ambiguous(sk)
     tcp_send_syn(sk)
-    tcp_arm_retransmit(sk, tp.rto_us)
     return None

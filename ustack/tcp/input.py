@@ -49,7 +49,12 @@ from ustack.tcp.states import (
     TcpEvent,
 )
 from ustack.tcp.timer import tcp_arm_keepalive, tcp_clear_retransmit
-from ustack.tcp.timewait import tcp_fin_time, tcp_fin_wait2_orphan, tcp_time_wait
+from ustack.tcp.timewait import (
+    TCP_TIMEWAIT_LEN_US,
+    tcp_fin_time,
+    tcp_fin_wait2_orphan,
+    tcp_time_wait,
+)
 from ustack.tcp.transmit import tcp_send_ack, tcp_v4_send_reset
 from ustack.tcp.urgent import tcp_urg
 from ustack.tcp.window import tcp_max_receive_window, tcp_receive_window
@@ -362,7 +367,7 @@ def _enter_fin_wait2(sk: TcpSock, seg: Segment | None) -> DropReason | None:
         return _abort_on_data(sk, seg)
     if seg.flags & FIN and seg.seq == tp.rcv_nxt:
         return None  # the eighth check makes it TIME_WAIT at once
-    if seg.flags & FIN:
+    if seg.flags & FIN and tcp_fin_time(sk) <= TCP_TIMEWAIT_LEN_US:
         tcp_arm_keepalive(sk, tcp_fin_time(sk))
     else:
         tcp_fin_wait2_orphan(sk)

@@ -113,6 +113,19 @@ def test_simultaneous_open(server):
     assert sk.recv(10) == b"hi"
 
 
+@pytest.mark.linux("tcp_send_synack arms no timer: that of the SYN goes on")
+def test_the_syn_ack_of_a_simultaneous_open_is_repeated_when_the_syn_would_have_been(server):
+    peer = server.peer(port=80, to=None)
+    server.connect()
+    peer.expect("S 0:0(0)")
+    begin = server.world.now_us
+    server.advance_us(600_000)
+    peer.send("S 0:0(0) win 65535 <mss 1460>")
+    peer.expect("S. 0:0(0) ack 1")
+    server.advance_us(3 * SECOND)
+    assert [(s.time_us - begin) // 10_000 for s in peer.drain()] == [100, 300]
+
+
 @pytest.mark.rfc("9293", "3.5")
 def test_the_syn_acks_of_a_simultaneous_open_cross(server):
     """Each is the ACK that the other side waits for (figure 8): no challenge is needed."""

@@ -312,6 +312,23 @@ def test_a_wait_that_has_become_too_long_meanwhile_ends_with_a_reset():
     assert states(h) == []
 
 
+@pytest.mark.linux("tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN comes before th->fin")
+@pytest.mark.parametrize(("linger2", "answers_s"), [(50, 50), (70, 20)])
+def test_an_old_fin_with_the_ack_of_ours_keeps_the_full_socket_for_up_to_a_minute(
+    server, linger2, answers_s
+):
+    """Of more than that the minute is a mini-socket's, which Linux counts last or not at all."""
+    sk, peer = server.established()
+    sk.setsockopt(6, 8, linger2)
+    sk.close()
+    peer.expect("F. 1:1(0) ack 1")
+    peer.send("F. 0:0(0) ack 2")
+    server.advance_us((answers_s - 1) * SECOND)
+    assert states(server) == ["FIN-WAIT-2"]
+    server.advance_us(2 * SECOND)
+    assert states(server) == []
+
+
 @pytest.mark.linux("TCP_LINGER2")
 def test_or_as_long_as_the_socket_says(server):
     fin_wait_2(server, linger2=10)
