@@ -193,7 +193,7 @@ class TcpConfig:
     linux-3.10 it also bounds the SYN queue."""
     tcp_max_tw_buckets: int = 131_072
     """Connections in TIME_WAIT; beyond it they end at once."""
-    tcp_max_orphans: int = 65_536
+    tcp_max_orphans: int = 131_072
     """Connections that no application holds any more; beyond it they are reset."""
     tcp_abort_on_overflow: bool = False
     """A third ACK that finds the accept queue full is answered with a reset, not ignored."""
@@ -259,7 +259,8 @@ class TcpConfig:
     tcp_low_latency: int = 0
     """Accepted without effect: there is no prequeue to switch off, as in Linux since 4.14."""
     tcp_rmem: tuple[int, int, int] = (4096, 131_072, 6_291_456)
-    """Receive buffer in bytes: least, first, largest by autotuning."""
+    """Receive buffer in bytes: least, first, largest by autotuning. Since 6.16 Linux has 32 MiB,
+    which would be a good part of an arena."""
     tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4_194_304)
     """Send buffer in bytes: least, first, largest by autotuning."""
     tcp_mem: tuple[int, int, int] = (0, 0, 0)
