@@ -269,3 +269,24 @@ def test_cubic_and_reno_that_lose_together_share_alike_on_a_short_path():
             a.fast_recovery()
             b.fast_recovery()
     assert 0.5 < total["cubic"] / total["reno"] < 2.5
+
+
+def test_while_nothing_is_known_of_the_path_a_segment_costs_twenty_acks():
+    clock = AckClock("cubic")
+    clock.tp.snd_ssthresh = 2
+    clock.tp.snd_cwnd = 500
+    clock.ack()
+    assert clock.tp.ca_cnt == 20
+
+
+@pytest.mark.linux("bictcp_update: tcp_jiffies32 - ca->last_time <= HZ / 32")
+def test_a_count_holds_31_milliseconds_while_cwnd_stays():
+    clock = after_a_loss(2000, 20_000)
+    clock.ack()
+    reckoned = clock.tp.bictcp.last_jiffy
+    clock.advance_us(31_000)
+    clock.ack()
+    assert clock.tp.bictcp.last_jiffy == reckoned
+    clock.advance_us(1_000)
+    clock.ack()
+    assert clock.tp.bictcp.last_jiffy == reckoned + 32

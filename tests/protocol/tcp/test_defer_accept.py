@@ -124,3 +124,23 @@ def test_it_may_be_set_before_listen_and_taken_back():
     server.peer().handshake()
     lsk.accept()
     assert server.mib.TCPDeferAcceptDrop == 1
+
+
+@BOTH
+@pytest.mark.linux("tcp_check_req: listen_overflow: inet_rsk(req)->acked = 1")
+def test_who_was_turned_away_for_want_of_room_has_acknowledged(profile):
+    """So his SYN-ACK is repeated at the end of the time alone."""
+    server = kernel(profile)
+    lsk = server.listen(backlog=0)
+    lsk.setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 3)
+    late = server.peer(port=40_002)
+    late.send(SYN)
+    late.expect("S. 0:0(0) ack 1")
+    first = server.peer(port=40_001)
+    first.handshake()
+    first.send("P. 1:2(1) ack 1", data=b"x")  # takes the only place
+    late.send("P. 1:2(1) ack 1", data=b"x")
+    server.advance_us(2_900_000)
+    late.expect_nothing()
+    server.advance_us(1_000_000)
+    late.expect("S. 0:0(0) ack 1")

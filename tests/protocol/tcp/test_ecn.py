@@ -335,3 +335,39 @@ def test_who_does_not_need_it_hears_nothing_of_marks():
     _, peer = established(with_ops(ops, 1))
     peer.send("P. 1:11(10) ack 1", tos=CE)
     assert ops.events == []
+
+
+def interactive(ecn_tos: int = 0):
+    """Return a peer whose text is acknowledged late, the last of it marked ``ecn_tos``."""
+    sk, peer = established(ecn_host())
+    for i in range(3):
+        peer.send(f"P. {10 * i + 1}:{10 * i + 11}(10) ack {i + 1}", tos=ecn_tos)
+        sk.recv(10)
+        sk.send(b"x")
+        peer.drain()
+    return peer
+
+
+def test_acknowledged_late_is_what_an_interactive_peer_sends():
+    peer = interactive(ECT0)
+    peer.send("P. 31:41(10) ack 4", tos=ECT0)
+    peer.expect_nothing()
+
+
+@pytest.mark.linux("tcp_ecn_accept_cwr: so we should ACK immediately")
+def test_text_that_says_cwr_is_acknowledged_at_once():
+    """The window of whoever sent it may be one segment."""
+    peer = interactive(ECT0)
+    peer.send("P.C 31:41(10) ack 4", tos=ECT0)
+    peer.expect(". 4:4(0) ack 41")
+
+
+@pytest.mark.linux("__tcp_ecn_check_ce: INET_ECN_NOT_ECT")
+def test_text_without_a_mark_after_text_with_one_is_acknowledged_at_once():
+    """It is probably a repetition."""
+    peer = interactive(ECT0)
+    peer.send("P. 31:41(10) ack 4")
+    peer.expect(". 4:4(0) ack 41")
+    peer = interactive()
+    peer.send("P. 31:41(10) ack 4")
+    peer.expect_nothing()

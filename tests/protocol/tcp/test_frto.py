@@ -88,6 +88,7 @@ def test_with_sack_one_original_that_arrives_is_enough():
     f.ack(0, (4, 5))
     assert f.mib.TCPSpuriousRTOs == 1
     assert f.tp.snd_cwnd >= 10
+    assert f.tp.retransmits == 0
 
 
 def test_ssthresh_is_restored_too():
@@ -142,3 +143,34 @@ def test_a_partial_ack_forgets_the_duplicates_of_new_data():
     assert f.tp.sacked_out == 2
     f.ack(2)
     assert f.tp.sacked_out == 0
+
+
+@pytest.mark.linux("tcp_process_loss: FLAG_SND_UNA_ADVANCED")
+def test_a_d_sack_that_acknowledges_nothing_new_takes_no_timeout_back_yet():
+    f = timed_out(Flight(host(tcp=NO_PROBES)))
+    f.ack(1)
+    f.ack(1, (0, 1))
+    assert f.recovery.undo_retrans == 0
+    assert (f.mib.TCPLossUndo, f.tp.ca_state) == (0, TCP_CA_LOSS)
+    f.ack(2)
+    assert (f.mib.TCPLossUndo, f.tp.ca_state) == (1, TCP_CA_OPEN)
+
+
+@pytest.mark.linux("tcp_process_loss")
+def test_a_new_window_leaves_the_count_of_duplicates():
+    f = timed_out(Flight(host(tcp=NO_PROBES), sack=False))
+    f.ack(1)
+    f.dup(2, segments=1)
+    f.peer.send("P. 1:11(10) ack 1001 win 60000")
+    assert f.tp.sacked_out == 2
+
+
+@pytest.mark.linux("tcp_process_loss: FLAG_SND_UNA_ADVANCED && !recovered")
+def test_an_ack_of_all_that_was_out_ends_it_though_there_is_new_data():
+    f = Flight(host(tcp=NO_PROBES), 1)
+    f.tp.snd_cwnd = 1
+    f.write(3)
+    f.wait(250_000)
+    assert f.segs() == [0]
+    f.ack(1)
+    assert f.tp.ca_state == TCP_CA_OPEN

@@ -65,11 +65,23 @@ def test_a_gap_breaks_the_train_for_the_rest_of_the_round():
 def test_below_sixteen_segments_nothing_ends_slow_start():
     clock = AckClock("cubic", rtt_us=4_000)
     clock.tp.snd_cwnd = 8
-    for _ in range(7):
+    for _ in range(8):
         clock.advance_us(1900)
         clock.ack(rtt_us=50_000)
-    assert clock.cwnd == 15
+    assert clock.cwnd == 16
     assert clock.tp.snd_ssthresh == INFINITE
+
+
+@pytest.mark.parametrize(("cwnd", "ends"), [(15, False), (16, True)])
+def test_sixteen_segments_are_enough(cwnd, ends):
+    clock = AckClock("cubic", rtt_us=4_000)
+    clock.ack()
+    clock.tp.snd_cwnd = cwnd
+    clock.tp.bictcp.end_seq = clock.tp.snd_una + (1 << 20) & 0xFFFFFFFF
+    clock.tp.bictcp.last_ack_us = clock.now_us + 3_000
+    clock.advance_us(3_000)
+    clock.ack()
+    assert (clock.tp.snd_ssthresh == cwnd) is ends
 
 
 @pytest.mark.parametrize(
@@ -97,10 +109,12 @@ def test_one_short_rtt_in_the_round_says_that_there_is_no_queue():
 
 
 def test_eight_samples_are_needed():
+    """And a ninth, which finds eight there."""
     clock = slow_start(80_000, 3)
-    clock.ack(41)
     clock.rtt_us = 120_000
-    assert train(clock, 3000, limit=60) >= 9
+    clock.advance_us(3000)
+    clock.ack()  # it begins the round, and is the first
+    assert train(clock, 3000, limit=60) == 8
 
 
 def test_it_ends_slow_start_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import struct
 from dataclasses import replace
 from typing import Any
@@ -158,6 +159,41 @@ def test_with_free_ports_a_connect_looks_at_about_one():
     for _ in range(200):
         connect(h)
     assert probes(h) <= 260
+
+
+def test_reserved_ports_cost_no_look():
+    h = client(
+        ip_local_port_range=(40000, 40009), ip_local_reserved_ports=frozenset(range(40001, 40009))
+    )
+    connect(h), connect(h)
+    before = probes(h)
+    assert exhausted(h)
+    assert probes(h) - before == 2
+
+
+class Zeros:
+    """A source of randomness that has only zeros."""
+
+    def randrange(self, stop: int) -> int:
+        """Return the least there is."""
+        return 0 * stop
+
+    def getrandbits(self, bits: int) -> int:
+        """Return no bit that is set."""
+        return 0 * bits
+
+
+@pytest.mark.linux("__inet_hash_connect: table_perturb += i + step")
+def test_the_next_connection_of_a_destination_begins_behind_the_last_one(monkeypatch):
+    h = client()
+    monkeypatch.setattr(h.stack.tcp, "rng", Zeros())
+    places = []
+    for _ in range(20):
+        before = probes(h)
+        places.append(connect(h))
+        assert probes(h) - before == 1
+    low, high = h.stack.config.tcp.ip_local_port_range
+    assert {(b - a) % (high + 1 - low) for a, b in itertools.pairwise(places)} == {2}
 
 
 @pytest.mark.linux("__inet_hash_connect: remaining > 1")

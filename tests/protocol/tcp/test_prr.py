@@ -28,6 +28,12 @@ def test_entering_recovery_sends_the_repetition_in_any_case(f):
     assert f.recovery.prr_out == 1
 
 
+@pytest.mark.linux("tcp_cwnd_reduction: Force a fast retransmit upon entering fast recovery")
+def test_even_if_what_is_left_in_flight_is_ssthresh_already(f):
+    f.ack(0, (1, 5))
+    assert (f.tp.snd_ssthresh, f.segs()) == (5, [0])
+
+
 @pytest.mark.rfc("6937", "3.1")
 def test_above_ssthresh_one_is_sent_for_two_that_arrive(f):
     f.ack(0, (1, 2))

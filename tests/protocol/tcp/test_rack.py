@@ -8,6 +8,7 @@ from kit.flight import Flight
 from kit.host import host
 from ustack.config import TcpConfig
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_RECOVERY
+from ustack.tcp.rack import tcp_rack_reo_wnd
 from ustack.tcp.sock import ICSK_TIME_REO_TIMEOUT
 
 QUARTER_US = 25_000
@@ -219,3 +220,63 @@ def test_in_the_middle_of_a_flight_a_loss_costs_no_timeout(f):
     f.wait(10_000_000)
     assert f.segs() == []
     assert f.mib.TCPTimeouts == 0
+
+
+def lost_and_late(f: Flight) -> Flight:
+    """After reordering two segments of ten were repeated, 10 and 12, neither being lost."""
+    reordered(f)
+    f.write(10)
+    f.wait(100_000)
+    f.ack(10, (11, 12), (13, 15))
+    f.wait(QUARTER_US + 2_000)
+    f.ack(10, (11, 12), (13, 16))
+    f.segs()
+    assert f.tp.retrans_out == 2
+    f.wait(50_000)
+    return f
+
+
+@pytest.mark.linux("tcp_rack_update_reo_wnd: before(rs->prior_delivered, tp->rack.last_delivered)")
+def test_two_d_sacks_of_one_round_trip_widen_the_window_once(f):
+    lost_and_late(f)
+    f.ack(16, (10, 11))
+    assert f.recovery.rack_reo_wnd_steps == 2
+    f.ack(17, (12, 13))
+    assert f.mib.TCPDSACKRecv == 2
+    assert f.recovery.rack_reo_wnd_steps == 2
+
+
+def test_a_d_sack_of_the_next_round_trip_widens_it_again(f):
+    lost_and_late(f)
+    f.ack(16, (10, 11))
+    f.write(4)
+    sent = f.segs()
+    f.wait(100_000)
+    f.ack(sent[-1] + 1, (12, 13))
+    assert f.recovery.rack_reo_wnd_steps == 3
+
+
+@pytest.mark.rfc("8985", "6.2")
+def test_sixteen_recoveries_without_a_d_sack_make_it_narrow_again(f):
+    lost_and_late(f)
+    f.ack(16, (10, 11))
+    f.ack(20)
+    recoveries = [f.recovery.rack_reo_wnd_steps]
+    for done in range(20, 100, 4):
+        f.tp.snd_cwnd = 10
+        f.write(4)
+        f.wait(100_000)
+        f.ack(done, (done + 1, done + 4))
+        f.wait(100_000)
+        f.ack(done + 4)
+        recoveries.append(f.recovery.rack_reo_wnd_steps)
+    assert recoveries == [2] * 16 + [1] * 5
+
+
+@pytest.mark.rfc("8985", "6.2")
+def test_the_window_is_a_round_trip_at_most(f):
+    reordered(f)
+    f.recovery.rack_reo_wnd_steps = 3
+    assert tcp_rack_reo_wnd(f.sk._sk) == 3 * QUARTER_US
+    f.recovery.rack_reo_wnd_steps = 200
+    assert tcp_rack_reo_wnd(f.sk._sk) == f.tp.srtt_us >> 3

@@ -195,3 +195,17 @@ def test_a_window_with_room_for_less_than_a_segment_makes_the_last_one_the_probe
     f.wait(102_000)
     assert f.segs() == [4]
     assert f.mib.TCPLossProbes == 1
+
+
+@pytest.mark.linux("tcp_process_tlp_ack: FLAG_DATA_SACKED")
+def test_a_sack_of_data_beyond_the_probe_does_not_say_that_it_was_superfluous(f):
+    f.wait(2 * 100_000 + 2_000)
+    assert f.segs() == [4]
+    f.wait(100_000)
+    f.ack(5)
+    f.write(3)
+    f.wait(100_000)
+    f.ack(5, (6, 7))
+    assert f.recovery.tlp_high_seq is not None
+    f.ack(8)
+    assert f.mib.TCPLossProbeRecovery == 1

@@ -10,7 +10,7 @@ import pytest
 from kit.flight import Flight
 from kit.host import TEST_CONFIG, host
 from kit.segment import pattern
-from ustack.config import TcpConfig
+from ustack.config import TcpConfig, UstackConfig
 from ustack.tcp.cong.ops import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
 from ustack.tcp.info import FIELDS, LAYOUT, unpack_tcp_info
 from ustack.tcp.states import (
@@ -282,6 +282,19 @@ def test_a_longer_round_trip_moves_rtt_by_an_eighth_and_leaves_the_least(f):
     f.ack(10)
     figures = info(f.sk)
     assert (figures["rtt"], figures["min_rtt"]) == (110_000, 100_000)
+
+
+@pytest.mark.linux("tcp_update_rtt_min, net.ipv4.tcp_min_rtt_wlen")
+@pytest.mark.parametrize("fastpath", [False, True])
+@pytest.mark.parametrize(("seconds", "least_ms"), [(299, 100), (301, 150)])
+def test_the_least_round_trip_is_that_of_the_last_five_minutes(fastpath, seconds, least_ms):
+    f = Flight(host(ustack=UstackConfig(tcp_fastpath=fastpath)), 1)
+    f.ack(1)
+    f.wait(seconds * 1_000_000)
+    f.write(1)
+    f.wait(150_000)
+    f.ack(2)
+    assert info(f.sk)["min_rtt"] == least_ms * 1000
 
 
 @pytest.mark.rfc("7323")

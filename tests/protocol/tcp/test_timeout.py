@@ -229,3 +229,21 @@ def test_the_user_timeout_of_a_closed_window_counts_from_the_first_transmission(
     assert f.sk.getsockopt(1, 4) == errno.ETIMEDOUT
     assert f.host.mib.TCPTimeouts == 1
     assert f.segs() == []
+
+
+@pytest.mark.linux("tcp_enter_loss: icsk_ca_state == TCP_CA_Loss && !icsk_retransmits")
+def test_a_timeout_of_other_data_reduces_ssthresh_again():
+    f = Flight(host(tcp=TcpConfig(tcp_early_retrans=0, tcp_frto=0)))
+    f.wait(250_000)
+    assert f.tp.snd_ssthresh == 5
+    f.ack(1)
+    f.wait(1_000_000)
+    assert (f.mib.TCPTimeouts, f.tp.snd_ssthresh) == (2, 2)
+
+
+@pytest.mark.rfc("5681", "4.3")
+def test_another_timeout_of_the_same_data_does_not():
+    f = Flight(host(tcp=TcpConfig(tcp_early_retrans=0, tcp_frto=0)))
+    f.wait(1_500_000)
+    assert f.mib.TCPTimeouts > 1
+    assert f.tp.snd_ssthresh == 5

@@ -177,3 +177,18 @@ def test_without_sack_timestamps_undo_as_well(server):
     peer.send(f". 1:1(0) ack 10001 <nop,nop,TS val 1 ecr {first}>")
     assert server.mib.TCPFullUndo == 1
     del f
+
+
+@pytest.mark.linux("tcp_packet_delayed: no retransmission has happened yet")
+@pytest.mark.parametrize("ts", [False, True])
+def test_what_arrives_before_anything_was_repeated_was_merely_late(server, ts):
+    f = Flight(server, ts=ts)
+    f.sk.setsockopt(1, 47, 1000)  # SO_MAX_PACING_RATE: the next segment may go in a second
+    f.ack(1)
+    f.write(1)
+    assert f.segs() == [10]
+    f.ack(1, (2, 6))
+    assert (f.tp.ca_state, f.segs()) == (TCP_CA_RECOVERY, [])
+    f.ack(11)
+    assert (f.tp.ca_state, f.mib.TCPFullUndo) == (TCP_CA_OPEN, 1)
+    assert f.tp.snd_cwnd >= 10
