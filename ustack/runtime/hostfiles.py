@@ -41,11 +41,6 @@ class HostFile:
         ready = self._poll.poll(0)
         return ready[0][1] & ~select.POLLNVAL if ready else 0
 
-    def is_closed(self) -> bool:
-        """Whether nobody has the descriptor open any more."""
-        ready = self._poll.poll(0)
-        return bool(ready and ready[0][1] & select.POLLNVAL)
-
 
 class HostFiles:
     """The ordinary descriptors that one runtime's eventpolls watch."""

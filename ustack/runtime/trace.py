@@ -29,7 +29,7 @@ from ustack.link.neigh_table import NeighTable
 from ustack.nic.igb import IgbNic
 from ustack.sock.wait import WaitQueue
 from ustack.tcp import data as tcp_data
-from ustack.tcp import demux, output, sendmsg
+from ustack.tcp import demux, output, sendmsg, splice
 from ustack.tcp import input as tcp_input
 from ustack.tcp import transmit as tcp_transmit
 from ustack.udp.protocol import UdpProt
@@ -300,6 +300,7 @@ def _downwards(tap: Callable[..., Any]) -> list[_Step]:
     """Return the steps from the system call to the device."""
     return [
         ("syscall", sendmsg.tcp_sendmsg),
+        ("syscall", splice.tcp_splice_write),
         ("icmp", Icmp.icmp_xmit),
         ("tcp", output.tcp_write_xmit),
         ("tcp", tcp_transmit.tcp_transmit_skb),
@@ -317,7 +318,7 @@ def _downwards(tap: Callable[..., Any]) -> list[_Step]:
 _NAMES = {_code(LoopbackDevice.ndo_start_xmit): "loopback_xmit"}
 """Linux's names of what has another one here."""
 
-_SENDERS = {_code(sendmsg.tcp_sendmsg), _code(Icmp.icmp_xmit)}
+_SENDERS = {_code(sendmsg.tcp_sendmsg), _code(splice.tcp_splice_write), _code(Icmp.icmp_xmit)}
 
 
 def _rx(tap: Callable[..., Any]) -> _Path:

@@ -17,7 +17,7 @@ from ustack.native.lib import ffi, lib
 from ustack.tcp.fast_rx import run_events
 from ustack.tcp.mem import sk_page_frag_failed
 from ustack.tcp.recvmsg import tcp_bytes_read
-from ustack.tcp.sendmsg import tcp_push_written
+from ustack.tcp.sendmsg import tcp_may_send_now, tcp_push_written
 from ustack.tcp.urgent import tcp_read_limit
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def tcp_splice_read_now(sk: TcpSock, fd: int) -> bool:
 
 def tcp_splice_write_now(sk: TcpSock, fd: int, scratch: Any) -> tuple[int, int] | None:
     """Let C do as ``tcp_splice_write``; None: nothing has changed, do it in Python."""
-    if sk.sk_err or sk.duplicate_sack is not None:
+    if not tcp_may_send_now(sk):
         return None
     prot = sk.prot
     ptr = prot.fast.ptr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,21 @@ def test_other_connections_packets_are_passed_over():
         lambda: far.send(b"reply"),
     )
     assert legs[0].data.endswith(b"request") and legs[1].data.endswith(b"reply")
+
+
+def test_what_a_daemons_client_answers_is_the_reply():
+    one = host()
+    sk, peer = one.established()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"200 OK")
+
+        def answer() -> None:
+            assert sk.splice_write_now(ours.fileno(), bytearray(100)) is None  # while it is traced
+            assert sk.splice_write(ours.fileno(), bytearray(100), 100) == (6, 6)
+
+        ((_, reply),) = traced(one, lambda: peer.send("P. 1:6(5) ack 1"), answer)
+    assert (reply.hops[0].stage, reply.hops[0].function) == ("syscall", "tcp_splice_write")
 
 
 def test_a_bare_ack_is_neither_request_nor_reply():
