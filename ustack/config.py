@@ -26,7 +26,7 @@ class UstackConfig:
     tcp_fastpath: bool = True
     """net.ustack.tcp_fastpath: predicted segments are handled in C; 0 takes all through Python,
     and C has only what decides nothing: rings, checksums, byte queues, slabs, hash tables, the
-    timer wheel."""
+    timer wheel, and the headers of what Python has decided to send (unless somebody taps)."""
     tcp_live_socks: int = 1024
     """net.ustack.tcp_live_socks: sockets whose Python objects stay, however long they idle; of
     other idle connections only the C control block does."""

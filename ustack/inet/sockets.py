@@ -55,13 +55,20 @@ from ustack.tcp.parked import (
     tcp_send_parked,
 )
 from ustack.tcp.ports import inet_csk_get_port
-from ustack.tcp.recvmsg import tcp_peek_offset, tcp_recv_busy, tcp_recv_now, tcp_recvmsg
+from ustack.tcp.recvmsg import (
+    tcp_has_plain_text,
+    tcp_peek_offset,
+    tcp_recv_busy,
+    tcp_recv_now,
+    tcp_recvmsg,
+)
 from ustack.tcp.release import tcp_close
 from ustack.tcp.sendmsg import (
     sk_stream_wait_room,
     tcp_may_send_now,
     tcp_send_now,
     tcp_sendmsg,
+    tcp_sendmsg_now,
 )
 from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import (
@@ -360,12 +367,13 @@ class InetSocket:
         return tcp_sendmsg(sk, data, flags)
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
-        """Return how many bytes C takes at once; 0, and nothing has changed: ask ``send``."""
+        """Return how many bytes are taken at once; 0, and nothing has changed: ask ``send``."""
         prot = self._prot
         sk = prot.socks.get(self._handle)
         if sk is None:
             return tcp_send_parked(prot, self._handle, data)
-        return tcp_send_now(prot, sk.tp, data) if tcp_may_send_now(sk) else 0
+        taken = tcp_send_now(prot, sk.tp, data) if tcp_may_send_now(sk) else 0
+        return taken or tcp_sendmsg_now(sk, data)
 
     def send_soon(self, data: bytes | bytearray | memoryview, sender: TextSender) -> int:
         """Send at once, or a short text perhaps with others', see ``ustack.tcp.outbox``.
@@ -536,12 +544,14 @@ class InetSocket:
         return tcp_recv_into_parked(self._prot, self._handle, view, length)
 
     def recv_now(self, n: int) -> bytes | None:
-        """Return what C hands over at once of up to ``n`` > 0 bytes; None: ask ``recv``."""
+        """Return what there is at once of up to ``n`` > 0 bytes; None: ask ``recv``."""
         prot = self._prot
         sk = prot.socks.get(self._handle)
         if sk is None:
             return tcp_recv_parked(prot, self._handle, n)
-        return (tcp_recv_now(prot, sk.tp, n) if sk.opts.peek_off < 0 else b"") or None
+        if prot.fast.on and sk.opts.peek_off < 0 and (text := tcp_recv_now(prot, sk.tp, n)):
+            return text
+        return self.recv(n) if tcp_has_plain_text(sk) else None
 
     def recv_busy(self, buffer: bytearray) -> int:
         """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""

@@ -32,7 +32,11 @@ T = TypeVar("T")
 NEVER_US = 1 << 62
 NOBODY_SLEEPS_US = -1
 POLL_EVERY_US = 200
-"""A thread that calls without ever waiting polls this often, in microseconds."""
+"""A thread that calls without ever waiting polls this often, in microseconds ..."""
+POLL_SELDOM_US = 2_000
+"""... or this seldom, where polls take long: it is better to have many packets in one."""
+POLL_PAUSE = 4
+"""How many times as long as a poll has taken the next one waits, in between."""
 YIELD_US = 50
 """How long a busy leader lets others have the lock, in microseconds."""
 COMES_BACK_US = 200
@@ -79,6 +83,7 @@ class ThreadedRuntime:
         self._asleep_until_us = NOBODY_SLEEPS_US
         """When the sleeping leader wakes by itself."""
         self._last_poll_us = 0
+        self._poll_every_us = POLL_EVERY_US
         self._last_timers_us = 0
         self._last_call_us = 0
         self._deferred: deque[Callable[[], Any]] = deque()
@@ -123,7 +128,7 @@ class ThreadedRuntime:
             result = fn(arg)
             if (
                 self._leader is not None
-                or now_us - self._last_poll_us >= POLL_EVERY_US
+                or now_us - self._last_poll_us >= self._poll_every_us
                 or self._deferred
                 or self.stack.is_pending
             ):
@@ -454,7 +459,7 @@ class ThreadedRuntime:
             if polled_us > self._last_poll_us and self._wires.is_one:
                 self._last_poll_us = polled_us  # a reader has looked at the wire: timers are left
                 busy = polled_us - self._last_timers_us >= POLL_EVERY_US
-            overdue = now_us - self._last_poll_us >= POLL_EVERY_US
+            overdue = now_us - self._last_poll_us >= self._poll_every_us
             if not overdue and not busy and not self.stack.is_pending:
                 return  # nobody sleeps too long, and who leads next looks at the timers
         self._last_timers_us = now_us
@@ -479,7 +484,10 @@ class ThreadedRuntime:
         if self._host is not None:
             self._host.wake()
         self._last_poll_us = now_us = self._clock.now_us
-        return self.stack.poll(now_us)
+        is_more = self.stack.poll(now_us)
+        pause_us = POLL_PAUSE * (monotonic_us() - now_us)
+        self._poll_every_us = min(max(pause_us, POLL_EVERY_US), POLL_SELDOM_US)
+        return is_more
 
     def _run_deferred(self) -> None:
         while self._deferred:

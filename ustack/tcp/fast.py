@@ -55,6 +55,8 @@ class TcpFast:
         ptr.secret = prot.secret
         self.on = False
         """Whether C may send and receive now."""
+        self.puts_headers = False
+        """Whether C may put together what Python has decided to send: nobody taps."""
         self._devices: list[NetDevice] = []
         """Those that C sends through."""
         self._held: dict[Any, Route] = {}
@@ -112,7 +114,8 @@ class TcpFast:
         """Taps see each packet in Python, and a trace each change of a state."""
         prot = self.prot
         traced = prot.trace_set_state.on or prot.trace_handshake.on
-        self.on = self._wanted and not prot.net.ptype_all and not traced
+        self.puts_headers = not prot.net.ptype_all
+        self.on = self._wanted and self.puts_headers and not traced
         self.ptr.on = self.on
         self.update_xmit()
 
@@ -186,9 +189,10 @@ class TcpFast:
         """Let C build and send a segment; False: it cannot now, and nothing has happened."""
         xmit = self.xmit
         xmit.seq, xmit.len, xmit.flags, xmit.window, xmit.gso_size = seq, length, flags, window, gso
-        self.ptr.now_us = self.prot.clock.now_us
+        ptr, prot = self.ptr, self.prot
+        ptr.now_us, ptr.genid = prot.clock.now_us, prot.ip.fib.genid
         rt = sk.dst
-        if lib.us_tcp_transmit(self.ptr, sk.tp, xmit):
+        if lib.us_tcp_transmit(ptr, sk.tp, xmit):
             if rt is not None and rt.fast:
                 rt.fast.update(rt)
             return False

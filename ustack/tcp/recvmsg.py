@@ -112,6 +112,11 @@ def tcp_recv_now(prot: TcpProt, tp: Any, length: int) -> bytes:
     return text
 
 
+def tcp_has_plain_text(sk: TcpSock) -> bool:
+    """Whether there is something to be read, and whoever reads wants it as it is."""
+    return bool(sk.tp.receive_queue.len) and sk.urg is None and sk.rcvlowat <= 1
+
+
 def tcp_recv_busy(sk: TcpSock, buffer: Any, length: int) -> int:
     """Let C fill ``buffer`` with what is queued and what the device has (sk_busy_loop).
 

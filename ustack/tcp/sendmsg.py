@@ -98,8 +98,8 @@ def tcp_sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, flags: int) -
 
 
 def tcp_may_send_now(sk: TcpSock) -> bool:
-    """Whether there is nothing that only the object knows of."""
-    return not sk.sk_err and sk.duplicate_sack is None
+    """Whether C sends, and there is nothing that only the object knows of."""
+    return sk.prot.fast.on and not sk.sk_err and sk.duplicate_sack is None
 
 
 def tcp_send_now(prot: TcpProt, tp: Any, data: bytes | bytearray | memoryview) -> int:
@@ -158,6 +158,16 @@ def _send_where_it_lies(
 
 def _nothing() -> None:
     """Whoever sent the bytes does not wait for them."""
+
+
+def tcp_sendmsg_now(sk: TcpSock, data: bytes | bytearray | memoryview) -> int:
+    """Go the way through Python if that is open; 0: there is no room, or something to be said."""
+    if sk.sk_err or sk.tp.snd_shutdown or sk.tp.state not in CAN_SEND or not data:
+        return 0
+    try:
+        return _sendmsg(sk, data, len(data), 0)
+    except BlockingIOError:
+        return 0
 
 
 def _sendmsg(sk: TcpSock, data: bytes | bytearray | memoryview, length: int, flags: int) -> int:

@@ -151,7 +151,7 @@ def tcp_transmit_skb(
     reason = None
     if not (
         options is None
-        and prot.fast.on
+        and prot.fast.puts_headers
         and sk.ofo is None
         and sk.duplicate_sack is None
         and not ecn

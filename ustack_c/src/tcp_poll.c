@@ -17,7 +17,7 @@ int us_tcp_poll(const struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
 	unsigned int mask = 0;
 
-	if (!fast->on || tp->slow || !us_tcp_can_send(tp) || tp->snd_shutdown)
+	if (tp->slow || !us_tcp_can_send(tp) || tp->snd_shutdown)
 		return -1;
 	if (tp->rcv_shutdown)
 		mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;

@@ -52,7 +52,8 @@ def test_it_can_be_switched_off_and_on_while_connections_are_open(pair):
     for host in (a, b):
         config = host.stack.config
         host.stack.set_config(replace(config, ustack=UstackConfig(tcp_fastpath=False)))
-    assert send(pair) == (0, 0)
+    taken, sent = send(pair)
+    assert taken == 0 and sent > 0  # as Python has decided
     for host in (a, b):
         host.stack.set_config(replace(host.stack.config, ustack=UstackConfig()))
     taken, sent = send(pair)
@@ -79,7 +80,8 @@ def test_whoever_taps_sees_every_packet(pair):
 
 def test_the_older_kernels_rules_are_pythons():
     a, b = two_hosts(nic=NicConfig(), ustack=UstackConfig(profile=LINUX_310))
-    assert send((a, b, *connected(a, b))) == (0, 0)
+    taken, sent = send((a, b, *connected(a, b)))
+    assert taken == 0 and sent > 0  # as Python has decided
 
 
 def test_a_reader_who_asks_for_much_at_once_is_woken_by_python(pair):
