@@ -23,7 +23,7 @@ CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY, READ_SHUT_PRIORITY = range(
 """SO_PRIORITY of a stream's descriptor: what its client has told it to do, for all to see."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")
-ACCEPTED = struct.Struct("=4s4s2s2s8s")
+ACCEPTED = struct.Struct(">IIHH8s")
 DATAGRAM = struct.Struct("=4s2sBBI12s")
 MAX_REQUEST_BYTES = REQUEST.size + 0xFFFF
 

@@ -100,11 +100,11 @@ class RemoteSocket(_socket.socket):
         fd = self._accept(message)
         if fd < 0:
             fd = self._accept_later(message, fd)
-        peer_addr, _, peer_port, _, key = ACCEPTED.unpack(message)
+        _, _, peer_port, _, key = ACCEPTED.unpack(message)
         conn = RemoteSocket(self._link, SOCK_STREAM, self.proto, fd, key)
         if _socket.getdefaulttimeout() is None and self.gettimeout():
             conn.setblocking(True)
-        return conn, (_socket.inet_ntoa(peer_addr), int.from_bytes(peer_port, "big"))
+        return conn, (_socket.inet_ntoa(message[:4]), peer_port)
 
     def _accept(self, message: bytearray) -> int:
         """Take a connection if one waits; return its descriptor, or the negative errno."""

@@ -94,17 +94,20 @@ class CallServer:
             FASTOPEN: _fastopen,
         }
 
-    def perform(self, call: Call, fd: int, owner: Owner) -> tuple[Answer, socket.socket | None]:
+    def perform(self, call: Call, fd: int, owner: Owner) -> tuple[Answer, int]:
         """Do what is asked; a new socket's client end comes with the answer.
 
         Args:
             fd: the descriptor that came with the request, -1 if none did.
 
+        Returns:
+            The answer, and a descriptor that goes with it, -1: none.
+
         Raises:
             OSError: what the call gives.
         """
         if call.op == HELLO:
-            return Answer(VERSION), None
+            return Answer(VERSION), -1
         if self.hub.closed:
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
         self.hub.runtime.call(self.hub.settle)
@@ -115,11 +118,11 @@ class CallServer:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         join = self.hub.find(fd) if fd >= 0 else None
         if join is None:
-            return self._after_the_end(call, fd), None
+            return self._after_the_end(call, fd), -1
         if handler is None:
             seconds, line = self.hub.runtime.call(join.linger)
             return Answer(seconds), line
-        return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), None
+        return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), -1
 
     def take_note(self, call: Call) -> None:
         """Set an option that cannot be refused, if the connection is there (TELL)."""
@@ -127,7 +130,7 @@ class CallServer:
         if join is not None and (call.level, call.name) in SURE_OPTIONS:
             self.hub.runtime.call(join.core.setsockopt, call.level, call.name, call.value)
 
-    def _socket(self, call: Call, owner: Owner) -> socket.socket:
+    def _socket(self, call: Call, owner: Owner) -> int:
         if call.level != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         if call.name == socket.SOCK_RAW and owner.uid not in (0, os.geteuid()):
@@ -137,8 +140,9 @@ class CallServer:
         core = runtime.call(runtime.stack.socket, call.name, call.value, (owner.gid,))
         if call.name == socket.SOCK_STREAM:
             end = self.hub.join(core, owner)[1]
-            end.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, NEW_PRIORITY)
-            return end
+            sock = socket.socket(fileno=end)
+            sock.setsockopt(SOL_SOCKET, socket.SO_PRIORITY, NEW_PRIORITY)
+            return sock.detach()
         return runtime.call(self.hub.join_dgram, core, owner)
 
     def _after_the_end(self, call: Call, fd: int) -> Answer:
@@ -277,7 +281,7 @@ class CallClient:
             fds: what came with it; closed before the answer goes, or the client's own close()
                 would not be the last one.
         """
-        error, answer, end = 0, Answer(), None
+        error, answer, end = 0, Answer(), -1
         fd = fds[0] if len(fds) == 1 else -1
         try:
             call = parse_call(data)
@@ -293,11 +297,10 @@ class CallClient:
         finally:
             _close_all(fds)
         try:
-            passed = rights(end.fileno() if end is not None else -1)
-            self._sock.sendmsg([pack_answer(error, answer)], passed, socket.MSG_DONTWAIT)
+            self._sock.sendmsg([pack_answer(error, answer)], rights(end), socket.MSG_DONTWAIT)
         except OSError:
             return False
         finally:
-            if end is not None:
-                end.close()
+            if end >= 0:
+                os.close(end)
         return True

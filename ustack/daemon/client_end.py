@@ -31,11 +31,11 @@ class ClientEnd:
     """One socket of a client; ``inode`` is that of the client's end."""
 
     __slots__ = (
+        "_end",
         "_entry",
         "_hub",
         "_mask",
         "_scheduled",
-        "_sock",
         "core",
         "fd",
         "inode",
@@ -44,17 +44,17 @@ class ClientEnd:
     )
 
     def __init__(
-        self, hub: JoinHub, core: Any, end: socket.socket, inode: int, owner: Owner
+        self, hub: JoinHub, core: Any, fd: int, inode: int, owner: Owner, events: int = 0
     ) -> None:
         self._hub = hub
         self.core = core
-        self._sock = end
-        self.fd = end.fileno()
+        self._end: socket.socket | None = None
+        self.fd = fd
         self.inode = inode
         self.key = b""
         """Names it as well, see ``JoinHub.key_of``."""
         self.owner = owner
-        self._mask = 0
+        self._mask = events
         self._scheduled = False
         self._entry = WaitEntry(self._wake)
         core.wq.add(self._entry)
@@ -93,9 +93,9 @@ class ClientEnd:
         """Connect with data in the SYN; return how much of it was taken."""
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    def linger(self) -> tuple[int, socket.socket | None]:
-        """Say how many seconds close() waits, and give what the client can wait with."""
-        return 0, None
+    def linger(self) -> tuple[int, int]:
+        """Say how many seconds close() waits, and give what the client can wait with, or -1."""
+        return 0, -1
 
     def send_oob(self, data: bytes) -> int:
         """Send urgent data."""
@@ -126,7 +126,17 @@ class ClientEnd:
         self.core.wq.remove(self._entry)
         self.core.close(**how)
         self._hub.forget(self)
-        self._sock.close()
+        if self._end is not None:
+            self._end.close()
+        else:
+            os.close(self.fd)
+
+    @property
+    def _sock(self) -> socket.socket:
+        """The daemon's end with Python's methods."""
+        if self._end is None:
+            self._end = socket.socket(fileno=self.fd)
+        return self._end
 
     def _wake(self, events: int) -> bool:
         """The socket's wait queue: look at it once the stack has done with this batch."""

@@ -14,9 +14,10 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ustack.api.attempts import close_gracefully
-from ustack.api.protocol import ACCEPTED, pack_address, rights
+from ustack.api.protocol import ACCEPTED
 from ustack.daemon.client_end import HUP, IN, OUT, ClientEnd, outq
 from ustack.daemon.lingering import Lingerers
+from ustack.native.lib import lib
 
 if TYPE_CHECKING:
     from ustack.daemon.join_hub import JoinHub
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 PLUG = bytes(64 * 1024)
 """Enough to make a descriptor whose connection is not there yet unwritable."""
-LISTENER_SNDBUF = 8192
-"""Doubled by the kernel; what waits in a listener's pair must stay under a quarter of it."""
+LISTENER_SNDBUF = 64 * 1024
+LISTENER_BYTES = LISTENER_SNDBUF // 2
+"""What waits in a listener's pair before it counts as full (unix_writable): the kernel doubles
+SO_SNDBUF, and wants to see three quarters of it free."""
 MSG_OOB = int(socket.MSG_OOB)
 MSG_PEEK = int(socket.MSG_PEEK)
 MSG_TRUNC = int(socket.MSG_TRUNC)
@@ -44,9 +47,9 @@ class Join(ClientEnd):
     )  # fmt: skip
 
     def __init__(
-        self, hub: JoinHub, core: InetSocket, end: socket.socket, inode: int, owner: Owner
+        self, hub: JoinHub, core: InetSocket, fd: int, inode: int, owner: Owner, events: int
     ) -> None:
-        super().__init__(hub, core, end, inode, owner)
+        super().__init__(hub, core, fd, inode, owner, events)
         self._mode = IDLE
         self._plug = 0
         self._unit = 0
@@ -110,11 +113,11 @@ class Join(ClientEnd):
                 self._watch(0)
                 self._mode = CONNECTING
 
-    def linger(self) -> tuple[int, socket.socket | None]:
+    def linger(self) -> tuple[int, int]:
         """Give a client what it can wait with in close(), if SO_LINGER wants that."""
         seconds = self.core.linger_s
         if not seconds:
-            return 0, None
+            return 0, -1
         if self._lingerers is None:
             self._lingerers = Lingerers(self._hub.runtime.loop, self._is_closing)
         return seconds, self._lingerers.line()
@@ -161,6 +164,13 @@ class Join(ClientEnd):
         if self._leftover:
             self._from_client()
         self._to_client()
+
+    def begin_accepted(self, is_left: bool) -> None:
+        """The connection is there, and offered to the client; ``is_left``: so is something else."""
+        self._offered = True
+        self._mode = STREAM
+        if is_left:
+            self._to_client()
 
     @property
     def is_stream(self) -> bool:
@@ -262,38 +272,40 @@ class Join(ClientEnd):
         self._leftover = data[taken:]
 
     def _hand_over(self) -> None:
-        """Put waiting connections into the pair, a few ahead of the client's accept()."""
-        while not self._hub.is_full(self.owner):
-            if outq(self.fd) * 4 > 2 * LISTENER_SNDBUF:
+        """Put waiting connections into the pair, some ahead of the client's accept()."""
+        hub = self._hub
+        while room := hub.limits.room(self.owner):
+            free = LISTENER_BYTES - outq(self.fd)
+            if free < 0:
                 self._watch(OUT)
                 return
+            fitting = free // self._unit + 1 if self._unit else 1
             try:
-                child = self.core.accept()
-                join, client_end = self._hub.join(child, self.owner)
+                children = self.core.accept_many(min(room, fitting), letters=False)
             except OSError:
+                return  # it listens no longer
+            for child in children:
+                self._hand_over_one(*child)
+            if not children:
                 return
-            self._hand_over_one(child, join, client_end)
-        self._hub.when_there_is_room(self._look)
+        hub.limits.reason_against(self.owner)
+        hub.when_there_is_room(self._look)
 
-    def _hand_over_one(self, child: InetSocket, join: Join, client_end: socket.socket) -> None:
+    def _hand_over_one(
+        self, child: InetSocket, local: tuple[int, int], peer: tuple[int, int], is_left: bool
+    ) -> None:
+        hub = self._hub
         try:
-            peer, local = child.getpeername(), child.getsockname()
-        except OSError:  # it was reset while it waited, which accept() does not tell
-            peer = local = (0, 0)
-        (peer_addr, peer_port), (local_addr, local_port) = pack_address(*peer), pack_address(*local)
-        key = self._hub.key_of(join)
-        message = ACCEPTED.pack(peer_addr, local_addr, peer_port, local_port, key)
-        try:
-            self._sock.sendmsg([message], rights(client_end.fileno()), socket.MSG_DONTWAIT)
+            join, end = hub.join(child, self.owner, IN)
         except OSError:
+            return
+        message = ACCEPTED.pack(peer[0], local[0], peer[1], local[1], hub.key_of(join))
+        if lib.us_pair_hand_over(self.fd, end, message, len(message)):
             join.refuse()
             return
-        finally:
-            client_end.close()
-        join._offered = True
         if not self._unit:
-            self._unit = max(outq(self.fd), 1)
-        join.begin_stream()
+            self._unit = outq(self.fd)  # 0: it has been taken already
+        join.begin_accepted(is_left)
 
     # Moving bytes.
 
@@ -317,8 +329,7 @@ class Join(ClientEnd):
             return
         if state & select.EPOLLRDHUP and not self._fin_given:
             self._fin_given = True
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_WR)
+            lib.us_pair_end_stream(self.fd)
         self._go_on_reading(state)
 
     def _go_on_reading(self, state: int) -> None:
@@ -415,7 +426,7 @@ class Join(ClientEnd):
 
     def _hang_up(self) -> None:
         """Nobody holds the client's end any more; what it has written still goes out."""
-        if self._offered and not self._sock.getpeername():
+        if self._offered and not lib.us_pair_is_taken(self.fd):
             self.refuse()
             return
         if self._mode == DEFERRED:
@@ -423,11 +434,11 @@ class Join(ClientEnd):
             if self.core.closed:
                 return
         streaming = self._mode == STREAM
-        self._hub.unwatch(self.fd)
         if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
         if self._mode == CONNECTING and self._promised:
             self._hung = True
+            self._hub.unwatch(self.fd)
             return
         self._mode = HUNG_UP
         if streaming:
@@ -436,6 +447,8 @@ class Join(ClientEnd):
                     self.core.linger_s, self._hub.runtime.call, self._linger_is_over
                 )
             self._finish()
+            if not self.core.closed:
+                self._hub.unwatch(self.fd)
         else:
             self.close()
 

@@ -44,17 +44,15 @@ class DgramJoin(ClientEnd):
 
     __slots__ = ("_hinted", "_shut", "_unsent")
 
-    def __init__(
-        self, hub: JoinHub, core: Any, end: socket.socket, inode: int, owner: Owner
-    ) -> None:
-        super().__init__(hub, core, end, inode, owner)
+    def __init__(self, hub: JoinHub, core: Any, fd: int, inode: int, owner: Owner) -> None:
+        super().__init__(hub, core, fd, inode, owner)
         self._hinted = False
         """The client has been told that there is an error."""
         self._shut = 0
         """Which ways are shut: RCV_SHUTDOWN, SEND_SHUTDOWN."""
         self._unsent: Message | None = None
         """Received from the socket when the pair was full."""
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_SNDBUF)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_SNDBUF)
         core.count_ahead(self._in_hand)
 
     def begin(self) -> None:

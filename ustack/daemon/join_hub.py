@@ -15,14 +15,14 @@ import socket
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ustack.api.protocol import NAME
 from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join import Join
 from ustack.daemon.join_dgram import DgramJoin
 from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
 from ustack.daemon.unix_diag import unread_bytes
+from ustack.native.lib import ffi, lib
 
 if TYPE_CHECKING:
     from ustack.inet.dgram import DgramSocket
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 EVENTS_PER_TURN = 256
 SCRATCH_BYTES = 256 * 1024
+NAME_BITS = 48
 KEY_BYTES = 8
+SOCK_STREAM, SOCK_SEQPACKET = int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET)
 MAX_GRAVES = 4096
 RESERVED_FILES = 128
 """Descriptors that the daemon keeps for itself: wires, control connections, files."""
@@ -67,6 +69,8 @@ class JoinHub:
             runtime.stack, client_sockets=client_sockets, capacity=capacity, log=log
         )
         self._epoll = select.epoll()
+        self._epoll_fd = self._epoll.fileno()
+        self._new_pair: Any = ffi.new("struct us_pair *")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
             self._device = os.fstat(any_socket.fileno()).st_dev
         self._joins: dict[int, ClientEnd] = {}
@@ -102,44 +106,40 @@ class JoinHub:
         if error:
             raise OSError(error, os.strerror(error))
 
-    def is_full(self, owner: Owner) -> bool:
-        """Whether a connection must wait in its listener's accept queue for want of room."""
-        return self.limits.reason_against(owner) != 0
+    def join(self, core: InetSocket, owner: Owner, events: int = 0) -> tuple[Join, int]:
+        """Make a pair for a TCP socket; return our side, and the descriptor that is the client's.
 
-    def join(self, core: InetSocket, owner: Owner) -> tuple[Join, socket.socket]:
-        """Make a pair for a TCP socket; return our side, and the end that is the client's.
+        Args:
+            events: that our side watches for at first.
 
         Raises:
             OSError: no descriptors are left; ``core`` is closed.
         """
-        ours, theirs, inode = self._pair(core, socket.SOCK_STREAM)
-        join = Join(self, core, ours, inode, owner)
+        fd, end, inode = self._pair(core, SOCK_STREAM, events)
+        join = Join(self, core, fd, inode, owner, events)
         self._add(join)
-        return join, theirs
+        return join, end
 
-    def join_dgram(self, core: DgramSocket, owner: Owner) -> socket.socket:
-        """Make a pair for a datagram socket; return the client's end.
+    def join_dgram(self, core: DgramSocket, owner: Owner) -> int:
+        """Make a pair for a datagram socket; return the client's descriptor.
 
         Raises:
             OSError: as ``join``.
         """
-        ours, theirs, inode = self._pair(core, socket.SOCK_SEQPACKET)
-        join = DgramJoin(self, core, ours, inode, owner)
+        fd, end, inode = self._pair(core, SOCK_SEQPACKET, 0)
+        join = DgramJoin(self, core, fd, inode, owner)
         self._add(join)
         join.begin()
-        return theirs
+        return end
 
-    def _pair(
-        self, core: InetSocket | DgramSocket, kind: int
-    ) -> tuple[socket.socket, socket.socket, int]:
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-            ours.setblocking(False)
-            ours.bind(NAME + b"%012x" % random.getrandbits(48))
-        except OSError:
+    def _pair(self, core: InetSocket | DgramSocket, kind: int, events: int) -> tuple[int, int, int]:
+        pair = self._new_pair
+        number = random.getrandbits(NAME_BITS)
+        error = lib.us_pair_open(pair, kind, number, self._epoll_fd, events)
+        if error:
             core.close()
-            raise
-        return ours, theirs, os.fstat(theirs.fileno()).st_ino
+            raise OSError(-error, os.strerror(-error))
+        return pair.fd, pair.end, pair.inode
 
     def _add(self, join: ClientEnd) -> None:
         self._joins[join.fd] = join
@@ -147,7 +147,6 @@ class JoinHub:
         self._graves.pop(join.inode, None)
         join.owner.sockets += 1
         self.limits.nr_files += 1
-        self._epoll.register(join.fd, 0)
 
     def find(self, client_end: int) -> ClientEnd | None:
         """Return the join whose client's end this descriptor is: having it is the permission."""
@@ -180,10 +179,9 @@ class JoinHub:
         return held
 
     def forget(self, join: ClientEnd) -> None:
-        """``join`` has ended; called before its descriptor is closed."""
+        """``join`` has ended; called before its descriptor is closed, and unwatched by that."""
         if self._joins.pop(join.fd, None) is None:
             return
-        self.unwatch(join.fd)
         self._by_inode.pop(join.inode, None)
         self._by_key.pop(join.key, None)
         join.owner.sockets -= 1

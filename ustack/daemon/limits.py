@@ -91,6 +91,17 @@ class FileLimits:
             return errno.ENFILE
         return errno.ENFILE if self.nr_files >= self.capacity else 0
 
+    def room(self, owner: Owner) -> int:
+        """Return how many more files ``owner`` can have; at 0 ``reason_against`` says why."""
+        fs = self._stack.config.fs
+        room = min(
+            min((owner.nofile or self.nofile).soft, fs.nr_open) - owner.sockets,
+            self.capacity - self.nr_files,
+        )
+        if owner.uid != ROOT:
+            room = min(room, fs.file_max - self.nr_files)
+        return max(room, 0)
+
     def file_nr(self) -> str:
         """Return ``fs.file-nr``: files allocated, 0 for those unused, ``fs.file-max``."""
         return f"{self.nr_files}\t0\t{self._stack.config.fs.file_max}"

@@ -27,8 +27,8 @@ class Lingerers:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def line(self) -> socket.socket:
-        """Return a client's end of a line to wait with.
+    def line(self) -> int:
+        """Return a client's end of a line to wait with, a descriptor that is the caller's.
 
         Raises:
             OSError: no descriptors are left.
@@ -37,7 +37,7 @@ class Lingerers:
         ours.setblocking(False)
         self._lines.add(ours)
         self._loop.add_reader(ours.fileno(), self._told, ours)
-        return theirs
+        return theirs.detach()
 
     def _told(self, line: socket.socket) -> None:
         """The client has closed the socket, or has gone."""

@@ -74,8 +74,10 @@ from ustack.tcp.sndbuf import sk_stream_is_writeable
 from ustack.tcp.splice import (
     tcp_splice_read,
     tcp_splice_read_now,
+    tcp_splice_read_parked,
     tcp_splice_write,
     tcp_splice_write_now,
+    tcp_splice_write_parked,
 )
 from ustack.tcp.states import (
     TCP_CLOSE,
@@ -270,17 +272,18 @@ class InetSocket:
         sk = self._live()
         return InetSocket(sk.prot, inet_csk_accept(sk))
 
-    def accept_many(self, limit: int) -> list[Accepted]:
-        """Take up to ``limit`` of the connections that wait, each for a reader (``set_reader``).
+    def accept_many(self, limit: int, *, letters: bool = True) -> list[Accepted]:
+        """Take up to ``limit`` of the connections that wait, each to be waited for from now on.
 
-        What has come for them is handed out by the next ``Stack.deliver_text``, as far as the
-        inbox has room for it.
+        Args:
+            letters: each gets a reader (``set_first_reader``). What has come for them is handed
+                out by the next ``Stack.deliver_text``, as far as the inbox has room for it.
 
         Raises:
             OSError: EINVAL, not a listener.
         """
         prot = self._prot
-        records = inet_csk_accept_many(self._live(), limit)
+        records = inet_csk_accept_many(self._live(), limit, letters)
         accepted = [
             (InetSocket(prot, handle), (saddr, sport), (daddr, dport), bool(left))
             for handle, saddr, daddr, sport, dport, left in records
@@ -477,10 +480,14 @@ class InetSocket:
 
     def splice_read_now(self, fd: int) -> bool:
         """Move all that has arrived to ``fd`` if C can; see ``tcp_splice_read_now``."""
+        if self._handle not in self._prot.socks:
+            return tcp_splice_read_parked(self._prot, self._tcb(), fd)
         return tcp_splice_read_now(self._live(), fd)
 
     def splice_write_now(self, fd: int, scratch: Any) -> tuple[int, int] | None:
         """Send what ``fd`` gives if C can; see ``tcp_splice_write_now``."""
+        if self._handle not in self._prot.socks:
+            return tcp_splice_write_parked(self._prot, self._tcb(), fd, scratch)
         return tcp_splice_write_now(self._live(), fd, scratch)
 
     def splice_write(self, fd: int, scratch: Any, room: int) -> tuple[int, int]:
@@ -683,6 +690,8 @@ class InetSocket:
     @property
     def rcvlowat(self) -> int:
         """SO_RCVLOWAT, in bytes."""
+        if self._handle not in self._prot.socks:
+            return self._prot.parking.rcvlowat(self._tcb())
         return self._live().rcvlowat
 
     @property

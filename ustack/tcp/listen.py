@@ -216,8 +216,13 @@ def inet_csk_accept(sk: TcpSock) -> int:
     return handle
 
 
-def inet_csk_accept_many(sk: TcpSock, limit: int) -> Iterator[tuple[int, ...]]:
-    """Take up to ``limit`` children, 64 at most, each for a reader whom the inbox brings its text.
+def inet_csk_accept_many(
+    sk: TcpSock, limit: int, letters: bool = True
+) -> Iterator[tuple[int, ...]]:
+    """Take up to ``limit`` children, 64 at most, each for somebody who is told what happens to it.
+
+    Args:
+        letters: he is a reader whom the inbox brings its text.
 
     Returns:
         Of each: handle, own address, the peer's, own port, the peer's, and whether something
@@ -229,12 +234,14 @@ def inet_csk_accept_many(sk: TcpSock, limit: int) -> Iterator[tuple[int, ...]]:
     if sk.tp.state != TCP_LISTEN or sk.listen is None:
         raise socket_error(errno.EINVAL)
     prot = sk.prot
-    prot.inbox.open()
+    if letters:
+        prot.inbox.open()
     fast = prot.fast
     genid = prot.ip.fib.genid
     out = fast.accepted
     limit = min(limit, len(out))
-    n = lib.us_tcp_accept(fast.ptr, sk.listen.c, out, limit, prot.clock.now_us, genid)
+    now_us = prot.clock.now_us
+    n = lib.us_tcp_accept(fast.ptr, sk.listen.c, out, limit, letters, now_us, genid)
     accepted = _ACCEPTED.iter_unpack(ffi.buffer(out, n * _ACCEPTED.size)[:])
     if not prot.fastopen_rsk:
         return accepted

@@ -51,6 +51,7 @@ NOTHING = (
 _options_of = attrgetter(*OPTIONS)
 _UPCALL = OPTIONS.index("upcall")
 _LINGER = OPTIONS.index("linger_s")
+_RCVLOWAT = OPTIONS.index("rcvlowat")
 _nothing_of = attrgetter(*NOTHING)
 
 
@@ -200,6 +201,10 @@ class ParkingLot:
         """Return SO_LINGER's seconds of a connection without an object."""
         linger_s: int | None = self.options_of(tp)[_LINGER]
         return linger_s
+
+    def rcvlowat(self, tp: Any) -> int:
+        """Return SO_RCVLOWAT of a connection without an object."""
+        return int(self.options_of(tp)[_RCVLOWAT])
 
 
 def closes_plainly(sk: TcpSock) -> bool:

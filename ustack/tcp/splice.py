@@ -21,6 +21,7 @@ from ustack.tcp.sendmsg import tcp_may_send_now, tcp_push_written
 from ustack.tcp.urgent import tcp_read_limit
 
 if TYPE_CHECKING:
+    from ustack.tcp.protocol import TcpProt
     from ustack.tcp.sock import TcpSock
 
 
@@ -32,11 +33,17 @@ def tcp_splice_read_now(sk: TcpSock, fd: int) -> bool:
     """
     if not sk.tp.receive_queue.len:
         return sk.urg is None
-    if sk.opts.peek_off >= 0:
-        return False
-    prot = sk.prot
+    return sk.opts.peek_off < 0 and _splice_read(sk.prot, sk.tp, fd)
+
+
+def tcp_splice_read_parked(prot: TcpProt, tp: Any, fd: int) -> bool:
+    """Do as ``tcp_splice_read_now`` for a connection without an object."""
+    return not tp.receive_queue.len or _splice_read(prot, tp, fd)
+
+
+def _splice_read(prot: TcpProt, tp: Any, fd: int) -> bool:
     ptr = prot.fast.ptr
-    error: int = lib.us_tcp_splice_read(ptr, sk.tp, fd, prot.clock.now_us, prot.ip.fib.genid)
+    error: int = lib.us_tcp_splice_read(ptr, tp, fd, prot.clock.now_us, prot.ip.fib.genid)
     if error == -errno.EOPNOTSUPP:
         return False
     if ptr.nevents or ptr.doorbell:
@@ -50,11 +57,17 @@ def tcp_splice_write_now(sk: TcpSock, fd: int, scratch: Any) -> tuple[int, int] 
     """Let C do as ``tcp_splice_write``; None: nothing has changed, do it in Python."""
     if not tcp_may_send_now(sk):
         return None
-    prot = sk.prot
+    return tcp_splice_write_parked(sk.prot, sk.tp, fd, scratch)
+
+
+def tcp_splice_write_parked(
+    prot: TcpProt, tp: Any, fd: int, scratch: Any
+) -> tuple[int, int] | None:
+    """Do as ``tcp_splice_write_now`` for a connection that may have no object."""
     ptr = prot.fast.ptr
     taken = ffi.new("uint32_t *")
     got: int = lib.us_tcp_splice_write(
-        ptr, sk.tp, fd, ffi.from_buffer(scratch), len(scratch),
+        ptr, tp, fd, ffi.from_buffer(scratch), len(scratch),
         prot.clock.now_us, prot.ip.fib.genid, taken,
     )  # fmt: skip
     if got < 0:
@@ -62,7 +75,7 @@ def tcp_splice_write_now(sk: TcpSock, fd: int, scratch: Any) -> tuple[int, int] 
             return None
         raise socket_error(-got)
     if taken[0] < got:
-        sk_page_frag_failed(sk)
+        sk_page_frag_failed(prot.sock_of(lib.us_tcp_handle(tp)))
     prot.copied_bytes += taken[0]
     if ptr.nevents or (ptr.doorbell and not ptr.hold):
         run_events(prot.fast)

@@ -309,7 +309,8 @@ int us_acceptq_add(struct us_tcp_listen *listen, uint64_t handle);
 uint64_t us_acceptq_remove(struct us_tcp_listen *listen);
 uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index);
 uint32_t us_tcp_accept(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
-		       struct us_tcp_accepted *out, uint32_t max, uint64_t now_us, uint32_t genid);
+		       struct us_tcp_accepted *out, uint32_t max, uint32_t letters, uint64_t now_us,
+		       uint32_t genid);
 void us_reqsk_queue_add(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 			struct us_request_sock *req);
 void us_reqsk_queue_remove(struct us_tcp_fast *fast, struct us_request_sock *req);

@@ -95,8 +95,8 @@ uint64_t us_acceptq_at(const struct us_tcp_listen *listen, uint32_t index)
 	return listen->accept_queue[(listen->accept_head + index) % listen->accept_size];
 }
 
-/* Take one connection; whoever it is for wants its text, and the end of it, as letters. */
-static void us_tcp_accept_one(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
+/* Take one connection; whoever it is for is told of it, or gets its text and the end as letters. */
+static void us_tcp_accept_one(struct us_tcp_fast *fast, struct us_tcp_sock *tp, bool letters,
 			      struct us_tcp_accepted *out)
 {
 	out->handle = us_tcp_handle(tp);
@@ -104,26 +104,27 @@ static void us_tcp_accept_one(struct us_tcp_fast *fast, struct us_tcp_sock *tp,
 	out->daddr = tp->daddr;
 	out->sport = tp->sport;
 	out->dport = tp->dport;
-	tp->inbox = tp->told = 1;
+	tp->inbox = letters;
+	tp->told = 1;
 	out->is_left = !us_tcp_can_send(tp) ||
 		       ((tp->receive_queue.len || tp->done) && !us_tcp_post(fast, tp));
 }
 
 /**
- * us_tcp_accept - take those who have waited longest, each for a reader of the inbox
- * @fast:   fast path
- * @listen: queues
- * @out:    filled
- * @max:    room
- * @now_us: the present
- * @genid:  of the routing table
- *
- * What has come for them lies in the inbox afterwards, as far as it has room.
+ * us_tcp_accept - take those who have waited longest, each for a reader (ustack/tcp/inbox.py)
+ * @fast:    fast path
+ * @listen:  queues
+ * @out:     filled
+ * @max:     room
+ * @letters: what has come for them goes to the inbox, as far as that has room, and what comes
+ * @now_us:  the present
+ * @genid:   of the routing table
  *
  * Return: how many.
  */
 uint32_t us_tcp_accept(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
-		       struct us_tcp_accepted *out, uint32_t max, uint64_t now_us, uint32_t genid)
+		       struct us_tcp_accepted *out, uint32_t max, uint32_t letters, uint64_t now_us,
+		       uint32_t genid)
 {
 	uint32_t n = 0;
 
@@ -132,7 +133,7 @@ uint32_t us_tcp_accept(struct us_tcp_fast *fast, struct us_tcp_listen *listen,
 		struct us_tcp_sock *tp = us_tcp_sock_at(fast, us_acceptq_remove(listen));
 
 		if (tp)
-			us_tcp_accept_one(fast, tp, &out[n++]);
+			us_tcp_accept_one(fast, tp, letters, &out[n++]);
 	}
 	return n;
 }

@@ -23,6 +23,7 @@ from kit.calls_daemon import CallsDaemon, connected
 from ustack import socket
 from ustack.api import protocol
 from ustack.api.protocol import Call
+from ustack.daemon import join as daemon_join
 from ustack.daemon.messages import SocketsRequest
 from ustack.daemon.views import Views
 
@@ -74,6 +75,19 @@ def test_a_connection_that_is_over_is_told_in_vain(daemon, pair):
         Call(protocol.TELL, std.IPPROTO_TCP, std.TCP_NODELAY, 1, data=server._key)
     )
     assert server._link.call(Call(protocol.HELLO)).value == protocol.VERSION
+
+
+def test_what_a_client_took_before_it_was_counted_fills_no_backlog(daemon, listener, monkeypatch):
+    outq = daemon_join.outq
+    monkeypatch.setattr(daemon_join, "outq", lambda fd: 0)
+    taken = socket.create_connection(listener.getsockname()), listener.accept()[0]
+    monkeypatch.setattr(daemon_join, "outq", outq)
+    waiting = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+    until(daemon, ["ESTAB"] * 8 + ["LISTEN"])
+    rows = daemon.ask(lambda: daemon.stack.inet.diag(["tcp"]))
+    assert [row["recv_q"] for row in rows if row["state"] == "LISTEN"] == [3]
+    for sock in (*taken, *waiting):
+        sock.close()
 
 
 def test_megabytes_arrive_whole_in_both_directions_at_once(pair):
