@@ -2,7 +2,8 @@
 
 It makes every layer, connects them by the handlers they register, and turns the crank:
 ``poll(now_us)`` moves frames in, runs the softirq and the timers, and returns. Nothing in
-here or below reads a clock, draws a random number of its own or waits.
+here or below draws a random number of its own or, but for ``busy_poll``, reads a clock or
+waits.
 """
 
 from __future__ import annotations
@@ -176,6 +177,24 @@ class Stack:
         if self.net.softirq_frozen:
             return moved > 0
         return pending or moved > 0
+
+    def busy_poll(self, looks: int, wakefd: int) -> bool | None:
+        """Look at the only wire up to ``looks`` times, until ``wakefd`` can be read; take a turn.
+
+        The one call that takes its time, for a runtime that would wait otherwise. What comes
+        sets the clock. Softirq and timers are left to ``poll``.
+
+        Returns:
+            Whether that is to be called at once; None: nothing has come.
+        """
+        if len(self.adapters) != 1:
+            return None
+        more = self.adapters[0].busy_wait(looks, wakefd)
+        self.net.busy_polled_us = self.clock.now_us
+        tcp = self.tcp
+        if more is False and (tcp.tsq or tcp.pressure.since_us or self.net.mem.lent):
+            return True
+        return more
 
     @property
     def is_pending(self) -> bool:

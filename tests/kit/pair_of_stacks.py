@@ -53,7 +53,7 @@ class Pair:
         return self.stacks[1].adapters[0]
 
 
-def pair_of(fastpath: bool, **nic: bool) -> Pair:
+def pair_of(fastpath: bool, **nic: int) -> Pair:
     """Return two stacks with a connection."""
     config = StackConfig(nic=NicConfig(**nic), ustack=UstackConfig(tcp_fastpath=fastpath))
     pair = Pair()

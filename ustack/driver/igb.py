@@ -30,7 +30,7 @@ from ustack.core.steering import netif_set_real_num_queues
 from ustack.core.timer import Timer
 from ustack.core.transmit import netif_wake_queue, qdisc_purge
 from ustack.driver import igb_ethtool, igb_settings
-from ustack.driver.igb_poll import igb_poll_context, igb_recv, igb_turn
+from ustack.driver.igb_poll import igb_busy_wait, igb_poll_context, igb_recv, igb_turn
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
@@ -48,6 +48,7 @@ URGENT_BYTES = 1024
 """With adaptive moderation a shorter frame interrupts at once: somebody waits for it."""
 TX_DELAY_US = 245
 """With adaptive moderation completions alone wait so long for a frame (the bulk class)."""
+NOT_IN_C = (None, None)
 RSS_KEY_BYTES: int = lib.US_IGB_RSSRK_SIZE
 RETA_SIZE: int = lib.US_IGB_RETA_SIZE
 
@@ -87,6 +88,8 @@ class IgbAdapter(NetDevice):
         self.is_running = False
         self._poll: Any = None
         """The device for C (``struct us_igb_poll *``), while it is up and C can poll it."""
+        self.turns = 0
+        """What such turns of C's have done that left nothing else to do: to be counted yet."""
         self.wire_lost: Callable[[OSError], None] | None = None
         """Told, in the middle of a poll, that the wire is gone (its TAP was deleted)."""
         self.set_queues(config.queues)
@@ -272,11 +275,10 @@ class IgbAdapter(NetDevice):
         """
         if not self.is_running:
             return 0
-        net, poll, taken = self.net, self._poll, None
-        if poll is not None and not net.softnet.softirq_pending:
-            fast = net.rx_fast
-            if fast is not None and not net.softirq_frozen and not self.rps_maps:
-                taken = igb_turn(self, poll, fast)
+        net, taken = self.net, None
+        poll, fast = self.turns_in_c()
+        if poll is not None:
+            taken = igb_turn(self, poll, fast)
         if taken is None:
             taken = self.nic.dma(net.clock.now_us)
         if taken < 0:
@@ -286,16 +288,22 @@ class IgbAdapter(NetDevice):
             taken += self._busy_poll()
         return taken
 
+    busy_wait = igb_busy_wait
+
+    def turns_in_c(self) -> tuple[Any, Any]:
+        """Return (``struct us_igb_poll *``, ``RxFast``) if C can take a turn now, else None."""
+        net = self.net
+        if net.softnet.softirq_pending or net.softirq_frozen or self.rps_maps:
+            return NOT_IN_C
+        return self._poll, net.rx_fast
+
     def ndo_busy_recv(self, tp: Any, buffer: Any, length: int) -> int:
         """Read a connection's text, and poll the device for more of it, in one call into C."""
-        net = self.net
-        fast = net.rx_fast
-        if self._poll is None or fast is None:
+        poll, fast = self.turns_in_c()
+        if poll is None:
             return 0
-        if net.softnet.softirq_pending or net.softirq_frozen or self.rps_maps:
-            return 0
-        net.busy_polled_us = net.clock.now_us
-        return igb_recv(self, self._poll, fast, tp, buffer, length)
+        self.net.busy_polled_us = self.net.clock.now_us
+        return igb_recv(self, poll, fast, tp, buffer, length)
 
     def _busy_poll(self) -> int:
         """Clean the rings here and now, no interrupt and no softirq between (napi_busy_loop)."""

@@ -28,6 +28,9 @@ TIMERS: int = lib.US_IGB_POLL_TIMERS
 FOR_PYTHON = LEFT | AGAIN | EVENTS | HELD
 IRQS_SHIFT: int = lib.US_IGB_POLL_IRQS_SHIFT
 CONSUMED_SHIFT: int = lib.US_IGB_POLL_CONSUMED_SHIFT
+FLAGS = (1 << IRQS_SHIFT) - 1
+UNUSUAL = FLAGS | 1 << CONSUMED_SHIFT - 1
+"""Something is left to do, or it is time to count interrupts, before their sum is too large."""
 
 
 def igb_poll_context(adapter: IgbAdapter, fast: RxFast | None) -> Any:
@@ -55,17 +58,62 @@ def igb_turn(adapter: IgbAdapter, poll: Any, fast: RxFast) -> int | None:
     fast.timers_idle = not done & TIMERS
     if not done:
         return 0
+    _count(adapter, done)
+    if done & (GONE | NOT_NOW):
+        return -1 if done & GONE else None
+    if done & FOR_PYTHON:
+        _go_on(adapter, poll, fast, done)
+    return 1 if done & MORE else 0
+
+
+def igb_busy_wait(adapter: IgbAdapter, looks: int, wakefd: int) -> bool | None:
+    """Look for a frame up to ``looks`` times, until ``wakefd`` can be read, and take its turn.
+
+    The present is then when it came. For the edge: it takes its time, without the GIL.
+
+    Returns:
+        Whether ``Stack.poll`` has more to do for what came; None: nothing came.
+    """
+    poll, fast = adapter.turns_in_c()
+    if poll is None:
+        return _wait_for_python(adapter, looks, wakefd)
+    done: int = lib.us_igb_wait(poll, looks, wakefd, fast.genid)
+    if not done:
+        _count(adapter, 0)
+        return None
+    adapter.net.clock.now_us = poll.now_us
+    turns = adapter.turns + done
+    if not turns & UNUSUAL:
+        adapter.turns = turns
+        return False
+    _count(adapter, done)
+    if done & NOT_NOW:
+        return _wait_for_python(adapter, looks, wakefd)
+    if done & GONE:
+        adapter.lose_wire()
+    elif done & FOR_PYTHON:
+        _go_on(adapter, poll, fast, done)
+    return bool(done & FLAGS & ~EVENTS)
+
+
+def _wait_for_python(adapter: IgbAdapter, looks: int, wakefd: int) -> bool | None:
+    """Leave the frames on the wire: who polls next takes them."""
+    if not max(lib.us_wait(adapter.fileno(), wakefd, looks, 0), 0) & lib.US_WAIT_FD:
+        return None
+    adapter.net.clock.now_us = lib.us_monotonic_us()
+    return True
+
+
+def _count(adapter: IgbAdapter, done: int) -> None:
+    """Count what C has done in this turn, and in those that nothing but that was left of."""
+    done += adapter.turns
+    adapter.turns = 0
     irqs = done >> IRQS_SHIFT & 0xFFFF
     if irqs:
         adapter.nic.irq_counts[0] += irqs
         softnet = adapter.net.softnet
         softnet.softirq_counts[NET_RX_SOFTIRQ] += irqs
         softnet.processed += done >> CONSUMED_SHIFT
-    if done & (GONE | NOT_NOW):
-        return -1 if done & GONE else None
-    if done & FOR_PYTHON:
-        _go_on(adapter, poll, fast, done)
-    return 1 if done & MORE else 0
 
 
 def igb_recv(

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ustack.native.lib import lib
 from ustack.runtime.clock import monotonic_us
 from ustack.runtime.wires import SHORT_WAIT_US, SPINS_PER_US, Spin
 
@@ -29,7 +28,6 @@ RUN_LIMIT_US = 2000
 BUSY_SWITCH_S = 50e-6
 """How long a loop that never waits keeps other threads from the GIL: no call into C gives it up."""
 READ_BUFFER_BYTES = 256 * 1024
-WIRE: int = lib.US_WAIT_FD
 
 
 class InlineRuntime:
@@ -212,22 +210,40 @@ class InlineRuntime:
                 continue
             deadline_us = stack.next_deadline_us()
             if deadline_us is None or deadline_us > now_us:
-                if not (self.answered or self._busy_polls) or not self._frame_comes(now_us):
+                if not (self.answered or self._busy_polls):
                     return deadline_us
-                self.answered = False
+                if not self._busy_poll(min(limit_us, deadline_us or limit_us)):
+                    return stack.next_deadline_us()
             now_us = monotonic_us()
             if now_us >= limit_us:
                 return 0
 
-    def _frame_comes(self, now_us: int) -> bool:
-        """Look for the next frame instead of going to sleep, if that is worth it."""
-        self._left_us = now_us
-        looks = self._spin.looks
-        if not looks or len(self._filenos) != 1:
-            return False
-        comes = bool(max(lib.us_wait(self._filenos[0], self._loop_fd, looks, 0), 0) & WIRE)
-        self._spin.learn(comes)
-        return comes
+    def _busy_poll(self, until_us: int) -> bool:
+        """Look for frames instead of going to sleep, as long as that is worth it.
+
+        Returns:
+            Whether there is something else to do than to sleep.
+        """
+        stack, clock, ready, spin = self.stack, self.stack.clock, self._ready, self._spin
+        busy_poll, deliver, looks, loop_fd = (
+            stack.busy_poll,
+            stack.deliver_text,
+            spin.looks,
+            self._loop_fd,
+        )
+        more = None
+        if looks and len(self._filenos) == 1:
+            self.answered = False
+            while (more := busy_poll(looks, loop_fd)) is not None:
+                deliver()
+                if more or ready or clock.now_us >= until_us or self.closed:
+                    break
+                if not (self.answered or self._busy_polls):
+                    break
+                self.answered = False
+            spin.learn(more is not None)
+        self._left_us = clock.now_us
+        return more is not None
 
     def _rearm(self, deadline_us: int | None) -> None:
         """Come back when the stack wants to; a timer that fires early re-arms itself."""

@@ -78,6 +78,8 @@ class ThreadedRuntime:
         """One item for each thread that waits for the lock (a deque counts atomically)."""
         self._leaver, self._left_us = 0, 0
         """The thread that ended its wait last, and when."""
+        self._looking = False
+        """The thread that has the lock looks at the wire (``_busy_wait``)."""
         self._comes_back = False
         """Threads wait again soon after they were woken, as servers of questions do."""
         self._asleep_until_us = NOBODY_SLEEPS_US
@@ -284,6 +286,10 @@ class ThreadedRuntime:
                     self._poll()
                     return attempt(*args)
                 deadline_us = None if timeout_us is None else now_us + timeout_us
+                if self._bell.spin.looks and self._wires.is_one:
+                    result = self._busy_wait(deadline_us, attempt, args)
+                    if result is not NOT_YET:
+                        return result
                 return self._sleep_until(target, deadline_us, exclusive, attempt, args)
             finally:
                 self._flush()
@@ -294,8 +300,39 @@ class ThreadedRuntime:
         """Take the lock, so that a busy leader sees that it is wanted."""
         if not self._lock.acquire(blocking=False):
             self._queueing.append(None)
+            if self._looking:
+                self._bell.ring()
             self._lock.acquire()
             self._queueing.pop()
+
+    def _busy_wait(
+        self, deadline_us: int | None, attempt: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Any:
+        """Look at the wire before going to sleep, and attempt when something comes (sk_busy_loop).
+
+        The lock is kept meanwhile, as long as nobody else wants it, leads or was woken.
+        """
+        stack, clock, bell = self.stack, self._clock, self._bell
+        until_us = clock.now_us + POLL_EVERY_US
+        if deadline_us is not None and deadline_us < until_us:
+            until_us = deadline_us
+        while self._leader is None and not (self.crew.roused or self._deferred or self.closed):
+            self._looking = True
+            more = None if self._queueing else stack.busy_poll(bell.spin.looks, bell.fd)
+            self._looking = False
+            if more is None:
+                bell.has_looked = True
+                break
+            if more:
+                self._poll()
+            result = attempt(*args)
+            if result is not NOT_YET:
+                bell.slept(0)
+                self._leaver, self._left_us = get_ident(), clock.now_us
+                return result
+            if clock.now_us >= until_us:
+                break
+        return NOT_YET
 
     def _sleep_until(
         self,

@@ -1,8 +1,9 @@
 """Sleeping on a stack's wires: one descriptor to read, one event to be called by.
 
-``us_wait`` spins for some tens of microseconds and then blocks, with the GIL released: the
-answer to a packet that comes at once costs no wake-up of a CPU. The spin adapts: it is used
-while waits end that soon, and given up while they do not.
+Before it sleeps a runtime looks at its wire for some tens of microseconds: the answer to a packet
+that comes at once costs no wake-up of a CPU. ``Stack.busy_poll`` does so where it can, else
+``us_wait``, which then blocks; both release the GIL. How long adapts: there is looking while waits
+end that soon, and none while they do not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import select
 from ustack.native.lib import lib
 
 SPIN_MAX = 100
-"""Times that poll(2) is tried, about 0.5 us each, before blocking."""
+"""Times that read(2) or poll(2) is tried, about 0.5 us each, before blocking."""
 SPINS_PER_US = 2
 SHORT_WAIT_US = 100
 """A wait that ends this soon, in microseconds, is worth spinning for next time."""
@@ -61,7 +62,9 @@ class Doorbell:
     """An eventfd by which other threads call a sleeper, who spins first as ``spin`` says."""
 
     def __init__(self, spin: Spin) -> None:
-        self._spin = spin
+        self.spin = spin
+        self.has_looked = False
+        """Somebody has looked at the wire in vain just now: the next wait need not."""
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def ring(self) -> None:
@@ -71,13 +74,15 @@ class Doorbell:
 
     def wait(self, wire_fd: int, timeout_us: int) -> None:
         """Sleep until the wire is readable, somebody rings or ``timeout_us`` (-1: none) is over."""
-        ready = lib.us_wait(wire_fd, self.fd, self._spin.looks if timeout_us else 0, timeout_us)
+        looks = 0 if self.has_looked or not timeout_us else self.spin.looks
+        self.has_looked = False
+        ready = lib.us_wait(wire_fd, self.fd, looks, timeout_us)
         if ready > 0 and ready & 2:  # below 0: a signal, whose handler has run
             self._drain()
 
     def slept(self, elapsed_us: int) -> None:
         """Learn how long the last wait has taken."""
-        self._spin.learn(elapsed_us < SHORT_WAIT_US)
+        self.spin.learn(elapsed_us < SHORT_WAIT_US)
 
     def close(self) -> None:
         """Close the descriptor."""

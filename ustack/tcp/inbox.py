@@ -108,25 +108,31 @@ class Inbox:
         count = ptr.nletters
         if not count:
             return
+        ptr.nletters = 0
+        if count == 1:
+            self._hand_out(*_LETTER.unpack_from(self._letters))
+            return
         self._batch = self._letters[: count * _LETTER.size]
         self._mail = _LETTER.iter_unpack(self._batch)
-        ptr.nletters = 0
-        readers, text, outbox = self.readers, self._text, self._outbox
-        if several := count > 1:  # the answers leave together: whom they wake has more to do
-            ptr.hold = 1
-            outbox.is_open = True
+        outbox = self._outbox
+        ptr.hold = 1  # the answers leave together: whom they wake has more to do
+        outbox.is_open = True
         try:
-            for generation, start, end, is_last in self._mail:
-                reader = readers.get(generation)
-                if reader is not None and start != end:
-                    reader.text_received(text[start:end])
-                    reader = readers.get(generation)
-                if reader is not None and is_last:
-                    reader.end_received()
+            for letter in self._mail:
+                self._hand_out(*letter)
         finally:
             self._batch = b""
-            if several:
-                outbox.is_open = False
-                outbox.flush()
-                ptr.hold = 0
-                self._fast.ring_doorbells()
+            outbox.is_open = False
+            outbox.flush()
+            ptr.hold = 0
+            self._fast.ring_doorbells()
+
+    def _hand_out(self, generation: int, start: int, end: int, is_last: int) -> None:
+        """Give a letter to its reader, if there still is one."""
+        reader = self.readers.get(generation)
+        if reader is not None and start != end:
+            reader.text_received(self._text[start:end])
+            if is_last:
+                reader = self.readers.get(generation)
+        if is_last and reader is not None:
+            reader.end_received()

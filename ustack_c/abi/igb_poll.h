@@ -12,6 +12,9 @@
 #define US_IGB_RECV_TURNS 8
 #define US_IGB_RECV_BYTES 262144
 
+/* us_igb_wait looks at the other descriptor once in so many times. */
+#define US_IGB_WAKE_LOOKS 8
+
 /* What us_igb_poll has left. */
 #define US_IGB_POLL_LEFT 1	/* frames, their buffers not posted again; the poll goes on */
 #define US_IGB_POLL_AGAIN 2	/* the poll goes on */
@@ -37,11 +40,13 @@ struct us_igb_poll {
 	uint8_t is_adaptive;	/* interrupt moderation follows the load */
 	uint8_t gro;		/* software GRO is on */
 	int32_t left;		/* frames for Python: the first of rx->frames */
+	uint64_t now_us;	/* us_igb_wait: the present at its end */
 	uint32_t flags;		/* us_igb_recvmsg: what the last of its turns has left */
 	uint32_t consumed;	/* ... frames that TCP's fast path took */
 };
 
 uint64_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
+uint64_t us_igb_wait(struct us_igb_poll *poll, uint32_t looks, int wakefd, uint32_t genid);
 int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 

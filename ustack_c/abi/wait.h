@@ -8,5 +8,6 @@
 
 /* The edge's only blocking call; see src/wait.c. */
 int us_wait(int fd, int wakefd, uint32_t spin, int64_t timeout_us);
+uint64_t us_monotonic_us(void);
 
 #endif

@@ -5,6 +5,7 @@
  */
 
 #include "igb_poll.h"
+#include "wait.h"
 #include "tcp_internal.h"
 
 /* The transmit ring first, then what was received; what us_igb_poll returns of it. */
@@ -58,6 +59,29 @@ static uint64_t us_igb_poll_irqs(struct us_igb_poll *poll)
 	return delivered & US_NIC_IRQ_HELD ? done | US_IGB_POLL_HELD : done;
 }
 
+/* What every turn begins with: the present, and nothing left over. */
+static void us_igb_poll_begin(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
+{
+	poll->left = 0;
+	poll->fast->now_us = now_us;
+	poll->fast->genid = genid;
+	poll->fast->gro = poll->gro;
+	poll->fast->nevents = 0;
+}
+
+/* The turn behind a DMA step that has @taken so many frames; what us_igb_poll returns. */
+static uint64_t us_igb_poll_end(struct us_igb_poll *poll, int taken)
+{
+	uint64_t done;
+
+	if (taken < 0)
+		return US_IGB_POLL_GONE;
+	done = us_igb_poll_irqs(poll);
+	if (taken >= US_IGB_POLL_DMA)
+		done |= US_IGB_POLL_MORE;
+	return us_tcp_timers_due(poll->fast, poll->fast->now_us) ? done | US_IGB_POLL_TIMERS : done;
+}
+
 /**
  * us_igb_poll - one turn of a device
  * @poll:   what belongs to it
@@ -71,23 +95,43 @@ static uint64_t us_igb_poll_irqs(struct us_igb_poll *poll)
  */
 uint64_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid)
 {
-	uint64_t done;
-	int taken;
-
-	poll->left = 0;
-	poll->fast->now_us = now_us;
-	poll->fast->genid = genid;
-	poll->fast->gro = poll->gro;
-	poll->fast->nevents = 0;
+	us_igb_poll_begin(poll, now_us, genid);
 	if (poll->tx->stopped || !poll->fast->on)
 		return US_IGB_POLL_NOT_NOW;
-	taken = us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, UINT32_MAX);
-	if (taken < 0)
-		return US_IGB_POLL_GONE;
-	done = us_igb_poll_irqs(poll);
-	if (taken >= US_IGB_POLL_DMA)
-		done |= US_IGB_POLL_MORE;
-	return us_tcp_timers_due(poll->fast, now_us) ? done | US_IGB_POLL_TIMERS : done;
+	return us_igb_poll_end(poll, us_nic_dma(poll->nic, now_us, US_IGB_POLL_DMA, UINT32_MAX));
+}
+
+/**
+ * us_igb_wait - look at the wire until a frame comes, and take its turn (sk_busy_loop)
+ * @poll:   what belongs to the device
+ * @looks:  how often at most; each is one system call
+ * @wakefd: descriptor that ends it when it can be read, or -1
+ * @genid:  of the routing table
+ *
+ * Between the frame and what is done with it there is neither poll(2) nor Python. @poll->now_us
+ * says afterwards when it came.
+ *
+ * Context: the edge only: takes its time, without the GIL, and reads the clock, as us_wait does.
+ * The stack is the caller's all the while. Otherwise as us_igb_poll.
+ *
+ * Return: as us_igb_poll; 0: nothing has come.
+ */
+uint64_t us_igb_wait(struct us_igb_poll *poll, uint32_t looks, int wakefd, uint32_t genid)
+{
+	int taken = 0;
+
+	us_igb_poll_begin(poll, us_monotonic_us(), genid);
+	if (poll->tx->stopped || !poll->fast->on)
+		return US_IGB_POLL_NOT_NOW;
+	for (uint32_t i = 0; i < looks && !taken; i++) {
+		if (i)
+			poll->fast->now_us = us_monotonic_us();
+		taken = us_nic_dma(poll->nic, poll->fast->now_us, US_IGB_POLL_DMA, UINT32_MAX);
+		if (!taken && wakefd >= 0 && i % US_IGB_WAKE_LOOKS == 0 && us_wait(wakefd, -1, 0, 0))
+			break;
+	}
+	poll->now_us = poll->fast->now_us;
+	return taken ? us_igb_poll_end(poll, taken) : 0;
 }
 
 /* Whether nothing is left to do but to tell one connection's readers. */

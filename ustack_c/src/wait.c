@@ -10,6 +10,20 @@
 #include "wait.h"
 
 #define US_PER_S 1000000
+#define NS_PER_US 1000
+
+/**
+ * us_monotonic_us - CLOCK_MONOTONIC in microseconds: the present, as stack time
+ *
+ * Context: the edge only.
+ */
+uint64_t us_monotonic_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / NS_PER_US;
+}
 
 /* Bits of the readable descriptors, 0 if there are none yet, or -errno. */
 static int us_wait_result(int polled, const struct pollfd fds[2])

@@ -270,6 +270,12 @@ class FakeStack:
             fn()
         return bool(self.pending)
 
+    def busy_poll(self, looks: int, wakefd: int) -> bool | None:
+        """Wait for a packet for some microseconds."""
+        fds = [reader for reader, _ in self._pipes] + [wakefd] * (wakefd >= 0)
+        ready = select.select(fds, [], [], looks / 2e6)[0]
+        return True if [fd for fd in ready if fd != wakefd] else None
+
     @property
     def is_pending(self) -> bool:
         """Whether work is pending."""

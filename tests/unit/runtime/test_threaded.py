@@ -199,6 +199,51 @@ def test_the_time_limit_ends_a_wait_for_leader_and_follower(runtime):
         assert out == [NOT_YET]
 
 
+def looking(runtime, box):
+    """Have a thread look at the wire for a minute before it sleeps; return when it does."""
+    background = runtime._background
+    with runtime._lock:
+        runtime._leader = object.__new__(type(background.waiter))
+        background.nudge()
+        background.waiter.rouse()
+    until(lambda: background._sound_asleep)
+    runtime._leader = None
+    runtime._bell.spin.looks = 120_000_000
+    made = start(wait, runtime, box)
+    until(lambda: runtime._looking)
+    return made
+
+
+def test_a_waiter_looks_at_the_wire_before_it_sleeps(wired):
+    box = Box()
+    thread, out = looking(wired, box)
+    assert wired._leader is None
+    wired.stack.packet(lambda: box.put("data"))
+    thread.join(JOIN_S)
+    assert out == ["data"]
+    assert box.holders == 0
+
+
+def test_a_waiter_that_looks_at_the_wire_gives_way_to_a_call(wired):
+    box = Box()
+    thread, out = looking(wired, box)
+    wired.call(box.put, "data")
+    thread.join(JOIN_S)
+    assert out == ["data"]
+
+
+def test_a_waiter_that_looks_at_the_wire_gives_way_to_another_one(wired):
+    mine, others = Box(), Box()
+    thread, out = looking(wired, mine)
+    follower, got = start(wait, wired, others)
+    until(lambda: asleep(wired) >= 1)
+    wired.stack.packet(lambda: others.put("other's"))
+    wired.stack.packet(lambda: mine.put("data"))
+    thread.join(JOIN_S)
+    follower.join(JOIN_S)
+    assert (out, got) == (["data"], ["other's"])
+
+
 def test_zero_time_looks_at_the_wires_once(wired):
     box = Box()
     assert wait(wired, box, 0) is NOT_YET
