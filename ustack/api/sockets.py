@@ -307,8 +307,8 @@ class socket(metaclass=_SocketType):
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``, at most ``nbytes`` (0: its length); return how many bytes."""
-        if not flags and not nbytes and type(buffer) is bytearray and self._timeout_us != 0:
-            file = self._open_file()
+        if not flags and not nbytes and type(buffer) is bytearray:
+            file = self._file or self._open_file()
             core = file.core
             if isinstance(core, InetSocket):
                 got = file.runtime.call_now(core.recv_busy, buffer)

@@ -504,6 +504,7 @@ class InetSocket:
 
     def recv(self, n: int, flags: int = 0) -> bytes:
         """Return up to ``n`` bytes, b"" at the end of the stream."""
+        flags &= ~MSG_DONTWAIT
         if (
             not flags
             and n > 0
@@ -525,6 +526,7 @@ class InetSocket:
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Fill ``buffer`` (at most ``nbytes`` of it, 0: all); return how many bytes came."""
+        flags &= ~MSG_DONTWAIT
         if not flags and self._handle not in self._prot.socks:
             got = self._recv_into_parked(buffer, nbytes)
             if got >= 0:
@@ -562,8 +564,11 @@ class InetSocket:
 
     def recv_busy(self, buffer: bytearray) -> int:
         """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
-        sk = self._prot.socks.get(self._handle)
-        return 0 if sk is None else tcp_recv_busy(sk, buffer, len(buffer))
+        prot = self._prot
+        sk = prot.socks.get(self._handle)
+        if sk is None:
+            return max(tcp_recv_into_parked(prot, self._handle, buffer, len(buffer)), 0)
+        return tcp_recv_busy(sk, buffer, len(buffer))
 
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""

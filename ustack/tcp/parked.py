@@ -13,7 +13,7 @@ from ustack.tcp.fast_rx import CALL_MORE, run_rest
 from ustack.tcp.output import TCP_NAGLE_OFF, TCP_NAGLE_PUSH
 from ustack.tcp.recvmsg import tcp_recv_into_now, tcp_recv_now
 from ustack.tcp.send_options import IPPROTO_TCP, TCP_NODELAY
-from ustack.tcp.sendmsg import SEND_MAX
+from ustack.tcp.sendmsg import REF_BYTES, tcp_send_now
 
 if TYPE_CHECKING:
     from ustack.tcp.protocol import TcpProt
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 def tcp_send_parked(prot: TcpProt, handle: int, data: bytes | bytearray | memoryview) -> int:
     """Return how many bytes C took (``tcp_send_now``); 0: the object has to say."""
     fast = prot.fast
+    if len(data) >= REF_BYTES:
+        tp = lib.us_tcp_sock_at(fast.ptr, handle)
+        return tcp_send_now(prot, tp, data) if tp else 0
     taken: int = lib.us_tcp_sendmsg_at(
         fast.ptr,
         handle,
         data if type(data) is bytes else ffi.from_buffer(data),
-        min(len(data), SEND_MAX),
+        len(data),
         prot.clock.now_us,
         prot.ip.fib.genid,
     )

@@ -118,14 +118,18 @@ def tcp_has_plain_text(sk: TcpSock) -> bool:
 
 
 def tcp_recv_busy(sk: TcpSock, buffer: Any, length: int) -> int:
-    """Let C fill ``buffer`` with what is queued and what the device has (sk_busy_loop).
+    """Let C fill ``buffer`` with what is queued and, if it is large, what the device has.
+
+    The latter is Linux's sk_busy_loop.
 
     Returns:
         How many bytes; 0: there are none, or something is out of the ordinary.
     """
-    rt = sk.dst
-    if rt is None or length < BUSY_BYTES or sk.opts.peek_off >= 0 or not sk.prot.fast.on:
+    if sk.opts.peek_off >= 0 or not sk.prot.fast.on:
         return 0
+    rt = sk.dst
+    if rt is None or length < BUSY_BYTES:
+        return tcp_recv_into_now(sk.prot, sk.tp, buffer, length)
     return rt.dev.ndo_busy_recv(sk.tp, buffer, min(length, RECV_MAX))
 
 

@@ -26,6 +26,7 @@ from ustack.sock.wait import (
 )
 from ustack.tcp import fast, park
 from ustack.tcp.park import NOTHING, OPTIONS
+from ustack.tcp.sendmsg import REF_BYTES
 from ustack.tcp.sock import TcpSock
 
 IDLE_US = 2_000_000
@@ -271,6 +272,22 @@ def test_text_that_waits_for_its_reader_waits_in_c():
     assert objects(h) == 1
     assert socks[0].poll() & EPOLLIN
     assert len(socks[0].recv(1000)) == 100
+
+
+def test_who_reads_into_a_buffer_of_his_own_needs_no_object_either():
+    h, _, peers, socks = parked()
+    buffer = bytearray(1000)
+    assert socks[0].recv_busy(buffer) == 0
+    peers[0].send("P. 1:101(100) ack 1")
+    assert socks[0].recv_busy(buffer) == 100
+    assert objects(h) == 1
+
+
+def test_much_that_cannot_change_is_sent_from_where_it_lies_without_an_object():
+    h, _, _, socks = parked()
+    assert socks[0].send(bytes(REF_BYTES)) == REF_BYTES
+    assert objects(h) == 1
+    assert (h.stack.tcp.ref_bytes, h.stack.tcp.copied_bytes) == (REF_BYTES, 0)
 
 
 def test_a_connection_that_nobody_has_accepted_idles_as_well():

@@ -9,6 +9,7 @@ import pytest
 
 from kit.pair_of_stacks import FAR, pair_of
 from ustack.sock.wait import WaitEntry
+from ustack.tcp import recvmsg
 
 ROOM = 1 << 18
 SIOCOUTQ = 0x5411
@@ -101,6 +102,15 @@ def test_little_room_is_no_business_of_the_device(pair):
     assert pair.far.recv_busy(bytearray(8192)) == 0
     pair.settle(2)
     assert pair.far.recv_into(bytearray(8192)) == 5000
+
+
+def test_who_says_that_he_will_not_wait_is_served_by_c_as_well(pair, monkeypatch):
+    grow(pair)
+    send(pair, bytes(5000))
+    pair.settle(2)
+    monkeypatch.delattr(recvmsg, "tcp_bytes_read")  # what Python's way ends with
+    assert pair.far.recv_into(bytearray(3000), 0, socket.MSG_DONTWAIT) == 3000
+    assert len(pair.far.recv(3000, socket.MSG_DONTWAIT)) == 2000
 
 
 def test_another_connection_is_told_that_its_text_has_come(pair):
