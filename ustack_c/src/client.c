@@ -14,7 +14,7 @@
 
 #include "client.h"
 
-/* Receive a message and the descriptor that comes with it; 0: only one of both, or neither. */
+/* Receive a message and the descriptor that comes with it; returns that, or -errno. */
 static int us_client_receive_fd(int from, void *message, uint32_t size)
 {
 	union {
