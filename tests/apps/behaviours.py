@@ -185,6 +185,35 @@ def shut_for_reading() -> Any:
 
 
 @scene
+def after_a_shutdown_of_both_ways() -> Any:
+    client, server = pair()
+    with client, server:
+        client.sendall(b"unread")
+        arrived(server, 6)
+        server.shutdown(socket.SHUT_RD)
+        server.shutdown(socket.SHUT_WR)
+        seen = [outcome(server.getpeername) == client.getsockname(), outcome(client.recv, 1)]
+        seen += [events_of(server, select.EPOLLIN), outcome(server.recv, 2)]
+        seen += [outcome(server.recv, 100), outcome(server.recv, 100)]
+        client.sendall(b"too late")
+        events_of(client, 0, LONG_S)
+        return [*seen, outcome(client.send, b"x"), outcome(server.recv, 1), outcome(server.recv, 1)]
+
+
+@scene
+def closed_after_a_shutdown_of_both_ways() -> Any:
+    client, server = pair()
+    with client:
+        client.sendall(b"unread")
+        arrived(server, 6)
+        server.shutdown(socket.SHUT_RDWR)
+        seen = [outcome(client.recv, 1)]
+        server.close()
+        events_of(client, 0, LONG_S)
+        return [*seen, outcome(client.send, b"x")]
+
+
+@scene
 def a_reader_is_woken_by_shutdown() -> Any:
     client, server = pair()
     got: list[Any] = []

@@ -62,6 +62,11 @@ def shut_for_reading():
     client.close()
 
 
+def shut_both_ways():
+    print("both", SCENES["after_a_shutdown_of_both_ways"]())
+    print(SCENES["closed_after_a_shutdown_of_both_ways"]())
+
+
 def a_listener_is_closed():
     listener = socket.create_server(("127.0.0.1", 18202))
     there = listener.getsockname()
@@ -116,6 +121,7 @@ def fastopen():
 not_connected()
 trunc()
 shut_for_reading()
+shut_both_ways()
 a_listener_is_closed()
 linger()
 fastopen()

@@ -193,10 +193,11 @@ class RemoteSocket(_socket.socket):
 
     def shutdown(self, how: int) -> None:
         """Close one direction or both, whoever else holds the socket."""
-        self._call(protocol.SHUTDOWN, value=how)
-        if how == _socket.SHUT_RD and self._priority() == protocol.CONNECTED_PRIORITY:
+        done = self._call(protocol.SHUTDOWN, value=how).value
+        if how != _socket.SHUT_WR and self._priority() == protocol.CONNECTED_PRIORITY:
             self._set_priority(protocol.READ_SHUT_PRIORITY)
-        super().shutdown(how)
+        if not done:
+            super().shutdown(how)
 
     def getsockname(self) -> tuple[str, int]:
         """Return the local (host, port)."""
@@ -380,9 +381,12 @@ class RemoteSocket(_socket.socket):
     def _end(self, wanted: int, flags: int) -> bytes:
         """Return what has come behind the end that SHUT_RD has made: b"" if nothing has."""
         if self._priority() == protocol.READ_SHUT_PRIORITY:
-            with contextlib.suppress(OSError):
-                room = min(wanted, protocol.MAX_DATA)
+            room = min(wanted, protocol.MAX_DATA)
+            try:
                 return self._call(protocol.RECV, name=flags & MSG_PEEK, value=room).data
+            except OSError as exc:
+                if exc.errno not in (errno.ENOTCONN, errno.ENETDOWN):
+                    raise
         self._check_end()
         return b""
 

@@ -169,8 +169,8 @@ def _connect(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
     join.connect(call.addr, call.port, fd)
 
 
-def _shutdown(call: Call, join: ClientEnd, fd: int, owner: Owner) -> None:
-    join.shutdown(call.value)
+def _shutdown(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:
+    return Answer(join.shutdown(call.value, fd))
 
 
 def _getsockname(call: Call, join: ClientEnd, fd: int, owner: Owner) -> Answer:

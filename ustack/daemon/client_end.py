@@ -3,7 +3,7 @@
 The client holds one end of a socketpair. When the last reference to that is gone, by close(),
 exit or kill, the kernel says so (EPOLLHUP), and that is the close() of the socket; so
 references over dup, fork and passing need no counting here. A pair that is shut down in both
-directions looks the same, and nothing is left to do for it.
+directions looks the same: see ``shut_ends``.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class ClientEnd:
         """The client's end has changed (epoll)."""
         raise NotImplementedError
 
+    def closed_by_client(self) -> None:
+        """Nobody holds the client's end any more."""
+        raise NotImplementedError
+
     def _changed(self) -> None:
         """The socket has changed."""
         raise NotImplementedError
@@ -78,8 +82,8 @@ class ClientEnd:
         """Connect; ``client_end`` is a descriptor of the client's."""
         raise NotImplementedError
 
-    def shutdown(self, how: int) -> None:
-        """Shut one direction down, or both."""
+    def shutdown(self, how: int, client_end: int) -> bool:
+        """Shut one direction down, or both; return whether the client's end now is, too."""
         raise NotImplementedError
 
     def refresh(self) -> None:

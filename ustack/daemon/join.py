@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ustack.api.attempts import close_gracefully
@@ -34,7 +35,7 @@ MSG_OOB = int(socket.MSG_OOB)
 MSG_PEEK = int(socket.MSG_PEEK)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 
-IDLE, DEFERRED, CONNECTING, LISTENING, STREAM, HUNG_UP = range(6)
+IDLE, DEFERRED, CONNECTING, LISTENING, STREAM, SHUT, HUNG_UP = range(7)
 FIRST_WRITE_BYTES = 64 * 1024
 
 
@@ -42,8 +43,8 @@ class Join(ClientEnd):
     """One TCP socket of a client."""
 
     __slots__ = (
-        "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers", "_mode",
-        "_offered", "_plug", "_promised", "_read_shut", "_unit", "_unread", "_write_shut",
+        "_all_written", "_blocked", "_error", "_fin_given", "_hung", "_leftover", "_lingerers",
+        "_mode", "_offered", "_plug", "_promised", "_read_shut", "_unit", "_unread", "_write_shut",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,8 @@ class Join(ClientEnd):
         self._fin_given = False
         self._read_shut = False
         self._write_shut = False
+        self._all_written = False
+        """What the client will ever write has been read."""
         self._offered = False
         """It was put into a listener's pair, and perhaps not taken from there."""
         self._error = 0
@@ -130,19 +133,39 @@ class Join(ClientEnd):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LISTENER_SNDBUF)
         self.core.count_ahead(self.in_hand)
 
-    def shutdown(self, how: int) -> None:
-        """Begin what the shutdown of the client's end will complete.
+    def shutdown(self, how: int, client_end: int) -> bool:
+        """Shut a connection down both ways, or begin what the client's own shutdown completes.
 
         Raises:
             OSError: as ``InetSocket.shutdown``.
         """
         if self._mode == LISTENING:
             self.core.shutdown(how)
-        elif self._mode == STREAM or self._promised:
+        elif how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR) and (
+            self._mode == STREAM or self._promised
+        ):
             self._read_shut = self._read_shut or how != socket.SHUT_WR
             self._write_shut = self._write_shut or how != socket.SHUT_RD
         else:
             self.core.shutdown(how)
+        if self._mode != STREAM or not (self._read_shut and self._write_shut):
+            return False
+        self._shut_both_ways(client_end)
+        return True
+
+    def _shut_both_ways(self, client_end: int) -> None:
+        """What the client has written goes out, with the FIN behind it; what came stays."""
+        with borrowed(client_end) as end:
+            end.shutdown(socket.SHUT_RDWR)
+        self._mode = SHUT
+        self._hub.watch_for_close(self)
+        self._go_on_shut()
+
+    def _go_on_shut(self) -> None:
+        self._blocked = False
+        while not self._all_written and not self.core.poll() & select.EPOLLERR:
+            if not self._from_client():
+                return
 
     def receive_late(self, size: int, flags: int) -> bytes:
         """Return what came after SHUT_RD, which the pair does not take any more."""
@@ -192,13 +215,15 @@ class Join(ClientEnd):
             self.core.count_ahead(self.in_hand)
         elif self._mode == CONNECTING:
             self._attempt_over()
+        elif self._mode == SHUT:
+            self._go_on_shut()
         elif self._mode == HUNG_UP:
             self._finish()
 
     def event(self, events: int) -> None:
         """The client's end has changed (epoll)."""
         if events & HUP:
-            self._hang_up()
+            self.closed_by_client()
             return
         if events & OUT:
             self._watch(self._mask & ~OUT)
@@ -210,7 +235,7 @@ class Join(ClientEnd):
                 self._from_client()
 
     def _watch(self, mask: int) -> None:
-        if self._mode != HUNG_UP and not self._hung:
+        if self._mode < SHUT and not self._hung:
             super()._watch(mask)
 
     # Connecting and accepting.
@@ -218,10 +243,8 @@ class Join(ClientEnd):
     def _stop_up(self, client_end: int) -> None:
         """Make the client's end unwritable, as a socket is that is not connected yet."""
         self._discard(1 << 30)
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=client_end)
-        with contextlib.suppress(OSError):
+        with borrowed(client_end) as end, contextlib.suppress(OSError):
             self._plug = end.send(PLUG, socket.MSG_DONTWAIT)
-        end.detach()
 
     def _discard(self, count: int) -> None:
         while count > 0:
@@ -374,10 +397,11 @@ class Join(ClientEnd):
             self._leftover = bytes(self._hub.scratch[taken:got])
             self._wait_for_room()
             return False
-        if not got and self._mode == STREAM:
+        self._all_written = not got
+        if not got and self._mode in (STREAM, SHUT):
             self._watch(self._mask & ~IN)
             with contextlib.suppress(OSError):
-                core.shutdown(socket.SHUT_WR)
+                core.shutdown(socket.SHUT_WR if self._mode == STREAM else socket.SHUT_RDWR)
         return bool(got)
 
     def _room(self) -> int:
@@ -424,7 +448,7 @@ class Join(ClientEnd):
             self.core.disconnect()
         self.close()
 
-    def _hang_up(self) -> None:
+    def closed_by_client(self) -> None:
         """Nobody holds the client's end any more; what it has written still goes out."""
         if self._offered and not lib.us_pair_is_taken(self.fd):
             self.refuse()
@@ -433,8 +457,10 @@ class Join(ClientEnd):
             self._first_write()
             if self.core.closed:
                 return
-        streaming = self._mode == STREAM
-        if self._fin_given or self._read_shut:  # perhaps it is shut down, and still held
+        if self._all_written:
+            self._see_what_was_unread()
+        streaming = self._mode in (STREAM, SHUT)
+        if self._fin_given:  # perhaps it is shut down, and still held
             self._hub.bury(self.inode, 0)
         if self._mode == CONNECTING and self._promised:
             self._hung = True
@@ -452,6 +478,13 @@ class Join(ClientEnd):
         else:
             self.close()
 
+    def _see_what_was_unread(self) -> None:
+        """The kernel tells the pair's other end, behind all that was written."""
+        try:
+            self._sock.recv(1)
+        except OSError:
+            self._unread = True
+
     def _finish(self) -> None:
         """Take the client's last bytes as the send buffer has room, then close."""
         self._blocked = False
@@ -459,11 +492,6 @@ class Join(ClientEnd):
             pass
         if self._blocked:
             return
-        if self._read_shut and self._write_shut:  # perhaps it is not closed
-            self._unread = False
-            with contextlib.suppress(OSError):
-                while self.core.recv_into(self._hub.scratch, 0, MSG_TRUNC):
-                    pass
         if not self._lingers():
             self.close(unread=self._unread)
 
@@ -489,3 +517,13 @@ class Join(ClientEnd):
         if self._lingerers is not None:
             self._lingerers.let_go()
         self._look()
+
+
+@contextlib.contextmanager
+def borrowed(client_end: int) -> Iterator[socket.socket]:
+    """A socket object for a client's descriptor, which stays the caller's."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=client_end)
+    try:
+        yield end
+    finally:
+        end.detach()

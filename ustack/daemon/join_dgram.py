@@ -91,7 +91,7 @@ class DgramJoin(ClientEnd):
         addr, port = message.address
         return Answer(message.length, addr, port, value + message.data)
 
-    def shutdown(self, how: int) -> None:
+    def shutdown(self, how: int, client_end: int) -> bool:
         """Shut down as ``DgramSocket.shutdown``; readers find the end, writers EPIPE."""
         self._drain()
         self._shut |= how + 1
@@ -103,6 +103,7 @@ class DgramJoin(ClientEnd):
                 self._sock.shutdown(socket.SHUT_WR)
             if how in (socket.SHUT_WR, socket.SHUT_RDWR):
                 self._sock.shutdown(socket.SHUT_RD)
+        return True
 
     def refresh(self) -> None:
         """The error is told: datagrams flow again."""

@@ -21,6 +21,7 @@ from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join import Join
 from ustack.daemon.join_dgram import DgramJoin
 from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
+from ustack.daemon.shut_ends import ShutEnds
 from ustack.daemon.unix_diag import unread_bytes
 from ustack.native.lib import ffi, lib
 
@@ -73,12 +74,14 @@ class JoinHub:
         self._new_pair: Any = ffi.new("struct us_pair *")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
             self._device = os.fstat(any_socket.fileno()).st_dev
+        self._shut_ends = ShutEnds()
         self._joins: dict[int, ClientEnd] = {}
         self._by_inode: dict[int, ClientEnd] = {}
         self._by_key: dict[bytes, ClientEnd] = {}
         self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
-        runtime.loop.add_reader(self._epoll.fileno(), self._ready)
+        for fd in (self._epoll.fileno(), self._shut_ends.fileno()):
+            runtime.loop.add_reader(fd, self._ready)
 
     def __len__(self) -> int:
         return len(self._joins)
@@ -88,8 +91,9 @@ class JoinHub:
         for join in tuple(self._joins.values()):
             self.runtime.call(join.close)
         if not self._epoll.closed:
-            self.runtime.loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
+            for waiter in (self._epoll, self._shut_ends):
+                self.runtime.loop.remove_reader(waiter.fileno())
+                waiter.close()
 
     @property
     def closed(self) -> bool:
@@ -182,6 +186,7 @@ class JoinHub:
         """``join`` has ended; called before its descriptor is closed, and unwatched by that."""
         if self._joins.pop(join.fd, None) is None:
             return
+        self._shut_ends.remove(join)
         self._by_inode.pop(join.inode, None)
         self._by_key.pop(join.key, None)
         join.owner.sockets -= 1
@@ -219,6 +224,11 @@ class JoinHub:
         except (OSError, ValueError):
             pass  # it is not watched
 
+    def watch_for_close(self, join: ClientEnd) -> None:
+        """``join`` is shut down both ways, and still held: be told of its close alone."""
+        self.unwatch(join.fd)
+        self._shut_ends.add(join)
+
     def later(self, callback: Callable[[], None]) -> None:
         """Call when memory may have come free."""
         self.runtime.loop.call_later(SHORTAGE_S, self.runtime.call, callback)
@@ -233,6 +243,9 @@ class JoinHub:
         for join, events in ready:
             if not join.core.closed:
                 join.event(events)
+        for join in self._shut_ends.take_closed() if self._shut_ends else ():
+            if not join.core.closed:
+                join.closed_by_client()
 
 
 def socket_inode(fd: int, device: int) -> int | None:

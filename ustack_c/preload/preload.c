@@ -327,15 +327,19 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 
 EXPORT int shutdown(int fd, int how)
 {
+	struct call call = { .fd = fd };
+	int error;
+
 	if (!is_ours(fd))
 		return real()->shutdown(fd, how);
-	if (simple_call(fd, USTACK_SHUTDOWN, how))
-		return -1;
-	if (is_datagram(fd))
-		return 0;
-	if (how == SHUT_RD && priority_of(fd) == USTACK_CONNECTED_PRIORITY)
+	call.request.op = USTACK_SHUTDOWN;
+	call.request.value = how;
+	error = ask(&call);
+	if (error)
+		return fail(error);
+	if (how != SHUT_WR && priority_of(fd) == USTACK_CONNECTED_PRIORITY)
 		set_priority(fd, USTACK_READ_SHUT_PRIORITY);
-	return real()->shutdown(fd, how);
+	return call.reply.value ? 0 : real()->shutdown(fd, how);
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...)
@@ -397,19 +401,21 @@ int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? ECONNRESET : error;
 }
 
-/* What has come behind the end that SHUT_RD has made. */
+/* What is there behind the end that a shutdown has made; ENOTCONN: that is over. */
 static ssize_t late_data(int fd, const struct iovec *iov, size_t count, int flags)
 {
 	struct call call = { .fd = fd };
 	size_t done = 0, size, i;
+	int error;
 
 	call.request.op = USTACK_RECV;
 	call.request.name = flags & MSG_PEEK;
 	for (i = 0; i < count; i++)
 		done += iov[i].iov_len;
 	call.request.value = done > USTACK_MAX_DATA ? USTACK_MAX_DATA : (int)done;
-	if (ask(&call))
-		return 0;
+	error = ask(&call);
+	if (error)
+		return fail(error);
 	for (i = 0, done = 0; i < count && done < call.reply.len; i++, done += size) {
 		size = call.reply.len - done;
 		if (size > iov[i].iov_len)
@@ -424,6 +430,7 @@ static ssize_t explain_read(int fd, ssize_t got, const struct iovec *iov, size_t
 {
 	struct pollfd state = { .fd = fd };
 	size_t wanted = 0, i;
+	ssize_t late;
 	int error;
 
 	if (got < 0 && errno == EAGAIN && is_idle(priority_of(fd)) && is_ours(fd))
@@ -432,8 +439,11 @@ static ssize_t explain_read(int fd, ssize_t got, const struct iovec *iov, size_t
 		wanted |= iov[i].iov_len;
 	if (got > 0 || (got == 0 && !wanted) || (got < 0 && errno != ECONNRESET) || !is_ours(fd))
 		return got;
-	if (got == 0 && priority_of(fd) == USTACK_READ_SHUT_PRIORITY)
-		return late_data(fd, iov, count, flags);
+	if (got == 0 && priority_of(fd) == USTACK_READ_SHUT_PRIORITY) {
+		late = late_data(fd, iov, count, flags);
+		if (late >= 0 || (errno != ENOTCONN && errno != ENETDOWN))
+			return late;
+	}
 	if (got == 0 && (poll(&state, 1, 0) <= 0 || !(state.revents & POLLHUP)))
 		return 0;
 	error = pending_error(fd);

@@ -30,7 +30,7 @@
  *   USTACK_LISTENER_PRIORITY when it listens, USTACK_READ_SHUT_PRIORITY when reading is shut
  *   down; the client sets it. To read one that is not connected is ENOTCONN, to write EPIPE, to
  *   accept from one that does not listen EINVAL. One whose reading is shut down has an end, and
- *   what comes behind that USTACK_RECV gives.
+ *   what there is behind that USTACK_RECV gives.
  * accept: a listener's descriptor is readable when a connection waits. recvmsg() of one
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it, and tells by giving it a name (bind() to no more than AF_UNIX).
@@ -70,7 +70,8 @@ enum ustack_op {
 	USTACK_BIND = 2,	/* addr, port */
 	USTACK_LISTEN = 3,	/* value: backlog */
 	USTACK_CONNECT = 4,	/* addr, port */
-	USTACK_SHUTDOWN = 5,	/* value: how; then the descriptor's own shutdown(how) */
+	USTACK_SHUTDOWN = 5,	/* value: how; answers value: 0: the descriptor's own shutdown(how)
+				   is left to the client, and must follow; 1: it is done */
 	USTACK_GETSOCKNAME = 6,	/* answers addr, port */
 	USTACK_GETPEERNAME = 7,	/* answers addr, port */
 	USTACK_SETSOCKOPT = 8,	/* level, name, data */
@@ -86,7 +87,7 @@ enum ustack_op {
 	USTACK_LINGER = 16,	/* answers value: seconds that close() waits at most, and if there
 				   are any a descriptor to wait with */
 	USTACK_RECV = 17,	/* name: MSG_PEEK or 0, value: room; answers data, which may be none:
-				   what has come since reading was shut down */
+				   what is there behind the end that a shutdown has made */
 	USTACK_TELL = 18,	/* level, name, value: an option, data: an accepted connection's key */
 };
 
