@@ -181,7 +181,7 @@ def tcp_send_new(sk: TcpSock, length: int, mss: int, flags: int = ACK) -> None:
     prot.mib_ext.TCPOrigDataSent += pcount
     tcp_rtx_push(sk, seq, tp.snd_nxt, pcount or 1, mss, psh=bool(flags & PSH))
     if was_idle:
-        tcp_arm_retransmit(sk, tp.rto_us)
+        tcp_arm_retransmit(sk, tp.rto_us, pace_delay=True)
     if sk.nospace:
         tcp_check_space(sk)
 

@@ -71,19 +71,23 @@ def tcp_pacing_stop(sk: TcpSock) -> None:
         pacing.timer = None
 
 
+def tcp_pacing_delay_us(sk: TcpSock, pacing: Pacing) -> int:
+    """Return how long it is still too early to send (tcp_pacing_delay)."""
+    return max(-(-pacing.wstamp_ns // 1000) - sk.prot.clock.now_us, 0)
+
+
 def tcp_pacing_check(sk: TcpSock) -> bool:
     """Whether it is too early to send; the timer then goes on (tcp_pacing_check)."""
     pacing = sk.pacing
     if pacing is None:
         return False
-    now_us = sk.prot.clock.now_us
-    due_us = -(-pacing.wstamp_ns // 1000)
-    if due_us <= now_us:
+    delay_us = tcp_pacing_delay_us(sk, pacing)
+    if not delay_us:
         return False
     if pacing.timer is None:
         pacing.timer = Timer(tcp_pace_kick, sk)
     if not pacing.timer.pending:
-        sk.prot.timers.mod_timer(pacing.timer, due_us)
+        sk.prot.timers.mod_timer(pacing.timer, sk.prot.clock.now_us + delay_us)
     return True
 
 

@@ -177,7 +177,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
         rearm = rearm or (i == 0 and sk.tp.icsk_pending != ICSK_TIME_REO_TIMEOUT)
         i += 1
     if rearm:
-        tcp_arm_retransmit(sk, tp.rto_us)
+        tcp_arm_retransmit(sk, tp.rto_us, pace_delay=True)
 
 
 def tcp_tsq_run(prot: TcpProt) -> None:

@@ -15,7 +15,7 @@ from ustack.lib.seqnum import SEQ_MASK
 from ustack.native.lib import lib
 from ustack.tcp.cong.ops import TCP_CA_CWR, TCP_CA_OPEN
 from ustack.tcp.fastopen import tcp_fastopen_request
-from ustack.tcp.pacing import tcp_pacing_stop
+from ustack.tcp.pacing import tcp_pacing_delay_us, tcp_pacing_stop
 from ustack.tcp.rtt import TCP_RTO_MIN_US, TCP_TIMEOUT_INIT_US
 from ustack.tcp.sock import (
     ICSK_TIME_LOSS_PROBE,
@@ -42,9 +42,17 @@ ICSK_ACK_NOW = 16
 ICSK_ACK_NOMEM = 32
 
 
-def tcp_arm_retransmit(sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS) -> None:
-    """Set the retransmission or probe timer (tcp_reset_xmit_timer)."""
+def tcp_arm_retransmit(
+    sk: TcpSock, delay_us: int, what: int = ICSK_TIME_RETRANS, *, pace_delay: bool = False
+) -> None:
+    """Set the retransmission or probe timer (tcp_reset_xmit_timer).
+
+    Args:
+        pace_delay: a paced socket counts from when it may send again.
+    """
     prot = sk.prot
+    if pace_delay and sk.pacing is not None:
+        delay_us += tcp_pacing_delay_us(sk, sk.pacing)
     expires_us = prot.clock.now_us + max(min(delay_us, sk.tp.icsk_rto_max_us), 1)
     lib.us_tcp_reset_xmit_timer(prot.fast.ptr, sk.tp, what, expires_us)
 
@@ -80,7 +88,7 @@ def tcp_rearm_rto(sk: TcpSock) -> None:
     rto_us = tp.rto_us
     if sk.tp.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
         rto_us = max(tcp_rto_delta_us(sk), 1)
-    tcp_arm_retransmit(sk, rto_us)
+    tcp_arm_retransmit(sk, rto_us, pace_delay=True)
 
 
 def tcp_rto_delta_us(sk: TcpSock) -> int:
@@ -116,14 +124,15 @@ def tcp_schedule_loss_probe(sk: TcpSock, *, advancing_rto: bool) -> bool:
     rto_us = tp.rto_us if advancing_rto else tcp_rto_delta_us(sk)
     if rto_us > 0:
         timeout_us = min(timeout_us, rto_us)
-    tcp_arm_retransmit(sk, timeout_us, ICSK_TIME_LOSS_PROBE)
+    tcp_arm_retransmit(sk, timeout_us, ICSK_TIME_LOSS_PROBE, pace_delay=True)
     return True
 
 
 def tcp_check_probe_timer(sk: TcpSock) -> None:
     """See to it that a closed window is probed when nothing else would wake us."""
     if sk.tp.icsk_pending == ICSK_TIME_NONE and sk.tp.snd_nxt == sk.tp.snd_una:
-        tcp_arm_retransmit(sk, max(sk.tp.rto_us, TCP_RTO_MIN_US), ICSK_TIME_PROBE0)
+        delay_us = max(sk.tp.rto_us, TCP_RTO_MIN_US)
+        tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0, pace_delay=True)
 
 
 def tcp_rearm_probe0(sk: TcpSock) -> None:
@@ -136,7 +145,7 @@ def tcp_rearm_probe0(sk: TcpSock) -> None:
     if sk.user_timeout_us and tp.icsk_probes_tstamp_ms:
         left_us = sk.user_timeout_us - tcp_probed_for_us(sk)
         delay_us = min(delay_us, max(left_us, TCP_TIMEOUT_MIN_US))
-    tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0)
+    tcp_arm_retransmit(sk, delay_us, ICSK_TIME_PROBE0, pace_delay=True)
 
 
 def tcp_probed_for_us(sk: TcpSock) -> int:

@@ -21,6 +21,7 @@ OPTIONS = {
         socket.SOL_SOCKET: {
             "SO_LINGER": 13, "SO_KEEPALIVE": 9, "SO_RCVBUF": 8, "SO_SNDBUF": 7, "SO_ERROR": 4,
             "SO_OOBINLINE": 10, "SO_RCVLOWAT": 18, "SO_REUSEADDR": 2, "SO_ACCEPTCONN": 30,
+            "SO_MAX_PACING_RATE": 47,
         },
         socket.IPPROTO_TCP: {
             "TCP_NODELAY": 1, "TCP_MAXSEG": 2, "TCP_CORK": 3, "TCP_KEEPIDLE": 4,
