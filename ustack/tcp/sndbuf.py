@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ustack.lib.seqnum import SEQ_MASK
 from ustack.sock.sock import SEND_SHUTDOWN
+from ustack.tcp.send_window import tcp_packets_in_flight
 
 if TYPE_CHECKING:
     from ustack.tcp.sock import TcpSock
@@ -83,8 +84,7 @@ def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
     tp = sk.tp
     if tp.sndbuf_locked or tp.snd_shutdown & SEND_SHUTDOWN or sk.prot.pressure.is_near():
         return False
-    in_flight = tp.snd_nxt - tp.snd_una & SEQ_MASK
-    return bool(in_flight < tp.snd_cwnd * tp.mss_cache)
+    return bool(tcp_packets_in_flight(tp) < tp.snd_cwnd)
 
 
 def tcp_sndbuf_expand(sk: TcpSock) -> None:

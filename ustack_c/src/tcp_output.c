@@ -208,8 +208,7 @@ void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 	if (!tp->nospace)
 		return;
 	if (!tp->sndbuf_locked && !tp->snd_shutdown &&
-	    us_tcp_memory_allocated(fast) < fast->mem_limits[0] &&
-	    tp->snd_nxt - tp->snd_una < (uint64_t)tp->snd_cwnd * tp->mss_cache) {
+	    us_tcp_memory_allocated(fast) < fast->mem_limits[0] && tp->packets_out < tp->snd_cwnd) {
 		us_tcp_sndbuf_expand(fast, tp);
 		tp->snd_cwnd_stamp_us = fast->now_us;
 	}

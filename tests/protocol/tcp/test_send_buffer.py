@@ -9,7 +9,7 @@ import pytest
 
 from kit.host import host
 from kit.segment import pattern
-from ustack.config import CoreConfig, TcpConfig
+from ustack.config import CoreConfig, TcpConfig, UstackConfig
 from ustack.sock.wait import EPOLLOUT
 from ustack.tcp.sndbuf import sk_stream_room
 
@@ -81,6 +81,22 @@ def test_the_buffer_grows_with_cwnd_once_a_writer_has_waited(server):
     cwnd = sk._sk.tp.snd_cwnd
     assert cwnd > 20
     assert 87_040 < sndbuf(sk) <= 2 * cwnd * PER_MSS
+
+
+@pytest.mark.linux("tcp_should_expand_sndbuf: If we filled the congestion window, do not expand")
+@pytest.mark.parametrize("fastpath", [False, True])
+@pytest.mark.parametrize(("win", "grows"), [(65_000, False), (5_000, True)])
+def test_the_buffer_grows_only_where_cwnd_is_not_what_holds_the_writer_back(fastpath, win, grows):
+    server = host(ustack=UstackConfig(tcp_fastpath=fastpath))
+    sk, peer = server.established("mss 1460", win=win)
+    tp = sk._sk.tp
+    tp.snd_cwnd = 20
+    tp.snd_ssthresh = 2  # so that it stays
+    fill(sk, 20_000)
+    before = sndbuf(sk)
+    for acked in range(1, 40):
+        peer.send(f". 1:1(0) ack {1 + 700 * acked} win {win}")
+    assert (sndbuf(sk) > before) is grows
 
 
 def test_the_buffer_does_not_grow_while_nobody_waits(server):
