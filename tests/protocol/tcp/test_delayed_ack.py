@@ -9,7 +9,7 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
-from ustack.config import TcpConfig
+from ustack.config import TcpConfig, UstackConfig
 
 MS = 1000
 IPPROTO_TCP, TCP_QUICKACK = 6, 12
@@ -162,6 +162,35 @@ def test_reading_only_a_part_of_it_does_not(server):
     peer.send(f"P. {at}:{at + 10}(10) ack 1")
     sk.recv(4)
     peer.expect_nothing()
+
+
+@pytest.mark.linux("tcp_event_data_recv: icsk_ack.ato")
+@pytest.mark.parametrize("fastpath", [False, True])
+@pytest.mark.parametrize(
+    ("gap_ms", "ato_ms"), [(1, 40), (15, 40), (20, 40), (25, 45), (39, 59), (41, 40)]
+)
+def test_the_time_that_an_ack_may_wait_follows_the_gaps(fastpath, gap_ms, ato_ms):
+    server = host(TEST_CONFIG, ustack=UstackConfig(tcp_fastpath=fastpath))
+    sk, peer = server.established()
+    peer.send(". 1:101(100) ack 1")
+    server.advance_us(gap_ms * MS)
+    peer.send(". 101:201(100) ack 1")
+    assert sk._sk.tp.ack_ato_us == ato_ms * MS
+
+
+@pytest.mark.linux("tcp_send_delayed_ack: If delack timer is about to expire, send ACK now")
+@pytest.mark.parametrize("fastpath", [False, True])
+@pytest.mark.parametrize(("gap_ms", "acked_ms"), [(25, 40), (31, 31)])
+def test_an_ack_that_is_nearly_due_goes_with_the_next_segment(fastpath, gap_ms, acked_ms):
+    server = host(TEST_CONFIG, ustack=UstackConfig(tcp_fastpath=fastpath))
+    _, peer, at = patient(server)
+    begin = server.world.now_us
+    peer.send(f". {at}:{at + 10}(10) ack 1")
+    server.advance_us(gap_ms * MS)
+    peer.expect_nothing()
+    peer.send(f". {at + 10}:{at + 20}(10) ack 1")
+    acked = peer.expect(f". 1:1(0) ack {at + 20}", within_us=100 * MS)
+    assert acked.time_us - begin == acked_ms * MS
 
 
 @pytest.mark.linux("inet_csk_in_pingpong_mode")

@@ -9,6 +9,7 @@ from kit.segment import pattern
 from ustack.config import NicConfig, TcpConfig
 
 PSH = 8
+MSG_MORE = 0x8000
 SECOND = 1_000_000
 
 
@@ -42,6 +43,16 @@ def test_a_mark_moves_to_the_end_of_what_is_added(server):
     assert pushes(peer) == [101]
     peer.send(". 1:1(0) ack 101 win 60000")
     assert pushes(peer) == [301]
+
+
+@pytest.mark.linux("tcp_push: !(flags & MSG_MORE) || forced_push(tp)")
+def test_announced_or_not_half_of_the_largest_window_is_pushed(server):
+    sk, peer = server.established("mss 1000", win=60_000)
+    sk._sk.tp.snd_cwnd = 100
+    sk.send(pattern(0, 20_000), MSG_MORE)
+    assert pushes(peer) == []
+    sk.send(pattern(20_000, 11_000), MSG_MORE)
+    assert pushes(peer) == [31_001]
 
 
 @pytest.mark.linux("__tcp_retransmit_skb sends the skb's own tcp_flags")

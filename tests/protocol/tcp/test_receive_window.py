@@ -275,6 +275,23 @@ def test_less_than_a_segment_of_room_is_not_offered(server):
     assert sk._sk.tp.rcv_wnd == 0
 
 
+@pytest.mark.rfc("9293", "MUST-39")
+@pytest.mark.linux("__tcp_select_window: rounddown(free_space, mss)")
+@pytest.mark.parametrize("fastpath", [False, True])
+def test_an_unscaled_window_is_whole_segments(fastpath):
+    server = host(
+        tcp=TcpConfig(tcp_rmem=(4096, 16_384, 16_384)),
+        ustack=UstackConfig(tcp_fastpath=fastpath),
+    )
+    sk, peer = server.established("mss 1460")
+    windows = []
+    for at in range(1, 5000, 1460):
+        peer.send(f"P. {at}:{at + 1460}(1460) ack 1")
+        windows.append(peer.expect(f". 1:1(0) ack {at + 1460}", within_us=50 * MS).window)
+        sk.recv(1460)
+    assert windows == [6 * 1460] * 4
+
+
 @pytest.mark.linux("__tcp_cleanup_rbuf: the window has doubled")
 def test_a_window_that_has_doubled_is_announced_at_once(server):
     sk, peer = server.established()
@@ -350,6 +367,16 @@ def test_the_buffer_is_made_for_twice_what_was_read(server):
     assert tp.sk_rcvbuf == 2 * 100_000 * 256 // tp.scaling_ratio
     tcp_rcvbuf_grow(sk._sk, 150_000)  # half as much again: the sender is in slow start
     assert tp.sk_rcvbuf == (300_000 + 2 * 150_000) * 256 // tp.scaling_ratio
+
+
+@pytest.mark.linux("tcp_rcvbuf_grow: ooo_last_skb")
+def test_and_for_what_lies_beyond_a_hole(server):
+    sk, peer = server.established(SCALED)
+    peer.send(". 50001:51461(1460) ack 1")
+    tp = sk._sk.tp
+    tp.rcvq_space = 100_000
+    tcp_rcvbuf_grow(sk._sk, 100_000)
+    assert tp.sk_rcvbuf == (2 * 100_000 + 51_460) * 256 // tp.scaling_ratio
 
 
 def test_without_timestamps_it_takes_the_time_of_a_window(server):

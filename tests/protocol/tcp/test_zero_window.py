@@ -47,6 +47,19 @@ def test_a_peer_that_answers_probes_is_never_given_up(server):
     sk.send(b"more")
 
 
+@pytest.mark.linux("tcp_probe_timer: TCP_USER_TIMEOUT")
+def test_unless_there_is_a_user_timeout(server):
+    sk, peer = closed(server)
+    sk.setsockopt(6, 18, 5_000)
+    begin = server.world.now_us
+    while not sk.getsockopt(1, 4):
+        assert server.world.now_us - begin < 10 * SECOND
+        server.advance_us(100_000)
+        if peer.drain():
+            peer.send(". 1:1(0) ack 1001 win 0")
+    assert server.world.now_us - begin > 5 * SECOND
+
+
 def test_the_window_update_is_enough(server):
     _, peer = closed(server)
     peer.send(". 1:1(0) ack 1001 win 2000")
