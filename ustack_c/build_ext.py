@@ -44,7 +44,7 @@ COMPILE_FLAGS = [
 ]
 WARNING_FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 
-WAITS = ["us_wait", "us_igb_wait"]
+WAITS = ["us_wait", "us_igb_wait", "us_igb_recv_wait"]
 """The calls that may take long: they let other threads have the GIL meanwhile. The others keep
 it: to give it back and fetch it costs more than most of them take, and who has to fetch it from
 a busy thread waits for its time slice."""

@@ -295,12 +295,10 @@ class socket(metaclass=_SocketType):
             file = self._file or self._open_file()
             core = file.core
             if isinstance(core, InetSocket):
-                if self._timeout_us is None and file.rcvtimeo_us is None:
-                    text: bytes = file.runtime.wait_for(
-                        file, None, False, attempts.wait_recv, core, bufsize, 0
-                    )
-                    return text
-                text = file.runtime.call_now(core.recv_now, bufsize)
+                if self._timeout_us is not None:
+                    text = file.runtime.call_now(core.recv_now, bufsize)
+                else:
+                    text = file.runtime.call_busy(core.recv_wait, bufsize)
                 if text is not None:
                     return text
         return streams.recv(self, bufsize, flags)

@@ -140,6 +140,20 @@ class NetDevice:
         del tp, buffer, length
         return 0
 
+    def ndo_recv_wait(self, tp: Any, buffer: Any, length: int, looks: int, wakefd: int, /) -> int:
+        """Read up to ``length`` bytes of a TCP connection, which may come while we look for them.
+
+        Args:
+            tp: ``struct us_tcp_sock *``.
+            looks: how often to look at the wire; 0: only what is there is read.
+            wakefd: a descriptor that ends it when it can be read.
+
+        Returns:
+            How many bytes; 0: none have come, or the device cannot do that now.
+        """
+        del tp, buffer, length, looks, wakefd
+        return 0
+
     def ndo_poll_controller(self) -> None:
         """Have the rings looked at although no interrupt came (netpoll's, after a fault)."""
 

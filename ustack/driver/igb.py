@@ -30,7 +30,13 @@ from ustack.core.steering import netif_set_real_num_queues
 from ustack.core.timer import Timer
 from ustack.core.transmit import netif_wake_queue, qdisc_purge
 from ustack.driver import igb_ethtool, igb_settings
-from ustack.driver.igb_poll import igb_busy_wait, igb_poll_context, igb_recv, igb_turn
+from ustack.driver.igb_poll import (
+    igb_busy_wait,
+    igb_poll_context,
+    igb_recv,
+    igb_recv_wait,
+    igb_turn,
+)
 from ustack.driver.igb_rx import IgbRxRing, igb_clean_rx_irq, igb_setup_rctl
 from ustack.driver.igb_tx import IgbTxRing, igb_clean_tx_irq, igb_xmit_frame
 from ustack.driver.igb_vector import ADAPTIVE_SETTINGS, IgbQVector
@@ -289,6 +295,7 @@ class IgbAdapter(NetDevice):
         return taken
 
     busy_wait = igb_busy_wait
+    ndo_recv_wait = igb_recv_wait
 
     def turns_in_c(self) -> tuple[Any, Any]:
         """Return (``struct us_igb_poll *``, ``RxFast``) if C can take a turn now, else None."""

@@ -82,13 +82,39 @@ def igb_busy_wait(adapter: IgbAdapter, looks: int, wakefd: int) -> bool | None:
         _count(adapter, 0)
         return None
     adapter.net.clock.now_us = poll.now_us
-    turns = adapter.turns + done
-    if not turns & UNUSUAL:
-        adapter.turns = turns
-        return False
-    _count(adapter, done)
     if done & NOT_NOW:
         return _wait_for_python(adapter, looks, wakefd)
+    return _end_wait(adapter, poll, fast, done)
+
+
+def igb_recv_wait(
+    adapter: IgbAdapter, tp: Any, buffer: Any, length: int, looks: int, wakefd: int
+) -> int:
+    """Read up to ``length`` bytes of a connection, waiting for them as ``igb_busy_wait`` does.
+
+    Returns:
+        How many bytes; 0: none have come, or something is out of the ordinary.
+    """
+    poll, fast = adapter.turns_in_c()
+    if poll is None:
+        return 0
+    got: int = lib.us_igb_recv_wait(poll, tp, buffer, length, looks, wakefd, fast.genid)
+    net = adapter.net
+    net.busy_polled_us = net.clock.now_us = poll.now_us
+    if done := poll.done:
+        _end_wait(adapter, poll, fast, done)
+    return got
+
+
+def _end_wait(adapter: IgbAdapter, poll: Any, fast: RxFast, done: int) -> bool:
+    """Do what a turn has left; return whether ``Stack.poll`` has more to do for it."""
+    turns = adapter.turns + (done & ~EVENTS)
+    if not turns & UNUSUAL:
+        adapter.turns = turns
+        if done & EVENTS:
+            fast.run_events()
+        return False
+    _count(adapter, done)
     if done & GONE:
         adapter.lose_wire()
     elif done & FOR_PYTHON:

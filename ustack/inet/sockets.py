@@ -60,6 +60,7 @@ from ustack.tcp.recvmsg import (
     tcp_peek_offset,
     tcp_recv_busy,
     tcp_recv_now,
+    tcp_recv_wait,
     tcp_recvmsg,
 )
 from ustack.tcp.release import tcp_close
@@ -561,6 +562,17 @@ class InetSocket:
         if prot.fast.on and sk.opts.peek_off < 0 and (text := tcp_recv_now(prot, sk.tp, n)):
             return text
         return self.recv(n) if tcp_has_plain_text(sk) else None
+
+    def recv_wait(self, n: int, looks: int, wakefd: int) -> bytes | None:
+        """``recv_now`` that looks at the wire ``looks`` times for what is not there yet."""
+        prot = self._prot
+        if not prot.fast.on:
+            return self.recv_now(n)
+        sk = prot.socks.get(self._handle)
+        tp = lib.us_tcp_sock_at(prot.fast.ptr, self._handle) if sk is None else sk.tp
+        if not tp or (sk is not None and sk.opts.peek_off >= 0):
+            return None
+        return tcp_recv_wait(prot, tp, n, looks, wakefd) or None
 
     def recv_busy(self, buffer: bytearray) -> int:
         """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""

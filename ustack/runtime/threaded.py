@@ -143,6 +143,35 @@ class ThreadedRuntime:
             self._raise_interrupt()
         return result
 
+    @protected
+    def call_busy(self, fn: Callable[[Any, int, int], T], arg: Any) -> T | None:
+        """``call_now`` for who would wait: ``fn(arg, looks, wakefd)`` may look at the wire first.
+
+        Args:
+            fn: looks ``looks`` times, until ``wakefd`` can be read.
+        """
+        if self.closed or not self._lock.acquire(False):
+            return None
+        try:
+            if self.closed:
+                return None
+            self._clock.now_us = monotonic_ns() // 1000
+            bell = self._bell
+            self._looking = True
+            looks = bell.spin.looks if self._may_look() and self._wires.is_one else 0
+            result = fn(arg, looks, bell.fd)
+            self._looking = False
+            if result:
+                self._looked()
+            else:
+                bell.has_looked = looks > 0
+            self._flush()
+        finally:
+            self._lock.release()
+        if self.interrupted:
+            self._raise_interrupt()
+        return result
+
     def wait_for(
         self,
         target: Waitable,
@@ -286,7 +315,7 @@ class ThreadedRuntime:
                     self._poll()
                     return attempt(*args)
                 deadline_us = None if timeout_us is None else now_us + timeout_us
-                if self._bell.spin.looks and self._wires.is_one:
+                if self._bell.spin.looks and self._wires.is_one and not self._bell.has_looked:
                     result = self._busy_wait(deadline_us, attempt, args)
                     if result is not NOT_YET:
                         return result
@@ -316,23 +345,32 @@ class ThreadedRuntime:
         until_us = clock.now_us + POLL_EVERY_US
         if deadline_us is not None and deadline_us < until_us:
             until_us = deadline_us
-        while self._leader is None and not (self.crew.roused or self._deferred or self.closed):
+        result, more = NOT_YET, None
+        while result is NOT_YET and clock.now_us < until_us:
             self._looking = True
-            more = None if self._queueing else stack.busy_poll(bell.spin.looks, bell.fd)
+            may_look = self._may_look()
+            more = stack.busy_poll(bell.spin.looks, bell.fd) if may_look else None
             self._looking = False
             if more is None:
-                bell.has_looked = True
-                break
+                bell.has_looked = may_look
+                return NOT_YET
             if more:
                 self._poll()
             result = attempt(*args)
-            if result is not NOT_YET:
-                bell.slept(0)
-                self._leaver, self._left_us = get_ident(), clock.now_us
-                return result
-            if clock.now_us >= until_us:
-                break
-        return NOT_YET
+        if result is not NOT_YET:
+            self._looked()
+        return result
+
+    def _may_look(self) -> bool:
+        """Whether nobody else leads, was woken or wants the lock."""
+        return self._leader is None and not (
+            self._queueing or self.crew.roused or self._deferred or self.closed
+        )
+
+    def _looked(self) -> None:
+        """A thread that has waited has not slept: it was worth while, and it leaves."""
+        self._bell.slept(0)
+        self._leaver, self._left_us = get_ident(), self._clock.now_us
 
     def _sleep_until(
         self,

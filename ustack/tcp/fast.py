@@ -57,13 +57,15 @@ class TcpFast:
         """Whether C may send and receive now."""
         self.puts_headers = False
         """Whether C may put together what Python has decided to send: nobody taps."""
-        self._devices: list[NetDevice] = []
+        self.devices: list[NetDevice] = []
         """Those that C sends through."""
         self._held: dict[Any, Route] = {}
         """Routes that C may send by: those of connections that have no object, by ``tp.dst``,
         and those that it may begin one with."""
         self._held_max = HELD_MAX
         self.xmit: Any = ffi.new("struct us_tcp_xmit *")
+        self.events: Any = ffi.buffer(ptr.events)
+        """``ptr.events``, to be copied: what is done for one of them may bring others."""
         self.timer_event: Any = ffi.new("struct us_tcp_event *")
         self.accepted: Any = ffi.new("struct us_tcp_accepted[]", ACCEPT_MAX)
         prot.net.mib_folds.append(self._fold_mib)
@@ -136,8 +138,8 @@ class TcpFast:
         self.ptr.genid = self.prot.ip.fib.genid
         if rt.fast is None:
             rt.fast = FastDst(self.prot, rt) if _is_reachable(rt) else False
-            if rt.fast and rt.dev not in self._devices:
-                self._devices.append(rt.dev)
+            if rt.fast and rt.dev not in self.devices:
+                self.devices.append(rt.dev)
         return rt.fast.dst if rt.fast else ffi.NULL
 
     def hold(self, rt: Route) -> None:
@@ -204,7 +206,7 @@ class TcpFast:
         ptr = self.ptr
         if ptr.doorbell and not ptr.hold:
             ptr.doorbell = 0
-            for dev in self._devices:
+            for dev in self.devices:
                 dev.ndo_xmit_flush(0)
 
     def _fold_mib(self) -> None:

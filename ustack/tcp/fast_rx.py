@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ustack.core.netdevice import NETIF_F_GRO
-from ustack.native.lib import ffi, lib
+from ustack.native.lib import lib
 from ustack.tcp.ack import tcp_acked_in_order
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.input import is_over, tcp_ack_of_fin
@@ -94,7 +94,7 @@ def run_events(fast: TcpFast) -> None:
     fast.ring_doorbells()
     if not ptr.nevents:
         return
-    events = ffi.buffer(ptr.events, ptr.nevents * _EVENT.size)[:]
+    events = fast.events[: ptr.nevents * _EVENT.size]
     for handle, what, pkts, prior_packets, rtt_us in _EVENT.iter_unpack(events):
         sk = prot.socks.get(handle)
         if sk is None:

@@ -133,6 +133,21 @@ def tcp_recv_busy(sk: TcpSock, buffer: Any, length: int) -> int:
     return rt.dev.ndo_busy_recv(sk.tp, buffer, min(length, RECV_MAX))
 
 
+def tcp_recv_wait(prot: TcpProt, tp: Any, length: int, looks: int, wakefd: int) -> bytes:
+    """Let C hand over up to ``length`` bytes, which may come while we look at the only wire.
+
+    Returns:
+        The bytes; b"": none have come (see ``NetDevice.ndo_recv_wait``), or something is out of
+        the ordinary.
+    """
+    fast = prot.fast
+    if length > SCRATCH_BYTES or len(fast.devices) != 1:
+        return b""
+    got = fast.devices[0].ndo_recv_wait(tp, fast.scratch, length, looks, wakefd)
+    text: bytes = fast.scratch_text[:got] if got else b""
+    return text
+
+
 def tcp_recv_into_now(prot: TcpProt, tp: Any, buffer: Any, length: int) -> int:
     """Let C fill ``buffer``, the usual case; 0: nothing is there, or it is out of the ordinary."""
     fast = prot.fast

@@ -41,12 +41,15 @@ struct us_igb_poll {
 	uint8_t gro;		/* software GRO is on */
 	int32_t left;		/* frames for Python: the first of rx->frames */
 	uint64_t now_us;	/* us_igb_wait: the present at its end */
+	uint64_t done;		/* us_igb_recv_wait: what its turn has done */
 	uint32_t flags;		/* us_igb_recvmsg: what the last of its turns has left */
 	uint32_t consumed;	/* ... frames that TCP's fast path took */
 };
 
 uint64_t us_igb_poll(struct us_igb_poll *poll, uint64_t now_us, uint32_t genid);
 uint64_t us_igb_wait(struct us_igb_poll *poll, uint32_t looks, int wakefd, uint32_t genid);
+uint32_t us_igb_recv_wait(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
+			  uint32_t len, uint32_t looks, int wakefd, uint32_t genid);
 int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
 		       uint32_t len, uint64_t now_us, uint32_t genid);
 

@@ -200,3 +200,44 @@ int64_t us_igb_recvmsg(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *b
 	fast->mib.BusyPollRxPackets += poll->rx->packets - packets;
 	return done;
 }
+
+/**
+ * us_igb_recv_wait - recv() that looks at the wire until text of its connection comes
+ * @poll:   what belongs to the device; its @done is what us_igb_wait returns of the turn
+ * @tp:     connection
+ * @buffer: room for @len bytes
+ * @len:    how many at most
+ * @looks:  as for us_igb_wait; 0: it takes what is there
+ * @wakefd: as for us_igb_wait
+ * @genid:  of the routing table
+ *
+ * Context: as us_igb_wait.
+ *
+ * Return: bytes read; 0: none, or the way is through Python.
+ */
+uint32_t us_igb_recv_wait(struct us_igb_poll *poll, struct us_tcp_sock *tp, void *buffer,
+			  uint32_t len, uint32_t looks, int wakefd, uint32_t genid)
+{
+	struct us_tcp_fast *fast = poll->fast;
+	uint32_t got;
+
+	poll->done = 0;
+	us_tcp_begin_call(fast, us_monotonic_us(), genid);
+	got = us_tcp_copy_text(fast, tp, buffer, len);
+	if (!got && looks) {
+		poll->done = us_igb_wait(poll, looks, wakefd, genid);
+		if (poll->done && us_igb_is_for_reader(fast, tp))
+			got = us_tcp_copy_text(fast, tp, buffer, len);
+	}
+	poll->now_us = fast->now_us;
+	if (!got)
+		return 0;
+	if (!tp->receive_queue.len)
+		fast->nevents = 0;
+	us_tcp_cleanup_rbuf(fast, tp);
+	if (fast->nevents || fast->doorbell)
+		poll->done |= US_IGB_POLL_EVENTS;
+	else
+		poll->done &= ~(uint64_t)US_IGB_POLL_EVENTS;
+	return got;
+}

@@ -140,3 +140,78 @@ def test_a_wire_that_is_gone_is_told(pair):
     for _ in range(3):
         busy_poll(pair)
     assert len(lost) == 1
+
+
+def recv_wait(pair, looks=LOOKS, wakefd=-1):
+    return pair.far.recv_wait(100, looks, wakefd)
+
+
+def test_a_reader_gets_the_text_that_comes_while_he_looks_and_nobody_is_woken(pair):
+    woken: list[int] = []
+    pair.far.wq.add(WaitEntry(lambda events: bool(woken.append(events))))
+    pair.near.send(b"question")
+    assert recv_wait(pair) == b"question"
+    assert not woken
+    assert recv_wait(pair) is None
+
+
+def test_a_reader_gets_the_text_that_is_there_before_he_looks(pair):
+    pair.near.send(b"question")
+    busy_poll(pair)
+    before = pair.dev.ethtool_stats()["rx_packets"]
+    pair.stacks[0].ip.icmp.ping.send_echo(FAR)
+    assert recv_wait(pair) == b"question"
+    assert pair.dev.ethtool_stats()["rx_packets"] == before
+
+
+def test_a_reader_who_takes_a_part_has_the_others_woken(pair):
+    woken: list[int] = []
+    pair.far.wq.add(WaitEntry(lambda events: bool(woken.append(events))))
+    pair.near.send(b"question")
+    assert pair.far.recv_wait(3, LOOKS, -1) == b"que"
+    assert len(woken) == 1
+    assert recv_wait(pair, 0) == b"stion"
+
+
+def test_a_reader_who_does_not_look_takes_nothing_off_the_wire(pair):
+    pair.near.send(b"question")
+    assert recv_wait(pair, 0) is None
+    assert recv_wait(pair) == b"question"
+
+
+def test_a_reader_is_told_nothing_of_what_comes_for_others(pair):
+    near, far = pair.connect()
+    be_in_the_present(pair)
+    woken: list[int] = []
+    far.wq.add(WaitEntry(lambda events: bool(woken.append(events))))
+    near.send(b"question")
+    assert recv_wait(pair) is None
+    assert len(woken) == 1
+    assert far.recv(100) == b"question"
+
+
+def test_the_end_of_the_stream_is_no_text(pair):
+    pair.near.shutdown(1)
+    assert recv_wait(pair) is None
+    assert pair.far.recv(100) == b""
+
+
+def test_a_readers_turns_are_counted_too(pair):
+    softnet = pair.stacks[1].net.softnet
+    packets = softnet.processed
+    for _ in range(5):
+        pair.near.send(b"question")
+        pair.far.send(recv_wait(pair))
+        pair.stacks[0].poll(monotonic_us())
+    assert busy_poll(pair) is None
+    assert softnet.processed - packets == 5
+
+
+def test_a_reader_without_the_fast_path_gets_what_is_there():
+    made = pair_of(False)
+    be_in_the_present(made)
+    made.near.send(b"question")
+    assert recv_wait(made) is None
+    be_in_the_present(made)
+    assert recv_wait(made) == b"question"
+    made.close()

@@ -244,6 +244,29 @@ def test_a_waiter_that_looks_at_the_wire_gives_way_to_another_one(wired):
     assert (out, got) == (["data"], ["other's"])
 
 
+def test_a_call_that_may_look_is_told_how_often_and_what_ends_it(wired):
+    wired._bell.spin.looks = 7
+    seen = []
+
+    def look(arg, looks, wakefd):
+        seen.append((looks, wakefd == wired._bell.fd))
+        return arg
+
+    until(lambda: wired.call_busy(look, "text") == "text" and seen[-1][0])
+    assert seen[-1] == (7, True) or seen[-1][0] > 7  # it was worth while: more next time
+
+
+def test_a_call_that_may_look_does_not_while_another_thread_leads(wired):
+    box = Box()
+    wired._bell.spin.looks = 7
+    thread, out = start(wait, wired, box)
+    until(lambda: asleep(wired) == 1)
+    assert wired.call_busy(lambda arg, looks, wakefd: [looks], None) == [0]
+    wired.call(box.put, "data")
+    thread.join(JOIN_S)
+    assert out == ["data"]
+
+
 def test_zero_time_looks_at_the_wires_once(wired):
     box = Box()
     assert wait(wired, box, 0) is NOT_YET
