@@ -100,7 +100,9 @@ def igb_recv_wait(
         return 0
     got: int = lib.us_igb_recv_wait(poll, tp, buffer, length, looks, wakefd, fast.genid)
     net = adapter.net
-    net.busy_polled_us = net.clock.now_us = poll.now_us
+    net.clock.now_us = poll.now_us
+    if looks:
+        net.busy_polled_us = net.clock.now_us
     if done := poll.done:
         _end_wait(adapter, poll, fast, done)
     return got

@@ -41,6 +41,8 @@ YIELD_US = 50
 """How long a busy leader lets others have the lock, in microseconds."""
 COMES_BACK_US = 200
 """A thread that waits again so soon, in microseconds, is worth being waited for."""
+CROWDED_LOOKS = 64
+"""Waits that begin without a look at the wire once a look has kept other threads from theirs."""
 FLUSH_POLLS = 16
 """Bounded polls that one call makes for the work it caused; the leader does the rest."""
 
@@ -80,6 +82,8 @@ class ThreadedRuntime:
         """The thread that ended its wait last, and when."""
         self._looking = False
         """The thread that has the lock looks at the wire (``_busy_wait``)."""
+        self._crowded = 0
+        """So many waits are to begin without."""
         self._comes_back = False
         """Threads wait again soon after they were woken, as servers of questions do."""
         self._asleep_until_us = NOBODY_SLEEPS_US
@@ -157,14 +161,13 @@ class ThreadedRuntime:
                 return None
             self._clock.now_us = monotonic_ns() // 1000
             bell = self._bell
-            self._looking = True
-            looks = bell.spin.looks if self._may_look() and self._wires.is_one else 0
+            looks = bell.spin.looks if self._begin_look() and self._wires.is_one else 0
             result = fn(arg, looks, bell.fd)
-            self._looking = False
-            if result:
+            self._end_look()
+            if looks and result:
                 self._looked()
-            else:
-                bell.has_looked = looks > 0
+            elif looks:
+                bell.has_looked = True
             self._flush()
         finally:
             self._lock.release()
@@ -347,10 +350,9 @@ class ThreadedRuntime:
             until_us = deadline_us
         result, more = NOT_YET, None
         while result is NOT_YET and clock.now_us < until_us:
-            self._looking = True
-            may_look = self._may_look()
+            may_look = self._begin_look()
             more = stack.busy_poll(bell.spin.looks, bell.fd) if may_look else None
-            self._looking = False
+            self._end_look()
             if more is None:
                 bell.has_looked = may_look
                 return NOT_YET
@@ -361,11 +363,20 @@ class ThreadedRuntime:
             self._looked()
         return result
 
-    def _may_look(self) -> bool:
-        """Whether nobody else leads, was woken or wants the lock."""
+    def _begin_look(self) -> bool:
+        """Whether to look at the wire: nobody else leads, was woken or wants the lock."""
+        self._looking = True
+        if self._crowded:
+            self._crowded -= 1
+            return False
         return self._leader is None and not (
             self._queueing or self.crew.roused or self._deferred or self.closed
         )
+
+    def _end_look(self) -> None:
+        self._looking = False
+        if self._queueing or self.crew.roused:
+            self._crowded = CROWDED_LOOKS
 
     def _looked(self) -> None:
         """A thread that has waited has not slept: it was worth while, and it leaves."""

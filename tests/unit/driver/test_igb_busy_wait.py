@@ -39,7 +39,7 @@ def busy_poll(pair, wakefd=-1, looks=LOOKS):
 
 def test_text_that_is_on_the_wire_can_be_read_afterwards(pair):
     pair.near.send(b"question")
-    assert busy_poll(pair) is False
+    assert busy_poll(pair) is not None
     assert pair.far.recv(100) == b"question"
     assert busy_poll(pair) is None
 
@@ -75,22 +75,36 @@ def test_a_descriptor_ends_it(pair):
     os.close(writer)
 
 
-def test_its_interrupts_and_packets_are_counted_at_the_latest_when_nothing_comes(pair):
-    dev, softnet = pair.dev, pair.stacks[1].net.softnet
-    irqs, runs, packets = (
-        dev.nic.irq_counts[0],
-        softnet.softirq_counts[NET_RX_SOFTIRQ],
+def counts(pair):
+    """Return the frames received, how many were processed, interrupts and the softirq's runs."""
+    softnet = pair.stacks[1].net.softnet
+    return (
+        pair.dev.ethtool_stats()["rx_packets"],
         softnet.processed,
+        pair.dev.nic.irq_counts[0],
+        softnet.softirq_counts[NET_RX_SOFTIRQ],
     )
+
+
+def exchange(pair, take):
+    """Have five questions answered, whose text ``take`` returns; return what was counted then."""
+    before = counts(pair)
     for _ in range(5):
         pair.near.send(b"question")
-        assert busy_poll(pair) is False
-        pair.far.send(pair.far.recv(100))
+        pair.far.send(take())
         pair.stacks[0].poll(monotonic_us())
     assert busy_poll(pair) is None
-    assert dev.nic.irq_counts[0] - irqs == 5
-    assert softnet.softirq_counts[NET_RX_SOFTIRQ] - runs == 5
-    assert softnet.processed - packets == 5
+    return [after - was for after, was in zip(counts(pair), before, strict=True)]
+
+
+def test_its_interrupts_and_packets_are_counted_at_the_latest_when_nothing_comes(pair):
+    def take():
+        assert busy_poll(pair) is not None
+        return pair.far.recv(100)
+
+    received, processed, irqs, runs = exchange(pair, take)
+    assert received == processed >= 5
+    assert runs >= irqs >= 5
 
 
 def test_what_is_pythons_is_left_to_a_poll(pair):
@@ -197,14 +211,9 @@ def test_the_end_of_the_stream_is_no_text(pair):
 
 
 def test_a_readers_turns_are_counted_too(pair):
-    softnet = pair.stacks[1].net.softnet
-    packets = softnet.processed
-    for _ in range(5):
-        pair.near.send(b"question")
-        pair.far.send(recv_wait(pair))
-        pair.stacks[0].poll(monotonic_us())
-    assert busy_poll(pair) is None
-    assert softnet.processed - packets == 5
+    received, processed, irqs, runs = exchange(pair, lambda: recv_wait(pair))
+    assert received == processed >= 5
+    assert runs >= irqs >= 5
 
 
 def test_a_reader_without_the_fast_path_gets_what_is_there():

@@ -267,6 +267,18 @@ def test_a_call_that_may_look_does_not_while_another_thread_leads(wired):
     assert out == ["data"]
 
 
+def test_after_a_look_that_kept_another_thread_from_its_turn_a_while_nobody_looks(wired):
+    box = Box()
+    thread, out = looking(wired, box)
+    wired.call(box.put, "data")
+    thread.join(JOIN_S)
+    assert out == ["data"]
+    seen = []
+    for _ in range(10):
+        wired.call_busy(lambda arg, looks, wakefd: seen.append(looks), None)
+    assert set(seen) <= {0}
+
+
 def test_zero_time_looks_at_the_wires_once(wired):
     box = Box()
     assert wait(wired, box, 0) is NOT_YET
