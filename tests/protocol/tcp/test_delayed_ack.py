@@ -164,6 +164,24 @@ def test_reading_only_a_part_of_it_does_not(server):
     peer.expect_nothing()
 
 
+@pytest.mark.linux("__tcp_ack_snd_check: tp->rcv_nxt - tp->copied_seq < sk->sk_rcvlowat")
+@pytest.mark.parametrize("fastpath", [False, True])
+@pytest.mark.parametrize(("lowat", "at_once"), [(1, False), (12_000, True)])
+def test_what_a_reader_waits_for_more_of_is_acknowledged_though_the_window_stays(
+    fastpath, lowat, at_once
+):
+    tcp = TcpConfig(tcp_rmem=(4096, 32_768, 32_768))
+    server = host(TEST_CONFIG, tcp=tcp, ustack=UstackConfig(tcp_fastpath=fastpath))
+    sk, peer, at = patient(server)
+    sk.setsockopt(1, 18, lowat)  # SO_RCVLOWAT
+    for n in range(7):
+        peer.drain()
+        peer.send(f". {at}:{at + 1460}(1460) ack 1")
+        at += 1460
+        server.advance_us(60 * MS if n < 5 else 1 * MS)
+    assert bool(peer.drain()) is at_once
+
+
 @pytest.mark.linux("tcp_event_data_recv: icsk_ack.ato")
 @pytest.mark.parametrize("fastpath", [False, True])
 @pytest.mark.parametrize(

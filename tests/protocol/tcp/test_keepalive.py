@@ -63,6 +63,16 @@ def test_nine_unanswered_probes_end_it(server):
     assert sk.getsockopt(1, 4) == errno.ETIMEDOUT
 
 
+@pytest.mark.linux("tcp_keepalive_timer: user_timeout and icsk_probes_out > 0")
+def test_with_a_user_timeout_one_probe_is_enough_but_there_is_one(server):
+    begin = server.world.now_us
+    sk, peer = kept_alive(server, 10, 3, 9)
+    sk.setsockopt(IPPROTO_TCP, 18, 5_000)
+    server.advance_us(20 * SECOND)
+    assert seconds(server, peer, begin) == [10.0, 13.0]  # the probe, the reset
+    assert sk.getsockopt(SOL_SOCKET, 4) == errno.ETIMEDOUT
+
+
 @pytest.mark.linux("E-KEEP: 2/1/3, ETIMEDOUT after 5 s")
 def test_two_one_three_ends_after_five_seconds(server):
     begin = server.world.now_us

@@ -397,11 +397,13 @@ def test_text_after_both_halves_are_shut_is_reset(server, how):
         sk.recv(1)
 
 
-def test_text_after_shut_rd_alone_is_acknowledged_and_readable(server):
+@pytest.mark.parametrize("win", [65535, 60_000])
+def test_text_after_shut_rd_alone_is_acknowledged_and_readable(server, win):
+    """Whether header prediction takes it or not."""
     sk, peer = server.established()
     sk.shutdown(SHUT_RD)
     assert sk.recv(5) == b""
-    peer.send("P. 1:6(5) ack 1", data=b"hello")
+    peer.send(f"P. 1:6(5) ack 1 win {win}", data=b"hello")
     peer.expect(". 1:1(0) ack 6", within_us=SECOND)
     assert sk.recv(5) == b"hello"
     assert sk.recv(5) == b""

@@ -329,10 +329,11 @@ def test_a_syn_cookie_is_signed():
 
 
 @pytest.mark.linux("__tcp_md5_do_lookup, better_md5_match")
-def test_the_longest_prefix_that_matches_has_the_key(server):
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_longest_prefix_that_matches_has_the_key(server, order):
     lsk = server.listen()
     keys = (("10.0.0.0", 8, b"wide"), ("10.0.0.9", 24, b"near"), ("10.0.0.7", 32, KEY))
-    for addr, bits, key in keys:
+    for addr, bits, key in keys[::order]:
         lsk.setsockopt(TCP, TCP_MD5SIG_EXT, tcp_md5sig(addr, key, prefixlen=bits))
     for addr, key in (("10.0.0.7", KEY), ("10.0.0.8", b"near")):
         peer = server.peer(addr=addr)

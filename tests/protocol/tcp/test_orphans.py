@@ -140,6 +140,31 @@ def test_too_many_orphans_are_reset():
     assert h.stack.tcp.orphan_count == 1 and h.mib.TCPAbortOnMemory == 1
 
 
+@pytest.mark.linux("tcp_out_of_resources: shift")
+@pytest.mark.parametrize(("limit", "aborted"), [(3, 1), (4, 0)])
+def test_an_orphan_that_is_silent_counts_twice(limit, aborted):
+    """Silent for twice the largest RTO, a second here: two are four then, until one is gone."""
+    tcp = TcpConfig(tcp_max_orphans=limit, tcp_orphan_retries=20, tcp_rto_max_us=SECOND)
+    h = host(TEST_CONFIG, tcp=tcp)
+    lsk = h.listen()
+    for _ in range(2):
+        h.peer().handshake()
+        lsk.accept().close()
+    h.advance_us(10 * SECOND)
+    assert h.mib.TCPAbortOnMemory == aborted
+
+
+@pytest.mark.linux("tcp_orphan_retries: sk_err_soft")
+def test_an_orphan_at_the_largest_rto_is_given_up_unless_the_sysctl_says_how_often():
+    for retries, repeated in ((0, 3), (4, 5)):
+        tcp = TcpConfig(tcp_orphan_retries=retries, tcp_rto_max_us=SECOND)
+        h = host(TEST_CONFIG, tcp=tcp)
+        peer = closed(h)
+        h.advance_us(20 * SECOND)
+        assert len(peer.drain()) == repeated
+        assert states(h) == []
+
+
 def test_a_mini_socket_takes_no_more_than_128_bytes():
     assert ffi.sizeof("struct us_timewait_sock") <= 104  # its places in slab and hash beside it
 

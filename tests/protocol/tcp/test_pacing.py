@@ -36,6 +36,17 @@ def gaps_ms(peer: Peer) -> list[float]:
     return [(b - a) / MS for a, b in itertools.pairwise(times)]
 
 
+@pytest.mark.linux("tcp_update_skb_after_send: data_segs_out >= 10")
+def test_the_tenth_segment_is_the_first_that_another_waits_for(server):
+    server.adapter.set_offload(tso=False, gso=False)
+    sk, peer = server.established("mss 1000,nop,wscale 7")
+    sk.setsockopt(SOL_SOCKET, SO_MAX_PACING_RATE, RATE)
+    sk._sk.tp.snd_cwnd = 20
+    sk.send(pattern(0, 12_000))
+    server.advance_us(50 * MS)
+    assert gaps_ms(peer) == [0] * 9 + [10, 10]
+
+
 def test_the_first_ten_segments_leave_at_once_and_those_behind_them_at_the_rate(server, paced):
     sk, peer = paced
     sk.send(pattern(10_000, 5_000))

@@ -105,11 +105,12 @@ def test_an_ack_that_was_overtaken_is_no_old_duplicate(server):
 
 
 @pytest.mark.linux("tcp_disordered_ack_check: the replay window is 1.2 RTO")
-def test_an_ack_that_is_older_than_an_rto_is_an_old_duplicate(server):
-    _, peer = start(server)
-    say(peer, ". 1:1(0) ack 1", 5_000)
-    peer.expect(". 1:1(0) ack 1")
-    assert server.mib.PAWSEstab == 1
+@pytest.mark.parametrize(("older", "dropped"), [(0, False), (1, True)])
+def test_an_ack_that_is_older_than_an_rto_is_an_old_duplicate(server, older, dropped):
+    sk, peer = start(server)
+    say(peer, ". 1:1(0) ack 1", 10_000 - sk._sk.tp.rto_us * 12 // 10_000 - older)
+    assert bool(peer.drain()) is dropped
+    assert server.mib.PAWSEstab == dropped
 
 
 def test_an_old_ack_that_would_change_the_window_is_an_old_duplicate(server):

@@ -11,6 +11,7 @@ from kit.segment import pattern
 from ustack.config import PROFILES, TcpConfig
 from ustack.core.sysctl import with_profile
 from ustack.sock.wait import WaitEntry
+from ustack.tcp.data import tcp_epollin_ready
 
 SOL_SOCKET, SO_RCVBUF, SO_RCVLOWAT = 1, 8, 18
 MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT = 2, 0x20, 0x40
@@ -139,6 +140,22 @@ def test_a_reader_that_waits_for_more_than_the_window_holds_is_told_when_it_is_f
         peer.send(f". {at}:{at + size}({size}) ack 1")
         at += size
         server.advance_us(50_000)
+
+
+@pytest.mark.linux("tcp_epollin_ready: tcp_rmem_pressure, tcp_receive_window(tp) <= rcv_mss")
+@pytest.mark.parametrize(
+    ("rcvbuf", "window", "ready"), [(12_000, 30_000, 0), (11_000, 30_000, 1), (90_000, 100, 1)]
+)
+def test_it_is_told_when_the_buffer_is_nearly_full_or_the_window_nearly_closed(
+    server, rcvbuf, window, ready
+):
+    sk, peer = server.established()
+    for at in range(1, 10_001, 1000):
+        peer.send(f". {at}:{at + 1000}(1000) ack 1")
+    tp = sk._sk.tp
+    sk._sk.rcvlowat = 60_000
+    tp.sk_rcvbuf, tp.rcv_wnd, tp.rcv_wup = rcvbuf, window, tp.rcv_nxt
+    assert tcp_epollin_ready(sk._sk) == bool(ready)
 
 
 @pytest.mark.linux("tcp_set_rcvlowat")

@@ -284,6 +284,32 @@ def test_a_longer_round_trip_moves_rtt_by_an_eighth_and_leaves_the_least(f):
     assert (figures["rtt"], figures["min_rtt"]) == (110_000, 100_000)
 
 
+@pytest.mark.rfc("6298", "2.2")
+@pytest.mark.parametrize("fastpath", [False, True])
+def test_after_a_repeated_syn_ack_the_first_round_trip_is_that_of_text(fastpath):
+    h = host(ustack=UstackConfig(tcp_fastpath=fastpath))
+    lsk, peer = h.listen(), h.peer()
+    peer.send("S 0:0(0) win 65535 <mss 1000>")
+    h.advance_us(1_100_000)
+    peer.send(". 1:1(0) ack 1 win 65535")
+    sk = lsk.accept()
+    assert info(sk)["rtt"] == 0
+    peer.drain()
+    sk.setsockopt(TCP, socket.TCP_NODELAY, 1)
+    sk.send(b"x")
+    sk.send(b"y")
+    h.advance_us(300_000)
+    peer.send(". 1:1(0) ack 2 win 65535")
+    figures = info(sk)
+    assert (figures["rtt"], figures["rttvar"], figures["rto"]) == (300_000, 150_000, 900_000)
+    peer.send(". 1:1(0) ack 3 win 65535")
+    assert (info(sk)["rttvar"], sk._sk.tp.mdev_max_us) == (112_500, 600_000)  # the same round
+    sk.send(b"z")
+    h.advance_us(100_000)
+    peer.send(". 1:1(0) ack 4 win 65535")
+    assert info(sk)["rttvar"] == (450_000 + (200_000 - 112_500 >> 3)) >> 2
+
+
 @pytest.mark.linux("tcp_update_rtt_min, net.ipv4.tcp_min_rtt_wlen")
 @pytest.mark.parametrize("fastpath", [False, True])
 @pytest.mark.parametrize(("seconds", "least_ms"), [(299, 100), (301, 150)])
@@ -366,6 +392,16 @@ def test_the_pacing_rate_is_twice_cwnd_per_round_trip(f):
     figures = info(f.sk)
     assert figures["pacing_rate"] == 2 * 20 * 1000 * 10
     assert figures["max_pacing_rate"] == NO_LIMIT
+
+
+@pytest.mark.linux("tcp_update_pacing_rate: snd_cwnd < snd_ssthresh / 2")
+@pytest.mark.parametrize(("ssthresh", "percent"), [(42, 200), (40, 120), (25, 120)])
+def test_from_half_of_ssthresh_on_it_is_a_fifth_more_than_cwnd(f, ssthresh, percent):
+    f.tp.snd_ssthresh = ssthresh
+    f.ack(10)
+    figures = info(f.sk)
+    assert figures["snd_cwnd"] == 20
+    assert figures["pacing_rate"] == percent * 20 * 1000 * 10 // 100
 
 
 def test_a_limit_of_the_pacing_rate_is_told(f):

@@ -10,7 +10,7 @@ import pytest
 
 from kit.host import TEST_CONFIG, Host, host
 from kit.peer import Peer
-from ustack.config import LINUX_6, LINUX_310, TcpConfig
+from ustack.config import LINUX_6, LINUX_310, TcpConfig, UstackConfig
 from ustack.core.sysctl import with_profile
 from ustack.tcp.diag import tcp_diag
 
@@ -52,6 +52,18 @@ def fin_wait_2(h: Host, **options: int) -> Peer:
     peer.expect("F. 1:1(0) ack 1")
     peer.send(". 1:1(0) ack 2")
     return peer
+
+
+@pytest.mark.parametrize("fastpath", [False, True])
+def test_the_fin_that_it_waits_for_is_counted_whoever_takes_it(fastpath):
+    h = host(TEST_CONFIG, ustack=UstackConfig(tcp_fastpath=fastpath))
+    peer = fin_wait_2(h)
+    names = ("InSegs", "OutSegs", "InReceives", "InDelivers", "InOctets")
+    before = [getattr(h.mib, name) for name in names]
+    peer.send("F. 1:1(0) ack 2")
+    peer.expect(". 2:2(0) ack 2")
+    assert states(h) == ["TIME-WAIT"]
+    assert [getattr(h.mib, n) - b for n, b in zip(names, before, strict=True)] == [1, 1, 1, 1, 40]
 
 
 @pytest.mark.linux("TCP_TIMEWAIT_LEN, numbers C4")
