@@ -385,6 +385,8 @@ def _abort_on_data(sk: TcpSock, seg: Segment) -> DropReason:
 def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
     tp = sk.tp
     state = tp.state
+    if seg.flags & URG or sk.urg is not None:
+        tcp_urg(sk, seg)  # before all else, so that what is refused has been seen
     if state in AFTER_FIN and not before(seg.seq, tp.rcv_nxt):
         return None  # nothing can follow the peer's FIN
     if state != TCP_ESTABLISHED and tp.rcv_shutdown & RCV_SHUTDOWN:
@@ -393,6 +395,4 @@ def _segment_text(sk: TcpSock, seg: Segment) -> DropReason | None:
             return _abort_on_data(sk, seg)
     if seg.payload:
         tcp_rcv_rtt_measure_ts(sk, seg)
-    if seg.flags & URG or sk.urg is not None:
-        tcp_urg(sk, seg)
     return tcp_data_queue(sk, seg)

@@ -52,6 +52,7 @@ from ustack.tcp.timer import (
 from ustack.tcp.timewait import TCP_TIMEWAIT_LEN_US
 from ustack.tcp.tlp import tcp_send_loss_probe
 from ustack.tcp.transmit import tcp_send_active_reset, tcp_xmit_probe_skb
+from ustack.tcp.urgent import tcp_urgent_is_near
 from ustack.wire.tcp import ACK, PSH
 
 if TYPE_CHECKING:
@@ -333,12 +334,17 @@ def tcp_probe_timer(sk: TcpSock) -> None:
 
 
 def tcp_write_wakeup(sk: TcpSock) -> None:
-    """Send the sliver that fits the window, or an empty probe (tcp_write_wakeup)."""
+    """Send the sliver that fits the window, or an empty probe (tcp_write_wakeup).
+
+    A further probe tells of urgent data, since what has it cannot go (RFC 9293 §3.8.5).
+    """
     tp = sk.tp
     room = seq_diff(tcp_wnd_end(sk), tp.snd_nxt)
     data = (tp.write_seq - tp.snd_nxt & SEQ_MASK) - tp.fin_queued
     length = min(room, data, tcp_current_mss(sk))
     if length > 0:
         tcp_send_new(sk, length, tcp_current_mss(sk), ACK | PSH)
-    else:
-        tcp_xmit_probe_skb(sk)
+        return
+    if tcp_urgent_is_near(sk):
+        tcp_xmit_probe_skb(sk, urgent=True)
+    tcp_xmit_probe_skb(sk)

@@ -288,9 +288,13 @@ def tcp_acceptable_seq(sk: TcpSock) -> int:
     return int(tp.snd_una + tp.snd_wnd & SEQ_MASK)
 
 
-def tcp_xmit_probe_skb(sk: TcpSock) -> None:
-    """Ask for an ACK with an old sequence number (tcp_xmit_probe_skb): a window probe."""
-    tcp_transmit_skb(sk, seq_add(sk.tp.snd_una, -1), 0, ACK)
+def tcp_xmit_probe_skb(sk: TcpSock, *, urgent: bool = False) -> None:
+    """Ask for an ACK with an old sequence number (tcp_xmit_probe_skb): a window probe.
+
+    Args:
+        urgent: at SND.UNA, to tell of urgent data.
+    """
+    tcp_transmit_skb(sk, seq_add(sk.tp.snd_una, 0 if urgent else -1), 0, ACK)
 
 
 def tcp_send_active_reset(sk: TcpSock) -> None:

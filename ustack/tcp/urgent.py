@@ -173,6 +173,14 @@ def tcp_urg_mode(sk: TcpSock) -> bool:
     return True
 
 
+def tcp_urgent_is_near(sk: TcpSock) -> bool:
+    """Whether the pointer of a segment at SND.UNA would reach our urgent byte."""
+    if not tcp_urg_mode(sk):
+        return False
+    assert sk.urg is not None and sk.urg.snd_up is not None
+    return seq_diff(sk.urg.snd_up, sk.tp.snd_una) <= 0xFFFF
+
+
 def tcp_urgent_pointer(sk: TcpSock, seq: int) -> int:
     """Return the urgent pointer of a segment at ``seq``, 0 if it has none (tcp_transmit_skb)."""
     if not tcp_urg_mode(sk):

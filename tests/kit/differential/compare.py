@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 AT_ONCE_MS = 25
 SLACK_MS = 25
-PURE_ACK = re.compile(r"\. \d+:\d+\(0\)")
+PURE_ACK = re.compile(r"\.U? \d+:\d+\(0\)")
 
 Event = Sequence[object]
 """Kind, ms since the start, ms since our event before, text."""

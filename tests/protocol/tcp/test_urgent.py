@@ -248,3 +248,26 @@ def test_a_repeated_segment_carries_it_again(server):
     sk.send(b"abc", MSG_OOB)
     peer.expect("PU. 1:4(3) ack 1 urg 3")
     peer.expect("PU. 1:4(3) ack 1 urg 3", within_us=2_000_000)
+
+
+@pytest.mark.linux("tcp_write_wakeup: between(tp->snd_up, tp->snd_una + 1, tp->snd_una + 0xFFFF)")
+def test_a_closed_window_is_probed_twice_while_urgent_data_waits(server):
+    sk, peer = server.established()
+    peer.send(". 1:1(0) ack 1 win 0")
+    sk.send(b"a", MSG_OOB)
+    peer.expect(".U 1:1(0) ack 1 urg 1", within_us=1_000_000)
+    peer.expect(".U 0:0(0) ack 1 urg 2")
+
+
+@pytest.mark.linux("tcp_rcv_state_process: tcp_urg() comes before the text")
+@pytest.mark.parametrize("ours", [False, True])
+def test_an_urgent_byte_that_is_refused_has_been_seen(server, ours):
+    sk, peer = server.established()
+    if ours:
+        sk.shutdown(2)
+        peer.expect("F. 1:1(0) ack 1")
+        peer.send("PU. 1:101(100) ack 1 urg 50")
+    else:
+        peer.send("F. 1:1(0) ack 1")
+        peer.send("PU. 2:102(100) ack 1 urg 50")
+    assert sk.poll() & EPOLLPRI
