@@ -9,7 +9,14 @@
 
 #include "checksum.h"
 
-#define US_CSUM_BLOCK 32	/* bytes of one unrolled step */
+#define US_CSUM_BLOCK 32	/* bytes of one step */
+
+/* A processor that adds so much in one instruction is told at run time: half the time. */
+#if defined(__x86_64__) && defined(__GLIBC__)
+#define US_CSUM_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define US_CSUM_CLONES
+#endif
 
 static uint64_t us_load64(const uint8_t *p)
 {
@@ -35,22 +42,22 @@ static uint32_t us_fold16(uint64_t sum)
 	return (uint32_t)sum;
 }
 
+/* Four words at once, wherever they lie. */
+typedef uint64_t us_words_t __attribute__((vector_size(US_CSUM_BLOCK), aligned(1), may_alias));
+
 /* Sum of whole 32-byte blocks: the halves of each word go to 64-bit sums that cannot overflow. */
+US_CSUM_CLONES
 static uint64_t us_csum_blocks(const uint8_t *p, uint64_t blocks)
 {
-	uint64_t low[4] = { 0 };
-	uint64_t high[4] = { 0 };
-	uint64_t word, sum = 0;
-	int i;
+	const us_words_t *words = (const void *)p;
+	us_words_t low = {0}, high = {0};
+	uint64_t sum = 0;
 
-	for (; blocks > 0; blocks--, p += US_CSUM_BLOCK) {
-		for (i = 0; i < 4; i++) {
-			word = us_load64(p + 8 * i);
-			low[i] += word & 0xffffffff;
-			high[i] += word >> 32;
-		}
+	for (; blocks > 0; blocks--, words++) {
+		low += *words & UINT32_MAX;
+		high += *words >> 32;
 	}
-	for (i = 0; i < 4; i++)
+	for (int i = 0; i < 4; i++)
 		sum = us_add_carry(us_add_carry(sum, low[i]), high[i]);
 	return sum;
 }
