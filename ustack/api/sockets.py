@@ -309,8 +309,9 @@ class socket(metaclass=_SocketType):
             file = self._file or self._open_file()
             core = file.core
             if isinstance(core, InetSocket):
-                got = file.runtime.call_now(core.recv_busy, buffer)
-                if got:
+                waits = self._timeout_us != 0
+                attempt = core.recv_busy if waits else core.recv_into_now
+                if got := file.runtime.call_now(attempt, buffer):
                     return got
         with messages.writable(buffer, "recv_into") as whole, whole.cast("B") as view:
             if nbytes < 0:

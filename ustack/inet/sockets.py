@@ -59,6 +59,7 @@ from ustack.tcp.recvmsg import (
     tcp_has_plain_text,
     tcp_peek_offset,
     tcp_recv_busy,
+    tcp_recv_into_now,
     tcp_recv_now,
     tcp_recv_wait,
     tcp_recvmsg,
@@ -574,13 +575,20 @@ class InetSocket:
             return None
         return tcp_recv_wait(prot, tp, n, looks, wakefd) or None
 
-    def recv_busy(self, buffer: bytearray) -> int:
-        """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
+    def recv_into_now(self, buffer: bytearray) -> int:
+        """Fill ``buffer`` with what C hands over at once; 0: ask ``recv_into``."""
         prot = self._prot
         sk = prot.socks.get(self._handle)
         if sk is None:
             return max(tcp_recv_into_parked(prot, self._handle, buffer, len(buffer)), 0)
-        return tcp_recv_busy(sk, buffer, len(buffer))
+        if sk.opts.peek_off >= 0:
+            return 0
+        return tcp_recv_into_now(prot, sk.tp, buffer, len(buffer))
+
+    def recv_busy(self, buffer: bytearray) -> int:
+        """Fill ``buffer`` with what is there and what the device has; 0: ask ``recv_into``."""
+        sk = self._prot.socks.get(self._handle)
+        return 0 if sk is None else tcp_recv_busy(sk, buffer, len(buffer))
 
     def rcv_ready(self, target: int, flags: int = 0) -> bool:
         """Whether a read that wants ``target`` bytes need not wait: they, FIN, an error."""

@@ -277,9 +277,9 @@ def test_text_that_waits_for_its_reader_waits_in_c():
 def test_who_reads_into_a_buffer_of_his_own_needs_no_object_either():
     h, _, peers, socks = parked()
     buffer = bytearray(1000)
-    assert socks[0].recv_busy(buffer) == 0
+    assert socks[0].recv_into_now(buffer) == 0
     peers[0].send("P. 1:101(100) ack 1")
-    assert socks[0].recv_busy(buffer) == 100
+    assert socks[0].recv_into_now(buffer) == 100
     assert objects(h) == 1
 
 
