@@ -131,9 +131,10 @@ class TcpSock(Sock):
 
     def __init__(self, prot: TcpProt, ca: CongestionOps, tp: Any = None) -> None:
         """Make a socket, or the object of one that has a control block already: ``tp``."""
-        self.tp: Any = tp
+        self.tp: Any = None
         """struct us_tcp_sock; None once an orphan is over."""
-        super().__init__()
+        super().__init__()  # has nobody wait for room, which ``tp`` knows better
+        self.tp = tp
         self.prot = prot
         if tp is None:
             self._new_tcb()

@@ -290,6 +290,19 @@ def test_much_that_cannot_change_is_sent_from_where_it_lies_without_an_object():
     assert (h.stack.tcp.ref_bytes, h.stack.tcp.copied_bytes) == (REF_BYTES, 0)
 
 
+def test_a_writer_who_waits_for_room_is_woken_by_an_object_that_is_made_meanwhile():
+    h, _, peers, socks = parked()
+    socks[0].send(bytes(1 << 20))
+    assert not socks[0].poll() & EPOLLOUT
+    woken: list[int] = []
+    socks[0].wq.add(WaitEntry(woken.append))
+    assert objects(h) == 1
+    assert socks[0]._sk.nospace
+    assert objects(h) == 2
+    peers[0].send(f". 1:1(0) ack {1 + 10 * 1460}")
+    assert any(events & EPOLLOUT for events in woken)
+
+
 def test_a_connection_that_nobody_has_accepted_idles_as_well():
     h = host(NO_OBJECTS)
     lsk = h.listen()
