@@ -183,6 +183,31 @@ def test_a_killed_program_is_a_close_of_what_it_held(programs: Programs):
     assert "LISTEN" not in programs.daemon.states()
 
 
+def test_a_server_whose_daemon_has_gone_is_told_once_and_then_waits_at_each_accept(tmp_path: Path):
+    code = (
+        "import errno, select, socket, time\n"
+        "def accept(sock):\n"
+        "    try: sock.accept()\n"
+        "    except OSError as error: return errno.errorcode[error.errno]\n"
+        "server = socket.create_server(('127.0.0.1', 9300)); copy = server.dup()\n"
+        "shut = socket.create_server(('127.0.0.1', 9301)); shut.shutdown(socket.SHUT_RD)\n"
+        "print('ready', flush=True); select.select([server], [], [])\n"
+        "print([accept(sock) for sock in (server, copy, server, shut)])\n"
+        "begin = time.monotonic()\n"
+        "for _ in range(5): accept(server)\n"
+        "print(time.monotonic() - begin > 0.04)\n"
+    )
+    with CallsDaemon(tmp_path / "u.sock") as daemon:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment(daemon.path), text=True,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    assert child.communicate(timeout=PATIENCE_S)[0] == (
+        "['ENETDOWN', 'ENFILE', 'ENFILE', 'EINVAL']\nTrue\n"
+    )
+
+
 @pytest.mark.long
 def test_redis_under_its_own_benchmark(programs: Programs):
     with programs.start(*servers.redis("127.0.0.1", 6399), port=6399):

@@ -19,7 +19,9 @@ VERSION = 2
 MAX_DATA = 2048
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
-CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY, READ_SHUT_PRIORITY = range(4)
+(
+    CONNECTED_PRIORITY, NEW_PRIORITY, LISTENER_PRIORITY, READ_SHUT_PRIORITY, ORPHAN_PRIORITY,
+) = range(5)  # fmt: skip
 """SO_PRIORITY of a stream's descriptor: what its client has told it to do, for all to see."""
 REQUEST = struct.Struct("=BBHiii4s2sH")
 REPLY = struct.Struct("=ii4s2sH")

@@ -28,6 +28,12 @@ from ustack.native.lib import ffi, lib
 _AF_INET, SOCK_STREAM = int(_socket.AF_INET), int(_socket.SOCK_STREAM)
 SOL_SOCKET = int(_socket.SOL_SOCKET)
 IDLE_PRIORITIES = (protocol.NEW_PRIORITY, protocol.LISTENER_PRIORITY)
+AFTER_SHUT_RD = {
+    protocol.CONNECTED_PRIORITY: protocol.READ_SHUT_PRIORITY,
+    protocol.LISTENER_PRIORITY: protocol.NEW_PRIORITY,
+    protocol.ORPHAN_PRIORITY: protocol.NEW_PRIORITY,
+}
+NO_DAEMON_PAUSE_S = 0.01
 OWN_OPTIONS = frozenset((20, 21, 42))
 """SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF: the descriptor is what one waits for and reads."""
 SO_RCVLOWAT = int(_socket.SO_RCVLOWAT)
@@ -125,9 +131,26 @@ class RemoteSocket(_socket.socket):
             if not self._wait(select.POLLIN, left):
                 raise TimeoutError("timed out")
             error = self._accept(message)
+        if error in (-errno.EINVAL, -errno.ENETDOWN):
+            error = -self._why_nobody_comes()
         if error < 0:
             self._raise(-error)
         return error
+
+    def _why_nobody_comes(self) -> int:
+        """Return accept()'s errno. Of a daemon that has gone it says so once.
+
+        Then it is ENFILE, of which servers know that they had better wait, and takes a little
+        while, since some do not, and the descriptor is readable for good.
+        """
+        priority = self._priority()
+        if priority == protocol.LISTENER_PRIORITY:
+            self._set_priority(protocol.ORPHAN_PRIORITY)
+            return errno.ENETDOWN
+        if priority != protocol.ORPHAN_PRIORITY:
+            return errno.EINVAL
+        time.sleep(NO_DAEMON_PAUSE_S)
+        return errno.ENFILE
 
     def connect(self, address: Any) -> None:
         """Connect to (host, port), as the standard library's."""
@@ -194,8 +217,9 @@ class RemoteSocket(_socket.socket):
     def shutdown(self, how: int) -> None:
         """Close one direction or both, whoever else holds the socket."""
         done = self._call(protocol.SHUTDOWN, value=how).value
-        if how != _socket.SHUT_WR and self._priority() == protocol.CONNECTED_PRIORITY:
-            self._set_priority(protocol.READ_SHUT_PRIORITY)
+        after = AFTER_SHUT_RD.get(self._priority())
+        if how != _socket.SHUT_WR and after is not None:
+            self._set_priority(after)
         if not done:
             super().shutdown(how)
 

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,6 +27,7 @@
 
 #include "preload.h"
 
+#define NO_DAEMON_PAUSE_NS (10 * 1000 * 1000)
 #define FLAGS_OF_TYPE (SOCK_NONBLOCK | SOCK_CLOEXEC)
 
 static _Atomic bool lingers;	/* somebody has set SO_LINGER: close() has to ask */
@@ -55,9 +57,14 @@ static int priority_of(int fd)
 	return priority;
 }
 
+static bool listens(int priority)
+{
+	return priority == USTACK_LISTENER_PRIORITY || priority == USTACK_ORPHAN_PRIORITY;
+}
+
 static bool is_idle(int priority)
 {
-	return priority == USTACK_NEW_PRIORITY || priority == USTACK_LISTENER_PRIORITY;
+	return priority == USTACK_NEW_PRIORITY || listens(priority);
 }
 
 static void set_priority(int fd, int priority)
@@ -211,6 +218,26 @@ void store_address(uint32_t addr, uint16_t port, struct sockaddr *to, socklen_t 
 	*len = sizeof(in);
 }
 
+/*
+ * accept() of a listener whose daemon has gone, and which is readable for good. Once it says so;
+ * then it is ENFILE, of which servers know that they had better wait, and takes a little while,
+ * since some do not.
+ */
+static int no_daemon(int fd)
+{
+	const struct timespec pause = { .tv_nsec = NO_DAEMON_PAUSE_NS };
+	const int priority = priority_of(fd);
+
+	if (priority == USTACK_LISTENER_PRIORITY) {
+		set_priority(fd, USTACK_ORPHAN_PRIORITY);
+		return fail(ENETDOWN);
+	}
+	if (priority != USTACK_ORPHAN_PRIORITY)
+		return fail(EINVAL);	/* it was shut down meanwhile */
+	nanosleep(&pause, NULL);
+	return fail(ENFILE);
+}
+
 static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	struct ustack_accepted accepted;
@@ -219,7 +246,7 @@ static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	ssize_t got;
 	int spare, conn;
 
-	if (priority_of(fd) != USTACK_LISTENER_PRIORITY)
+	if (!listens(priority_of(fd)))
 		return fail(is_datagram(fd) ? EOPNOTSUPP : EINVAL);
 	spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (spare < 0)
@@ -229,7 +256,7 @@ static int accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	if (got < 0)
 		return -1;
 	if (conn < 0)
-		return fail(got ? EMFILE : EINVAL);
+		return got ? fail(EMFILE) : no_daemon(fd);
 	real()->bind(conn, &taken, sizeof(taken.sa_family));
 	if (flags & SOCK_NONBLOCK)
 		fcntl(conn, F_SETFL, fcntl(conn, F_GETFL) | O_NONBLOCK);
@@ -325,6 +352,16 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 	return 0;
 }
 
+static void reading_is_shut(int fd)
+{
+	const int priority = priority_of(fd);
+
+	if (priority == USTACK_CONNECTED_PRIORITY)
+		set_priority(fd, USTACK_READ_SHUT_PRIORITY);
+	else if (listens(priority))
+		set_priority(fd, USTACK_NEW_PRIORITY);
+}
+
 EXPORT int shutdown(int fd, int how)
 {
 	struct call call = { .fd = fd };
@@ -337,8 +374,8 @@ EXPORT int shutdown(int fd, int how)
 	error = ask(&call);
 	if (error)
 		return fail(error);
-	if (how != SHUT_WR && priority_of(fd) == USTACK_CONNECTED_PRIORITY)
-		set_priority(fd, USTACK_READ_SHUT_PRIORITY);
+	if (how != SHUT_WR)
+		reading_is_shut(fd);
 	return call.reply.value ? 0 : real()->shutdown(fd, how);
 }
 

@@ -35,6 +35,9 @@
  *   struct ustack_accepted takes it, the connection's descriptor coming with it; whichever
  *   process reads it has it, and tells by giving it a name (bind() to no more than AF_UNIX).
  *   One that has no name when it is closed was never accepted: its peer gets a reset.
+ *   The end of a stream there is the end of the daemon: tell the application once, and set
+ *   USTACK_ORPHAN_PRIORITY, which says that somebody has been told; a listener whose reading is
+ *   shut down has USTACK_NEW_PRIORITY again.
  * USTACK_TELL is a USTACK_SETSOCKOPT that has no answer, and comes without a descriptor: who
  *   accepted the connection names it by its key. It sets what cannot be refused, TCP_NODELAY and
  *   SO_KEEPALIVE; a client may leave it and use USTACK_SETSOCKOPT for these as well.
@@ -63,6 +66,7 @@
 #define USTACK_NEW_PRIORITY 1
 #define USTACK_LISTENER_PRIORITY 2
 #define USTACK_READ_SHUT_PRIORITY 3
+#define USTACK_ORPHAN_PRIORITY 4
 
 enum ustack_op {
 	USTACK_HELLO = 0,	/* answers value: the version that the daemon speaks */

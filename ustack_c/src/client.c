@@ -33,7 +33,7 @@ static int us_client_receive_fd(int from, void *message, uint32_t size)
 	cmsg = CMSG_FIRSTHDR(&msg);
 	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS ||
 	    cmsg->cmsg_len < CMSG_LEN(sizeof(int)))
-		return got ? -EMFILE : -EINVAL;
+		return got ? -EMFILE : -ENETDOWN;
 	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
 	return fd;
 }
@@ -50,7 +50,7 @@ static int us_client_receive_fd(int from, void *message, uint32_t size)
  *
  * Context: an application's thread. Does not wait.
  * Return: the connection's descriptor, or -errno: -EAGAIN none waits, -EINVAL @fd does not
- * listen, -EMFILE and -ENFILE, and the connection waits on.
+ * listen, -EMFILE and -ENFILE, and the connection waits on, -ENETDOWN the daemon has gone.
  */
 int us_client_accept(int fd, int priority, void *message, uint32_t size)
 {

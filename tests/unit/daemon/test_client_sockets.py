@@ -14,6 +14,8 @@ import socket as std
 import ssl
 import struct
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -541,6 +543,29 @@ def test_a_daemon_that_ends_gives_blocked_clients_an_error(tmp_path: Path):
     ustack.down()
     for sock in (listener, client, server):
         sock.close()
+
+
+def test_a_listener_whose_daemon_has_gone_says_so_once_and_then_has_its_caller_wait(tmp_path: Path):
+    with connected(tmp_path / "u.sock"):
+        listener = socket.create_server(("127.0.0.1", 0))
+        shut = socket.create_server(("127.0.0.1", 0))
+        shut.shutdown(std.SHUT_RD)
+        copy = listener.dup()
+    assert select.select([listener], [], [], 1)[0]
+    errors = [failure(sock.accept) for sock in (listener, copy, listener, shut, shut)]
+    assert errors == ["ENETDOWN", "ENFILE", "ENFILE", "EINVAL", "EINVAL"]
+    begin = time.monotonic()
+    for _ in range(5):
+        failure(listener.accept)
+    assert time.monotonic() - begin > 0.04
+    for sock in (listener, copy, shut):
+        sock.close()
+
+
+def failure(function: Callable[[], object]) -> str:
+    with pytest.raises(OSError) as caught:
+        function()
+    return errno.errorcode[caught.value.errno or 0]
 
 
 def test_wrap_socket_and_the_standard_librarys_http_run_over_it(listener):
