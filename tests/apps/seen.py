@@ -1,4 +1,4 @@
-"""What the programs of ``in_process`` and ``through_daemon`` print, whichever stack they are on."""
+"""What the programs of ``in_process`` print, whichever stack they are on."""
 
 SEEN = {
     "in_process/stdlib_http.py": [
@@ -13,13 +13,13 @@ SEEN = {
     "in_process/packages_redis_ssh.py": [
         "redis 100000 8", "redis.asyncio 8", "asyncssh hello world 3",
     ],
-    "through_daemon/https_blocking.py": ["urllib 200000", "requests 200000", "httpx 200000"],
+    "in_process/https_blocking.py": ["urllib 200000", "requests 200000", "httpx 200000"],
 }  # fmt: skip
 """By program; some print in a last line whose sockets they had."""
 NEEDS = {
     "in_process/packages_web.py": ("aiohttp", "requests", "httpx", "uvicorn", "websockets"),
     "in_process/packages_redis_ssh.py": ("redis", "asyncssh"),
-    "through_daemon/https_blocking.py": ("requests", "httpx"),
+    "in_process/https_blocking.py": ("requests", "httpx"),
 }
 """Packages that a program imports."""
-NEED_CERTIFICATE = ("in_process/asyncio_all.py", "through_daemon/https_blocking.py")
+NEED_CERTIFICATE = ("in_process/asyncio_all.py", "in_process/https_blocking.py")

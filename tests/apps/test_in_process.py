@@ -59,6 +59,10 @@ def test_asyncio_streams_datagrams_tls_signals_and_subprocesses(certificate: Pat
     assert run(name, str(certificate)) == [*seen(name), "ustack.socket ustack True"]
 
 
+def test_blocking_tls_of_urllib_requests_and_httpx(certificate: Path):
+    assert run(name := "https_blocking.py", str(certificate)) == seen(name)
+
+
 def test_aiohttp_requests_httpx_uvicorn_and_websockets():
     assert run(name := "packages_web.py") == [*seen(name), "ustack.socket"]
 

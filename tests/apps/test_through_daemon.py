@@ -59,8 +59,7 @@ def opened(daemon: CallsDaemon) -> int:
 def quick(preload: bool) -> list[object]:
     """The programs of one way, those marked that take long."""
     long = [
-        name in HEAVY or not (preload or name == "through_daemon/https_blocking.py")
-        for name in SEEN
+        name in HEAVY or not (preload or name == "in_process/https_blocking.py") for name in SEEN
     ]
     return [
         pytest.param(name, marks=pytest.mark.long if slow else ())
@@ -125,17 +124,3 @@ def test_redis_py_against_redis_server(daemon: CallsDaemon):
         server.terminate()
         server.wait(PATIENCE_S)
     assert client.stdout == "1000 b'x'\n", client.stderr
-
-
-def test_in_process_wrap_socket_says_in_one_line_what_to_do():
-    code = (
-        "import ustack; ustack.install()\n"
-        "import socket, ssl\n"
-        "try: ssl.create_default_context().wrap_socket(socket.socket(), server_hostname='x')\n"
-        "except OSError as error: print(error.strerror)\n"
-        "ustack.takeover.uninstall()\n"
-        "print(ssl.SSLContext.sslsocket_class is ssl.SSLSocket)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    text, restored = done.stdout.splitlines()
-    assert "real descriptor" in text and "ustackd" in text and restored == "True"

@@ -25,6 +25,7 @@ import ustack
 from ustack import socket as own
 from ustack.socket import create_server as own_server
 import socket, select, ssl
+ssl_class = ssl.SSLContext.sslsocket_class
 from socket import create_connection
 before = socket, select, create_connection, ssl.socket
 ustack.install()
@@ -44,7 +45,7 @@ ustack.uninstall()
 assert (socket, select, create_connection, ssl.socket) == before
 assert (later, select_later, loaded.socket) == (socket, select, socket)
 assert server_later is socket.create_server and getaddrinfo is socket.getaddrinfo
-assert loaded.epoll is select.epoll
+assert loaded.epoll is select.epoll and ssl.SSLContext.sslsocket_class is ssl_class
 ours = own, own_later, own_server, loaded.create_connection
 print([thing.__module__ if hasattr(thing, "__module__") else thing.__name__ for thing in ours])
 """

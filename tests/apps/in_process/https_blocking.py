@@ -1,4 +1,4 @@
-"""Blocking TLS, which OpenSSL does on a real descriptor: urllib, requests, httpx, smtplib."""
+"""Blocking TLS, ``SSLContext.wrap_socket``: a server's listener, urllib, requests, httpx."""
 
 import http.server
 import ssl
