@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", default=os.environ.get(variable), help=f"{text} ({variable})"
         )
-    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module by its name")
+    parser.add_argument(
+        "-m", dest="module", nargs=argparse.REMAINDER,
+        help="the name of a module to run, and what is for that",
+    )  # fmt: skip
 
 
 def run_script(args: argparse.Namespace) -> int:
@@ -44,17 +47,17 @@ def run_script(args: argparse.Namespace) -> int:
     from ustack.takeover import install
 
     script = None if args.module else args.command[0]
-    sys.argv = [args.module, *args.command] if args.module else list(args.command)
+    sys.argv = list(args.module or args.command)
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)) if script else os.getcwd())
-    if script is None and not _is_module(args.module):
-        raise ClientError(f"run: no module named {args.module}")
+    if script is None and not _is_module(sys.argv[0]):
+        raise ClientError(f"run: no module named {sys.argv[0]}")
     if script is not None and not os.path.exists(script):
         raise ClientError(f"run: {script}: No such file or directory")
     _bring_up(args)
     try:
         install()
         if script is None:
-            runpy.run_module(args.module, run_name="__main__", alter_sys=True)
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         else:
             runpy.run_path(script, run_name="__main__")
     finally:

@@ -28,6 +28,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--", "no-such-program"], "ustack: run: no-such-program: command not found\n"),
         (["/no/script.py"], "ustack: run: /no/script.py: No such file or directory\n"),
         (["-m", "no.such"], "ustack: run: no module named no.such\n"),
+        (["-m", "no.such", "-d", "--tap", "x"], "ustack: run: no module named no.such\n"),
         (["--nameserver", "x", __file__], "ustack: run: not an IPv4 address: 'x'\n"),
         (
             ["--address", "10.0.0.2/24", __file__],
