@@ -203,7 +203,7 @@ class BuildExt(build_ext):
 
     def copy_extensions_to_source(self) -> None:
         """Put an editable install's module into the checkout, in one step."""
-        made = Path(self.get_ext_fullpath(MODULE))
+        made = Path(self.build_lib, self.get_ext_filename(MODULE))
         install(made, in_place_target())
         install(made.with_name(PRELOAD), in_place_target().with_name(PRELOAD))
 

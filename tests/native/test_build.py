@@ -21,6 +21,23 @@ def build():
     return module
 
 
+def test_an_editable_install_takes_what_was_built_into_the_checkout(build, tmp_path, monkeypatch):
+    from setuptools import Distribution, Extension
+
+    command = build.BuildExt(Distribution({"ext_modules": [Extension(build.MODULE, [])]}))
+    command.inplace, command.build_lib, command.build_temp = True, str(tmp_path), str(tmp_path)
+    command.ensure_finalized()
+    made = tmp_path / command.get_ext_filename(build.MODULE)
+    made.parent.mkdir(parents=True)
+    made.write_text("module")
+    made.with_name(build.PRELOAD).write_text("preload")
+    target = tmp_path / "checkout" / made.name
+    monkeypatch.setattr(build, "in_place_target", lambda: target)
+    command.copy_extensions_to_source()
+    assert target.read_text() == "module"
+    assert target.with_name(build.PRELOAD).read_text() == "preload"
+
+
 def test_headers_come_after_those_they_include(build, tmp_path):
     (tmp_path / "a.h").write_text('#include "c.h"\n#include "b.h"\n')
     (tmp_path / "b.h").write_text('#include <stdint.h>\n#include "c.h"\n')
