@@ -200,6 +200,7 @@ def test_a_killed_daemon_is_an_error_within_a_second_and_another_one_can_be_used
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_other_users_have_sockets_if_the_file_lets_them_but_no_low_ports():
+    import ustack.api.remote_kinds  # now: others need not be able to read the package
     from ustack.daemon.messages import SocketsRequest, encode
 
     folder = Path(tempfile.mkdtemp(prefix="ustack-test-"))
