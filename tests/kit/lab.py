@@ -185,7 +185,7 @@ class Namespace:
         path = self.folder / f"{secrets.token_hex(4)}.pcap"
         dump = self.start(
             "tcpdump", "-i", device, "-U", "-n", "-B", "65536", "-s", str(snaplen),
-            "-Z", "root", "--immediate-mode", "-w", str(path), *filter_words,
+            "--immediate-mode", "-w", str(path), *filter_words,
         )  # fmt: skip
         wait_for(lambda: path.exists() and path.stat().st_size >= 24, "tcpdump's first bytes")
         try:
