@@ -103,7 +103,8 @@ def napi_gro_receive(napi: Napi, skb: Skb) -> None:
         netif_receive_skb(napi.net, skb)
         return
     if skb.gso_size or len(skb.data) < _OPTIONS_AT:
-        napi_gro_flush(napi)  # keeps a flow in order, whatever this belongs to
+        if napi.gro_list:
+            napi_gro_flush(napi)  # keeps a flow in order, whatever this belongs to
         netif_receive_skb(napi.net, skb)
         return
     fields = _unpack(skb.data)

@@ -69,33 +69,45 @@ if TYPE_CHECKING:
 def tcp_rcv_established(sk: TcpSock, seg: Segment) -> DropReason | None:
     """Take a segment in ESTABLISHED: the predicted one quickly, any other by the checks.
 
-    Predicted is text at RCV.NXT that acknowledges nothing new and fits the window, with
-    nothing out of order (Van Jacobson's header prediction).
+    Predicted is one at RCV.NXT that fits the window, with nothing out of order (Van Jacobson's
+    header prediction): each of the checks would let it pass. So only what it brings is left.
     """
     tp = sk.tp
+    payload = seg.payload
     if (
-        seg.flags & ~PSH == ACK
-        and seg.seq == tp.rcv_nxt
-        and seg.ack == tp.snd_una
-        and sk.ofo is None
-        and sk.urg is None
-        and seg.payload
-        and seg.window << tp.snd_wscale == tp.snd_wnd
-        and len(seg.payload) <= tcp_receive_window(sk)
-        and tcp_paws_discard(sk, seg) is None
+        seg.flags & ~PSH != ACK
+        or seg.seq != tp.rcv_nxt
+        or sk.ofo is not None
+        or sk.urg is not None
+        or len(payload) > tcp_receive_window(sk)
+        or (seg.tsval is not None and tp.tstamp_ok and before(seg.tsval, tp.ts_recent))
     ):
+        return tcp_rcv_state_process(sk, seg)
+    only_text = payload and seg.ack == tp.snd_una and seg.window << tp.snd_wscale == tp.snd_wnd
+    if only_text:
         tcp_replace_ts_recent(sk, seg)
-        tcp_rcv_rtt_measure_ts(sk, seg)
-        sk.duplicate_sack = None
-        if not tcp_queue_rcv(sk, seg.payload):
-            tcp_ack_snd_check(sk)
-            return DropReason.PROTO_MEM
+    elif (reason := tcp_ack(sk, seg)) is not None:
+        return reason
+    is_taken = bool(payload) and tcp_rcv_text(sk, seg)
+    if not only_text:
+        tcp_push_pending_frames(sk)
+        tcp_check_space(sk)
+    elif is_taken:
         sk.prot.mib_ext.TCPHPHits += 1
-        tcp_event_data_recv(sk, seg)
-        tcp_ack_snd_check(sk)
+    tcp_ack_snd_check(sk)
+    if is_taken:
         tcp_data_ready(sk)
-        return None
-    return tcp_rcv_state_process(sk, seg)
+    return None if is_taken or not payload else DropReason.PROTO_MEM
+
+
+def tcp_rcv_text(sk: TcpSock, seg: Segment) -> bool:
+    """Queue text that is next in order; False: there is no memory for it."""
+    tcp_rcv_rtt_measure_ts(sk, seg)
+    sk.duplicate_sack = None
+    if not tcp_queue_rcv(sk, seg.payload):
+        return False
+    tcp_event_data_recv(sk, seg)
+    return True
 
 
 def tcp_rcv_state_process(sk: TcpSock, seg: Segment) -> DropReason | None:

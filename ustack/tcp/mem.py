@@ -129,6 +129,8 @@ def _raise_allocated(sk: TcpSock, size: int, least: int, held: int) -> bool:
 
 def sk_rmem_schedule(sk: TcpSock, size: int, held: int) -> bool:
     """Whether ``size`` more bytes may be kept for a reader, for whom ``held`` are."""
+    if lib.us_tcp_memory_is_low(sk.prot.fast.ptr, size):
+        return True
     return _raise_allocated(sk, size, sk.prot.config.tcp_rmem[0], held)
 
 
@@ -148,10 +150,8 @@ def sk_wmem_schedule(sk: TcpSock, size: int) -> bool:
 def tcp_wmem_schedule(sk: TcpSock, count: int) -> int:
     """Return how many of ``count`` bytes a writer may queue now (tcp_wmem_schedule)."""
     prot = sk.prot
-    if not prot.pressure.since_us:
-        allocated = prot.pressure.allocated + sk_mem_pages(count)
-        if allocated <= prot.config.tcp_mem[0]:
-            return count
+    if lib.us_tcp_memory_is_low(prot.fast.ptr, count):
+        return count
     count = min(count, SKB_FRAG_BYTES)
     if sk_wmem_schedule(sk, count):
         return count

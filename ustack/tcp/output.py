@@ -100,7 +100,8 @@ def tcp_write_xmit(sk: TcpSock, nonagle: int, *, push_one: int = 0) -> bool:
     if sk.prot.sockmap is not None and sk.prot.sockmap.redirect(sk):
         return bool(tp.snd_nxt != tp.write_seq)
     mss = tcp_current_mss(sk)
-    max_segs = 1 if tcp_urg_mode(sk) else tcp_tso_segs(sk, mss)
+    is_single = (tp.write_seq - tp.snd_nxt & SEQ_MASK) <= mss or tcp_urg_mode(sk)
+    max_segs = 1 if is_single else tcp_tso_segs(sk, mss)
     prior_packets = tp.packets_out
     waits = False
     cwnd_limited = False

@@ -33,7 +33,8 @@ def tcp_can_ingest(sk: TcpSock, length: int) -> bool:
 
 def tcp_try_rmem_schedule(sk: TcpSock, seq: int, length: int) -> bool:
     """Make room for a segment of ``length`` bytes at ``seq``; False if there can be none."""
-    if tcp_can_ingest(sk, length) and sk_rmem_schedule(sk, length, sk_rmem_alloc(sk)):
+    held = sk_rmem_alloc(sk)
+    if held + length <= sk.tp.sk_rcvbuf and sk_rmem_schedule(sk, length, held):
         return True
     if not tcp_prune_queue(sk, seq, length):
         return False

@@ -206,12 +206,12 @@ class TcpSock(Sock):
     @property
     def rcvq(self) -> Any:
         """The receive queue (``struct us_bq *``)."""
-        return ffi.addressof(self.tp, "receive_queue")
+        return lib.us_tcp_receive_queue(self.tp)
 
     @property
     def sndq(self) -> Any:
         """The send queue (``struct us_bq *``)."""
-        return ffi.addressof(self.tp, "write_queue")
+        return lib.us_tcp_write_queue(self.tp)
 
     @property
     def nospace(self) -> bool:

@@ -124,9 +124,12 @@ def tcp_select_initial_window(
 
 def tcp_space(sk: TcpSock) -> int:
     """Return the free part of the receive buffer, in bytes of window; may be negative."""
-    tp = sk.tp
-    used = tp.receive_queue.len + (sk.ofo.nbytes if sk.ofo is not None else 0)
-    return tcp_win_from_space(sk, tp.sk_rcvbuf) - used
+    return tcp_win_from_space(sk, sk.tp.sk_rcvbuf) - _used_space(sk)
+
+
+def _used_space(sk: TcpSock) -> int:
+    used: int = sk.tp.receive_queue.len
+    return used if sk.ofo is None else used + sk.ofo.nbytes
 
 
 def tcp_receive_window(sk: TcpSock) -> int:
@@ -169,7 +172,7 @@ def tcp_new_window(sk: TcpSock) -> int:
     mss = min(tp.ack_rcv_mss, full_space)
     if mss <= 0:
         return 0
-    free_space = tcp_space(sk)
+    free_space = allowed_space - _used_space(sk)
     scale = tp.rcv_wscale
     may_shrink = _may_shrink(sk)
     if free_space < full_space >> 1 or may_shrink:
@@ -244,6 +247,8 @@ def tcp_select_window(sk: TcpSock) -> int:
 def tcp_grow_window(sk: TcpSock, length: int) -> None:
     """Let the offer grow with segments that fill their memory well (tcp_grow_window)."""
     tp = sk.tp
+    if tp.rcv_ssthresh >= tp.window_clamp:
+        return  # it has grown as far as it may
     room = min(tp.window_clamp, tcp_space(sk)) - tp.rcv_ssthresh
     if room <= 0:
         return

@@ -192,6 +192,10 @@ struct us_tcp_sock {
 	uint64_t bytes_sent;
 };
 
+/* Its queues. */
+struct us_bq *us_tcp_receive_queue(struct us_tcp_sock *tp);
+struct us_bq *us_tcp_write_queue(struct us_tcp_sock *tp);
+
 int us_tcp_tx_push(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t end_seq, uint32_t pcount,
 		   uint32_t mss, uint64_t now_us);
 uint32_t us_tcp_tx_ack(struct us_mem *mem, struct us_tcp_sock *tp, uint32_t una, uint32_t ack,

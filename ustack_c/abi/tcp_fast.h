@@ -280,6 +280,7 @@ uint32_t us_tcp_list(const struct us_tcp_fast *fast, uint64_t *handles, uint32_t
 
 /* Pages that all connections' data occupies (tcp_memory_allocated). */
 uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast);
+int us_tcp_memory_is_low(const struct us_tcp_fast *fast, uint32_t more);
 
 /* A control block's place in the arena, and with its generation above that its handle: never 0,
  * and nobody's when the block has been given back, whoever has the place then. */

@@ -71,6 +71,28 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 }
 
 /**
+ * us_tcp_receive_queue - the address of a connection's receive queue, as Python needs it
+ * @tp: connection
+ *
+ * Return: what waits to be read.
+ */
+struct us_bq *us_tcp_receive_queue(struct us_tcp_sock *tp)
+{
+	return &tp->receive_queue;
+}
+
+/**
+ * us_tcp_write_queue - the address of a connection's send queue
+ * @tp: connection
+ *
+ * Return: bytes from SND.UNA on.
+ */
+struct us_bq *us_tcp_write_queue(struct us_tcp_sock *tp)
+{
+	return &tp->write_queue;
+}
+
+/**
  * us_tcp_memory_allocated - what counts against tcp_mem
  * @fast: fast path
  *
@@ -79,6 +101,22 @@ void us_tcp_fast_destroy(struct us_tcp_fast *fast)
 uint32_t us_tcp_memory_allocated(const struct us_tcp_fast *fast)
 {
 	return fast->mem->queue_pages + fast->ofo_pages;
+}
+
+/**
+ * us_tcp_memory_is_low - whether nobody need ask for memory (below tcp_mem's first limit)
+ * @fast: fast path
+ * @more: bytes that somebody wants to keep
+ *
+ * Return: 1 if with them all data takes no more than the first limit, and there is no memory
+ * pressure to be ended; else 0: Python looks (__sk_mem_raise_allocated).
+ */
+int us_tcp_memory_is_low(const struct us_tcp_fast *fast, uint32_t more)
+{
+	const uint64_t pages = ((uint64_t)more + US_PAGE_SIZE - 1) / US_PAGE_SIZE;
+
+	return !fast->memory_pressure &&
+	       us_tcp_memory_allocated(fast) + pages <= fast->mem_limits[0];
 }
 
 /*
