@@ -569,9 +569,10 @@ class ThreadedRuntime:
             self._run_deferred()
         if self._host is not None:
             self._host.wake()
-        self._last_poll_us = now_us = self._clock.now_us
+        now_us = self._clock.now_us
         is_more = self.stack.poll(now_us)
-        pause_us = POLL_PAUSE * (monotonic_us() - now_us)
+        self._last_poll_us = monotonic_us()
+        pause_us = POLL_PAUSE * (self._last_poll_us - now_us)
         self._poll_every_us = min(max(pause_us, POLL_EVERY_US), POLL_SELDOM_US)
         return is_more
 

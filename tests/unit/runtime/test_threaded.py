@@ -11,7 +11,7 @@ import pytest
 
 from unit.runtime.fake_stack import FakeStack
 from ustack.runtime.clock import monotonic_us
-from ustack.runtime.threaded import ThreadedRuntime
+from ustack.runtime.threaded import POLL_PAUSE, ThreadedRuntime
 from ustack.runtime.waiter import NOT_YET
 from ustack.sock.wait import EPOLLIN, WaitQueue
 
@@ -308,6 +308,24 @@ def test_timers_run_while_a_reader_polls_the_device_himself(wired):
     while not fired and monotonic_us() < until_us:
         wired.call(lambda: setattr(net, "busy_polled_us", monotonic_us()))
     assert fired
+
+
+def test_a_stack_whose_polls_take_long_is_polled_less_often(wired):
+    poll, ends, gaps = wired.stack.poll, [], []
+
+    def long_poll(now_us):
+        began_us = monotonic_us()
+        gaps.extend([began_us - ends[-1]] if ends else [])
+        while monotonic_us() < began_us + 400:
+            pass
+        is_more = poll(now_us)
+        ends.append(monotonic_us())
+        return is_more
+
+    wired.stack.poll = long_poll
+    while len(gaps) < 10:
+        wired.call(lambda: None)
+    assert min(gaps) >= POLL_PAUSE * 400
 
 
 def test_an_earlier_timer_reaches_a_leader_that_is_asleep(runtime):
