@@ -30,7 +30,7 @@ ISS = 1000
 BATCH = 50
 BATCH_US = 10_000
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-SYN_OPTIONS = struct.pack(">BBHBBBBIIBBBB", 2, 4, 1460, 4, 2, 8, 10, 1000, 0, 1, 3, 3, 7)
+SYN_OPTIONS = bytes((2, 4, 1460 >> 8, 1460 & 0xFF, 4, 2, 1, 3, 3, 7, 1, 1))
 DATA_VALID = b"\2" + bytes(9)
 
 
@@ -93,9 +93,10 @@ class Crowd:
 
     def send(self, peer: int, flags: int, seq: int, ack: int, data: bytes = b"") -> None:
         """Have ``peer`` send a segment; timestamps are always in it."""
-        options = SYN_OPTIONS
-        if not flags & SYN:
-            options = struct.pack(">BBBBII", 1, 1, 8, 10, 1001 + self.now_us // 1000, 0)
+        tsval = 1000 + self.now_us // 1000 & 0xFFFF_FFFF
+        options = struct.pack(">BBBBII", 1, 1, 8, 10, tsval, 0)
+        if flags & SYN:
+            options = SYN_OPTIONS + options
         saddr, sport = FIRST_PEER + peer // PORTS, 1024 + peer % PORTS
         offset = (20 + len(options)) // 4 << 4
         tcp = struct.pack(">HHIIBBHHH", sport, PORT, seq, ack, offset, flags, 65535, 0, 0)
