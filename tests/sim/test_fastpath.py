@@ -9,6 +9,7 @@ same time, every field has the same value.
 from __future__ import annotations
 
 import random
+import select
 import socket
 from typing import Any
 
@@ -19,6 +20,7 @@ from kit.host import Impairment, two_hosts
 from kit.transfer import Transfer, connected
 from kit.wire_trace import Trace, assert_same_frames
 from ustack.config import NicConfig, UstackConfig
+from ustack.tcp.joins import Joins
 
 HOUR_US = 3_600_000_000
 DELAY = Impairment(delay_us=700)
@@ -96,11 +98,41 @@ class Joined:
         self._theirs.close()
 
 
+class JoinedInC(Joined):
+    """The same, and C moves the bytes by itself whenever it can."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(core)
+        self._epoll = select.epoll()
+        self._epoll.register(self._fd, select.EPOLLIN)
+        self._joins = Joins(core._prot, self._epoll.fileno())
+        self._joins.join(core.handle, self._fd)
+
+    def send(self, data: bytes) -> int:
+        count = self._theirs.send(data)
+        if self._joins.poll():
+            room = self._core.send_room()
+            assert self._core.splice_write(self._fd, self._scratch, room) == (count, count)
+        return count
+
+    def recv(self, n: int) -> bytes:
+        if self._core.rcv_ready(1):
+            self._core.splice_read(self._fd)
+        return self._theirs.recv(n)
+
+    def close(self) -> None:
+        self._joins.close()
+        self._epoll.close()
+        super().close()
+
+
 class ClientsChat(Chat):
     """The same through descriptors."""
 
-    def __init__(self, near: Any, far: Any, seed: int, rounds: int) -> None:
-        super().__init__(Joined(near), Joined(far), seed, rounds)
+    def __init__(
+        self, near: Any, far: Any, seed: int, rounds: int, joined: type[Joined] = Joined
+    ) -> None:
+        super().__init__(joined(near), joined(far), seed, rounds)
 
     def pump(self, now_us: int) -> bool:
         moved = super().pump(now_us)
@@ -156,6 +188,10 @@ def clients(near: Any, far: Any, seed: int) -> list[Any]:
     return [ClientsChat(near, far, seed, 60)]
 
 
+def joined_clients(near: Any, far: Any, seed: int) -> list[Any]:
+    return [ClientsChat(near, far, seed, 60, JoinedInC)]
+
+
 NICS = {"super-frames": NicConfig(), "frames": NicConfig(tso=False, large_receive=False)}
 
 
@@ -163,9 +199,20 @@ NICS = {"super-frames": NicConfig(), "frames": NicConfig(tso=False, large_receiv
 @pytest.mark.parametrize("make", [one_way, both_ways, chat, clients])
 @pytest.mark.parametrize(("impair", "seed"), [(DELAY, 1), (DELAY, 2), (BAD, 3), (BAD, 4)])
 def test_the_wire_does_not_tell_whether_the_fast_path_was_on(impair, seed, make, nic):
-    python_builds_headers = seed % 2 == 0
-    slow, slow_blocks = play(False, impair, make, seed, NICS[nic], tapped=python_builds_headers)
-    fast, fast_blocks = play(True, impair, make, seed, NICS[nic])
+    compare(impair, seed, make, NICS[nic], python_builds_headers=seed % 2 == 0)
+
+
+@pytest.mark.parametrize("nic", NICS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nor_whether_c_has_moved_the_bytes_of_clients(seed, nic):
+    compare(DELAY, seed, joined_clients, NICS[nic])
+
+
+def compare(
+    impair: Impairment, seed: int, make: Any, nic: NicConfig, python_builds_headers: bool = False
+) -> None:
+    slow, slow_blocks = play(False, impair, make, seed, nic, tapped=python_builds_headers)
+    fast, fast_blocks = play(True, impair, make, seed, nic)
     assert slow.fast == 0
     assert fast.fast > 0
     assert_same_frames(slow, fast)

@@ -74,6 +74,10 @@ class ClientEnd:
         """Nobody holds the client's end any more."""
         raise NotImplementedError
 
+    def read_ahead(self, error: int, unsent: bytes) -> None:
+        """C has read from the client's end: an errno, or what it could not send."""
+        raise NotImplementedError
+
     def _changed(self) -> None:
         """The socket has changed."""
         raise NotImplementedError

@@ -144,7 +144,9 @@ class Join(ClientEnd):
         elif how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR) and (
             self._mode == STREAM or self._promised
         ):
-            self._read_shut = self._read_shut or how != socket.SHUT_WR
+            if how != socket.SHUT_WR:
+                self._read_shut = True
+                self._hub.joins.unjoin(self.fd)
             self._write_shut = self._write_shut or how != socket.SHUT_RD
         else:
             self.core.shutdown(how)
@@ -186,12 +188,15 @@ class Join(ClientEnd):
         self._watch(IN)
         if self._leftover:
             self._from_client()
+        else:
+            self._leave_to_c()
         self._to_client()
 
     def begin_accepted(self, is_left: bool) -> None:
         """The connection is there, and offered to the client; ``is_left``: so is something else."""
         self._offered = True
         self._mode = STREAM
+        self._leave_to_c()
         if is_left:
             self._to_client()
 
@@ -226,6 +231,7 @@ class Join(ClientEnd):
             self.closed_by_client()
             return
         if events & OUT:
+            self._hub.joins.set_full(self.fd, False)
             self._watch(self._mask & ~OUT)
             self._look()
         if events & IN and not self.core.closed:
@@ -233,6 +239,21 @@ class Join(ClientEnd):
                 self._first_write()
             else:
                 self._from_client()
+
+    def read_ahead(self, error: int, unsent: bytes) -> None:
+        """C has read from the client: an errno, or what found no memory to be sent from."""
+        self._unread = self._unread or error == errno.ECONNRESET
+        if unsent:
+            self._keep(unsent)
+
+    def _leave_to_c(self) -> None:
+        """Bytes flow without us, while there are none to go before them."""
+        if not self._read_shut:
+            self._hub.joins.join(self.core.handle, self.fd)
+
+    def _keep(self, unsent: bytes) -> None:
+        self._leftover = unsent
+        self._hub.joins.unjoin(self.fd)
 
     def _watch(self, mask: int) -> None:
         if self._mode < SHUT and not self._hung:
@@ -341,6 +362,7 @@ class Join(ClientEnd):
             elif core.rcvlowat <= 1 or core.rcv_ready(core.rcvlowat) or outq(self.fd):
                 self._move_to_client()
         except BlockingIOError:
+            self._hub.joins.set_full(self.fd, True)
             self._watch(self._mask | OUT)
             self._go_on_reading(core.poll())
             return
@@ -394,7 +416,7 @@ class Join(ClientEnd):
             return False
         got, taken = moved
         if got > taken:
-            self._leftover = bytes(self._hub.scratch[taken:got])
+            self._keep(bytes(self._hub.scratch[taken:got]))
             self._wait_for_room()
             return False
         self._all_written = not got
@@ -411,7 +433,11 @@ class Join(ClientEnd):
             room: int = core.send_room()
             if self._leftover:
                 self._leftover = self._leftover[core.send(self._leftover) :]
-                return 0 if self._leftover else core.send_room()
+                if self._leftover:
+                    return 0
+                if self._mode == STREAM:
+                    self._leave_to_c()
+                return core.send_room()
         except BlockingIOError:
             self._wait_for_room()
             return 0
@@ -457,6 +483,7 @@ class Join(ClientEnd):
             self._first_write()
             if self.core.closed:
                 return
+        self._hub.joins.unjoin(self.fd)
         if self._all_written:
             self._see_what_was_unread()
         streaming = self._mode in (STREAM, SHUT)
@@ -497,6 +524,7 @@ class Join(ClientEnd):
 
     def close(self, **how: Any) -> None:
         """Let go of both sides, and of who waits for that."""
+        self._hub.joins.unjoin(self.fd)
         super().close(**how)
         if self._lingerers is not None:
             self._lingerers.let_go()

@@ -24,13 +24,13 @@ from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
 from ustack.daemon.shut_ends import ShutEnds
 from ustack.daemon.unix_diag import unread_bytes
 from ustack.native.lib import ffi, lib
+from ustack.tcp.joins import Joins
 
 if TYPE_CHECKING:
     from ustack.inet.dgram import DgramSocket
     from ustack.inet.sockets import InetSocket
     from ustack.runtime.inline import InlineRuntime
 
-EVENTS_PER_TURN = 256
 SCRATCH_BYTES = 256 * 1024
 NAME_BITS = 48
 KEY_BYTES = 8
@@ -75,13 +75,14 @@ class JoinHub:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
             self._device = os.fstat(any_socket.fileno()).st_dev
         self._shut_ends = ShutEnds()
+        self.joins = Joins(runtime.stack.tcp, self._epoll_fd)
         self._joins: dict[int, ClientEnd] = {}
         self._by_inode: dict[int, ClientEnd] = {}
         self._by_key: dict[bytes, ClientEnd] = {}
         self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
-        for fd in (self._epoll.fileno(), self._shut_ends.fileno()):
-            runtime.loop.add_reader(fd, self._ready)
+        runtime.add_source(self._epoll_fd, self.settle)
+        runtime.loop.add_reader(self._shut_ends.fileno(), runtime.call, self.settle)
 
     def __len__(self) -> int:
         return len(self._joins)
@@ -91,9 +92,11 @@ class JoinHub:
         for join in tuple(self._joins.values()):
             self.runtime.call(join.close)
         if not self._epoll.closed:
-            for waiter in (self._epoll, self._shut_ends):
-                self.runtime.loop.remove_reader(waiter.fileno())
-                waiter.close()
+            self.runtime.remove_source()
+            self.runtime.loop.remove_reader(self._shut_ends.fileno())
+            self.joins.close()
+            self._shut_ends.close()
+            self._epoll.close()
 
     @property
     def closed(self) -> bool:
@@ -233,19 +236,27 @@ class JoinHub:
         """Call when memory may have come free."""
         self.runtime.loop.call_later(SHORTAGE_S, self.runtime.call, callback)
 
-    def _ready(self) -> None:
-        self.runtime.call(self.settle)
+    def settle(self) -> bool:
+        """See to what has happened to the clients' ends: a close() comes before a later call.
 
-    def settle(self) -> None:
-        """See to what has happened to the clients' ends: a close() comes before a later call."""
+        Returns:
+            Whether anything had.
+        """
+        left = self.joins.poll()
+        if self.joins.sent:
+            self.runtime.answered = True
         # Looked up first: a number whose join ends meanwhile may soon be another's.
-        ready = [(self._joins[fd], ev) for fd, ev in self._epoll.poll(0, EVENTS_PER_TURN)]
-        for join, events in ready:
-            if not join.core.closed:
-                join.event(events)
+        ready = [(self._joins[fd], events, error, text) for fd, events, error, text in left or ()]
+        for join, events, error, unsent in ready:
+            if join.core.closed:
+                continue
+            if error or unsent:
+                join.read_ahead(error, unsent)
+            join.event(events)
         for join in self._shut_ends.take_closed() if self._shut_ends else ():
             if not join.core.closed:
                 join.closed_by_client()
+        return left is not None
 
 
 def socket_inode(fd: int, device: int) -> int | None:

@@ -72,7 +72,9 @@ class InlineRuntime:
         self.answered = False
         """Somebody has sent in this turn: the next frame may come before the loop would sleep."""
         self._busy_polls = busy_poll_us > 0
-        self._loop_fd = _descriptor_of(self.loop) if self._busy_polls else -1
+        self._wake_fd = _descriptor_of(self.loop) if self._busy_polls else -1
+        self._source_fd = -1
+        self._serve_source: Callable[[], bool] | None = None
         self._spin = Spin(least=busy_poll_us * SPINS_PER_US)
         self._left_us = 0
         """When a turn that answered was over, 0 if the last did not."""
@@ -101,6 +103,25 @@ class InlineRuntime:
         del dev, up
         if not self.closed:
             self.defer(self.watch_wires)
+
+    def add_source(self, fd: int, serve: Callable[[], bool]) -> None:
+        """Have each turn look at what else brings the stack work.
+
+        Args:
+            fd: readable when there is something.
+            serve: Does it, with fresh time, and returns whether there was anything.
+        """
+        self._source_fd, self._serve_source = fd, serve
+        if not self._busy_polls:
+            self._wake_fd = fd
+        self.loop.add_reader(fd, self._run)
+
+    def remove_source(self) -> None:
+        """Undo ``add_source``."""
+        self.loop.remove_reader(self._source_fd)
+        if not self._busy_polls:
+            self._wake_fd = -1
+        self._source_fd, self._serve_source = -1, None
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a call into the core with fresh time, and see to the work that it leaves.
@@ -203,6 +224,8 @@ class InlineRuntime:
                 ready.popleft()()
             if self.closed:
                 return None
+            if self._serve_source is not None and self._serve_source():
+                more = True
             if more or ready or self.busy_poll:
                 now_us = monotonic_us()
                 if now_us >= limit_us:
@@ -225,22 +248,25 @@ class InlineRuntime:
             Whether there is something else to do than to sleep.
         """
         stack, clock, ready, spin = self.stack, self.stack.clock, self._ready, self._spin
-        busy_poll, deliver, looks, loop_fd = (
+        busy_poll, deliver, looks, wake_fd = (
             stack.busy_poll,
             stack.deliver_text,
             spin.looks,
-            self._loop_fd,
+            self._wake_fd,
         )
         more = None
         if looks and len(self._filenos) == 1:
             self.answered = False
-            while (more := busy_poll(looks, loop_fd)) is not None:
+            while (more := busy_poll(looks, wake_fd)) is not None:
                 deliver()
                 if more or ready or clock.now_us >= until_us or self.closed:
                     break
                 if not (self.answered or self._busy_polls):
                     break
                 self.answered = False
+            if more is None and self._serve_source is not None:
+                clock.now_us = monotonic_us()
+                more = self._serve_source() or None
             spin.learn(more is not None)
         self._left_us = clock.now_us
         return more is not None

@@ -95,6 +95,7 @@ struct us_tcp_sock {
 	uint8_t sndbuf_locked;		/* SO_SNDBUF was set: no autotuning */
 	uint8_t nospace : 1;		/* a writer waits for room (SOCK_NOSPACE) */
 	uint8_t inbox : 1;		/* received text goes to the inbox, see tcp_fast.h */
+	uint8_t joined : 1;		/* received text goes to a client's descriptor, see tcp_join.h */
 	uint8_t ca_kind;		/* US_TCP_CA_*: what C knows of its congestion control */
 	uint8_t syn_fastopen;		/* TFO_SYN_*: what Fast Open has done, see tcp/fastopen.py */
 

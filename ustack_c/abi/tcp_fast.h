@@ -195,6 +195,7 @@ struct us_tcp_offer {
 #define US_TCP_OFFER_BUCKETS 256
 
 struct us_flow_table;
+struct us_tcp_joins;
 
 /* The fast path of one stack. */
 struct us_tcp_fast {
@@ -261,6 +262,7 @@ struct us_tcp_fast {
 	uint32_t inbox_size;
 	uint32_t nletters;	/* until Python has read them */
 	struct us_tcp_letter letters[US_TCP_LETTERS];
+	struct us_tcp_joins *joins;	/* whose text goes to clients' descriptors; NULL: nobody's */
 	struct us_tcp_mib mib;
 	uint8_t secret[16];	/* of initial sequence numbers and the like */
 	struct us_tcp_dst *dsts[US_TCP_DST_BUCKETS];

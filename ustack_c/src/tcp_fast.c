@@ -212,6 +212,12 @@ uint32_t us_tcp_place(const struct us_tcp_fast *fast, const struct us_tcp_sock *
 	return (uint32_t)((uint64_t)((const uint8_t *)tp - fast->mem->base) / US_PLACE_BYTES);
 }
 
+/* How many places there are. */
+size_t us_tcp_places(const struct us_tcp_fast *fast)
+{
+	return fast->mem->size / US_PLACE_BYTES;
+}
+
 /**
  * us_tcp_handle - what the rest of the stack knows a control block by
  * @tp: control block

@@ -4,6 +4,7 @@
 /* What the files of TCP's fast path share. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "flow_table.h"
 #include "tcp_fast.h"
@@ -164,6 +165,12 @@ bool us_tcp_has_event(const struct us_tcp_fast *fast, const struct us_tcp_sock *
 
 bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 void us_tcp_fill_inbox(struct us_tcp_fast *fast);
+
+size_t us_tcp_places(const struct us_tcp_fast *fast);
+bool us_tcp_to_client(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
+int us_tcp_move_out(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd);
+int64_t us_tcp_move_in(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, void *scratch,
+		       uint32_t size, uint32_t *taken);
 
 uint32_t us_tcp_copy_text(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *buffer,
 			  uint32_t len);

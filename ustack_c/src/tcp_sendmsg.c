@@ -228,6 +228,36 @@ uint64_t us_tcp_send_letters(struct us_tcp_fast *fast, const void *letters, uint
 	return count;
 }
 
+/*
+ * Send what a client has written to the descriptor at the other end of @fd, all of it or the
+ * @size bytes that @scratch has room for; *@taken are queued, and the others lie in @scratch.
+ * Returns bytes read, or as us_tcp_splice_write.
+ */
+int64_t us_tcp_move_in(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, void *scratch,
+		       uint32_t size, uint32_t *taken)
+{
+	const struct us_tcp_source from = {.bytes = scratch};
+	uint32_t goal;
+	int64_t room;
+	ssize_t got;
+
+	*taken = 0;
+	if (tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
+		return -EOPNOTSUPP;
+	goal = us_tcp_size_goal(tp);
+	room = us_tcp_stream_room(fast, tp, goal);
+	if (room <= 0)
+		return -EOPNOTSUPP;
+	got = recv(fd, scratch, room < size ? (size_t)room : size, MSG_DONTWAIT);
+	if (got <= 0)
+		return got ? -errno : 0;
+	*taken = us_tcp_append(fast, tp, &from, 0, (uint32_t)got, goal);
+	if (*taken < got)
+		tp->nospace = 1;
+	us_tcp_push(fast, tp, *taken < got ? US_TCP_NAGLE_PUSH : tp->nonagle);
+	return got;
+}
+
 /**
  * us_tcp_splice_write - send what a client has written to its descriptor
  * @fast:    fast path
@@ -247,27 +277,8 @@ uint64_t us_tcp_send_letters(struct us_tcp_fast *fast, const void *letters, uint
 int64_t us_tcp_splice_write(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, void *scratch,
 			    uint32_t size, uint64_t now_us, uint32_t genid, uint32_t *taken)
 {
-	const struct us_tcp_source from = {.bytes = scratch};
-	uint32_t goal;
-	int64_t room;
-	ssize_t got;
-
-	*taken = 0;
 	us_tcp_begin_call(fast, now_us, genid);
-	if (tp->snd_shutdown || !us_tcp_may_xmit(fast, tp))
-		return -EOPNOTSUPP;
-	goal = us_tcp_size_goal(tp);
-	room = us_tcp_stream_room(fast, tp, goal);
-	if (room <= 0)
-		return -EOPNOTSUPP;
-	got = recv(fd, scratch, room < size ? (size_t)room : size, MSG_DONTWAIT);
-	if (got <= 0)
-		return got ? -errno : 0;
-	*taken = us_tcp_append(fast, tp, &from, 0, (uint32_t)got, goal);
-	if (*taken < got)
-		tp->nospace = 1;
-	us_tcp_push(fast, tp, *taken < got ? US_TCP_NAGLE_PUSH : tp->nonagle);
-	return got;
+	return us_tcp_move_in(fast, tp, fd, scratch, size, taken);
 }
 
 /* tcp_rcvbuf_grow */
@@ -388,6 +399,24 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 	return got ? got | us_tcp_call_more(fast) : 0;
 }
 
+/* Give the client at the other end of @fd all that has arrived; what us_tcp_splice_read returns. */
+int us_tcp_move_out(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd)
+{
+	struct us_bq *queue = &tp->receive_queue;
+	const uint32_t before = queue->len;
+	int64_t moved = 0;
+
+	if (!us_tcp_may_read(fast, tp))
+		return -EOPNOTSUPP;
+	while (queue->len && moved >= 0)
+		moved = us_bq_splice_out(fast->mem, queue, fd, queue->len);
+	if (queue->len < before) {
+		tp->copied_seq += before - queue->len;
+		us_tcp_cleanup_rbuf(fast, tp);
+	}
+	return moved < 0 ? (int)moved : 0;
+}
+
 /**
  * us_tcp_splice_read - give a client all that has arrived
  * @fast:   fast path
@@ -404,20 +433,8 @@ int64_t us_tcp_recvmsg(struct us_tcp_fast *fast, struct us_tcp_sock *tp, void *b
 int us_tcp_splice_read(struct us_tcp_fast *fast, struct us_tcp_sock *tp, int fd, uint64_t now_us,
 		       uint32_t genid)
 {
-	struct us_bq *queue = &tp->receive_queue;
-	const uint32_t before = queue->len;
-	int64_t moved = 0;
-
 	us_tcp_begin_call(fast, now_us, genid);
-	if (!us_tcp_may_read(fast, tp))
-		return -EOPNOTSUPP;
-	while (queue->len && moved >= 0)
-		moved = us_bq_splice_out(fast->mem, queue, fd, queue->len);
-	if (queue->len < before) {
-		tp->copied_seq += before - queue->len;
-		us_tcp_cleanup_rbuf(fast, tp);
-	}
-	return moved < 0 ? (int)moved : 0;
+	return us_tcp_move_out(fast, tp, fd);
 }
 
 /*
@@ -446,7 +463,7 @@ bool us_tcp_post(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 
 /*
  * Hand text over, and its end, whose readers wait for nothing else, instead of the event;
- * what finds no place stays in its queue.
+ * what finds no place stays in its queue. Clients' text goes to their descriptors.
  */
 void us_tcp_fill_inbox(struct us_tcp_fast *fast)
 {
@@ -456,7 +473,8 @@ void us_tcp_fill_inbox(struct us_tcp_fast *fast)
 		struct us_tcp_event *event = &fast->events[i];
 		struct us_tcp_sock *tp = us_tcp_sock_at(fast, event->handle);
 
-		if (!(event->what & ~US_TCP_EV_TEXT) && tp && us_tcp_post(fast, tp))
+		if (!(event->what & ~US_TCP_EV_TEXT) && tp &&
+		    (tp->joined ? us_tcp_to_client(fast, tp) : us_tcp_post(fast, tp)))
 			event->what &= ~US_TCP_EV_TEXT;
 		if (event->what)
 			fast->events[left++] = *event;

@@ -194,3 +194,29 @@ def test_a_loops_descriptor_tells_that_it_has_something_else_to_do(run):
             loop.remove_reader(near)
 
     run(main)
+
+
+def test_what_a_source_brings_is_done_in_a_turn_and_looked_for_in_every_other(run):
+    async def main(stack, runtime):
+        near, far = socket.socketpair()
+        got, done = [], asyncio.Event()
+
+        def serve():
+            try:
+                got.append(near.recv(10, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
+            assert runtime.is_running
+            done.set()
+            return True
+
+        with near, far:
+            runtime.add_source(near.fileno(), serve)
+            far.send(b"first")
+            await done.wait()
+            runtime.remove_source()
+            far.send(b"second")
+            await asyncio.sleep(0.01)
+            assert got == [b"first"]
+
+    run(main)
