@@ -48,6 +48,12 @@ OPTION_BYTES_MAX = 1024
 LINGER_GRACE_S = 1.0
 BROKEN = (errno.ECONNRESET, errno.EPIPE)
 
+# Called by name, for every message: super() looks them up again each time.
+_recv = _socket.SocketType.recv
+_recv_into = _socket.SocketType.recv_into
+_send = _socket.SocketType.send
+_sendall = _socket.SocketType.sendall
+
 
 class RemoteSocket(_socket.socket):
     """A socket of the daemon that ``link`` leads to; see ``remote_socket``."""
@@ -274,10 +280,10 @@ class RemoteSocket(_socket.socket):
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
         if self._idle:
             self._raise(errno.ENOTCONN)
-        if flags & MSG_TRUNC:
+        if flags and flags & MSG_TRUNC:
             return bytes(self.recv_into(bytearray(bufsize), 0, flags))
         try:
-            data = super().recv(bufsize, flags)
+            data = _recv(self, bufsize, flags)
         except OSError as exc:
             self._explain(exc)
         return data if data or not bufsize else self._end(bufsize, flags)
@@ -286,14 +292,16 @@ class RemoteSocket(_socket.socket):
         """Receive into ``buffer``; return how many bytes came."""
         if self._idle:
             self._raise(errno.ENOTCONN)
-        if flags & MSG_TRUNC:  # bytes that nobody wants
+        if flags and flags & MSG_TRUNC:  # bytes that nobody wants
             buffer, flags = bytearray(nbytes or memoryview(buffer).nbytes), flags & ~MSG_TRUNC
         try:
-            count = super().recv_into(buffer, nbytes, flags)
+            count = _recv_into(self, buffer, nbytes, flags)
         except OSError as exc:
             self._explain(exc)
+        if count:
+            return count
         wanted = nbytes or memoryview(buffer).nbytes
-        return count if count or not wanted else self._end_into([buffer], wanted, flags)
+        return self._end_into([buffer], wanted, flags) if wanted else 0
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, None]:
         """Receive; a stream has no address of origin."""
@@ -322,20 +330,20 @@ class RemoteSocket(_socket.socket):
         """Send; return how many bytes were taken."""
         if self._idle:
             self._raise(errno.EPIPE)
-        if flags & MSG_OOB:
+        if flags and flags & MSG_OOB:
             return self._call(protocol.SENDOOB, data=bytes(data)).value
         try:
-            return super().send(data, flags)
+            return _send(self, data, flags)
         except OSError as exc:
             self._explain(exc)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``, or raise; the timeout is for the whole."""
-        if flags & MSG_OOB or self._idle:
+        if self._idle or (flags and flags & MSG_OOB):
             self.send(data, flags)
             return
         try:
-            super().sendall(data, flags)
+            _sendall(self, data, flags)
         except OSError as exc:
             self._explain(exc)
 

@@ -19,19 +19,19 @@ def buffer() -> memoryview:
 
 @pytest.mark.rfc("862", "TCP Based Echo Service")
 def test_echo_returns_what_comes_and_closes_after_the_peer():
-    echo = Echo(buffer())
+    echo = Echo()
     transport = FakeTransport(echo)
     echo.connection_made(transport)  # type: ignore[arg-type]
-    deliver(echo, b"hello " * 10)
+    echo.data_received(b"hello " * 10)
     assert transport.written == b"hello " * 10
     assert not echo.eof_received()  # the transport closes by itself then
 
 
 def test_echo_does_not_read_while_its_peer_does_not():
-    echo = Echo(buffer())
+    echo = Echo()
     transport = FakeTransport(echo, room=10)
     echo.connection_made(transport)  # type: ignore[arg-type]
-    deliver(echo, b"x" * 12)
+    echo.data_received(b"x" * 12)
     assert not transport.reading
     transport.make_room(100)
     assert transport.reading

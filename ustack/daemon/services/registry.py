@@ -75,7 +75,7 @@ def protocol_factory(
     """Return what makes a protocol for each connection to ``spec``."""
     buffer = runtime.read_buffer
     if spec.name == "echo":
-        return lambda: Echo(buffer)
+        return Echo
     if spec.name == "discard":
         return lambda: Discard(buffer)
     if spec.name == "chargen":

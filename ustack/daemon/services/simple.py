@@ -1,8 +1,8 @@
 """Echo, discard and character generator: RFC 862, RFC 863 and RFC 864.
 
-Each is a buffered protocol over a receive buffer that all connections share. Flow control is
-the transport's: echo stops reading while its answers do not leave, the generator writes a
-prepared block whenever there is room.
+Echo takes its text as the inbox brings it; the others, who do not want any, have it copied into
+a buffer that all connections share. Flow control is the transport's: echo stops reading while its
+answers do not leave, the generator writes a prepared block whenever there is room.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ def chargen_block() -> bytes:
     return b"".join(line + b"\r\n" for line in lines) * CHARGEN_BLOCK_PERIODS
 
 
-class _SharedBufferProtocol(asyncio.BufferedProtocol):
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
+class _Connection(asyncio.BaseProtocol):
+    def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,18 +35,24 @@ class _SharedBufferProtocol(asyncio.BufferedProtocol):
         """Forget the transport."""
         self._transport = None
 
+
+class _SharedBufferProtocol(_Connection, asyncio.BufferedProtocol):
+    def __init__(self, buffer: memoryview) -> None:
+        super().__init__()
+        self._buffer = buffer
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the shared buffer."""
         return self._buffer
 
 
-class Echo(_SharedBufferProtocol):
+class Echo(_Connection, asyncio.Protocol):
     """Send back what comes (RFC 862); after the peer's FIN the rest, then ours."""
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Return what has arrived; the transport copies what it cannot send at once."""
+    def data_received(self, data: bytes) -> None:
+        """Return what has arrived; the transport keeps what it cannot send at once."""
         if self._transport is not None:
-            self._transport.write(self._buffer[:nbytes])
+            self._transport.write(data)
 
     def pause_writing(self) -> None:
         """The peer does not read: take no more from it."""
