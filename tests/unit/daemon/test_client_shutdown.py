@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket as std
 
@@ -32,9 +33,11 @@ def recv_q(daemon: CallsDaemon, sock: std.socket) -> int:
 
 
 def read_all(sock: std.socket) -> int:
+    """Return how many bytes there were: a peer that goes on sending is reset (TCPAbortOnData)."""
     count = 0
-    while got := len(sock.recv(1 << 20)):
-        count += got
+    with contextlib.suppress(ConnectionResetError):
+        while got := len(sock.recv(1 << 20)):
+            count += got
     return count
 
 
