@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 MAGIC = 0x75
 VERSION = 2
 MAX_DATA = 2048
+KEY_BYTES = 8
 NAME = b"\0ustack."
 """How the names of the daemon's ends begin, abstract ones: a socket of ours is known by it."""
 (

@@ -27,6 +27,7 @@ from ustack.api.protocol import (
     GETSOCKOPT,
     HELLO,
     IOCTL,
+    KEY_BYTES,
     LINGER,
     LISTEN,
     MAX_DATA,
@@ -34,6 +35,7 @@ from ustack.api.protocol import (
     NEW_PRIORITY,
     RECV,
     RECVERR,
+    REQUEST,
     SENDMSG,
     SENDOOB,
     SETSOCKOPT,
@@ -45,6 +47,7 @@ from ustack.api.protocol import (
     Answer,
     Call,
     pack_answer,
+    pack_call,
     parse_call,
     rights,
     rights_in,
@@ -56,6 +59,9 @@ from ustack.daemon.limits import Owner
 REQUESTS_PER_TURN = 16
 RIGHTS_BYTES = socket.CMSG_SPACE(4)
 RECV_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_CMSG_CLOEXEC)
+TOLD = pack_call(Call(TELL))[:4]
+"""How a message begins that has no answer."""
+TOLD_BYTES = REQUEST.size + KEY_BYTES
 SOL_SOCKET, SO_ERROR = int(socket.SOL_SOCKET), int(socket.SO_ERROR)
 
 
@@ -124,11 +130,14 @@ class CallServer:
             return Answer(seconds), line
         return self.hub.runtime.call(handler, call, join, fd, owner) or Answer(), -1
 
-    def take_note(self, call: Call) -> None:
+    def take_note(self, message: bytes) -> None:
         """Set an option that cannot be refused, if the connection is there (TELL)."""
-        join = self.hub.find_key(call.data)
-        if join is not None and (call.level, call.name) in SURE_OPTIONS:
-            self.hub.runtime.call(join.core.setsockopt, call.level, call.name, call.value)
+        if len(message) != TOLD_BYTES:
+            return
+        _, _, _, level, name, value, _, _, _ = REQUEST.unpack_from(message)
+        join = self.hub.find_key(message[REQUEST.size :])
+        if join is not None and (level, name) in SURE_OPTIONS:
+            self.hub.runtime.call(join.core.setsockopt, level, name, value)
 
     def _socket(self, call: Call, owner: Owner) -> int:
         if call.level != socket.AF_INET:
@@ -266,7 +275,7 @@ class CallClient:
             except OSError:
                 self.close()
                 return
-            fds = rights_in(ancillary)
+            fds = rights_in(ancillary) if ancillary else ()
             if not data:
                 _close_all(fds)
             if not data or not self.request(data, fds):
@@ -274,21 +283,21 @@ class CallClient:
                 return
 
     def request(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Perform one request and answer it; return whether the answer could be sent.
+        """Perform one request and answer it; return whether an answer could be sent if it has one.
 
         Args:
             data: the request.
             fds: what came with it; closed before the answer goes, or the client's own close()
                 would not be the last one.
         """
+        if data.startswith(TOLD):
+            self._server.take_note(data)
+            _close_all(fds)
+            return True
         error, answer, end = 0, Answer(), -1
         fd = fds[0] if len(fds) == 1 else -1
         try:
-            call = parse_call(data)
-            if call.op == TELL:
-                self._server.take_note(call)
-                return True
-            answer, end = self._server.perform(call, fd, self._owner)
+            answer, end = self._server.perform(parse_call(data), fd, self._owner)
         except OSError as exc:
             error = exc.errno or errno.EIO
         except Exception as exc:  # a bug of ours must not leave the client waiting

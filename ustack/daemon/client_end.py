@@ -133,6 +133,13 @@ class ClientEnd:
             return
         self.core.wq.remove(self._entry)
         self.core.close(**how)
+        self._let_go()
+
+    def is_over(self) -> None:
+        """C has closed the connection, and the client its end."""
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
         self._hub.forget(self)
         if self._end is not None:
             self._end.close()

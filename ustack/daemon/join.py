@@ -121,6 +121,7 @@ class Join(ClientEnd):
         seconds = self.core.linger_s
         if not seconds:
             return 0, -1
+        self._unjoin()
         if self._lingerers is None:
             self._lingerers = Lingerers(self._hub.runtime.loop, self._is_closing)
         return seconds, self._lingerers.line()
@@ -146,7 +147,7 @@ class Join(ClientEnd):
         ):
             if how != socket.SHUT_WR:
                 self._read_shut = True
-                self._hub.joins.unjoin(self.fd)
+                self._unjoin()
             self._write_shut = self._write_shut or how != socket.SHUT_RD
         else:
             self.core.shutdown(how)
@@ -249,11 +250,15 @@ class Join(ClientEnd):
     def _leave_to_c(self) -> None:
         """Bytes flow without us, while there are none to go before them."""
         if not self._read_shut:
-            self._hub.joins.join(self.core.handle, self.fd)
+            self._hub.joins.join(self.core.handle, self.fd, self._offered)
+
+    def _unjoin(self) -> None:
+        if self._hub.joins.unjoin(self.fd):
+            self._fin_given = True
 
     def _keep(self, unsent: bytes) -> None:
         self._leftover = unsent
-        self._hub.joins.unjoin(self.fd)
+        self._unjoin()
 
     def _watch(self, mask: int) -> None:
         if self._mode < SHUT and not self._hung:
@@ -483,7 +488,7 @@ class Join(ClientEnd):
             self._first_write()
             if self.core.closed:
                 return
-        self._hub.joins.unjoin(self.fd)
+        self._unjoin()
         if self._all_written:
             self._see_what_was_unread()
         streaming = self._mode in (STREAM, SHUT)
@@ -505,6 +510,12 @@ class Join(ClientEnd):
         else:
             self.close()
 
+    def is_over(self) -> None:
+        """C has closed the connection, and the client its end; perhaps that is still held."""
+        self._hub.bury(self.inode, 0)
+        self.core.forget()
+        self._let_go()
+
     def _see_what_was_unread(self) -> None:
         """The kernel tells the pair's other end, behind all that was written."""
         try:
@@ -524,7 +535,7 @@ class Join(ClientEnd):
 
     def close(self, **how: Any) -> None:
         """Let go of both sides, and of who waits for that."""
-        self._hub.joins.unjoin(self.fd)
+        self._unjoin()
         super().close(**how)
         if self._lingerers is not None:
             self._lingerers.let_go()

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ustack.api.protocol import KEY_BYTES
 from ustack.daemon.client_end import ClientEnd
 from ustack.daemon.join import Join
 from ustack.daemon.join_dgram import DgramJoin
@@ -24,6 +25,8 @@ from ustack.daemon.limits import RLIM_INFINITY, FileLimits, Owner
 from ustack.daemon.shut_ends import ShutEnds
 from ustack.daemon.unix_diag import unread_bytes
 from ustack.native.lib import ffi, lib
+from ustack.native.siphash import KEY_BYTES as SIPHASH_KEY_BYTES
+from ustack.native.siphash import siphash_2u64
 from ustack.tcp.joins import Joins
 
 if TYPE_CHECKING:
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 SCRATCH_BYTES = 256 * 1024
 NAME_BITS = 48
-KEY_BYTES = 8
 SOCK_STREAM, SOCK_SEQPACKET = int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET)
 MAX_GRAVES = 4096
 RESERVED_FILES = 128
@@ -78,6 +80,7 @@ class JoinHub:
         self.joins = Joins(runtime.stack.tcp, self._epoll_fd)
         self._joins: dict[int, ClientEnd] = {}
         self._by_inode: dict[int, ClientEnd] = {}
+        self._secret = os.urandom(SIPHASH_KEY_BYTES)
         self._by_key: dict[bytes, ClientEnd] = {}
         self._waiting: set[Callable[[], None]] = set()
         self._graves: OrderedDict[int, int] = OrderedDict()
@@ -162,7 +165,7 @@ class JoinHub:
 
     def key_of(self, join: Join) -> bytes:
         """Return what its client may name an accepted connection by, without its descriptor."""
-        join.key = os.urandom(KEY_BYTES)
+        join.key = siphash_2u64(self._secret, join.inode, join.fd).to_bytes(KEY_BYTES, "little")
         self._by_key[join.key] = join
         return join.key
 
@@ -242,21 +245,25 @@ class JoinHub:
         Returns:
             Whether anything had.
         """
-        left = self.joins.poll()
+        ready = self.joins.poll()
         if self.joins.sent:
             self.runtime.answered = True
         # Looked up first: a number whose join ends meanwhile may soon be another's.
-        ready = [(self._joins[fd], events, error, text) for fd, events, error, text in left or ()]
-        for join, events, error, unsent in ready:
+        left = ready or []
+        joins = [self._joins[fd] for fd, *_ in left]
+        for join, (_, events, is_closed, error, unsent) in zip(joins, left, strict=True):
             if join.core.closed:
+                continue
+            if is_closed:
+                join.is_over()
                 continue
             if error or unsent:
                 join.read_ahead(error, unsent)
             join.event(events)
-        for join in self._shut_ends.take_closed() if self._shut_ends else ():
-            if not join.core.closed:
-                join.closed_by_client()
-        return left is not None
+        for shut in self._shut_ends.take_closed() if self._shut_ends else ():
+            if not shut.core.closed:
+                shut.closed_by_client()
+        return ready is not None
 
 
 def socket_inode(fd: int, device: int) -> int | None:

@@ -667,6 +667,11 @@ class InetSocket:
         if mem.lent:
             mem.reap_lent()
 
+    def forget(self) -> None:
+        """Let go of what is kept beside a connection that C has closed (``tcp.joins``)."""
+        self._prot.parking.wqs.pop(self._handle, None)
+        self.closed = True
+
     # Asking.
 
     def poll(self) -> int:

@@ -1,8 +1,9 @@
 """Connections whose text C moves to and from clients' descriptors (``ustack_c/src/tcp_join.c``).
 
 What a joined connection receives goes to its descriptor when the batch of segments is through,
-instead of an event that wakes somebody; ``poll`` sends what clients have written. The rest is
-the caller's: ends, errors, descriptors that take no more, connections that C leaves to Python.
+instead of an event that wakes somebody, and so does the end of it; ``poll`` sends what clients
+have written, and closes the connections that they have closed. The rest is the caller's: errors,
+other ends, descriptors that take no more, connections that C leaves to Python.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 SCRATCH_BYTES = 256 * 1024
 AT_ONCE: int = lib.US_JOINS_AT_ONCE
 """Descriptors that one ``poll`` looks at."""
-_LEFT = Struct("=iIiII")
-"""struct us_join_event: fd, events, error, start, end."""
+_LEFT = Struct("=iIIiII")
+"""struct us_join_event: fd, events, is_closed, error, start, end."""
 _LEFT_SHIFT: int = lib.US_JOINS_LEFT_SHIFT
 _SENT: int = lib.US_JOINS_SENT
 _MORE: int = lib.US_JOINS_MORE
 
-Left = tuple[int, int, int, bytes]
-"""A descriptor, its events, the errno that reading it has told, if any, and what was read from
-it but not sent for lack of memory."""
+Left = tuple[int, int, bool, int, bytes]
+"""A descriptor, its events, whether the client has closed its socket and C the connection, the
+errno that reading it has told, if any, and what was read but not sent for lack of memory."""
 
 
 class Joins:
@@ -54,17 +55,23 @@ class Joins:
         lib.us_tcp_joins_destroy(self._ptr)
         self._ptr = ffi.NULL
 
-    def join(self, handle: int, fd: int) -> None:
+    def join(self, handle: int, fd: int, is_offered: bool = False) -> None:
         """Let the text of a connection flow to and from ``fd``; what has come is yours to move.
+
+        Args:
+            is_offered: nobody has accepted it before the client's end has a name.
 
         Without memory for that, ``poll`` leaves its descriptor to you, and you are woken.
         """
-        lib.us_tcp_join(self._ptr, handle, fd)
+        lib.us_tcp_join(self._ptr, handle, fd, is_offered)
 
-    def unjoin(self, fd: int) -> None:
-        """Leave a descriptor alone, joined or not."""
-        if self._ptr:
-            lib.us_tcp_unjoin(self._ptr, fd)
+    def unjoin(self, fd: int) -> bool:
+        """Leave a descriptor alone, joined or not.
+
+        Returns:
+            Whether C has told the client of the end of the stream.
+        """
+        return bool(self._ptr and lib.us_tcp_unjoin(self._ptr, fd))
 
     def set_full(self, fd: int, is_full: bool) -> None:
         """``fd`` takes no more, and nobody need be told of text; or it does again."""
@@ -88,8 +95,8 @@ class Joins:
         if self.sent:
             prot.copied_bytes += self._ptr.copied
             self._ptr.copied = 0
-        count = done >> _LEFT_SHIFT & 0xFF
+        size = (done >> _LEFT_SHIFT & 0xFF) * _LEFT.size
         return [
-            (fd, events, error, self._scratch[start:end])
-            for fd, events, error, start, end in _LEFT.iter_unpack(self._left[: count * _LEFT.size])
+            (fd, events, bool(is_closed), error, self._scratch[start:end])
+            for fd, events, is_closed, error, start, end in _LEFT.iter_unpack(self._left[:size])
         ]

@@ -13,13 +13,16 @@
 /* One of our ends of the clients' pairs. */
 struct us_tcp_join {
 	uint64_t handle;	/* of the connection that C moves its bytes to and from, 0: none */
-	uint32_t is_full;	/* it takes no more: text stays in its queue until Python says so */
+	uint8_t is_full;	/* it takes no more: text stays in its queue until Python says so */
+	uint8_t is_offered;	/* perhaps no client has accepted it */
+	uint8_t is_ended;	/* the client has been told that nothing more comes */
 };
 
 /* A descriptor that is left to Python. */
 struct us_join_event {
 	int32_t fd;
 	uint32_t events;	/* EPOLL* */
+	uint32_t is_closed;	/* both: the client's socket and the connection */
 	int32_t error;		/* what reading it has said, and will not say again, or 0 */
 	uint32_t start;		/* bytes [start, end) of the scratch space were read, but are not */
 	uint32_t end;		/* queued, for lack of memory */
@@ -40,8 +43,8 @@ struct us_tcp_joins {
 
 struct us_tcp_joins *us_tcp_joins_create(struct us_tcp_fast *fast, int epoll, uint32_t scratch_size);
 void us_tcp_joins_destroy(struct us_tcp_joins *joins);
-int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd);
-void us_tcp_unjoin(struct us_tcp_joins *joins, int fd);
+int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd, int is_offered);
+int us_tcp_unjoin(struct us_tcp_joins *joins, int fd);
 void us_tcp_join_set_full(struct us_tcp_joins *joins, int fd, int is_full);
 uint32_t us_tcp_joins_poll(struct us_tcp_joins *joins, uint64_t now_us, uint32_t genid);
 

@@ -10,6 +10,29 @@
 #define US_SHUTDOWN_SEND 2
 #define US_NAGLE_OFF 1
 
+/* Send our FIN and go on as an orphan without an object; false: nothing has changed. */
+static bool us_tcp_leave(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_t sockopts)
+{
+	if (tp->receive_queue.len || tp->nospace || tp->snd_nxt != tp->write_seq ||
+	    fast->orphans >= fast->max_orphans || !us_tcp_may_xmit(fast, tp) ||
+	    us_tcp_send_fin(fast, tp))
+		return false;
+	tp->copied_seq = tp->rcv_nxt;
+	tp->rcv_shutdown = US_RCV_SHUTDOWN;
+	tp->snd_shutdown = US_SHUTDOWN_SEND;
+	tp->nonagle |= US_NAGLE_OFF;
+	tp->state = tp->state == US_TCP_ESTABLISHED ? US_TCP_FIN_WAIT1 : US_TCP_LAST_ACK;
+	fast->mib.CurrEstab--;
+	if (!tp->sockopts)
+		tp->dst->refs++;
+	tp->sockopts = (uint16_t)sockopts;
+	tp->slow |= US_TCP_SLOW_PARKED;
+	tp->told = 0;
+	tp->dead = 1;
+	fast->orphans++;
+	return true;
+}
+
 /**
  * us_tcp_close - send our FIN and make a connection an orphan without an object (tcp_close)
  * @fast:     fast path
@@ -24,24 +47,14 @@ int us_tcp_close(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint64_t now_
 		 uint32_t sockopts)
 {
 	us_tcp_begin_call(fast, now_us, genid);
-	if (tp->receive_queue.len || tp->nospace || tp->snd_nxt != tp->write_seq ||
-	    fast->orphans >= fast->max_orphans || !us_tcp_may_xmit(fast, tp) ||
-	    us_tcp_send_fin(fast, tp))
-		return 0;
-	tp->copied_seq = tp->rcv_nxt;
-	tp->rcv_shutdown = US_RCV_SHUTDOWN;
-	tp->snd_shutdown = US_SHUTDOWN_SEND;
-	tp->nonagle |= US_NAGLE_OFF;
-	tp->state = tp->state == US_TCP_ESTABLISHED ? US_TCP_FIN_WAIT1 : US_TCP_LAST_ACK;
-	fast->mib.CurrEstab--;
-	if (!tp->sockopts)
-		tp->dst->refs++;
-	tp->sockopts = (uint16_t)sockopts;
-	tp->slow |= US_TCP_SLOW_PARKED;
-	tp->told = 0;
-	tp->dead = 1;
-	fast->orphans++;
-	return 1;
+	return us_tcp_leave(fast, tp, sockopts);
+}
+
+/* us_tcp_close of a connection without an object, as part of another call. */
+bool us_tcp_close_parked(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
+{
+	return tp->sockopts && tp->ends_plainly && us_tcp_has_metrics(fast, tp) &&
+	       us_tcp_leave(fast, tp, tp->sockopts);
 }
 
 /**
@@ -58,8 +71,8 @@ int64_t us_tcp_close_at(struct us_tcp_fast *fast, uint64_t handle, uint64_t now_
 {
 	struct us_tcp_sock *tp = us_tcp_sock_at(fast, handle);
 
-	if (!tp || !tp->sockopts || !tp->ends_plainly || !us_tcp_has_metrics(fast, tp) ||
-	    !us_tcp_close(fast, tp, now_us, genid, tp->sockopts))
+	us_tcp_begin_call(fast, now_us, genid);
+	if (!tp || !us_tcp_close_parked(fast, tp))
 		return 0;
 	return 1 | us_tcp_call_more(fast);
 }

@@ -256,6 +256,7 @@ bool us_tcp_write_xmit(struct us_tcp_fast *fast, struct us_tcp_sock *tp, uint32_
 bool us_tcp_is_writeable(const struct us_tcp_fast *fast, const struct us_tcp_sock *tp);
 void us_tcp_check_space(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
+bool us_tcp_close_parked(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 int us_tcp_send_fin(struct us_tcp_fast *fast, struct us_tcp_sock *tp);
 
 void us_tcp_count_segment(struct us_tcp_fast *fast, const struct us_tcp_seg *seg);

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #include "arena.h"
+#include "pair.h"
 #include "tcp_internal.h"
 #include "tcp_join.h"
 
@@ -81,15 +82,16 @@ static bool us_tcp_joins_grow(struct us_tcp_joins *joins, uint32_t fd)
 
 /**
  * us_tcp_join - let the text of a connection flow to and from a descriptor
- * @joins:  joins
- * @handle: of the connection
- * @fd:     our end of a client's pair
+ * @joins:      joins
+ * @handle:     of the connection
+ * @fd:         our end of a client's pair
+ * @is_offered: the client has accepted it once its end has a name
  *
  * What lies in the receive queue already is the caller's to move.
  *
  * Return: 0; -ENOMEM; -ENOENT, the connection is over.
  */
-int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd)
+int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd, int is_offered)
 {
 	struct us_tcp_sock *tp = us_tcp_sock_at(joins->fast, handle);
 
@@ -97,7 +99,7 @@ int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd)
 		return -ENOENT;
 	if (!us_tcp_joins_grow(joins, (uint32_t)fd))
 		return -ENOMEM;
-	joins->joins[fd] = (struct us_tcp_join){ .handle = handle };
+	joins->joins[fd] = (struct us_tcp_join){ .handle = handle, .is_offered = is_offered != 0 };
 	joins->fds[tp->place] = fd;
 	tp->joined = 1;
 	return 0;
@@ -107,17 +109,20 @@ int us_tcp_join(struct us_tcp_joins *joins, uint64_t handle, int fd)
  * us_tcp_unjoin - leave a descriptor's bytes to Python from now on
  * @joins: joins
  * @fd:    descriptor, joined or not
+ *
+ * Return: whether the client has been told that nothing more comes.
  */
-void us_tcp_unjoin(struct us_tcp_joins *joins, int fd)
+int us_tcp_unjoin(struct us_tcp_joins *joins, int fd)
 {
 	struct us_tcp_sock *tp;
 
 	if ((uint32_t)fd >= joins->njoins || !joins->joins[fd].handle)
-		return;
+		return 0;
 	tp = us_tcp_sock_at(joins->fast, joins->joins[fd].handle);
 	if (tp)
 		tp->joined = 0;
 	joins->joins[fd].handle = 0;
+	return joins->joins[fd].is_ended;
 }
 
 /**
@@ -132,37 +137,80 @@ void us_tcp_join_set_full(struct us_tcp_joins *joins, int fd, int is_full)
 		joins->joins[fd].is_full = is_full != 0;
 }
 
-/* Give a client the text that has come; whether there is nothing else that it should know. */
+/*
+ * Give a client the text that has come, and the end behind it; whether there is nothing else that
+ * it should know.
+ */
 bool us_tcp_to_client(struct us_tcp_fast *fast, struct us_tcp_sock *tp)
 {
-	const struct us_tcp_joins *joins = fast->joins;
-	const int fd = joins->fds[tp->place];
+	const int fd = fast->joins->fds[tp->place];
+	struct us_tcp_join *join = &fast->joins->joins[fd];
 
-	if (!joins->joins[fd].is_full && us_tcp_move_out(fast, tp, fd))
+	if (join->is_full)
+		return !tp->done;
+	if (tp->receive_queue.len && us_tcp_move_out(fast, tp, fd))
 		return false;
-	return !tp->done;
+	if (tp->done && (tp->slow || us_pair_end_stream(fd)))
+		return false;
+	join->is_ended = tp->done;
+	return true;
 }
 
-/* Send what a client has written; false: it is left to Python, and @left says more about it. */
-static bool us_tcp_from_client(struct us_tcp_joins *joins, int fd, struct us_join_event *left)
+/*
+ * Send what a client has written. Returns how much, 0 at its end; -EAGAIN if there is nothing
+ * now; else -errno, it is left to Python, and @left says more about it.
+ */
+static int64_t us_tcp_from_client(struct us_tcp_joins *joins, struct us_tcp_sock *tp, int fd,
+				  struct us_join_event *left)
 {
-	struct us_tcp_sock *tp = us_tcp_sock_at(joins->fast, joins->joins[fd].handle);
 	uint32_t taken;
-	int64_t got;
+	int64_t got = us_tcp_move_in(joins->fast, tp, fd, joins->scratch, joins->scratch_size, &taken);
 
-	if (!tp)
-		return false;
-	got = us_tcp_move_in(joins->fast, tp, fd, joins->scratch, joins->scratch_size, &taken);
 	joins->copied += taken;
-	if (got == -EAGAIN)
-		return true;
-	if (got < 0)
-		left->error = got == -EOPNOTSUPP ? 0 : (int32_t)-got;
 	if (got > taken) {
 		left->start = taken;
 		left->end = (uint32_t)got;
+		return -ENOMEM;
 	}
-	return got > 0 && got == taken;
+	if (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP)
+		left->error = (int32_t)-got;
+	return got;
+}
+
+/* The client's socket is closed: so is the connection, unless that is Python's. */
+static void us_tcp_hang_up(struct us_tcp_joins *joins, struct us_tcp_sock *tp, int fd,
+			   struct us_join_event *left)
+{
+	int64_t got;
+
+	if (!tp->sockopts || (joins->joins[fd].is_offered && !us_pair_is_taken(fd)))
+		return;
+	do
+		got = us_tcp_from_client(joins, tp, fd, left);
+	while (got > 0);
+	if (!got && us_tcp_close_parked(joins->fast, tp)) {
+		us_tcp_unjoin(joins, fd);
+		left->is_closed = 1;
+	}
+}
+
+/* See to one descriptor; false: there is something for Python to do. */
+static bool us_tcp_join_event(struct us_tcp_joins *joins, int fd, struct us_join_event *left)
+{
+	struct us_tcp_sock *tp;
+	int64_t got;
+
+	if ((uint32_t)fd >= joins->njoins || left->events & EPOLLOUT)
+		return false;
+	tp = us_tcp_sock_at(joins->fast, joins->joins[fd].handle);
+	if (!tp)
+		return false;
+	if (left->events != EPOLLIN) {
+		us_tcp_hang_up(joins, tp, fd, left);
+		return false;
+	}
+	got = us_tcp_from_client(joins, tp, fd, left);
+	return got > 0 || got == -EAGAIN;
 }
 
 /**
@@ -194,8 +242,7 @@ uint32_t us_tcp_joins_poll(struct us_tcp_joins *joins, uint64_t now_us, uint32_t
 		const int fd = ready[i].data.fd;
 
 		*left = (struct us_join_event){ .fd = fd, .events = ready[i].events };
-		if (ready[i].events != EPOLLIN || (uint32_t)fd >= joins->njoins ||
-		    !joins->joins[fd].handle || !us_tcp_from_client(joins, fd, left))
+		if (!us_tcp_join_event(joins, fd, left))
 			nleft++;
 	}
 	fast->hold = 0;

@@ -81,7 +81,7 @@ static void open_client(struct model *model, uint32_t i)
 	client->write_seq = client->start = tp->write_seq;
 	watched.data.fd = client->ours;
 	CHECK(epoll_ctl(model->epoll, EPOLL_CTL_ADD, client->ours, &watched) == 0);
-	CHECK(us_tcp_join(model->joins, us_tcp_handle(tp), client->ours) == 0);
+	CHECK(us_tcp_join(model->joins, us_tcp_handle(tp), client->ours, 0) == 0);
 	CHECK(tp->joined);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from kit.host import Host, two_hosts
 from kit.transfer import connected
 from ustack.config import NicConfig
 from ustack.native.lib import lib
-from ustack.sock.wait import EPOLLIN, EPOLLOUT, EPOLLRDHUP, WaitEntry
+from ustack.sock.wait import EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, WaitEntry
 from ustack.tcp.joins import AT_ONCE, Joins
 
 SO_SNDBUF = 7
@@ -22,7 +23,9 @@ SO_SNDBUF = 7
 class Joined:
     """A connection joined to one end of a pair, whose other end a client would have."""
 
-    def __init__(self, hosts: tuple[Host, Host], near: Any, far: Any) -> None:
+    def __init__(
+        self, hosts: tuple[Host, Host], near: Any, far: Any, is_offered: bool = False
+    ) -> None:
         self.a, self.b = hosts
         self.near, self.far = near, far
         """The peer's socket, and ours that is joined."""
@@ -35,7 +38,7 @@ class Joined:
         self.epoll.register(self.fd, select.EPOLLIN)
         self.told: list[int] = []
         far.wq.add(WaitEntry(self._tell))
-        self.joins.join(far.handle, self.fd)
+        self.joins.join(far.handle, self.fd, is_offered)
 
     def _tell(self, events: int) -> bool:
         self.told.append(events)
@@ -67,8 +70,7 @@ class Joined:
                 return texts
 
 
-@pytest.fixture
-def joined() -> Iterator[Joined]:
+def two_ends() -> tuple[tuple[Host, Host], Any, Any]:
     hosts = two_hosts(nic=NicConfig())
     near, far = connected(*hosts)
     for one, other in (near, far), (far, near):  # until it is acknowledged, Python has it
@@ -76,9 +78,66 @@ def joined() -> Iterator[Joined]:
         hosts[0].settle()
         hosts[0].advance_us(300_000)
         assert other.recv(10) == b"first"
-    joined = Joined(hosts, near, far)
+    return hosts, near, far
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    joined = Joined(*two_ends())
     yield joined
     joined.close()
+
+
+@pytest.fixture
+def accepted() -> Iterator[Joined]:
+    """One that needs no object, offered to a client, as the next ones of a listener are."""
+    hosts, near, far = two_ends()
+    for end in connected(*hosts, port=2):
+        end.close()
+    hosts[0].settle()
+    assert hosts[1].stack.tcp.parking.park(far._sk)
+    accepted = Joined(hosts, near, far, is_offered=True)
+    yield accepted
+    accepted.close()
+
+
+def test_what_a_client_closes_is_closed_behind_all_that_it_has_written(accepted):
+    accepted.theirs.bind("")
+    accepted.theirs.send(b"last words")
+    accepted.theirs.close()
+    ((fd, _, is_closed, *rest),) = accepted.joins.poll()
+    assert (fd, is_closed, rest) == (accepted.fd, True, [0, b""])
+    accepted.b.settle()
+    assert accepted.near.recv(100) == b"last words" and accepted.near.recv(100) == b""
+    assert accepted.far.handle not in accepted.b.stack.tcp.socks
+
+
+def test_the_peers_end_and_the_clients_close_need_nobody_else(accepted):
+    accepted.theirs.bind("")
+    accepted.near.shutdown(socket.SHUT_WR)
+    accepted.a.settle()
+    assert accepted.theirs.recv(100) == b""
+    accepted.theirs.close()
+    assert [left[2] for left in accepted.joins.poll()] == [True]
+    accepted.b.settle()
+    assert accepted.near.recv(100) == b"" and accepted.told == []
+    accepted.a.advance_us(100_000)
+    assert not accepted.b.stack.tcp.fast.ptr.orphans
+
+
+def test_what_nobody_has_accepted_is_left_to_the_caller(accepted):
+    accepted.theirs.close()
+    assert [left[1:4] for left in accepted.joins.poll()] == [(EPOLLIN | EPOLLHUP, False, 0)]
+    assert accepted.far.established
+
+
+def test_a_client_that_has_not_read_all_is_left_to_the_caller_with_the_error(accepted):
+    accepted.theirs.bind("")
+    accepted.near.send(b"unread")
+    accepted.a.settle()
+    accepted.theirs.close()
+    assert [left[2:4] for left in accepted.joins.poll()] == [(False, errno.ECONNRESET)]
+    assert accepted.b.stack.tcp.fast.ptr.orphans == 0
 
 
 def test_what_comes_lies_in_the_descriptor_and_nobody_is_woken(joined):
@@ -138,13 +197,23 @@ def test_the_peers_end_is_told_behind_its_text(joined):
     joined.near.shutdown(socket.SHUT_WR)
     joined.a.settle()
     assert joined.theirs.recv(100) == b"last"
+    assert joined.theirs.recv(100) == b""
+    assert joined.told == []
+    assert joined.joins.unjoin(joined.fd)
+
+
+def test_the_peers_end_is_told_to_the_caller_whose_descriptor_is_full(joined):
+    joined.joins.set_full(joined.fd, True)
+    joined.near.shutdown(socket.SHUT_WR)
+    joined.a.settle()
     assert joined.told_of(EPOLLRDHUP)
+    assert not joined.joins.unjoin(joined.fd)
 
 
 def test_the_clients_end_is_left_to_the_caller(joined):
     joined.theirs.shutdown(socket.SHUT_WR)
     (left,) = joined.joins.poll()
-    assert left[0] == joined.fd and left[1] & select.EPOLLIN and left[2:] == (0, b"")
+    assert left[0] == joined.fd and left[1] & select.EPOLLIN and left[2:] == (False, 0, b"")
 
 
 def test_a_client_that_is_gone_is_left_to_the_caller_with_what_it_has_written(joined):
@@ -161,7 +230,7 @@ def test_a_full_send_buffer_leaves_the_descriptor_to_the_caller(joined):
         left = joined.joins.poll()
         if left:
             break
-    assert left == [(joined.fd, select.EPOLLIN, 0, b"")]
+    assert left == [(joined.fd, select.EPOLLIN, False, 0, b"")]
     assert not joined.far.poll() & EPOLLOUT
 
 
@@ -170,8 +239,8 @@ def test_text_without_memory_for_it_comes_back(joined):
     lib.us_mem_fail_alloc(joined.b.stack.net.mem.ptr, 100)
     (left,) = joined.joins.poll()
     lib.us_mem_fail_alloc(joined.b.stack.net.mem.ptr, 0)
-    fd, events, error, unsent = left
-    assert (fd, events, error) == (joined.fd, select.EPOLLIN, 0)
+    fd, events, is_closed, error, unsent = left
+    assert (fd, events, is_closed, error) == (joined.fd, select.EPOLLIN, False, 0)
     joined.b.settle()
     assert len(unsent) and joined.near.rcv_ready(1) == (len(unsent) < 5000)
     with pytest.raises(BlockingIOError):
@@ -184,7 +253,7 @@ def test_after_unjoin_everything_is_the_callers(joined):
     joined.theirs.send(b"there")
     joined.a.settle()
     assert joined.told_of(EPOLLIN) and joined.far.recv(10) == b"hello"
-    assert joined.joins.poll() == [(joined.fd, select.EPOLLIN, 0, b"")]
+    assert joined.joins.poll() == [(joined.fd, select.EPOLLIN, False, 0, b"")]
 
 
 def test_a_connection_that_is_over_is_left_to_the_caller(joined):
@@ -193,14 +262,14 @@ def test_a_connection_that_is_over_is_left_to_the_caller(joined):
     joined.a.settle()
     joined.far.close()
     joined.theirs.send(b"too late")
-    assert joined.joins.poll() == [(joined.fd, select.EPOLLIN, 0, b"")]
+    assert joined.joins.poll() == [(joined.fd, select.EPOLLIN, False, 0, b"")]
 
 
 def test_other_descriptors_of_the_epoll_are_the_callers(joined):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         joined.epoll.register(ours, select.EPOLLIN | select.EPOLLOUT)
-        assert joined.joins.poll() == [(ours.fileno(), select.EPOLLOUT, 0, b"")]
+        assert joined.joins.poll() == [(ours.fileno(), select.EPOLLOUT, False, 0, b"")]
 
 
 def test_more_descriptors_than_one_call_looks_at_come_with_the_next(joined):
