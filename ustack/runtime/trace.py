@@ -300,6 +300,7 @@ def _downwards(tap: Callable[..., Any]) -> list[_Step]:
     """Return the steps from the system call to the device."""
     return [
         ("syscall", sendmsg.tcp_sendmsg),
+        ("syscall", sendmsg.tcp_sendmsg_now),
         ("syscall", splice.tcp_splice_write),
         ("icmp", Icmp.icmp_xmit),
         ("tcp", output.tcp_write_xmit),
@@ -315,10 +316,18 @@ def _downwards(tap: Callable[..., Any]) -> list[_Step]:
     ]
 
 
-_NAMES = {_code(LoopbackDevice.ndo_start_xmit): "loopback_xmit"}
+_NAMES = {
+    _code(LoopbackDevice.ndo_start_xmit): "loopback_xmit",
+    _code(sendmsg.tcp_sendmsg_now): "tcp_sendmsg",
+}
 """Linux's names of what has another one here."""
 
-_SENDERS = {_code(sendmsg.tcp_sendmsg), _code(splice.tcp_splice_write), _code(Icmp.icmp_xmit)}
+_SENDERS = {
+    _code(sendmsg.tcp_sendmsg),
+    _code(sendmsg.tcp_sendmsg_now),
+    _code(splice.tcp_splice_write),
+    _code(Icmp.icmp_xmit),
+}
 
 
 def _rx(tap: Callable[..., Any]) -> _Path:
