@@ -29,6 +29,20 @@ def run(program: str, *args: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_a_script_ends_as_under_python():
+    """Threads serve on, daemon threads just stop, and what it raises is told."""
+    command = [sys.executable, "-m", "ustack.cli.main", "run", str(FOLDER / "ending.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == "main is done\nhello\nhello\n"
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")
+    assert done.returncode == 1
+
+
+def test_ctrl_c_cancels_an_asyncio_program():
+    assert run("interrupted.py") == ["cancelled", "interrupted", "True"]
+
+
 def seen(name: str) -> list[str]:
     """Return what a program prints on any stack; what it imports must be there."""
     for package in NEEDS.get(f"in_process/{name}", ()):

@@ -332,4 +332,11 @@ def _unfinished(stack: Stack) -> int:
     return sum(row["send_q"] for row in stack.tcp.diag() if row.get("orphan"))
 
 
-atexit.register(down)
+def _at_exit() -> None:
+    """Take the stack down; other threads do not see that any more."""
+    if _default.handle is not None and not _default.handle.runtime.closed:
+        _default.handle.runtime.take_for_exit()
+    down()
+
+
+atexit.register(_at_exit)

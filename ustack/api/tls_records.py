@@ -26,6 +26,10 @@ HEADER_BYTES = 5
 """Of a record: type, version, length (RFC 8446 §5.1)."""
 
 
+RECORD_BYTES = 1 << 14
+"""What one holds at most (RFC 8446 §5.1)."""
+
+
 class Records:
     """What ``SSLSocket._sslobj`` is: an ``SSLObject`` whose records we carry.
 
@@ -94,14 +98,22 @@ class Records:
         """Decrypt what has come, as ``SSLObject.read``."""
         result = self._call("read", self._end_us(), self._object.read, *args)
         with suppress(OSError):
-            self._flush("read", 0)  # a key update's answer
+            self._flush_at_once()  # a key update's answer
         return result
 
     def write(self, data: Any) -> int:
-        """Encrypt and send some of ``data``, a record; return how much of it."""
+        """Encrypt and send ``data``; return how much of it, all but if that would block."""
         end_us = self._end_us()
         self._flush("write", end_us)
-        taken: int = self._call("write", end_us, self._object.write, data)
+        with memoryview(data) as whole, whole.cast("B") as view:
+            taken = self._write_record(view[:RECORD_BYTES], end_us)
+            while taken < len(view) and self._unsent is None:
+                taken += self._write_record(view[taken : taken + RECORD_BYTES], end_us)
+        return taken
+
+    def _write_record(self, part: memoryview, end_us: int | None) -> int:
+        with part:
+            taken: int = self._call("write", end_us, self._object.write, part)
         with suppress(ssl.SSLWantWriteError):  # the next call sends the rest
             self._flush("write", end_us)
         return taken
@@ -125,27 +137,35 @@ class Records:
                 with suppress(OSError):
                     self._flush(what, end_us)  # an alert
                 raise
-            self._flush(what, end_us)
+            if what == "read":
+                self._flush_at_once()
+            else:
+                self._flush(what, end_us)
             self._fill(what, end_us)
 
     def _flush(self, what: str, end_us: int | None) -> None:
-        """Send what OpenSSL has to say, and what could not be sent before.
-
-        A reader does not wait for a writer, who sends what both have, and may in turn wait for
-        the peer to read.
-        """
+        """Send what OpenSSL has to say, and what could not be sent before."""
         while self._out.pending or self._unsent is not None:
-            if not self._sending.acquire(blocking=what != "read"):
-                return
-            try:
+            with self._sending:
                 self._send(what, end_us)
+
+    def _flush_at_once(self) -> None:
+        """Send what can be sent now; a writer sends the rest, or who comes next.
+
+        A reader must not wait for that: the peer may read no more before it is read from.
+        """
+        if (self._out.pending or self._unsent is not None) and self._sending.acquire(False):
+            try:
+                self._send("read", 0)
+            except ssl.SSLWantWriteError:
+                pass
             finally:
                 self._sending.release()
 
     def _send(self, what: str, end_us: int | None) -> None:
         if self._unsent is None:
             with self._using:
-                self._unsent = attempts.SendAll(self._out.read())
+                self._unsent = attempts.SendAll(self._out.read())  # perhaps nothing any more
         if self._wait(end_us, self._unsent, 0) is NOT_YET:
             raise self._expired(what, end_us, ssl.SSLWantWriteError)
         self._unsent = None

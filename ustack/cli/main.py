@@ -91,13 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClientError as error:
         print(f"ustack: {error}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:
+    except (BrokenPipeError, KeyboardInterrupt) as error:
+        if args.subcommand == "run":
+            raise  # the script's own
+        if isinstance(error, KeyboardInterrupt):
+            return 130
         # The reader of our output is gone, as in `ustack ss | head`: no message, and nothing
         # left for the interpreter to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def run_script(args: argparse.Namespace) -> int:
     Raises:
         ClientError: there is no such program, or no such stack can be had.
     """
-    import ustack
     from ustack.takeover import install
 
     script = None if args.module else args.command[0]
@@ -54,15 +53,12 @@ def run_script(args: argparse.Namespace) -> int:
     if script is not None and not os.path.exists(script):
         raise ClientError(f"run: {script}: No such file or directory")
     _bring_up(args)
-    try:
-        install()
-        if script is None:
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(script, run_name="__main__")
-    finally:
-        ustack.down()
-    return 0
+    install()
+    if script is None:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(script, run_name="__main__")
+    return 0  # the stack goes at exit, when the script's threads are done
 
 
 def _is_module(name: str) -> bool:

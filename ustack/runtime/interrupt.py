@@ -4,7 +4,8 @@ KeyboardInterrupt is raised between any two bytecodes of the main thread, also i
 of the softirq. While a runtime is up, a SIGINT handler in the place of Python's own looks where
 the main thread is: within the core it only marks the runtimes, which raise as soon as the core
 is left; everywhere else, a blocked call above all, it raises at once. A program's own handler
-is left alone.
+is left alone, and ours passes for ``signal.default_int_handler``, by which asyncio and others
+see whether the program has one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Interruptible(Protocol):
     interrupted: bool
 
 
+PYTHONS_HANDLER = signal.default_int_handler
 PROTECTED: set[CodeType] = set()
 """Functions that run the core; filled by the decorators when modules are loaded."""
 EXPOSED: set[CodeType] = set()
@@ -71,9 +73,10 @@ def guard(runtime: Interruptible) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:
+    if handler is PYTHONS_HANDLER:
         handler = InterruptGuard()
         signal.signal(signal.SIGINT, handler)
+        signal.default_int_handler = handler  # type: ignore[assignment]
     if isinstance(handler, InterruptGuard):
         handler.runtimes.add(runtime)
 
@@ -85,4 +88,5 @@ def unguard(runtime: Interruptible) -> None:
         return
     handler.runtimes.discard(runtime)
     if not handler.runtimes and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, PYTHONS_HANDLER)
+        signal.default_int_handler = PYTHONS_HANDLER

@@ -19,6 +19,7 @@ from weakref import WeakMethod
 
 from ustack.runtime.background import DOZE_US, BackgroundThread
 from ustack.runtime.clock import monotonic_us
+from ustack.runtime.exit_lock import ExitLock
 from ustack.runtime.hostfiles import HostFile, HostFiles
 from ustack.runtime.interrupt import exposed, guard, protected, unguard
 from ustack.runtime.waiter import NOT_YET, Crew, Waitable, Waiter
@@ -72,7 +73,7 @@ class ThreadedRuntime:
         self._stopped = False
         self._clock = stack.clock
         self._clock.fine_us = monotonic_us
-        self._lock = Lock()
+        self._lock: Any = Lock()
         self._leader: Waiter | None = None
         self._sleepers: dict[Waiter, None] = {}
         """Followers asleep, longest first."""
@@ -245,6 +246,16 @@ class ThreadedRuntime:
         filenos = self.stack.filenos()
         return filenos if self._host is None else [*filenos, self._host.fileno()]
 
+    def take_for_exit(self) -> None:
+        """The process ends: other threads stop for good where they next need the stack.
+
+        So it is with the kernel's; here they would hear of errors while the stack is closed.
+        """
+        self._enter()
+        self._lock = ExitLock()
+        self._leader = None
+        self._sleepers.clear()
+
     def close(self) -> None:
         """Stop driving the stack; blocked calls end with ENETDOWN. The stack stays open."""
         with self._lock:
@@ -253,7 +264,8 @@ class ThreadedRuntime:
             self._stopped = True
             self._run_deferred()
             self._end_waits()
-        self._background.stop()
+        if not isinstance(self._lock, ExitLock):
+            self._background.stop()
         unguard(self)
         with self._lock:
             if self._leader is self._background.waiter:

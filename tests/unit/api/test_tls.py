@@ -124,6 +124,8 @@ def test_megabytes_go_both_ways_at_once(secure):
 
 def test_a_record_is_read_in_pieces_and_the_next_one_stays_readable(secure):
     client, server = secure
+    assert client.send(bytes(50_000)) == 50_000
+    assert [len(server.recv(50_000)) for _ in range(4)] == [16384, 16384, 16384, 848]
     client.send(b"0123456789")
     client.send(b"next")
     assert (server.recv(4), server.pending()) == (b"0123", 6)

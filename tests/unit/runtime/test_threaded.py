@@ -416,12 +416,14 @@ def test_ctrl_c_within_the_core_waits_until_the_core_is_left(runtime):
 
 
 def test_pythons_own_handler_comes_back_with_the_last_runtime():
+    pythons = signal.getsignal(signal.SIGINT)
     stack = FakeStack()
     runtime = ThreadedRuntime(stack)
-    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is not pythons
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # who asks finds none
     runtime.close()
     stack.close()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is pythons is signal.default_int_handler
 
 
 def test_a_forked_child_lets_go_of_the_wires_and_of_the_stack(wired):
