@@ -9,6 +9,7 @@ from ustack.api.aio import (
     start_server,
     up,
 )
+from ustack.api.aio_tls import start_tls
 from ustack.runtime.inline import InlineRuntime
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "current_runtime",
     "open_connection",
     "start_server",
+    "start_tls",
     "up",
 ]

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ustack.api.aio_datagram import StackDatagramTransport
 from ustack.api.aio_server import StackServer
+from ustack.api.aio_tls import Handshake, StreamLoop, secured
 from ustack.api.aio_transport import WRITABLE, StackTransport
 from ustack.api.names import resolve_host
 from ustack.inet.dgram import DgramSocket
@@ -22,6 +23,8 @@ from ustack.runtime.inline import InlineRuntime
 from ustack.sock.wait import WaitEntry
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from ustack.inet.sockets import InetSocket
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -76,14 +79,22 @@ async def create_server(
     backlog: int = 100,
     reuse_address: bool = True,
     start_serving: bool = True,
+    ssl: SSLContext | None = None,
     runtime: InlineRuntime | None = None,
+    **timeouts: float | None,
 ) -> StackServer:
     """Serve TCP connections on ``host`` (None: any address) and ``port`` (0: a free one).
+
+    Args:
+        ssl: encrypts them.
+        timeouts: ``ssl_handshake_timeout``, ``ssl_shutdown_timeout``: seconds.
 
     Raises:
         OSError: the address cannot be bound.
     """
     runtime = runtime or current_runtime()
+    if ssl is not None:
+        protocol_factory = secured(protocol_factory, ssl, **timeouts)
     sock = runtime.call(runtime.stack.socket)
     try:
         if reuse_address:
@@ -112,7 +123,7 @@ async def start_server(
         limit: bytes that a reader holds before the connection's window closes.
         options: create_server's, ``runtime`` among them.
     """
-    loop = asyncio.get_running_loop()
+    loop: Any = StreamLoop(asyncio.get_running_loop())
 
     def factory() -> asyncio.StreamReaderProtocol:
         reader = asyncio.StreamReader(limit=limit, loop=loop)
@@ -127,13 +138,23 @@ async def create_connection(
     port: int,
     *,
     local_addr: tuple[str, int] | None = None,
+    ssl: SSLContext | bool | None = None,
+    server_hostname: str | None = None,
     runtime: InlineRuntime | None = None,
-) -> tuple[StackTransport, P]:
+    **timeouts: float | None,
+) -> tuple[asyncio.Transport, P]:
     """Connect to ``host`` and ``port``; return the transport and its protocol.
+
+    Args:
+        ssl: encrypts the connection; True: with the default context.
+        server_hostname: whose certificate is expected, if not that of ``host``.
+        timeouts: ``ssl_handshake_timeout``, ``ssl_shutdown_timeout``: seconds.
 
     Raises:
         OSError: the connection could not be made (ConnectionRefusedError, TimeoutError, ...).
     """
+    if server_hostname is not None and not ssl:
+        raise ValueError("server_hostname is only meaningful with ssl")
     runtime = runtime or current_runtime()
     addr = await _resolve(host) or INADDR_LOOPBACK
     local = None if local_addr is None else (await _resolve(local_addr[0]), local_addr[1])
@@ -148,16 +169,18 @@ async def create_connection(
     except BaseException:
         runtime.call(sock.close)
         raise
-    transport = StackTransport(runtime, sock, protocol, addresses)
+    handshake = Handshake(protocol, ssl, server_hostname or host, **timeouts) if ssl else None
+    below = handshake.below if handshake else protocol
+    transport = StackTransport(runtime, sock, below, addresses)
     transport.start(True)
-    return transport, protocol
+    return (await handshake.finish(transport) if handshake else transport), protocol
 
 
 async def open_connection(
     host: str, port: int, *, limit: int = STREAM_LIMIT_BYTES, **options: Any
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect and return (reader, writer), as asyncio's does; options: create_connection's."""
-    loop = asyncio.get_running_loop()
+    loop: Any = StreamLoop(asyncio.get_running_loop())
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     transport, protocol = await create_connection(
         lambda: asyncio.StreamReaderProtocol(reader, loop=loop), host, port, **options

@@ -432,15 +432,16 @@ class StackTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """Close without sending what is buffered."""
-        self._drop(None)
+        self._force_close(None)
 
     def _fatal(self, exc: Exception, message: str) -> None:
         """End the connection; what the network did is no news, the protocol's bugs are."""
         if not isinstance(exc, OSError):
             self._report(exc, message)
-        self._drop(exc)
+        self._force_close(exc)
 
-    def _drop(self, exc: Exception | None) -> None:
+    def _force_close(self, exc: Exception | None) -> None:
+        """End the connection at once; asyncio's SSLProtocol calls it by this name."""
         self._closing = True
         self._reading = False
         self._unsent = ()

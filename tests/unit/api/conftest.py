@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 import ustack
-from ustack import socket
+from ustack import aio, socket
 from ustack.config import CoreConfig, StackConfig
 
 PORT = 8000
@@ -44,6 +46,29 @@ def pair(listener):
     yield client, server
     client.close()
     server.close()
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request):
+    """Run a coroutine function on a loop of its own, and take the loop's stack down."""
+
+    def run(main):
+        async def body():
+            errors = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: errors.append(context))
+            runtime = aio.current_runtime()
+            try:
+                await asyncio.wait_for(main(), 20)
+            finally:
+                runtime.close()
+                runtime.stack.close()
+            assert errors == []
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(body())
+
+    return run
 
 
 class Call:

@@ -4,40 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import termios
 
 import pytest
-import uvloop
 
 from ustack import aio
 from ustack.tcp.info import unpack_tcp_info
 
 PORT = 8000
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request):
-    """Run a coroutine function on a loop of its own, and take the loop's stack down."""
-
-    def run(main):
-        async def body():
-            errors = []
-            loop = asyncio.get_running_loop()
-            loop.set_exception_handler(lambda _, context: errors.append(context))
-            runtime = aio.current_runtime()
-            try:
-                await asyncio.wait_for(main(), 20)
-            finally:
-                runtime.close()
-                runtime.stack.close()
-            assert errors == []
-
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(body())
-
-    return run
 
 
 class Collector(asyncio.Protocol):
@@ -411,51 +386,6 @@ def test_a_loop_has_one_stack(run):
             aio.up()
 
     run(main)
-
-
-@pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True, ids=["asyncio"])
-def test_tls_runs_on_top(run, tmp_path):
-    server_context, client_context = _contexts(tmp_path)
-
-    async def main():
-        made = []
-
-        class Upgrading(Collector):
-            def connection_made(self, transport):
-                super().connection_made(transport)
-                made.append(self)
-
-        await aio.create_server(Upgrading, HOST, PORT)
-        _, client = await aio.create_connection(Collector, HOST, PORT)
-        await until(lambda: made)
-        loop = asyncio.get_running_loop()
-        server_tls, client_tls = await asyncio.gather(
-            loop.start_tls(made[0].transport, made[0], server_context, server_side=True),
-            loop.start_tls(client.transport, client, client_context, server_hostname="ustack"),
-        )
-        client_tls.write(b"secret")
-        await until(lambda: made[0].data == b"secret")
-        client_tls.close()
-        server_tls.close()
-        await client.lost
-
-    run(main)
-
-
-def _contexts(tmp_path):
-    import subprocess
-
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-        f"-subj /CN=ustack -addext subjectAltName=DNS:ustack -keyout {key} -out {cert}",
-        shell=True,
-        check=True,
-        capture_output=True,
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(cert, key)
-    return server, ssl.create_default_context(cafile=cert)
 
 
 def test_the_transports_socket_tells_tcp_info(run):

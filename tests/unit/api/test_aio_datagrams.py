@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import uvloop
 
 from ustack import aio
 
@@ -24,25 +23,6 @@ class Collector(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc):
         self.heard.put_nowait("lost")
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request):
-    """Run a coroutine function on a loop of its own, and take the loop's stack down."""
-
-    def run(main):
-        async def body():
-            runtime = aio.current_runtime()
-            try:
-                await asyncio.wait_for(main(), 20)
-            finally:
-                runtime.close()
-                runtime.stack.close()
-
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(body())
-
-    return run
 
 
 async def endpoint(**addresses):
