@@ -15,6 +15,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 PORT = 18100
@@ -181,7 +182,7 @@ def proto() -> Any:
 def fileno() -> Any:
     with socket.socket() as sock:
         first = sock.fileno() >= 0
-    return [first, sock.fileno()]
+    return [first, sock.fileno(), seen(partial(socket.socket, fileno=12345))]
 
 
 @of(SOCKET)
@@ -293,7 +294,7 @@ def setsockopt() -> Any:
 @of(SOCKET)
 def listen() -> Any:
     with socket.socket() as sock, udp() as dgram:
-        return [seen(sock.listen), seen(sock.listen, -5), seen(sock.listen, "x")[0],
+        return [seen(sock.listen), seen(sock.listen, -5), seen(sock.listen, "x"),
                 seen(dgram.listen), sock.getsockname()[1] > 0]  # fmt: skip
 
 
@@ -321,13 +322,13 @@ def makefile() -> Any:
 @of(SOCKET)
 def recv() -> Any:
     client, server = pair()
-    with client, server, udp(PORT) as dgram:
+    with client, server, udp(PORT) as dgram, socket.socket() as plain:
         soon(client, b"stream", server)
         found = [seen(server.recv, n) for n in (2, 0, 100)]
         dgram.sendto(b"datagram", HERE)
         found += [seen(dgram.recv, 4, socket.MSG_PEEK), seen(dgram.recv, 100)]
         found += [seen(dgram.recv, 1, socket.MSG_DONTWAIT), seen(server.recv, -1),
-                  seen(server.recv), seen(server.recv, "x")]  # fmt: skip
+                  seen(server.recv), seen(server.recv, "x"), seen(plain.recv, -1)]  # fmt: skip
         client.close()
         return [*found, seen(server.recv, 1)]
 
@@ -398,7 +399,7 @@ def send() -> Any:
     with client, server, socket.socket() as plain, udp() as dgram:
         found = [seen(client.send, data) for data in (b"a", bytearray(b"b"), b"", "x")]
         found += [seen(client.send, array.array("H", [1, 2])), seen(plain.send, b"x"),
-                  seen(dgram.send, b"x"), seen(client.send)]  # fmt: skip
+                  seen(dgram.send, b"x"), seen(client.send), seen(plain.send, "x")]  # fmt: skip
         client.shutdown(socket.SHUT_WR)
         return [*found, seen(client.send, b"x")]
 
@@ -450,7 +451,7 @@ def sendto() -> Any:
                  seen(dgram.sendto, b"x", ("127.0.0.1", 70000)),
                  seen(dgram.sendto, bytes(70000), HERE),
                  seen(dgram.sendto, b"x", ("255.255.255.255", 9))]  # fmt: skip
-        return [*found, seen(client.sendto, b"x", HERE)]
+        return [*found, seen(client.sendto, b"x", HERE), seen(client.sendto, b"x", 0, HERE, 1)]
 
 
 @of(SOCKET)

@@ -113,6 +113,8 @@ class DaemonLink:
                         REPLY.size + MAX_DATA, RIGHTS_BYTES, socket.MSG_CMSG_CLOEXEC
                     )
                 except OSError:
+                    if fd >= 0:
+                        os.fstat(fd)  # EBADF is the caller's
                     data = b""
                 if data:
                     break

@@ -5,6 +5,7 @@ Everything an answer says is checked against its length: it comes from the netwo
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ FLAG_TRUNCATED = 0x0200
 FLAG_RECURSE = 0x0100
 RCODE_NXDOMAIN = 3
 LABEL_BYTES = 63
+LABEL = re.compile(rb"[-0-9A-Z_a-z]+")
 NAME_BYTES = 255
 POINTERS_MAX = 64
 
@@ -43,12 +45,13 @@ def encode_name(name: str) -> bytes:
     """Write a name as labels.
 
     Raises:
-        DnsError: a label is empty or longer than 63 bytes, or all are longer than 255.
+        DnsError: a label is empty, longer than 63 bytes or has what host names have not
+            (res_hnok), or all are longer than 255.
     """
     out = b""
     for label in name.rstrip(".").split("."):
         raw = label.encode("idna") if not label.isascii() else label.encode()
-        if not 0 < len(raw) <= LABEL_BYTES:
+        if not 0 < len(raw) <= LABEL_BYTES or not LABEL.fullmatch(raw):
             raise DnsError(f"not a host name: {name!r}")
         out += bytes([len(raw)]) + raw
     if len(out) >= NAME_BYTES:

@@ -16,6 +16,7 @@ import socket as _socket
 import struct
 import time
 from collections.abc import Sequence
+from operator import index
 from typing import Any, NoReturn
 
 from ustack.api import protocol
@@ -103,7 +104,7 @@ class RemoteSocket(_socket.socket):
 
     def listen(self, backlog: int = 128) -> None:
         """Accept connections; ``backlog`` of them may wait for accept()."""
-        self._call(protocol.LISTEN, value=max(0, backlog))
+        self._call(protocol.LISTEN, value=max(0, index(backlog)))
         self._set_priority(protocol.LISTENER_PRIORITY)
 
     def accept(self) -> tuple[RemoteSocket, tuple[str, int]]:
@@ -279,6 +280,8 @@ class RemoteSocket(_socket.socket):
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; b"" when the peer has sent its last."""
         if self._idle:
+            if index(bufsize) < 0:
+                raise ValueError("negative buffersize in recv")
             self._raise(errno.ENOTCONN)
         if flags and flags & MSG_TRUNC:
             return bytes(self.recv_into(bytearray(bufsize), 0, flags))
@@ -329,6 +332,7 @@ class RemoteSocket(_socket.socket):
     def send(self, data: Any, flags: int = 0) -> int:
         """Send; return how many bytes were taken."""
         if self._idle:
+            readable(data).release()
             self._raise(errno.EPIPE)
         if flags and flags & MSG_OOB:
             return self._call(protocol.SENDOOB, data=bytes(data)).value
@@ -349,6 +353,8 @@ class RemoteSocket(_socket.socket):
 
     def sendto(self, data: Any, *args: Any) -> int:
         """Send; the address is ignored, as for any connected stream, but for MSG_FASTOPEN."""
+        if not 1 <= len(args) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
         flags = args[0] if len(args) > 1 else 0
         if flags & MSG_FASTOPEN:
             return self._send_fastopen(data, flags & ~MSG_FASTOPEN, args[-1])

@@ -202,7 +202,7 @@ class socket(metaclass=_SocketType):
     def listen(self, backlog: int = 128) -> None:
         """Accept connections; ``backlog`` of them may wait for accept()."""
         file = self._open_file()
-        file.runtime.call(file.core.listen, max(0, backlog))
+        file.runtime.call(file.core.listen, max(0, index(backlog)))
 
     def accept(self) -> tuple[socket, tuple[str, int]]:
         """Wait for a connection; return its socket and the peer's address."""

@@ -219,3 +219,10 @@ def test_through_a_daemon_names_are_asked_for_by_its_udp(hosts: Path, tmp_path: 
             ustack.down()
         sent = daemon.ask(lambda: daemon.stack.net.mib.udp.OutDatagrams)
     assert (found, sent) == (["10.0.0.9", "10.0.0.7"], 2)
+
+
+def test_what_cannot_be_a_hosts_name_nobody_is_asked_for():
+    for name in ("bad host", "semi;colon", "a..b"):
+        with pytest.raises(socket.gaierror) as caught:
+            socket.getaddrinfo(name, 80)
+        assert caught.value.errno == socket.EAI_NONAME
