@@ -18,6 +18,9 @@ from ustack import select, socket
 from ustack.api.tls import StackSSLSocket
 
 pytestmark = pytest.mark.timeout(60)
+OP_IGNORE_UNEXPECTED_EOF = 1 << 7
+"""With this option of a context OpenSSL 3 takes a ragged end for an ordinary one: Debian 12's
+CPython sets it, and has no name for it."""
 CERTIFICATE = Path(__file__).parents[2] / "apps" / "localhost.pem"
 
 
@@ -197,12 +200,13 @@ def test_the_end_of_the_encryption_leaves_what_follows_it(secure):
 def test_an_end_without_notice_is_an_end_unless_that_is_to_be_told(
     plain, trusting, serving, suppress
 ):
+    told = not suppress and not serving.options & OP_IGNORE_UNEXPECTED_EOF
     client, server = wrap(plain, trusting, serving)
     server.suppress_ragged_eofs = suppress
     server.send(b"x")
     assert client.recv(1) == b"x"  # and with it the tickets: nothing is unread
     client.close()
-    with contextlib.nullcontext() if suppress else pytest.raises(ssl.SSLEOFError):
+    with pytest.raises(ssl.SSLEOFError) if told else contextlib.nullcontext():
         assert server.recv(1) == b""
     server.close()
 
